@@ -1,0 +1,1 @@
+"""Notes with Litestar: a small application to start from."""

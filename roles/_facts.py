@@ -1,0 +1,254 @@
+"""Facts that pyinfra doesn't have: what is true on the host, each read in one command."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from pyinfra.api.facts import FactBase
+from typing_extensions import override
+
+
+@dataclass(frozen=True)
+class HostOverview:
+    """What a role may decide on before anything is changed: none of it changes during a run."""
+
+    distribution: str
+    """ID of /etc/os-release: "debian", "ubuntu"."""
+    release: str
+    """VERSION_ID of /etc/os-release: "12", "24.04"."""
+    architecture: str
+    """`uname -m`: "x86_64", "aarch64"."""
+    systemd: bool
+    """systemd is process 1."""
+    root: bool
+    """Commands run as root (directly, or through sudo)."""
+    cores: int
+    memory_mb: int
+    disk_free_mb: int
+    """Free space where /srv is, in MB."""
+    clock: int
+    """Seconds since 1970."""
+    listeners: dict[int, str]
+    """Port (80 or 443) → the program that listens there."""
+    users: dict[str, str]
+    """System user → its home."""
+
+    @property
+    def name(self) -> str:
+        """ "debian 12" and the like."""
+        return f"{self.distribution} {self.release}"
+
+
+class Overview(FactBase[HostOverview]):
+    """`HostOverview`, in one round trip and with nothing but a shell and coreutils on the host."""
+
+    @override
+    def command(self) -> str:
+        return (
+            '. /etc/os-release; echo "distribution=$ID"; echo "release=$VERSION_ID"; echo "architecture=$(uname -m)"; '
+            'echo "systemd=$([ -d /run/systemd/system ] && echo 1 || echo 0)"; echo "root=$([ "$(id -u)" = 0 ] && echo 1 || echo 0)"; '
+            'echo "cores=$(nproc)"; echo "memory_mb=$(awk \'/^MemTotal/{print int($2/1024)}\' /proc/meminfo)"; '
+            'echo "disk_free_mb=$(df -Pm /srv | awk \'NR==2{print $4}\')"; echo "clock=$(date +%s)"; '
+            "for port in 80 443; do hex=$(printf '%04X' $port); for inode in $(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | "
+            "awk -v p=\":$hex\\$\" '$2 ~ p && $4 == \"0A\" {print $10}' | sort -u); do "
+            'for fd in $(find /proc/[0-9]*/fd -lname "socket:\\[$inode\\]" 2>/dev/null | head -n 1); do '
+            'pid=${fd#/proc/}; pid=${pid%%/*}; echo "listener=$port $(cat /proc/$pid/comm) (process $pid)"; done; done; done; '
+            'while IFS=: read -r user _ _ _ _ home _; do echo "user=$user $home"; done </etc/passwd'
+        )
+
+    @override
+    def process(self, output: list[str]) -> HostOverview:
+        values: dict[str, str] = {}
+        listeners: dict[int, str] = {}
+        users: dict[str, str] = {}
+        for line in output:
+            key, _, value = line.partition("=")
+            if key == "listener":
+                port, _, program = value.partition(" ")
+                listeners[int(port)] = program
+            elif key == "user":
+                user, _, home = value.partition(" ")
+                users[user] = home
+            else:
+                values[key] = value
+        return HostOverview(
+            distribution=values["distribution"],
+            release=values["release"],
+            architecture=values["architecture"],
+            systemd=values["systemd"] == "1",
+            root=values["root"] == "1",
+            cores=int(values["cores"]),
+            memory_mb=int(values["memory_mb"]),
+            disk_free_mb=int(values["disk_free_mb"]),
+            clock=int(values["clock"]),
+            listeners=listeners,
+            users=users,
+        )
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """A regular file as it is on the host; `text` is None where it was not asked for."""
+
+    mode: str
+    user: str
+    group: str
+    sha256: str
+
+
+class FileState(FactBase["FileFacts | None"]):
+    """Owner, mode and SHA-256 of a regular file; None if there is none. One round trip, where pyinfra's own takes three."""
+
+    @override
+    @staticmethod
+    def default() -> None:
+        return None
+
+    @override
+    def command(self, path: str) -> str:
+        quoted = shlex.quote(path)
+        return f"[ ! -f {quoted} ] || {{ stat -L -c '%a %U %G' {quoted} && sha256sum <{quoted}; }}"
+
+    @override
+    def process(self, output: list[str]) -> FileFacts | None:
+        if len(output) < 2:
+            return None
+        mode, user, group = output[0].split()
+        return FileFacts(mode=mode, user=user, group=group, sha256=output[1].split()[0])
+
+
+class FileText(FactBase[str]):
+    """Content of a text file, empty if there is none: for diffs."""
+
+    default = str
+
+    @override
+    def command(self, path: str) -> str:
+        quoted = shlex.quote(path)
+        return f"[ ! -f {quoted} ] || cat {quoted}"
+
+    @override
+    def process(self, output: list[str]) -> str:
+        return "".join(line + "\n" for line in output)
+
+
+class _JsonFact(FactBase[dict[str, Any]]):
+    """A host program's status as an object; empty where the program isn't there yet or can't tell."""
+
+    default = dict
+
+    @override
+    def process(self, output: list[str]) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads("\n".join(output))
+        return answer
+
+
+class NginxStatus(_JsonFact):
+    """`slipway-nginx status`: generation, whether it is live, and its files."""
+
+    @override
+    def command(self) -> str:
+        return "[ ! -x /opt/slipway/bin/slipway-nginx ] || /opt/slipway/bin/slipway-nginx status"
+
+
+class ReleaseStatus(_JsonFact):
+    """`slipway-release status`: the release that serves, its inputs and what is wrong with it."""
+
+    @override
+    def command(self, app: str) -> str:
+        program = "/opt/slipway/bin/slipway-release"
+        return f"[ ! -x {program} ] || [ ! -d /etc/{app} ] || {program} status {app}"
+
+
+class NginxVersion(FactBase["tuple[int, int, int] | None"]):
+    """Version of the nginx that is installed; None where there is none."""
+
+    @override
+    @staticmethod
+    def default() -> None:
+        return None
+
+    @override
+    def command(self) -> str:
+        return "! command -v nginx >/dev/null || nginx -v 2>&1"
+
+    @override
+    def process(self, output: list[str]) -> tuple[int, int, int] | None:
+        found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", "\n".join(output))
+        return (int(found[1]), int(found[2]), int(found[3])) if found else None
+
+
+class GitCommit(FactBase[str]):
+    """Commit that a ref of a remote repository names now, or ``error: …`` with git's own words; empty without git."""
+
+    default = str
+
+    @override
+    def command(self, url: str, ref: str, ssh: str = "") -> str:
+        environment = "GIT_TERMINAL_PROMPT=0 " + (f"GIT_SSH_COMMAND={shlex.quote(ssh)} " if ssh else "")
+        full = ref == "HEAD" or ref.startswith("refs/")
+        # A tag that is an object of its own is named twice: the line with ^{} is the commit.
+        names = [ref] if full else [f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}"]
+        patterns = " ".join(shlex.quote(each) for each in names)
+        return (
+            f"! command -v git >/dev/null || {environment}timeout 60 git ls-remote -- {shlex.quote(url)} {patterns} 2>&1 "
+            '|| echo "error: git ls-remote ended with $?"'
+        )
+
+    @override
+    def process(self, output: list[str]) -> str:
+        if any(line.startswith("error: git ls-remote ended") for line in output):
+            return "error: " + "\n".join(line.removeprefix("error: ") for line in output)
+        found = [tuple(line.split("\t")) for line in output if re.fullmatch(r"[0-9a-f]{40,64}\t\S+", line)]
+        branches = [commit for commit, full in found if full.startswith("refs/heads/")]
+        peeled = [commit for commit, full in found if full.endswith("^{}")]
+        return next(iter([*branches, *peeled, *(commit for commit, _ in found)]), "error: there is no such branch or tag")
+
+
+class Unit(FactBase[dict[str, str]]):
+    """Chosen properties of a systemd unit, as `systemctl show` prints them."""
+
+    default = dict
+
+    @override
+    def command(self, unit: str, properties: str = "ActiveState,UnitFileState,ActiveEnterTimestamp") -> str:
+        return f"systemctl show --timestamp=us+utc --property={properties} {shlex.quote(unit)}"
+
+    @override
+    def process(self, output: list[str]) -> dict[str, str]:
+        return dict(line.split("=", 1) for line in output if "=" in line)
+
+
+class Stale(FactBase[bool]):
+    """True if a unit has been running since before one of `paths` was last changed."""
+
+    default = bool
+
+    @override
+    def command(self, unit: str, paths: tuple[str, ...]) -> str:
+        # Whole seconds would restart it twice when both happened within one.
+        entered = f"systemctl show --timestamp=us+utc --property=ActiveEnterTimestamp --value {shlex.quote(unit)}"
+        files = " ".join(shlex.quote(path) for path in paths)
+        return f'since=$({entered}); [ -z "$since" ] || find {files} -newerct "$since" 2>/dev/null || true'
+
+    @override
+    def process(self, output: list[str]) -> bool:
+        return any(line.strip() for line in output)
+
+
+class Answer(FactBase[str]):
+    """What a shell command prints, stripped; for one-line questions whose command never fails."""
+
+    default = str
+
+    @override
+    def command(self, question: str) -> str:
+        return question
+
+    @override
+    def process(self, output: list[str]) -> str:
+        return "\n".join(output).strip()

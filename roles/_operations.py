@@ -1,0 +1,225 @@
+"""Operations that decide from host state where pyinfra's don't, or that pyinfra doesn't have.
+
+Each asks a fact, says why there is nothing to do, or yields the commands that make it so. No command carries a
+secret: contents go through standard input, never through an argument list or a temporary file that others can read.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from pyinfra import host, logger, state
+from pyinfra.api.command import StringCommand
+from pyinfra.api.exceptions import OperationError
+from pyinfra.api.operation import operation
+from pyinfra.facts.deb import DebPackages
+from pyinfra.operations.util.files import generate_color_diff
+
+from roles._facts import Answer, FileState, FileText, GitCommit, NginxStatus, NginxVersion, ReleaseStatus, Stale, Unit
+
+Commands = Generator[StringCommand, None, None]
+
+# Written aside, checked for its length (a connection may break half-way), given its owner and mode while nobody else
+# can read it, then put in place in one step. A leftover of a killed run is swept away by the next write beside it.
+_PUT = (
+    'set -eu; umask 077; rm -f "$(dirname "$1")"/.slipway.??????; partial=$(mktemp "$(dirname "$1")/.slipway.XXXXXX"); '
+    'base64 -d >"$partial"; [ "$(wc -c <"$partial")" = "$2" ] || { echo "$1 did not arrive whole" >&2; exit 1; }; '
+    'chown "$3:$4" "$partial"; chmod "$5" "$partial"; mv -fT "$partial" "$1"'
+)
+
+
+def shell(script: str, *arguments: str, stdin: str | None = None) -> StringCommand:
+    """A small POSIX shell script with its arguments, quoted; `stdin` is what it reads."""
+    text = " ".join(["sh", "-c", shlex.quote(script), "slipway", *(shlex.quote(part) for part in arguments)])
+    return StringCommand(text, _stdin=stdin) if stdin is not None else StringCommand(text)
+
+
+def put(path: str, content: bytes, user: str, group: str, mode: str) -> StringCommand:
+    """The command that makes `content` the file at `path`, in one step, through standard input."""
+    encoded = base64.b64encode(content).decode()
+    return shell(_PUT, path, str(len(content)), user, group, mode, stdin=encoded)
+
+
+def show_diff(path: str, current: str, desired: str, *, secret: bool = False) -> None:
+    """Print the change of a file when `--diff` asks for it; a secret file's content is never shown."""
+    if not state.config.DIFF:
+        return
+    host.log(f"Will {'modify' if current else 'create'} {path}", logger.info)
+    if secret:
+        logger.info("  (content hidden: it may hold secrets)")
+    else:
+        for line in generate_color_diff(current.splitlines(keepends=True), desired.splitlines(keepends=True)):
+            logger.info("  %s", line)
+
+
+@operation()
+def file(path: str, content: str, user: str = "root", group: str = "root", mode: str = "644", secret: bool = False) -> Commands:
+    """Make `path` a file with this content, owner and mode, replaced in one step.
+
+    + path: absolute path; its folder exists
+    + content: text of the file
+    + user, group, mode: owner and mode (as `chmod` takes it, without a leading zero)
+    + secret: never show the content in a diff
+    """
+    data = content.encode()
+    now = host.get_fact(FileState, path=path)
+    if now and (now.sha256, now.user, now.group, now.mode) == (hashlib.sha256(data).hexdigest(), user, group, mode):
+        host.noop(f"{path} is as it should be")
+        return
+    if not now or now.sha256 != hashlib.sha256(data).hexdigest():
+        show_diff(path, host.get_fact(FileText, path=path) if now and state.config.DIFF and not secret else "", content, secret=secret)
+    yield put(path, data, user, group, mode)
+
+
+_APT = r"""
+set -eu
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C
+# Unattended upgrades may hold apt's locks for minutes: wait, and say for whom.
+holder() { for lock in /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock; do
+    [ -e "$lock" ] || continue
+    inode=$(stat -c %i "$lock"); pid=$(awk -v i=":$inode\$" '$6 ~ i {print $5; exit}' /proc/locks)
+    [ -z "$pid" ] || { echo "$lock is held by $(cat "/proc/$pid/comm" 2>/dev/null) (process $pid)"; return; }
+done; }
+patient() { end=$(($(date +%s) + 600)); until out=$("$@" 2>&1); do
+    case "$out" in
+      *"Could not get lock"*|*"Unable to lock"*|*"is another process using it"*)
+        [ "$(date +%s)" -lt "$end" ] || { echo "$out"; echo "Gave up after 10 minutes: $(holder)"; return 1; }; sleep 3 ;;
+      *) echo "$out"; return 1 ;;
+    esac
+done; }
+# A dpkg that was interrupted refuses everything until it is repaired.
+if [ -n "$(ls -A /var/lib/dpkg/updates)" ] || [ -n "$(dpkg --audit)" ]; then patient dpkg --configure -a; patient apt-get -y -f install; fi
+[ $# -gt 0 ] || exit 0
+lists() { find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -60 | grep -q .; }
+lists || patient apt-get -q -o Acquire::Retries=3 update
+install() { patient apt-get -qq -y --no-install-recommends -o Acquire::Retries=3 -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install "$@"; }
+# Lists that are out of step with the mirror name files that are gone: fetch them anew once.
+install "$@" >/dev/null 2>&1 || { patient apt-get -q -o Acquire::Retries=3 update; install "$@"; }
+"""
+
+INTERRUPTED = 'command -v dpkg >/dev/null && { [ -z "$(ls -A /var/lib/dpkg/updates)" ] && [ -z "$(dpkg --audit)" ] || echo interrupted; }; true'
+
+
+@operation()
+def apt_packages(packages: Sequence[str]) -> Commands:
+    """Install Debian packages; wait for whoever holds apt's locks, and repair a dpkg that was interrupted.
+
+    + packages: names of packages, without recommended ones
+    """
+    installed = host.get_fact(DebPackages)
+    missing = [package for package in packages if package not in installed]
+    interrupted = host.get_fact(Answer, question=INTERRUPTED)
+    if not missing and not interrupted:
+        host.noop("the packages are installed")
+        return
+    yield shell(_APT, *missing)
+
+
+@operation()
+def unit_enabled(unit: str) -> Commands:
+    """Let systemd start `unit` now and at boot."""
+    known = host.get_fact(Unit, unit=unit)
+    if known.get("ActiveState") == "active" and known.get("UnitFileState") == "enabled":
+        host.noop(f"{unit} is enabled and active")
+        return
+    yield StringCommand("systemctl", "daemon-reload")
+    yield StringCommand("systemctl", "enable", "--now", "--quiet", unit)
+
+
+@operation()
+def restart_if_stale(unit: str, paths: tuple[str, ...]) -> Commands:
+    """Restart `unit` if it has been running since before one of `paths` changed.
+
+    Decided from the host: the restart is not lost when the run that changed the file died before it.
+    """
+    if not host.get_fact(Stale, unit=unit, paths=paths):
+        host.noop(f"{unit} runs with its current files")
+        return
+    yield StringCommand("systemctl", "restart", unit)
+
+
+@operation()
+def command_unless(satisfied: str, commands: Sequence[str | StringCommand], why: str) -> Commands:
+    """Run `commands` unless the shell question `satisfied` prints something.
+
+    + satisfied: a shell command that prints a line when there is nothing to do, and never fails
+    + commands: what makes it so
+    + why: said when there is nothing to do
+    """
+    if host.get_fact(Answer, question=satisfied):
+        host.noop(why)
+        return
+    for each in commands:
+        yield StringCommand(each) if isinstance(each, str) else each
+
+
+@operation()
+def nginx_configuration(files: Callable[[tuple[int, int, int] | None, Callable[[str], bool]], dict[str, str]]) -> Commands:
+    """Make these files nginx's configuration: validated, switched in one step, reloaded and proven to be live.
+
+    + files: called with nginx's version and a function that tells whether a path exists on the host; returns
+      relative path → content of ``/etc/nginx/slipway/``, where ``@GENERATION@`` stands for the generation's name
+    """
+
+    def exists(path: str) -> bool:
+        return bool(host.get_fact(Answer, question=f"[ ! -e {shlex.quote(path)} ] || echo yes"))
+
+    desired = files(host.get_fact(NginxVersion), exists)
+    status = host.get_fact(NginxStatus)
+    generation = status.get("generation")
+    current: dict[str, str] = status.get("files", {})
+    expected = {path: text.replace("@GENERATION@", str(generation)) for path, text in desired.items()}
+    if status.get("managed") and status.get("live") and current == expected:
+        host.noop(f"nginx serves generation {generation}")
+        return
+    for path in sorted(desired.keys() | current.keys()):
+        if current.get(path) != expected.get(path):
+            show_diff(f"/etc/nginx/slipway/{path}", current.get(path, ""), expected.get(path, ""))
+    if not status:
+        host.log("nginx isn't there yet: it is installed by this run", logger.debug)
+    yield StringCommand("/opt/slipway/bin/slipway-nginx", "apply", _stdin=json.dumps(desired))
+
+
+@operation()
+def release(
+    app: str,
+    wanted: dict[str, Any],
+    build_environment: dict[str, str],
+    archive: bytes | None = None,
+    git: tuple[str, str, str] | None = None,
+) -> Commands:
+    """Release `app` if what serves was not made from just these inputs, or doesn't serve as it should.
+
+    + app: name of the app
+    + wanted: the content of /etc/<app>/release.json, `inputs` included, except for the commit of a git source
+    + build_environment: secrets that only the build gets
+    + archive: source as a tar.gz, for a local folder
+    + git: URL, ref and SSH command, for a git source; the ref is looked up from the host
+    """
+    status = host.get_fact(ReleaseStatus, app=app)
+    if git:
+        url, ref, ssh = git
+        commit = ref if len(ref) in (40, 64) and set(ref) <= set("0123456789abcdef") else host.get_fact(GitCommit, url=url, ref=ref, ssh=ssh)
+        if commit.startswith("error: "):
+            if state.is_executing:
+                raise OperationError(f"{app}: {ref} of {url} can't be looked up from the host: {commit.removeprefix('error: ')}")
+            commit = ""
+        wanted = wanted | {"source": wanted["source"] | {"commit": commit}, "inputs": wanted["inputs"] | {"source": commit}}
+    before, inputs = status.get("inputs", {}), wanted["inputs"]
+    reasons = [key for key in inputs if before.get(key) != inputs[key]]
+    faults = status.get("faults", [])
+    if not reasons and not faults:
+        host.noop(f"{app}: {status['release']} serves and was made from just this")
+        return
+    serving = status.get("release")
+    host.log(f"{app}: " + (f"{', '.join(reasons)} changed since {serving}" if reasons and serving else "; ".join(faults) or "first release"), logger.info)
+    if archive is not None:
+        yield put(f"/var/cache/slipway/sources/{app}.tar.gz", archive, "root", "root", "600")
+    yield put(f"/etc/{app}/build.env", json.dumps(build_environment).encode(), "root", "root", "600")
+    yield put(f"/etc/{app}/release.json", json.dumps(wanted, indent=1).encode(), "root", "root", "600")
+    yield StringCommand("/opt/slipway/bin/slipway-release", "deploy", app)

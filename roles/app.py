@@ -1,0 +1,93 @@
+"""An app's place on the host: its user, its folders, its environment, and the units that its releases get."""
+
+from __future__ import annotations
+
+from pyinfra.operations import files, server
+
+from roles import _operations as operations
+from roles._role import role
+from roles._facts import HostOverview
+from roles._templates import host_file, render
+from roles.settings import AppSettings, Settings, render_env
+
+MEMORY_PER_WORKER_MB = 150
+"""A FastAPI app with SQLAlchemy takes 70 to 120 MB a worker."""
+
+
+def worker_count(app: AppSettings, overview: HostOverview, apps: int) -> int:
+    """Gunicorn's workers for one of `apps` apps: as set, else one a core, bounded by memory.
+
+    An async worker keeps a core busy by itself, so more of them than cores gain nothing; two at least, so that one
+    that hangs doesn't stop the site. Half of the memory, shared by the apps, is theirs, and is needed twice while
+    two releases overlap.
+    """
+    if app.workers is not None:
+        return app.workers
+    by_memory = overview.memory_mb // 2 // apps // (2 * MEMORY_PER_WORKER_MB)
+    return max(1, min(max(2, overview.cores), by_memory))
+
+
+def sandbox(app: AppSettings) -> list[str]:
+    """The unit's lines that decide as whom, and shut off from what, a release (and its migration) runs."""
+    return [
+        f"User={app.user}",
+        f"Group={app.group}",
+        f"UMask={app.umask}",
+        f"StateDirectory={app.name}",
+        "StateDirectoryMode=0750",
+        "NoNewPrivileges=yes",
+        "ProtectSystem=strict",
+        "ProtectHome=yes",
+        "PrivateTmp=yes",
+        "PrivateDevices=yes",
+        "ProtectKernelTunables=yes",
+        "ProtectKernelModules=yes",
+        "ProtectKernelLogs=yes",
+        "ProtectControlGroups=yes",
+        "ProtectClock=yes",
+        "ProtectHostname=yes",
+        "ProtectProc=invisible",
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+        "RestrictNamespaces=yes",
+        "RestrictRealtime=yes",
+        "RestrictSUIDSGID=yes",
+        "LockPersonality=yes",
+        "CapabilityBoundingSet=",
+        "SystemCallArchitectures=native",
+    ]
+
+
+def environment(app: AppSettings, workers: int) -> dict[str, str]:
+    """What the app's process gets; RELEASE_ID is added for each release."""
+    return app.environment | {"WEB_CONCURRENCY": str(workers)} | ({"PORT": str(app.port)} if app.port else {})
+
+
+def units(app: AppSettings, workers: int) -> dict[str, str]:
+    """The socket and the service of a release, where ``@RELEASE@`` stands for its id."""
+    values = {"app": app, "workers": workers, "subdir": app.source.subdir, "sandbox": sandbox(app)}
+    return {kind: render(f"app/app.{kind}.j2", **values) for kind in ("socket", "service")}
+
+
+@role("App")
+def app(settings: Settings, overview: HostOverview, app: AppSettings) -> None:
+    """User, folders and environment of one app; its releases are made by roles/release.py."""
+    operations.file(name="Write what all Gunicorns share", path="/opt/slipway/gunicorn.conf.py", content=host_file("app/gunicorn.conf.py"))
+    server.user(name=f"Create the user {app.user}", user=app.user, system=True, home=app.home, create_home=False, shell="/usr/sbin/nologin")
+    folders = {
+        app.config_dir: ("root", app.group, "750"),
+        f"{app.config_dir}/releases": ("root", app.group, "750"),
+        app.root: ("root", "root", "755"),
+        app.releases_dir: ("root", "root", "755"),
+        app.home: (app.user, app.group, "750"),
+    }
+    for path, (user, group, mode) in folders.items():
+        files.directory(name=f"Create {path}", path=path, user=user, group=group, mode=mode)
+    workers = worker_count(app, overview, len(settings.apps))
+    operations.file(
+        name=f"Write the environment of {app.name}",
+        path=app.env_path,
+        content=render_env(environment(app, workers)),
+        group=app.group,
+        mode="640",
+        secret=True,
+    )

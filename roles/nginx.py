@@ -1,0 +1,82 @@
+"""nginx: sites, default servers and the reverse proxy, changed only by what it has validated and proven live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyinfra.operations import files
+
+from roles import _operations as operations
+from roles._role import role
+from roles._facts import HostOverview
+from roles._templates import host_file, render
+from roles.settings import Settings
+
+WEBROOT = "/var/lib/slipway/acme"
+"""Where certbot puts the files that an ACME server asks for."""
+PACKAGED = {"debian 12": (1, 22, 1), "debian 13": (1, 26, 3), "ubuntu 24.04": (1, 24, 0)}
+"""nginx's version in a distribution's packages, for a plan made before it is installed."""
+
+
+def configuration(
+    settings: Settings, version: tuple[int, int, int], exists: Callable[[str], bool], *, complete: bool
+) -> dict[str, str]:
+    """Relative path → content of /etc/nginx/slipway.
+
+    + version: nginx's, which decides how HTTP/2 is written (``http2 on`` since 1.25.1) and whether tickets rotate (1.23.2)
+    + exists: whether a path is on the host: a site whose certificate is yet to come has no TLS part
+    + complete: every site has its certificate by now
+    """
+    apps = list(settings.apps.values())
+    common = {
+        "http2_directive": version >= (1, 25, 1),
+        "rotates_tickets": version >= (1, 23, 2),
+        "ipv6": exists("/proc/net/if_inet6"),
+        "webroot": WEBROOT,
+    }
+    made = {
+        "nginx.conf": render(
+            "nginx/nginx.conf.j2",
+            nginx=settings.nginx,
+            extra=bool(settings.nginx.extra),
+            worker_shutdown_timeout=max(app.graceful_timeout for app in apps) + 5,
+            **common,
+        ),
+        "internal.conf": render("nginx/internal.conf.j2", apps=apps, tls=any(app.tls.mode != "off" for app in apps), **common),
+    }
+    if settings.nginx_extra_local:
+        made["extra/http.conf"] = settings.nginx_extra_local.read_text(encoding="utf-8")
+    for app in apps:
+        values = {
+            "app": app,
+            "extra": bool(app.nginx_extra),
+            "has_certificate": complete or (app.certificate_path is not None and exists(app.certificate_path)),
+            "static_folder": "/".join(part for part in (app.source.subdir, app.static.path) if part) if app.static else None,
+        }
+        made[f"sites/{app.name}.conf"] = render("nginx/site.conf.j2", **values, **common)
+        made[f"proxy/{app.name}.conf"] = render("nginx/proxy.conf.j2", app=app)
+        if app.nginx_extra_local:
+            made[f"extra/{app.name}.conf"] = app.nginx_extra_local.read_text(encoding="utf-8")
+    return made
+
+
+@role("Nginx")
+def nginx(settings: Settings, overview: HostOverview, *, complete: bool) -> None:
+    """nginx with a site for every app.
+
+    + complete: False before the certificates are there: a site without one answers ACME challenges only
+    """
+    packaged = PACKAGED[overview.name]
+
+    def made(version: tuple[int, int, int] | None, exists: Callable[[str], bool]) -> dict[str, str]:
+        return configuration(settings, version or packaged, exists, complete=complete)
+
+    if not complete:
+        operations.file(name="Write slipway-nginx", path="/opt/slipway/bin/slipway-nginx", content=host_file("nginx/slipway-nginx"), mode="755")
+        files.directory(name=f"Create {WEBROOT}", path=WEBROOT, user="root", group="root", mode="755")
+        # Debian's example site would be the default server, which ours must be; a site of the user's stays.
+        files.link(name="Remove Debian's example site", path="/etc/nginx/sites-enabled/default", present=False)
+        operations.nginx_configuration(name="Configure the sites", files=made)
+        operations.unit_enabled(name="Enable nginx", unit="nginx.service")
+    else:
+        operations.nginx_configuration(name="Configure the sites with TLS", files=made)

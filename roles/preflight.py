@@ -1,0 +1,66 @@
+"""Refuse a host that Slipway can't make a production host of, before anything on it is changed."""
+
+from __future__ import annotations
+
+import time
+
+from pyinfra import host
+from pyinfra.api.exceptions import PyinfraError
+
+from roles._facts import HostOverview, Overview
+from roles.settings import Settings
+
+SUPPORTED = ("debian 12", "debian 13", "ubuntu 24.04")
+"""Distributions whose Python, nginx and systemd are new enough: Python 3.11, nginx 1.22, systemd 252."""
+ARCHITECTURES = ("x86_64", "aarch64")
+MEMORY_MB = 400
+"""A machine that is sold with 512 MB shows its kernel's share less."""
+DISK_MB = 1024
+"""Python, the tools and two releases of a small app take about 700 MB."""
+CLOCK_SECONDS = 300
+"""Beyond this, certificates and package signatures are refused as not yet or no longer valid."""
+
+
+class PreflightError(PyinfraError):
+    """The host can't be provisioned; the message names each reason and what to do."""
+
+
+def problems(found: HostOverview, settings: Settings, now: float) -> list[str]:
+    """Each reason, with what was expected, what was found and what to do, why the host is refused.
+
+    + now: the operator's clock, in seconds since 1970
+    """
+    reasons = []
+    if found.name not in SUPPORTED:
+        reasons.append(f"the operating system is {found.name}; expected {' or '.join(SUPPORTED)}: reinstall the machine with one of them")
+    if found.architecture not in ARCHITECTURES:
+        reasons.append(f"the architecture is {found.architecture}; expected {' or '.join(ARCHITECTURES)}")
+    if not found.systemd:
+        reasons.append("systemd isn't running as process 1; expected a machine (or a container) that boots with it")
+    if not found.root:
+        reasons.append('commands don\'t run as root; set "ssh_user": "root", or "_sudo": True for a user that may sudo without a password')
+    if found.memory_mb < MEMORY_MB:
+        reasons.append(f"memory is {found.memory_mb} MB; expected at least {MEMORY_MB} MB: choose a larger machine")
+    if found.disk_free_mb < DISK_MB:
+        reasons.append(f"{found.disk_free_mb} MB are free for /srv; expected at least {DISK_MB} MB: free some (`journalctl --vacuum-size=200M`, `apt-get clean`) or enlarge the disk")
+    if abs(found.clock - now) > CLOCK_SECONDS:
+        reasons.append(f"the host's clock differs from yours by {abs(found.clock - now):.0f} s; expected at most {CLOCK_SECONDS} s: set it (`timedatectl set-ntp true`)")
+    for port, program in sorted(found.listeners.items()):
+        if not program.startswith("nginx "):
+            reasons.append(f"port {port} is taken by {program}; expected it free or nginx's: stop and disable that program")
+    for app in settings.apps.values():
+        home = found.users.get(app.user)
+        if home not in (None, app.home):
+            reasons.append(f"slipway.apps.{app.name}: the host already has a user {app.user} with another home ({home}); rename the app")
+    return reasons
+
+
+def preflight(settings: Settings) -> HostOverview:
+    """The host's overview, once nothing speaks against provisioning it; else `PreflightError` with all reasons."""
+    found = host.get_fact(Overview)
+    reasons = problems(found, settings, time.time())
+    if reasons:
+        count = "1 reason" if len(reasons) == 1 else f"{len(reasons)} reasons"
+        lines = "\n".join(f"  - {reason}" for reason in reasons)
+        raise PreflightError(f"{host.name} can't be provisioned, for {count}; it was not touched.\n{lines}")
+    return found

@@ -1,0 +1,106 @@
+"""Release each app: built, migrated, started and proven beside the old release before it serves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from typing import Any
+
+
+from roles import _operations as operations
+from roles._role import role
+from roles import app as app_role
+from roles._facts import HostOverview
+from roles._source import pack
+from roles._templates import host_file
+from roles.python import uv_environment
+from roles.settings import AppSettings, FolderSource, Settings, render_env
+
+
+def digest(value: object) -> str:
+    """SHA-256 of a value's JSON, or of bytes: equal inputs need no release."""
+    data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
+    return hashlib.sha256(data).hexdigest()
+
+
+def git_ssh(app: AppSettings) -> str:
+    """The SSH command by which the host's git reads the repository; empty for other transports."""
+    source = app.source
+    if isinstance(source, FolderSource):
+        return ""
+    options = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=" + ("yes" if source.known_hosts else "accept-new")]
+    options += ["-o", f"UserKnownHostsFile={app.known_hosts_path}"]
+    if source.deploy_key:
+        options += ["-i", app.deploy_key_path, "-o", "IdentitiesOnly=yes"]
+    return shlex.join(options)
+
+
+def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit: str) -> dict[str, Any]:
+    """The content of /etc/<app>/release.json: all that `slipway-release` needs to know, but no secret.
+
+    + commit: what names the source; empty for git, where the host looks the ref up
+    """
+    workers = app_role.worker_count(app, overview, len(settings.apps))
+    units = app_role.units(app, workers)
+    migrate = "auto" if app.migrate == "auto" else app.migrate_command
+    if isinstance(app.source, FolderSource):
+        source = {"kind": "archive"}
+    else:
+        source = {"kind": "git", "url": app.source.git, "ssh": git_ssh(app)}
+    return {
+        "app": app.app,
+        "source": source | {"subdir": app.source.subdir, "commit": commit},
+        "python": app.python_version,
+        "uv_env": uv_environment(settings) | {"UV_PYTHON_DOWNLOADS": "never"},
+        "migrate": migrate,
+        "migrate_timeout": app.migrate_timeout,
+        "readiness": {
+            "path": app.readiness_path,
+            "timeout": app.readiness_timeout,
+            "host": app.domains[0],
+            "scheme": "http" if app.tls.mode == "off" else "https",
+        },
+        "units": units,
+        "sandbox": app_role.sandbox(app),
+        "static": app.static.path if app.static else None,
+        "drain_timeout": app.graceful_timeout,
+        "keep": app.keep_releases,
+        # What a release is made from. Where one of these differs from those of the release that serves, a new one is due.
+        "inputs": {
+            "source": commit,
+            "folder": app.source.subdir,
+            "Python": app.python_version,
+            "environment": digest(render_env(app_role.environment(app, workers)).encode()),
+            "service": digest(units),
+            "migration": digest(migrate),
+            "static files": app.static.path if app.static else "",
+        },
+    }
+
+
+@role("Release")
+def release(settings: Settings, overview: HostOverview, app: AppSettings) -> None:
+    """One app's release, if its code, environment or service settings differ from those of the release that serves."""
+    operations.file(name="Write slipway-release", path="/opt/slipway/bin/slipway-release", content=host_file("release/slipway-release"), mode="755")
+    name = f"Release {app.name}"
+    if isinstance(app.source, FolderSource):
+        assert app.source_dir is not None
+        archive = pack(app.source_dir)
+        value = wanted(settings, overview, app, digest(archive))
+        operations.release(name=name, app=app.name, wanted=value, build_environment=app.build_environment, archive=archive)
+        return
+    for what, local, path in (
+        ("deploy key", app.deploy_key_local, app.deploy_key_path),
+        ("known hosts", app.known_hosts_local, app.known_hosts_path),
+    ):
+        if local:
+            text = local.read_text(encoding="utf-8")
+            operations.file(name=f"Write the {what} of {app.name}", path=path, content=text, mode="600", secret=True)
+    operations.release(
+        name=name,
+        app=app.name,
+        wanted=wanted(settings, overview, app, ""),
+        build_environment=app.build_environment,
+        git=(app.source.git, app.source.ref, git_ssh(app)),
+    )

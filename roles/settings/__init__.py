@@ -1,0 +1,50 @@
+"""The only reader of inventory data: typed, frozen, every unknown key refused.
+
+`load` turns the ``slipway`` mapping of a host's inventory data into one `Settings` object; `load_for` does so for
+pyinfra's current host, `load_inventory` for every host of a file. Roles, templates and the host's tests read that
+object and nothing else; every name and path that follows from a setting is a property of it, so that none is spelled
+twice. What is wrong is told at once, as a `SettingsError`, before a host is changed.
+"""
+
+from roles.settings._environment import render_env
+from roles.settings._errors import Problem, SettingsError
+from roles.settings._load import check_command_line, find_inventory, load, load_for, load_inventory
+from roles.settings._models import (
+    LETS_ENCRYPT,
+    LETS_ENCRYPT_STAGING,
+    AcmeSettings,
+    AppSettings,
+    FolderSource,
+    GitSource,
+    NginxSettings,
+    PythonSettings,
+    Settings,
+    StaticSettings,
+    TlsSettings,
+    Unit,
+    UvSettings,
+)
+
+__all__ = [
+    "LETS_ENCRYPT",
+    "LETS_ENCRYPT_STAGING",
+    "AcmeSettings",
+    "AppSettings",
+    "FolderSource",
+    "GitSource",
+    "NginxSettings",
+    "Problem",
+    "PythonSettings",
+    "Settings",
+    "SettingsError",
+    "StaticSettings",
+    "TlsSettings",
+    "Unit",
+    "UvSettings",
+    "check_command_line",
+    "find_inventory",
+    "load",
+    "load_for",
+    "load_inventory",
+    "render_env",
+]

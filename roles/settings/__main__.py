@@ -1,0 +1,10 @@
+"""`python -m roles.settings` writes the manual of all options, inventories/example.py."""
+
+from pathlib import Path
+
+from roles.settings._example import render_example
+
+if __name__ == "__main__":
+    target = Path(__file__).resolve().parents[2] / "inventories" / "example.py"
+    target.write_text(render_example(), encoding="utf-8")
+    print(f"wrote {target}")

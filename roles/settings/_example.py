@@ -1,0 +1,127 @@
+"""The manual of all options, as an inventory: written from the models, so that it can't say anything else."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from roles.settings._load import expected_of
+from roles.settings._models import AppSettings, FolderSource, GitSource, Settings, StaticSettings
+
+_HEAD = '''\
+"""Every option of an inventory, with its meaning, its type and its default.
+
+Copy this file to inventories/production.py and keep the lines you change: what isn't there has the default shown here.
+Names of files are relative to the inventory's folder. Anything unknown or wrong is refused before a host is touched.
+
+Written by `python -m roles.settings` from the settings' own documentation: edit that, not this file.
+"""
+
+hosts = [
+    (
+        # Address or name of the host, as ssh takes it.
+        "203.0.113.5",
+        {
+            # User to log in as: root, or one who may use sudo.
+            "ssh_user": "deploy",
+            # Your private SSH key, which only you may read; relative to the folder pyinfra runs in.
+            # Ed25519, or RSA of at least 3072 bits.
+            "ssh_key": "~/.ssh/id_ed25519",
+            # Port of sshd.
+            "ssh_port": 22,
+            # Become root by sudo on the host; not needed when ssh_user is root.
+            "_sudo": True,
+            # Everything below is this project's; the lines above are pyinfra's.
+            "slipway": {
+'''
+_TAIL = """\
+            },
+        },
+    ),
+]
+"""
+_HEADINGS = {
+    "domains": "Names and code",
+    "env": "Environment",
+    "port": "Process",
+    "migrate": "Release",
+    "static": "nginx and TLS",
+}
+_WIDTH = 118
+
+
+def render_example() -> str:
+    """The text of ``inventories/example.py``."""
+    host = _fields(Settings, 16, {"apps": _apps})
+    return _HEAD + "".join(f"{line}\n" for line in host) + _TAIL
+
+
+def _apps(field: FieldInfo, indent: int) -> Iterator[str]:
+    pad = " " * indent
+    yield f'{pad}"apps": {{'
+    yield from _comment("An app from a git repository, with every option.", indent + 4)
+    yield f'{pad}    "notes": {{'
+    yield from _fields(AppSettings, indent + 8, {"source": lambda _, at: _nested("source", GitSource, at)})
+    yield f"{pad}    }},"
+    yield from _comment("An app from a folder on this machine, with static files.", indent + 4)
+    yield f'{pad}    "shop": {{'
+    inner = indent + 8
+    yield f'{" " * inner}"domains": ["shop.example.com"],'
+    yield f'{" " * inner}"app": "shop.main:app",'
+    yield from _nested("source", FolderSource, inner)
+    yield from _nested("static", StaticSettings, inner)
+    yield f"{pad}    }},"
+    yield f"{pad}}},"
+
+
+def _nested(name: str, model: type[BaseModel], indent: int) -> Iterator[str]:
+    pad = " " * indent
+    yield f'{pad}"{name}": {{'
+    yield from _fields(model, indent + 4, {})
+    yield f"{pad}}},"
+
+
+def _fields(
+    model: type[BaseModel], indent: int, special: dict[str, Callable[[FieldInfo, int], Iterator[str]]]
+) -> Iterator[str]:
+    pad = " " * indent
+    fields = dict(model.model_fields)
+    if model is Settings:
+        fields["apps"] = fields.pop("apps")  # last: the longest
+    for name, field in fields.items():
+        if model is AppSettings and name in _HEADINGS:
+            yield f"{pad}# --- {_HEADINGS[name]} ".ljust(_WIDTH, "-")
+        yield from _comment(field.description or "", indent)
+        nested = isinstance(field.default, BaseModel)
+        if not nested:
+            yield from _comment(_type_line(field), indent)
+        if name in special:
+            yield from special[name](field, indent)
+        elif nested:
+            yield from _nested(name, type(field.default), indent)
+        else:
+            yield f'{pad}"{name}": {_literal(_default(field))},'
+
+
+def _type_line(field: FieldInfo) -> str:
+    default = "required" if field.is_required() else f"default {_literal(_default(field))}"
+    return f"Type: {expected_of(field)}; {default}."
+
+
+def _default(field: FieldInfo) -> Any:
+    return (field.examples or [""])[0] if field.is_required() else field.default
+
+
+def _literal(value: Any) -> str:
+    return repr(value) if value is None or isinstance(value, bool | int) else json.dumps(value, ensure_ascii=False)
+
+
+def _comment(text: str, indent: int) -> Iterator[str]:
+    lead = " " * indent + "# "
+    flat = " ".join(text.split())
+    yield from textwrap.wrap(flat, _WIDTH, initial_indent=lead, subsequent_indent=lead, break_on_hyphens=False)
