@@ -8,22 +8,22 @@ from pyinfra import host
 
 from roles.app import app
 from roles.base import base
-from roles.nginx import nginx
+from roles.nginx import nginx, nginx_with_certificates
 from roles.preflight import preflight
 from roles.python import python
 from roles.release import release
 from roles.settings import load_for
 from roles.tls import tls
+from roles.verdict import verdict
 
 settings = load_for(host)  # every mistake in the inventory is told here, before the host is touched
 overview = preflight(settings)  # and every reason why this host can't be provisioned
 
 base(settings)  # packages, time zone, journal
 python(settings, overview)  # uv and the Pythons that the apps ask for
-for each in settings.apps.values():
-    app(settings, overview, each)  # user, folders, environment
-nginx(settings, overview, complete=False)  # sites; those without a certificate answer ACME challenges only
-tls(settings)  # certificates, and their renewal
-for each in settings.apps.values():
-    release(settings, overview, each)  # build, migrate, start, prove, switch
-nginx(settings, overview, complete=True)  # every site with TLS
+app(settings, overview)  # each app's user, folders, environment
+nginx(settings, overview)  # sites; one without a certificate answers ACME challenges only
+steps = tls(settings)  # certificates, and their renewal
+nginx_with_certificates(settings, overview)  # the sites that have one now
+steps |= release(settings, overview)  # each app: build, migrate, start, prove, switch
+verdict(steps)  # what failed for one app didn't stop the others; the run fails all the same

@@ -43,22 +43,37 @@ class HostOverview:
         return f"{self.distribution} {self.release}"
 
 
+_OVERVIEW = r"""
+. /etc/os-release
+echo "distribution=$ID"
+echo "release=$VERSION_ID"
+echo "architecture=$(uname -m)"
+echo "systemd=$([ -d /run/systemd/system ] && echo 1 || echo 0)"
+echo "root=$([ "$(id -u)" = 0 ] && echo 1 || echo 0)"
+echo "cores=$(nproc)"
+echo "memory_mb=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)"
+echo "disk_free_mb=$(df -Pm /srv | awk 'NR == 2 {print $4}')"
+echo "clock=$(date +%s)"
+# Who listens: the socket of a port in state 0A (LISTEN), then the process that has it open.
+for port in 80 443; do
+    for inode in $(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
+        awk -v port="$(printf ':%04X$' $port)" '$2 ~ port && $4 == "0A" {print $10}' | sort -u); do
+        fd=$(find /proc/[0-9]*/fd -lname "socket:\[$inode\]" 2>/dev/null | head -n 1)
+        [ -n "$fd" ] || continue
+        pid=${fd#/proc/}; pid=${pid%%/*}
+        echo "listener=$port $(cat /proc/$pid/comm) (process $pid)"
+    done
+done
+while IFS=: read -r user _ _ _ _ home _; do echo "user=$user $home"; done </etc/passwd
+"""
+
+
 class Overview(FactBase[HostOverview]):
     """`HostOverview`, in one round trip and with nothing but a shell and coreutils on the host."""
 
     @override
     def command(self) -> str:
-        return (
-            '. /etc/os-release; echo "distribution=$ID"; echo "release=$VERSION_ID"; echo "architecture=$(uname -m)"; '
-            'echo "systemd=$([ -d /run/systemd/system ] && echo 1 || echo 0)"; echo "root=$([ "$(id -u)" = 0 ] && echo 1 || echo 0)"; '
-            'echo "cores=$(nproc)"; echo "memory_mb=$(awk \'/^MemTotal/{print int($2/1024)}\' /proc/meminfo)"; '
-            'echo "disk_free_mb=$(df -Pm /srv | awk \'NR==2{print $4}\')"; echo "clock=$(date +%s)"; '
-            "for port in 80 443; do hex=$(printf '%04X' $port); for inode in $(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | "
-            "awk -v p=\":$hex\\$\" '$2 ~ p && $4 == \"0A\" {print $10}' | sort -u); do "
-            'for fd in $(find /proc/[0-9]*/fd -lname "socket:\\[$inode\\]" 2>/dev/null | head -n 1); do '
-            'pid=${fd#/proc/}; pid=${pid%%/*}; echo "listener=$port $(cat /proc/$pid/comm) (process $pid)"; done; done; done; '
-            'while IFS=: read -r user _ _ _ _ home _; do echo "user=$user $home"; done </etc/passwd'
-        )
+        return _OVERVIEW
 
     @override
     def process(self, output: list[str]) -> HostOverview:
@@ -101,7 +116,7 @@ class FileFacts:
 
 
 class FileState(FactBase["FileFacts | None"]):
-    """Owner, mode and SHA-256 of a regular file; None if there is none. One round trip, where pyinfra's own takes three."""
+    """Owner, mode and SHA-256 of a regular file, in one round trip; None if there is none."""
 
     @override
     @staticmethod
@@ -183,7 +198,10 @@ class NginxVersion(FactBase["tuple[int, int, int] | None"]):
 
 
 class GitCommit(FactBase[str]):
-    """Commit that a ref of a remote repository names now, or ``error: …`` with git's own words; empty without git."""
+    """Commit that a ref of a remote repository names now, or ``error: …`` with git's own words; empty without git.
+
+    git says nothing of a ref that doesn't exist, and pyinfra asks `process` only about something: hence "answered".
+    """
 
     default = str
 
@@ -194,10 +212,9 @@ class GitCommit(FactBase[str]):
         # A tag that is an object of its own is named twice: the line with ^{} is the commit.
         names = [ref] if full else [f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}"]
         patterns = " ".join(shlex.quote(each) for each in names)
-        return (
-            f"! command -v git >/dev/null || {environment}timeout 60 git ls-remote -- {shlex.quote(url)} {patterns} 2>&1 "
-            '|| echo "error: git ls-remote ended with $?"'
-        )
+        ask = f"{environment}timeout 60 git ls-remote -- {shlex.quote(url)} {patterns} 2>&1"
+        told = 'echo answered || echo "error: git ls-remote ended with $?"'
+        return f"! command -v git >/dev/null || {{ {ask} && {told}; }}"
 
     @override
     def process(self, output: list[str]) -> str:
@@ -206,7 +223,9 @@ class GitCommit(FactBase[str]):
         found = [tuple(line.split("\t")) for line in output if re.fullmatch(r"[0-9a-f]{40,64}\t\S+", line)]
         branches = [commit for commit, full in found if full.startswith("refs/heads/")]
         peeled = [commit for commit, full in found if full.endswith("^{}")]
-        return next(iter([*branches, *peeled, *(commit for commit, _ in found)]), "error: there is no such branch or tag")
+        return next(
+            iter([*branches, *peeled, *(commit for commit, _ in found)]), "error: there is no such branch or tag"
+        )
 
 
 class Unit(FactBase[dict[str, str]]):

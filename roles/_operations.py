@@ -10,13 +10,12 @@ import base64
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from pyinfra import host, logger, state
 from pyinfra.api.command import StringCommand
-from pyinfra.api.exceptions import OperationError
-from pyinfra.api.operation import operation
+from pyinfra.api.operation import OperationMeta, operation
 from pyinfra.facts.deb import DebPackages
 from pyinfra.operations.util.files import generate_color_diff
 
@@ -33,10 +32,15 @@ _PUT = (
 )
 
 
-def shell(script: str, *arguments: str, stdin: str | None = None) -> StringCommand:
-    """A small POSIX shell script with its arguments, quoted; `stdin` is what it reads."""
-    text = " ".join(["sh", "-c", shlex.quote(script), "slipway", *(shlex.quote(part) for part in arguments)])
-    return StringCommand(text, _stdin=stdin) if stdin is not None else StringCommand(text)
+def script(text: str, *arguments: str) -> str:
+    """A small POSIX shell script with its arguments as one command line; the arguments are $1, $2, ..."""
+    return shlex.join(["sh", "-c", text, "slipway", *arguments])
+
+
+def shell(text: str, *arguments: str, stdin: str | None = None) -> StringCommand:
+    """The command that runs a `script`; `stdin` is what it reads."""
+    line = script(text, *arguments)
+    return StringCommand(line, _stdin=stdin) if stdin is not None else StringCommand(line)
 
 
 def put(path: str, content: bytes, user: str, group: str, mode: str) -> StringCommand:
@@ -58,7 +62,9 @@ def show_diff(path: str, current: str, desired: str, *, secret: bool = False) ->
 
 
 @operation()
-def file(path: str, content: str, user: str = "root", group: str = "root", mode: str = "644", secret: bool = False) -> Commands:
+def file(
+    path: str, content: str, user: str = "root", group: str = "root", mode: str = "644", secret: bool = False
+) -> Commands:
     """Make `path` a file with this content, owner and mode, replaced in one step.
 
     + path: absolute path; its folder exists
@@ -72,37 +78,57 @@ def file(path: str, content: str, user: str = "root", group: str = "root", mode:
         host.noop(f"{path} is as it should be")
         return
     if not now or now.sha256 != hashlib.sha256(data).hexdigest():
-        show_diff(path, host.get_fact(FileText, path=path) if now and state.config.DIFF and not secret else "", content, secret=secret)
+        show_diff(
+            path,
+            host.get_fact(FileText, path=path) if now and state.config.DIFF and not secret else "",
+            content,
+            secret=secret,
+        )
     yield put(path, data, user, group, mode)
 
 
 _APT = r"""
 set -eu
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
-# Unattended upgrades may hold apt's locks for minutes: wait, and say for whom.
-holder() { for lock in /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock; do
-    [ -e "$lock" ] || continue
-    inode=$(stat -c %i "$lock"); pid=$(awk -v i=":$inode\$" '$6 ~ i {print $5; exit}' /proc/locks)
-    [ -z "$pid" ] || { echo "$lock is held by $(cat "/proc/$pid/comm" 2>/dev/null) (process $pid)"; return; }
-done; }
-patient() { end=$(($(date +%s) + 600)); until out=$("$@" 2>&1); do
-    case "$out" in
-      *"Could not get lock"*|*"Unable to lock"*|*"is another process using it"*)
-        [ "$(date +%s)" -lt "$end" ] || { echo "$out"; echo "Gave up after 10 minutes: $(holder)"; return 1; }; sleep 3 ;;
-      *) echo "$out"; return 1 ;;
-    esac
-done; }
+# Unattended upgrades may hold apt's locks for minutes: wait for them, and say who it was when that doesn't end.
+holder() {
+    for lock in /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock; do
+        [ -e "$lock" ] || continue
+        pid=$(awk -v inode=":$(stat -c %i "$lock")\$" '$6 ~ inode {print $5; exit}' /proc/locks)
+        [ -z "$pid" ] || { echo "$lock is held by $(cat "/proc/$pid/comm" 2>/dev/null) (process $pid)"; return; }
+    done
+}
+patient() {
+    end=$(($(date +%s) + 600))
+    until out=$("$@" 2>&1); do
+        case "$out" in
+        *"Could not get lock"* | *"Unable to lock"* | *"is another process using it"*)
+            [ "$(date +%s)" -lt "$end" ] || { echo "$out"; echo "Gave up after 10 minutes: $(holder)"; return 1; }
+            sleep 3 ;;
+        *) echo "$out"; return 1 ;;
+        esac
+    done
+}
+apt() { patient apt-get -q -y -o Acquire::Retries=3 "$@"; }
+install() {
+    apt --no-install-recommends -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install "$@"
+}
 # A dpkg that was interrupted refuses everything until it is repaired.
-if [ -n "$(ls -A /var/lib/dpkg/updates)" ] || [ -n "$(dpkg --audit)" ]; then patient dpkg --configure -a; patient apt-get -y -f install; fi
+if [ -n "$(ls -A /var/lib/dpkg/updates)" ] || [ -n "$(dpkg --audit)" ]; then
+    patient dpkg --configure -a
+    apt -f install
+fi
 [ $# -gt 0 ] || exit 0
-lists() { find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -60 | grep -q .; }
-lists || patient apt-get -q -o Acquire::Retries=3 update
-install() { patient apt-get -qq -y --no-install-recommends -o Acquire::Retries=3 -o DPkg::Lock::Timeout=600 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold install "$@"; }
-# Lists that are out of step with the mirror name files that are gone: fetch them anew once.
-install "$@" >/dev/null 2>&1 || { patient apt-get -q -o Acquire::Retries=3 update; install "$@"; }
+find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -60 | grep -q . || apt update
+# Lists that are out of step with the mirror name files that are gone: fetch them anew, once.
+install "$@" >/dev/null || { apt update; install "$@"; }
 """
 
-INTERRUPTED = 'command -v dpkg >/dev/null && { [ -z "$(ls -A /var/lib/dpkg/updates)" ] && [ -z "$(dpkg --audit)" ] || echo interrupted; }; true'
+INTERRUPTED = """
+command -v dpkg >/dev/null || exit 0
+[ -z "$(ls -A /var/lib/dpkg/updates)" ] && [ -z "$(dpkg --audit)" ] || echo interrupted
+"""
+"""A shell question that prints a line if dpkg was interrupted."""
 
 
 @operation()
@@ -159,7 +185,28 @@ def command_unless(satisfied: str, commands: Sequence[str | StringCommand], why:
 
 
 @operation()
-def nginx_configuration(files: Callable[[tuple[int, int, int] | None, Callable[[str], bool]], dict[str, str]]) -> Commands:
+def all_succeeded(steps: Mapping[str, OperationMeta]) -> Commands:
+    """Fail if one of `steps` did: those whose error was passed over, so that one app's mistake can't stop another.
+
+    + steps: what was to be achieved → the operation that should have
+    """
+    failed = [what for what, meta in steps.items() if state.is_executing and meta.did_error()]
+    if not failed:
+        host.noop("every step succeeded")
+        return
+    what = " and ".join(failed)
+    yield failure(f"{host.name}: {what} failed; the reason stands above, at its operation. Everything else was done.")
+
+
+def failure(message: str) -> StringCommand:
+    """A command that fails with this message: an exception would end the run on every other host too."""
+    return shell('echo "$1" >&2; exit 1', message)
+
+
+@operation()
+def nginx_configuration(
+    files: Callable[[tuple[int, int, int] | None, Callable[[str], bool]], dict[str, str]],
+) -> Commands:
     """Make these files nginx's configuration: validated, switched in one step, reloaded and proven to be live.
 
     + files: called with nginx's version and a function that tells whether a path exists on the host; returns
@@ -204,12 +251,18 @@ def release(
     status = host.get_fact(ReleaseStatus, app=app)
     if git:
         url, ref, ssh = git
-        commit = ref if len(ref) in (40, 64) and set(ref) <= set("0123456789abcdef") else host.get_fact(GitCommit, url=url, ref=ref, ssh=ssh)
+        commit = (
+            ref
+            if len(ref) in (40, 64) and set(ref) <= set("0123456789abcdef")
+            else host.get_fact(GitCommit, url=url, ref=ref, ssh=ssh)
+        )
         if commit.startswith("error: "):
-            if state.is_executing:
-                raise OperationError(f"{app}: {ref} of {url} can't be looked up from the host: {commit.removeprefix('error: ')}")
-            commit = ""
-        wanted = wanted | {"source": wanted["source"] | {"commit": commit}, "inputs": wanted["inputs"] | {"source": commit}}
+            yield failure(f"{app}: {ref} of {url} can't be looked up from the host: {commit.removeprefix('error: ')}")
+            return
+        wanted = wanted | {
+            "source": wanted["source"] | {"commit": commit},
+            "inputs": wanted["inputs"] | {"source": commit},
+        }
     before, inputs = status.get("inputs", {}), wanted["inputs"]
     reasons = [key for key in inputs if before.get(key) != inputs[key]]
     faults = status.get("faults", [])
@@ -217,9 +270,19 @@ def release(
         host.noop(f"{app}: {status['release']} serves and was made from just this")
         return
     serving = status.get("release")
-    host.log(f"{app}: " + (f"{', '.join(reasons)} changed since {serving}" if reasons and serving else "; ".join(faults) or "first release"), logger.info)
+    host.log(
+        f"{app}: "
+        + (
+            f"{', '.join(reasons)} changed since {serving}"
+            if reasons and serving
+            else "; ".join(faults) or "first release"
+        ),
+        logger.info,
+    )
     if archive is not None:
-        yield put(f"/var/cache/slipway/sources/{app}.tar.gz", archive, "root", "root", "600")
+        yield put(
+            f"/var/cache/slipway/sources/{app}.{wanted['source']['commit']}.tar.gz", archive, "root", "root", "600"
+        )
     yield put(f"/etc/{app}/build.env", json.dumps(build_environment).encode(), "root", "root", "600")
     yield put(f"/etc/{app}/release.json", json.dumps(wanted, indent=1).encode(), "root", "root", "600")
     yield StringCommand("/opt/slipway/bin/slipway-release", "deploy", app)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ParamSpec, cast
+from typing import ParamSpec, TypeVar, cast
 
 from pyinfra.api.deploy import deploy
 
 P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def role(title: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
+def role(title: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Name the operations of a role: ``<title> | <operation>``.
 
     pyinfra's own type of a decorated function allows no positional argument, which its code does.
     """
 
-    def decorate(function: Callable[P, None]) -> Callable[P, None]:
-        return cast(Callable[P, None], deploy(title)(function))
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        return cast(Callable[P, R], deploy(title)(function))
 
     return decorate

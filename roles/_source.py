@@ -8,20 +8,38 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-LEFT_OUT = {".git", ".venv", "__pycache__", "node_modules", ".env", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".DS_Store"}
+LEFT_OUT = {
+    ".git",
+    ".venv",
+    "__pycache__",
+    "node_modules",
+    ".env",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".DS_Store",
+}
 """Never part of a release, tracked by git or not: what is built anew, and a developer's secrets."""
 
 
 def listed(folder: Path) -> list[Path]:
-    """Files of `folder`, relative and sorted: what git would take (so .gitignore counts), or all of them outside of git."""
+    """Files of `folder`, relative and sorted: what git would take (.gitignore counts), or all outside of git."""
     git = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "."]
     try:
         done = subprocess.run(git, capture_output=True, check=False)
         known = done.stdout.decode().split("\0") if done.returncode == 0 else None
     except FileNotFoundError:
         known = None
-    found = [Path(name) for name in known if name] if known is not None else [path.relative_to(folder) for path in folder.rglob("*")]
-    return sorted(path for path in set(found) if not LEFT_OUT & set(path.parts) and ((folder / path).is_file() or (folder / path).is_symlink()))
+    found = (
+        [Path(name) for name in known if name]
+        if known is not None
+        else [path.relative_to(folder) for path in folder.rglob("*")]
+    )
+    return sorted(
+        path
+        for path in set(found)
+        if not LEFT_OUT & set(path.parts) and ((folder / path).is_file() or (folder / path).is_symlink())
+    )
 
 
 def pack(folder: Path) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pyinfra.operations import files, server
 
 from roles import _operations as operations
-from roles._role import role
 from roles._facts import HostOverview
+from roles._role import role
 from roles._templates import host_file, render
 from roles.settings import AppSettings, Settings, render_env
 
@@ -69,10 +69,24 @@ def units(app: AppSettings, workers: int) -> dict[str, str]:
 
 
 @role("App")
-def app(settings: Settings, overview: HostOverview, app: AppSettings) -> None:
-    """User, folders and environment of one app; its releases are made by roles/release.py."""
-    operations.file(name="Write what all Gunicorns share", path="/opt/slipway/gunicorn.conf.py", content=host_file("app/gunicorn.conf.py"))
-    server.user(name=f"Create the user {app.user}", user=app.user, system=True, home=app.home, create_home=False, shell="/usr/sbin/nologin")
+def app(settings: Settings, overview: HostOverview) -> None:
+    """User, folders and environment of each app; its releases are made by roles/release.py."""
+    content = host_file("app/gunicorn.conf.py")
+    operations.file(name="Write what all Gunicorns share", path="/opt/slipway/gunicorn.conf.py", content=content)
+    for each in settings.apps.values():
+        place(each, worker_count(each, overview, len(settings.apps)))
+
+
+def place(app: AppSettings, workers: int) -> None:
+    """One app's place on the host."""
+    server.user(
+        name=f"Create the user {app.user}",
+        user=app.user,
+        system=True,
+        home=app.home,
+        create_home=False,
+        shell="/usr/sbin/nologin",
+    )
     folders = {
         app.config_dir: ("root", app.group, "750"),
         f"{app.config_dir}/releases": ("root", app.group, "750"),
@@ -82,7 +96,6 @@ def app(settings: Settings, overview: HostOverview, app: AppSettings) -> None:
     }
     for path, (user, group, mode) in folders.items():
         files.directory(name=f"Create {path}", path=path, user=user, group=group, mode=mode)
-    workers = worker_count(app, overview, len(settings.apps))
     operations.file(
         name=f"Write the environment of {app.name}",
         path=app.env_path,

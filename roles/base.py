@@ -30,14 +30,18 @@ def base(settings: Settings) -> None:
     operations.apt_packages(name="Install packages", packages=[*PACKAGES, *settings.packages])
     for path, mode in FOLDERS.items():
         files.directory(name=f"Create {path}", path=path, user="root", group="root", mode=mode)
-    zone = settings.timezone
+    zone, file = settings.timezone, f"/usr/share/zoneinfo/{settings.timezone}"
     operations.command_unless(
         name=f"Set the time zone to {zone}",
-        satisfied=f'[ "$(readlink -f /etc/localtime)" != "$(readlink -f /usr/share/zoneinfo/{zone})" ] || [ ! -e /usr/share/zoneinfo/{zone} ] || echo same',
-        commands=[f"test -e /usr/share/zoneinfo/{zone}", f"ln -sfn /usr/share/zoneinfo/{zone} /etc/localtime", operations.shell('echo "$1" >/etc/timezone', zone)],
+        satisfied=operations.script('[ ! -e "$1" ] || [ ! /etc/localtime -ef "$1" ] || echo same', file),
+        commands=[f"test -e {file}", f"ln -sfn {file} /etc/localtime", f"echo {zone} >/etc/timezone"],
         why=f"the time zone is {zone}",
     )
     if settings.hostname:
         server.hostname(name=f"Name the host {settings.hostname}", hostname=settings.hostname)
-    operations.file(name="Cap the journal's size", path=JOURNAL, content=render("base/journald.conf.j2", settings=settings))
-    operations.restart_if_stale(name="Restart the journal with its cap", unit="systemd-journald.service", paths=(JOURNAL,))
+    operations.file(
+        name="Cap the journal's size", path=JOURNAL, content=render("base/journald.conf.j2", settings=settings)
+    )
+    operations.restart_if_stale(
+        name="Restart the journal with its cap", unit="systemd-journald.service", paths=(JOURNAL,)
+    )

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pyinfra.operations import files
 
 from roles import _operations as operations
-from roles._role import role
 from roles._facts import HostOverview
+from roles._role import role
 from roles._templates import host_file, render
 from roles.settings import Settings
 
@@ -18,14 +18,11 @@ PACKAGED = {"debian 12": (1, 22, 1), "debian 13": (1, 26, 3), "ubuntu 24.04": (1
 """nginx's version in a distribution's packages, for a plan made before it is installed."""
 
 
-def configuration(
-    settings: Settings, version: tuple[int, int, int], exists: Callable[[str], bool], *, complete: bool
-) -> dict[str, str]:
+def configuration(settings: Settings, version: tuple[int, int, int], exists: Callable[[str], bool]) -> dict[str, str]:
     """Relative path → content of /etc/nginx/slipway.
 
-    + version: nginx's, which decides how HTTP/2 is written (``http2 on`` since 1.25.1) and whether tickets rotate (1.23.2)
+    + version: nginx's: HTTP/2 is written as ``http2 on`` since 1.25.1, session tickets rotate since 1.23.2
     + exists: whether a path is on the host: a site whose certificate is yet to come has no TLS part
-    + complete: every site has its certificate by now
     """
     apps = list(settings.apps.values())
     common = {
@@ -42,7 +39,9 @@ def configuration(
             worker_shutdown_timeout=max(app.graceful_timeout for app in apps) + 5,
             **common,
         ),
-        "internal.conf": render("nginx/internal.conf.j2", apps=apps, tls=any(app.tls.mode != "off" for app in apps), **common),
+        "internal.conf": render(
+            "nginx/internal.conf.j2", apps=apps, tls=any(app.tls.mode != "off" for app in apps), **common
+        ),
     }
     if settings.nginx_extra_local:
         made["extra/http.conf"] = settings.nginx_extra_local.read_text(encoding="utf-8")
@@ -50,8 +49,10 @@ def configuration(
         values = {
             "app": app,
             "extra": bool(app.nginx_extra),
-            "has_certificate": complete or (app.certificate_path is not None and exists(app.certificate_path)),
-            "static_folder": "/".join(part for part in (app.source.subdir, app.static.path) if part) if app.static else None,
+            "has_certificate": app.certificate_path is not None and exists(app.certificate_path),
+            "static_folder": "/".join(part for part in (app.source.subdir, app.static.path) if part)
+            if app.static
+            else None,
         }
         made[f"sites/{app.name}.conf"] = render("nginx/site.conf.j2", **values, **common)
         made[f"proxy/{app.name}.conf"] = render("nginx/proxy.conf.j2", app=app)
@@ -61,22 +62,28 @@ def configuration(
 
 
 @role("Nginx")
-def nginx(settings: Settings, overview: HostOverview, *, complete: bool) -> None:
-    """nginx with a site for every app.
+def nginx(settings: Settings, overview: HostOverview) -> None:
+    """nginx with a site for every app; one that has no certificate yet answers ACME challenges only."""
+    program = "/opt/slipway/bin/slipway-nginx"
+    operations.file(name="Write slipway-nginx", path=program, content=host_file("nginx/slipway-nginx"), mode="755")
+    files.directory(name=f"Create {WEBROOT}", path=WEBROOT, user="root", group="root", mode="755")
+    # Debian's example site would be the default server, which ours must be; a site of the user's stays.
+    files.link(name="Remove Debian's example site", path="/etc/nginx/sites-enabled/default", present=False)
+    configure("Configure the sites", settings, overview)
+    operations.unit_enabled(name="Enable nginx", unit="nginx.service")
 
-    + complete: False before the certificates are there: a site without one answers ACME challenges only
-    """
+
+@role("Nginx")
+def nginx_with_certificates(settings: Settings, overview: HostOverview) -> None:
+    """The TLS part of every site whose certificate has come since."""
+    configure("Configure the sites with TLS", settings, overview)
+
+
+def configure(title: str, settings: Settings, overview: HostOverview) -> None:
+    """Make `configuration` the one that serves."""
     packaged = PACKAGED[overview.name]
 
     def made(version: tuple[int, int, int] | None, exists: Callable[[str], bool]) -> dict[str, str]:
-        return configuration(settings, version or packaged, exists, complete=complete)
+        return configuration(settings, version or packaged, exists)
 
-    if not complete:
-        operations.file(name="Write slipway-nginx", path="/opt/slipway/bin/slipway-nginx", content=host_file("nginx/slipway-nginx"), mode="755")
-        files.directory(name=f"Create {WEBROOT}", path=WEBROOT, user="root", group="root", mode="755")
-        # Debian's example site would be the default server, which ours must be; a site of the user's stays.
-        files.link(name="Remove Debian's example site", path="/etc/nginx/sites-enabled/default", present=False)
-        operations.nginx_configuration(name="Configure the sites", files=made)
-        operations.unit_enabled(name="Enable nginx", unit="nginx.service")
-    else:
-        operations.nginx_configuration(name="Configure the sites with TLS", files=made)
+    operations.nginx_configuration(name=title, files=made)

@@ -8,6 +8,7 @@ from pyinfra import host
 from pyinfra.api.exceptions import PyinfraError
 
 from roles._facts import HostOverview, Overview
+from roles.python import uv_hashes
 from roles.settings import Settings
 
 SUPPORTED = ("debian 12", "debian 13", "ubuntu 24.04")
@@ -32,26 +33,45 @@ def problems(found: HostOverview, settings: Settings, now: float) -> list[str]:
     """
     reasons = []
     if found.name not in SUPPORTED:
-        reasons.append(f"the operating system is {found.name}; expected {' or '.join(SUPPORTED)}: reinstall the machine with one of them")
+        expected = " or ".join(SUPPORTED)
+        reasons.append(
+            f"the operating system is {found.name}; expected {expected}: reinstall the machine with one of them"
+        )
     if found.architecture not in ARCHITECTURES:
         reasons.append(f"the architecture is {found.architecture}; expected {' or '.join(ARCHITECTURES)}")
     if not found.systemd:
         reasons.append("systemd isn't running as process 1; expected a machine (or a container) that boots with it")
     if not found.root:
-        reasons.append('commands don\'t run as root; set "ssh_user": "root", or "_sudo": True for a user that may sudo without a password')
+        reasons.append(
+            'commands don\'t run as root; expected "ssh_user": "root" in the inventory, or "_sudo": True with a user '
+            "who may sudo without a password"
+        )
     if found.memory_mb < MEMORY_MB:
         reasons.append(f"memory is {found.memory_mb} MB; expected at least {MEMORY_MB} MB: choose a larger machine")
     if found.disk_free_mb < DISK_MB:
-        reasons.append(f"{found.disk_free_mb} MB are free for /srv; expected at least {DISK_MB} MB: free some (`journalctl --vacuum-size=200M`, `apt-get clean`) or enlarge the disk")
-    if abs(found.clock - now) > CLOCK_SECONDS:
-        reasons.append(f"the host's clock differs from yours by {abs(found.clock - now):.0f} s; expected at most {CLOCK_SECONDS} s: set it (`timedatectl set-ntp true`)")
+        reasons.append(
+            f"{found.disk_free_mb} MB are free for /srv; expected at least {DISK_MB} MB: free some "
+            "(`journalctl --vacuum-size=200M`, `apt-get clean`) or enlarge the disk"
+        )
+    difference = abs(found.clock - now)
+    if difference > CLOCK_SECONDS:
+        reasons.append(
+            f"the host's clock differs from yours by {difference:.0f} s; expected at most {CLOCK_SECONDS} s: "
+            "set it (`timedatectl set-ntp true`)"
+        )
+    if found.architecture in ARCHITECTURES and found.architecture not in uv_hashes(settings):
+        wheel = f"uv {settings.python.uv.version}'s wheel"
+        reasons.append(f"slipway.python.uv.sha256 has no SHA-256 for {found.architecture}: add that of {wheel}")
     for port, program in sorted(found.listeners.items()):
         if not program.startswith("nginx "):
-            reasons.append(f"port {port} is taken by {program}; expected it free or nginx's: stop and disable that program")
+            reasons.append(
+                f"port {port} is taken by {program}; expected it free or nginx's: stop and disable that program"
+            )
     for app in settings.apps.values():
         home = found.users.get(app.user)
         if home not in (None, app.home):
-            reasons.append(f"slipway.apps.{app.name}: the host already has a user {app.user} with another home ({home}); rename the app")
+            other = f"the host already has a user {app.user} with another home ({home})"
+            reasons.append(f"slipway.apps.{app.name}: {other}: rename the app")
     return reasons
 
 

@@ -7,11 +7,19 @@ import shlex
 from pyinfra.operations import files, server
 
 from roles import _operations as operations
-from roles._role import role
 from roles._facts import HostOverview
+from roles._role import role
 from roles.settings import Settings
 
 FOLDER = "/opt/slipway/python"
+UV_SHA256 = {
+    "x86_64": "e18a57b8b352eb7c8feb317b9f6f533c8f0ad9673fd6cf34bbe3cf1a9f6a8984",
+    "aarch64": "0b3e8b1a4f5e405e31e2ff33de8af4744831e9f7338539671efbd8c3c94e791d",
+}
+"""SHA-256 of the wheels (manylinux_2_17) of uv's default release, as PyPI shows them."""
+UV = "/opt/slipway/bin/uv"
+UV_CACHE = "/var/cache/slipway/python"
+"""uv's cache of what root installs: Pythons and certbot. Builds of apps have one of their own."""
 BUILDER = "slipway-build"
 """User that builds releases: the code of an app's dependencies runs then, and must not run as root."""
 
@@ -25,6 +33,12 @@ python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ig
     --no-deps --only-binary=:all: --require-hashes --target "$folder.partial" "$@" -r "$file"
 mv -T "$folder.partial" "$folder"
 """
+
+
+def uv_hashes(settings: Settings) -> dict[str, str]:
+    """Architecture → SHA-256 of the uv that is to be installed."""
+    own = {str(architecture): digest for architecture, digest in settings.python.uv.sha256.items()}
+    return own or UV_SHA256
 
 
 def uv_environment(settings: Settings) -> dict[str, str]:
@@ -46,7 +60,7 @@ def uv_environment(settings: Settings) -> dict[str, str]:
 def python(settings: Settings, overview: HostOverview) -> None:
     """uv by pip with its hash checked, then each Python by `uv python install`."""
     uv = settings.python.uv
-    digest = uv.sha256[overview.architecture]
+    digest = uv_hashes(settings)[overview.architecture]
     folder = f"/opt/slipway/uv/{uv.version}"
     index = ["--index-url", settings.python.index_url] if settings.python.index_url else []
     operations.command_unless(
@@ -55,15 +69,22 @@ def python(settings: Settings, overview: HostOverview) -> None:
         commands=[operations.shell(_INSTALL_UV, folder, f"uv=={uv.version} --hash=sha256:{digest}", *index)],
         why=f"uv {uv.version} is installed",
     )
-    files.link(name="Link uv", path="/opt/slipway/bin/uv", target=f"{folder}/bin/uv", user="root", group="root")
+    files.link(name="Link uv", path=UV, target=f"{folder}/bin/uv", user="root", group="root")
     environment = " ".join(f"{key}={shlex.quote(value)}" for key, value in uv_environment(settings).items())
     for version in sorted({app.python_version for app in settings.apps.values()}):
         operations.command_unless(
             name=f"Install Python {version}",
-            satisfied=f"[ ! -x /opt/slipway/bin/uv ] || env {environment} UV_PYTHON_DOWNLOADS=never /opt/slipway/bin/uv python find {version} 2>/dev/null || true",
-            commands=[f"env {environment} UV_CACHE_DIR=/var/cache/slipway/python /opt/slipway/bin/uv python install --quiet {version}"],
+            satisfied=f"env {environment} UV_PYTHON_DOWNLOADS=never {UV} python find {version} 2>/dev/null || true",
+            commands=[f"env {environment} UV_CACHE_DIR={UV_CACHE} {UV} python install --quiet {version}"],
             why=f"Python {version} is installed",
         )
-    server.user(name=f"Create the user {BUILDER}", user=BUILDER, system=True, home="/var/cache/slipway/build", create_home=False, shell="/usr/sbin/nologin")
+    server.user(
+        name=f"Create the user {BUILDER}",
+        user=BUILDER,
+        system=True,
+        home="/var/cache/slipway/build",
+        create_home=False,
+        shell="/usr/sbin/nologin",
+    )
     for path in ("/var/cache/slipway/uv", "/var/cache/slipway/build"):
         files.directory(name=f"Create {path}", path=path, user=BUILDER, group=BUILDER, mode="700")

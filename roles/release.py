@@ -7,11 +7,12 @@ import json
 import shlex
 from typing import Any
 
+from pyinfra.api.operation import OperationMeta
 
 from roles import _operations as operations
-from roles._role import role
 from roles import app as app_role
 from roles._facts import HostOverview
+from roles._role import role
 from roles._source import pack
 from roles._templates import host_file
 from roles.python import uv_environment
@@ -29,7 +30,13 @@ def git_ssh(app: AppSettings) -> str:
     source = app.source
     if isinstance(source, FolderSource):
         return ""
-    options = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=" + ("yes" if source.known_hosts else "accept-new")]
+    options = [
+        "ssh",
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "StrictHostKeyChecking=" + ("yes" if source.known_hosts else "accept-new"),
+    ]
     options += ["-o", f"UserKnownHostsFile={app.known_hosts_path}"]
     if source.deploy_key:
         options += ["-i", app.deploy_key_path, "-o", "IdentitiesOnly=yes"]
@@ -66,7 +73,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         "static": app.static.path if app.static else None,
         "drain_timeout": app.graceful_timeout,
         "keep": app.keep_releases,
-        # What a release is made from. Where one of these differs from those of the release that serves, a new one is due.
+        # What a release is made from: where one differs from those of the release that serves, a new one is due.
         "inputs": {
             "source": commit,
             "folder": app.source.subdir,
@@ -80,16 +87,33 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
 
 
 @role("Release")
-def release(settings: Settings, overview: HostOverview, app: AppSettings) -> None:
-    """One app's release, if its code, environment or service settings differ from those of the release that serves."""
-    operations.file(name="Write slipway-release", path="/opt/slipway/bin/slipway-release", content=host_file("release/slipway-release"), mode="755")
+def release(settings: Settings, overview: HostOverview) -> dict[str, OperationMeta]:
+    """A release of each app whose code, environment or service settings differ from those of the one that serves.
+
+    A release that fails doesn't keep the other apps from theirs: the caller gets the steps to judge.
+    """
+    program = "/opt/slipway/bin/slipway-release"
+    operations.file(
+        name="Write slipway-release", path=program, content=host_file("release/slipway-release"), mode="755"
+    )
+    return {f"the release of {each.name}": release_app(settings, overview, each) for each in settings.apps.values()}
+
+
+def release_app(settings: Settings, overview: HostOverview, app: AppSettings) -> OperationMeta:
+    """One app's release."""
     name = f"Release {app.name}"
     if isinstance(app.source, FolderSource):
         assert app.source_dir is not None
         archive = pack(app.source_dir)
         value = wanted(settings, overview, app, digest(archive))
-        operations.release(name=name, app=app.name, wanted=value, build_environment=app.build_environment, archive=archive)
-        return
+        return operations.release(
+            name=name,
+            app=app.name,
+            wanted=value,
+            build_environment=app.build_environment,
+            archive=archive,
+            _ignore_errors=True,
+        )
     for what, local, path in (
         ("deploy key", app.deploy_key_local, app.deploy_key_path),
         ("known hosts", app.known_hosts_local, app.known_hosts_path),
@@ -97,10 +121,11 @@ def release(settings: Settings, overview: HostOverview, app: AppSettings) -> Non
         if local:
             text = local.read_text(encoding="utf-8")
             operations.file(name=f"Write the {what} of {app.name}", path=path, content=text, mode="600", secret=True)
-    operations.release(
+    return operations.release(
         name=name,
         app=app.name,
         wanted=wanted(settings, overview, app, ""),
         build_environment=app.build_environment,
         git=(app.source.git, app.source.ref, git_ssh(app)),
+        _ignore_errors=True,
     )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 
+from pyinfra.api.operation import OperationMeta
 from pyinfra.operations import files
 
 from roles import _operations as operations
 from roles._role import role
 from roles._templates import host_file, render
 from roles.nginx import WEBROOT
+from roles.python import UV, UV_CACHE
 from roles.settings import AppSettings, Settings
 
 CERTBOT = "/opt/slipway/certbot"
@@ -22,23 +24,30 @@ SELF_SIGNED_DAYS = 365
 
 
 @role("TLS")
-def tls(settings: Settings) -> None:
-    """A certificate for every app whose tls.mode isn't "off"."""
+def tls(settings: Settings) -> dict[str, OperationMeta]:
+    """A certificate for every app whose tls.mode isn't "off".
+
+    An order that fails doesn't keep the other apps from theirs: the caller gets the steps to judge.
+    """
     apps = list(settings.apps.values())
     files.directory(name=f"Create {FOLDER}", path=FOLDER, user="root", group="root", mode="700")
     acme = [app for app in apps if app.tls.mode == "acme"]
     if acme:
         certbot(settings)
-    for app in acme:
-        order(settings, app)
-        reload_if_not_served(app)
+    orders = {f"the certificate of {app.name}": order(settings, app) for app in acme}
     for app in apps:
         if app.tls.mode in ("self-signed", "files"):
-            files.directory(name=f"Create {FOLDER}/{app.name}", path=f"{FOLDER}/{app.name}", user="root", group="root", mode="700")
+            files.directory(
+                name=f"Create {FOLDER}/{app.name}", path=f"{FOLDER}/{app.name}", user="root", group="root", mode="700"
+            )
         if app.tls.mode == "self-signed":
             self_signed(app)
         elif app.tls.mode == "files":
             brought(app)
+    for app in apps:
+        if app.tls.mode != "off":
+            reload_if_not_served(app)
+    return orders
 
 
 def certbot(settings: Settings) -> None:
@@ -51,10 +60,11 @@ def certbot(settings: Settings) -> None:
     pinned = f"{CERTBOT}-requirements.txt"
     operations.file(name="Write certbot's locked requirements", path=pinned, content=requirements)
     index = f"--default-index {shlex.quote(settings.python.index_url)} " if settings.python.index_url else ""
-    uv = "env UV_NO_CONFIG=1 UV_CACHE_DIR=/var/cache/slipway/python" + (" UV_SYSTEM_CERTS=1" if settings.python.system_certs else "") + " /opt/slipway/bin/uv"
+    trust = "UV_SYSTEM_CERTS=1 " if settings.python.system_certs else ""
+    uv = f"env UV_NO_CONFIG=1 UV_CACHE_DIR={UV_CACHE} {trust}{UV}"
     operations.command_unless(
         name="Install certbot",
-        satisfied=f"[ ! -x {CERTBOT}/bin/certbot ] || cmp -s {pinned} {CERTBOT}/requirements.txt && {CERTBOT}/bin/certbot --version 2>/dev/null || true",
+        satisfied=f"cmp -s {pinned} {CERTBOT}/requirements.txt && {CERTBOT}/bin/certbot --version 2>&1 || true",
         commands=[
             f"{uv} venv --quiet --clear --python /usr/bin/python3 {CERTBOT}",
             f"{uv} pip sync --quiet --require-hashes --compile-bytecode --python {CERTBOT} {index}{pinned}",
@@ -68,49 +78,80 @@ def certbot(settings: Settings) -> None:
     for path in ("/etc/letsencrypt", "/etc/letsencrypt/renewal-hooks", "/etc/letsencrypt/renewal-hooks/deploy"):
         files.directory(name=f"Create {path}", path=path, user="root", group="root", mode="755")
     values = {"settings": settings, "webroot": WEBROOT, "ca_file": CA_FILE, "certbot": CERTBOT, "config": CONFIG}
-    operations.file(name="Write certbot's configuration", path=CONFIG, content=render("tls/certbot.ini.j2", **values), mode="600", secret=True)
-    operations.file(name="Write the renewal hook", path=HOOK, content=render("tls/renewal-hook.j2", **values), mode="755")
-    operations.file(name="Write slipway-acme", path="/opt/slipway/bin/slipway-acme", content=host_file("tls/slipway-acme"), mode="755")
+    operations.file(
+        name="Write certbot's configuration",
+        path=CONFIG,
+        content=render("tls/certbot.ini.j2", **values),
+        mode="600",
+        secret=True,
+    )
+    operations.file(
+        name="Write the renewal hook", path=HOOK, content=render("tls/renewal-hook.j2", **values), mode="755"
+    )
+    operations.file(
+        name="Write slipway-acme",
+        path="/opt/slipway/bin/slipway-acme",
+        content=host_file("tls/slipway-acme"),
+        mode="755",
+    )
     for kind in ("service", "timer"):
         path = f"/etc/systemd/system/certbot-renew.{kind}"
-        operations.file(name=f"Write certbot-renew.{kind}", path=path, content=render(f"tls/certbot-renew.{kind}.j2", **values))
+        operations.file(
+            name=f"Write certbot-renew.{kind}", path=path, content=render(f"tls/certbot-renew.{kind}.j2", **values)
+        )
     operations.unit_enabled(name="Enable the renewal timer", unit="certbot-renew.timer")
 
 
-def order(settings: Settings, app: AppSettings) -> None:
+def order(settings: Settings, app: AppSettings) -> OperationMeta:
     """Order the app's certificate if there is none for just these domains from this ACME server."""
-    wanted = ["--server", settings.acme_directory_url, "--name", app.name, *(part for domain in app.domains for part in ("--domain", domain))]
+    wanted = [
+        "--server",
+        settings.acme_directory_url,
+        "--name",
+        app.name,
+        *(part for domain in app.domains for part in ("--domain", domain)),
+    ]
     if settings.acme.ca_file:
         wanted += ["--ca-file", CA_FILE]
     check = [] if settings.acme.check else ["--no-check"]
     program = "/opt/slipway/bin/slipway-acme"
-    operations.command_unless(
+    return operations.command_unless(
         name=f"Order the certificate of {app.name}",
         satisfied=f"[ ! -x {program} ] || {program} has {shlex.join(wanted)}",
         commands=[shlex.join([program, "order", *wanted, *check])],
         why=f"the certificate of {app.name} is for these domains and from this ACME server",
+        _ignore_errors=True,
     )
+
+
+# $1 certificate, $2 key, $3 "DNS:name" of each domain, sorted, joined by commas
+_SIGNED = """
+openssl x509 -in "$1" -noout -checkend 2592000 >/dev/null 2>&1 || exit 0  # 30 days
+names=$(openssl x509 -in "$1" -noout -ext subjectAltName | tail -n 1 | tr -d ' ' | tr , '\\n' | sort | paste -sd ,)
+[ "$names" = "$3" ] || exit 0
+[ "$(openssl x509 -in "$1" -noout -pubkey)" = "$(openssl pkey -in "$2" -pubout 2>/dev/null)" ] && echo signed || true
+"""
+# $4 the first domain, $5 days
+_SIGN = """
+set -eu
+umask 077
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days "$5" -subj "/CN=$4" \\
+    -addext "subjectAltName=$3" -keyout "$2.partial" -out "$1.partial" 2>&1
+mv "$2.partial" "$2"
+mv "$1.partial" "$1"
+"""
 
 
 def self_signed(app: AppSettings) -> None:
     """A key and a certificate for the app's domains, signed by itself; anew a month before it ends."""
-    names = ",".join(f"DNS:{domain}" for domain in sorted(app.domains))
-    certificate, key = str(app.certificate_path), str(app.key_path)
-    shown = ",".join(sorted(f"DNS:{domain}" for domain in app.domains))
+    names = ",".join(sorted(f"DNS:{domain}" for domain in app.domains))
+    arguments = [str(app.certificate_path), str(app.key_path), names]
     operations.command_unless(
         name=f"Sign a certificate for {app.name}",
-        satisfied=(
-            f"[ ! -e {key} ] || ! openssl x509 -in {certificate} -noout -checkend 2592000 >/dev/null 2>&1 || "
-            f"[ \"$(openssl x509 -in {certificate} -noout -ext subjectAltName | tail -n 1 | tr -d ' ' | tr , '\\n' | sort | paste -sd ,)\" != {shlex.quote(shown)} ] || echo good"
-        ),
-        commands=[
-            f"umask 077; openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days {SELF_SIGNED_DAYS} "
-            f"-subj /CN={app.domains[0]} -addext subjectAltName={names} -keyout {key}.partial -out {certificate}.partial 2>&1 "
-            f"&& mv {key}.partial {key} && mv {certificate}.partial {certificate}",
-        ],
+        satisfied=operations.script(_SIGNED, *arguments),
+        commands=[operations.shell(_SIGN, *arguments, app.domains[0], str(SELF_SIGNED_DAYS))],
         why=f"the certificate of {app.name} is for these domains",
     )
-    reload_if_not_served(app)
 
 
 def brought(app: AppSettings) -> None:
@@ -121,19 +162,26 @@ def brought(app: AppSettings) -> None:
     ):
         assert local is not None and path is not None  # mode "files" needs both: the settings refuse it otherwise
         text = local.read_text(encoding="utf-8")
-        operations.file(name=f"Write the {what} of {app.name}", path=path, content=text, mode=mode, secret=what == "key")
-    reload_if_not_served(app)
+        operations.file(
+            name=f"Write the {what} of {app.name}", path=path, content=text, mode=mode, secret=what == "key"
+        )
+
+
+# $1 certificate, $2 nginx's configuration of the site, $3 a domain
+_SERVED = """
+grep -qsF "$1" "$2" || { echo later; exit 0; }  # the site has no TLS yet: nginx reads the file when it gets it
+served=$(openssl s_client -connect 127.0.0.1:443 -servername "$3" </dev/null 2>/dev/null |
+    openssl x509 -noout -fingerprint -sha256 2>/dev/null)
+[ "$served" != "$(openssl x509 -in "$1" -noout -fingerprint -sha256)" ] || echo same
+"""
 
 
 def reload_if_not_served(app: AppSettings) -> None:
-    """Reload nginx if it serves another certificate than the one on disk; nothing before the site has TLS."""
-    served = f"echo | openssl s_client -connect 127.0.0.1:443 -servername {app.domains[0]} 2>/dev/null | openssl x509 -noout -fingerprint -sha256 2>/dev/null"
+    """Reload nginx if it serves another certificate than the one on disk."""
+    site = f"/etc/nginx/slipway/sites/{app.name}.conf"
     operations.command_unless(
         name=f"Let nginx serve the certificate of {app.name}",
-        satisfied=(
-            f"[ -e /etc/nginx/slipway/sites/{app.name}.conf ] && grep -q {app.certificate_path} /etc/nginx/slipway/sites/{app.name}.conf || {{ echo later; exit 0; }}; "
-            f'[ "$({served})" != "$(openssl x509 -in {app.certificate_path} -noout -fingerprint -sha256)" ] || echo same'
-        ),
+        satisfied=operations.script(_SERVED, str(app.certificate_path), site, app.domains[0]),
         commands=["/opt/slipway/bin/slipway-nginx reload"],
         why=f"nginx serves the certificate of {app.name}",
     )

@@ -50,10 +50,13 @@ class Report:
 # --- Files -----------------------------------------------------------------------------------------------------------
 
 
-def read_file(report: Report, path: str, file: Path | None, what: str, *, private: bool = False) -> bytes | None:
+def read_file(
+    report: Report, path: str, file: Path | None, what: str, *, private: bool = False, start: str = "the inventory"
+) -> bytes | None:
     """The content of a local file; None after reporting why not, and for no file at all.
 
-    A `private` file that others may read is reported, and read nevertheless.
+    A `private` file that others may read is reported, and read nevertheless. `start` is what relative names are
+    relative to.
     """
     if file is None:
         return None
@@ -64,7 +67,7 @@ def read_file(report: Report, path: str, file: Path | None, what: str, *, privat
         report.add(path, what, f"a folder: {file}", "name the file in it")
         return None
     except FileNotFoundError:
-        report.add(path, what, f"no file {file}", "create it, or correct the name; it is relative to the inventory")
+        report.add(path, what, f"no file {file}", f"create it, or correct the name; it is relative to {start}")
         return None
     except OSError as error:
         report.add(path, what, f"{file}: {error.strerror}", "make it readable for you")
@@ -143,7 +146,8 @@ def read_private_key(content: bytes, *, ssh: bool) -> _Key | str:
 def check_ssh_key(report: Report, path: str, file: Path | None, *, login: bool) -> None:
     """A private SSH key: of the operator (`login`), or a deploy key that works without a passphrase."""
     what = "a private SSH key"
-    content = read_file(report, path, file, what, private=True)
+    start = "the folder pyinfra runs in" if login else "the inventory"
+    content = read_file(report, path, file, what, private=True, start=start)
     if content is None or file is None:
         return
     found = read_private_key(content, ssh=True)
@@ -228,7 +232,11 @@ def _check_folder(report: Report, at: str, app: AppSettings, source: FolderSourc
         return
     _check_python(report, at, app, project)
     if lock is not None:
-        _check_lock(report, place, folder, project_file, lock)
+        try:
+            _check_lock(report, place, folder, project_file, lock)
+        except (AttributeError, KeyError, TypeError, ValueError):  # not the shape uv writes
+            do = f"run uv lock in {folder} and commit uv.lock"
+            report.add(place, "a uv.lock as uv writes it", "one that can't be understood", do)
 
 
 def _check_python(report: Report, at: str, app: AppSettings, project: dict[str, Any]) -> None:

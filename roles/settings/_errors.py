@@ -15,7 +15,8 @@ HIDDEN = "(not shown)"
 
 _LONGEST = 120  # characters of a value that a message repeats; more helps nobody and fills the screen
 _KEY_MATERIAL = re.compile(r"-----BEGIN|PRIVATE KEY|ssh-(?:rsa|ed25519|dss) AAAA")
-_URL_CREDENTIALS = re.compile(r"(?<=://).*@|[^/\s]+:.*@")  # may hide more than that, never less
+_CREDENTIALS = re.compile(r"(?<=://).*@")  # greedy: it may hide more than that, never less
+_LOOSE_CREDENTIALS = re.compile(r"[^/\s]+:.*@")
 
 
 @dataclass(frozen=True)
@@ -56,15 +57,15 @@ def show(value: Any) -> str:
 
     Containers are named by their type alone, pasted keys are hidden, and user and password leave a URL.
     """
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list | tuple | set | frozenset):
-        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        kind = "mapping" if isinstance(value, Mapping) else type(value).__name__
+        return f"a {kind} of {len(value)}" if value else f"an empty {kind}"
     if not isinstance(value, str):
         return repr(value) if value is None or isinstance(value, bool | int | float) else f"a {type(value).__name__}"
     if _KEY_MATERIAL.search(value):
         return f"key material {HIDDEN}"
-    text = json.dumps(_URL_CREDENTIALS.sub("…@", value), ensure_ascii=False)
+    credentials = _CREDENTIALS if "://" in value else _LOOSE_CREDENTIALS
+    text = json.dumps(credentials.sub("…@", value), ensure_ascii=False)
     return text if len(text) <= _LONGEST else f'{text[:_LONGEST]}…" ({len(value)} characters)'
 
 

@@ -144,15 +144,18 @@ def _read_hosts(path: Path) -> dict[str, dict[str, Any]]:
     finally:
         sys.path[:] = before
     groups = {name: value for name, value in names.items() if _is_group(name, value)}
-    hosts: dict[str, dict[str, Any]] = {}
-    everyone = groups.pop("all", [])
-    for group in (everyone, *groups.values()):
-        members, shared = group if isinstance(group, tuple) and len(group) == 2 else (group, {})
+    of_all: dict[str, Any] = {}
+    of_group: dict[str, dict[str, Any]] = {}
+    of_host: dict[str, dict[str, Any]] = {}
+    for group_name, group in groups.items():
+        members, shared = group if isinstance(group, tuple) else (group, {})
+        if group_name == "all":
+            of_all = shared
         for entry in members:
             name, data = entry if isinstance(entry, tuple) else (entry, {})
-            hosts[name] = {**shared, **hosts.get(name, {}), **data}
-    if isinstance(everyone, tuple):
-        hosts = {name: {**everyone[1], **data} for name, data in hosts.items()}
+            of_host.setdefault(name, {}).update(data)
+            of_group.setdefault(name, {}).update({} if group_name == "all" else shared)
+    hosts = {name: {**of_all, **of_group[name], **data} for name, data in of_host.items()}
     if not hosts:
         do = 'write hosts = [("203.0.113.5", {"ssh_user": …, "slipway": {…}})]'
         raise SettingsError(_shown(path), {"all hosts": [Problem("hosts", "a list of hosts", "none", do)]})
@@ -160,12 +163,14 @@ def _read_hosts(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _is_group(name: str, value: Any) -> bool:
-    members = value[0] if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], list) else value
+    if isinstance(value, tuple):  # (hosts, data), as pyinfra has it
+        fit = len(value) == 2 and isinstance(value[1], dict)
+        value = value[0] if fit else None
     return (
         not name.startswith("_")
-        and isinstance(members, list | tuple)
-        and len(members) > 0
-        and all(isinstance(member, str | tuple) for member in members)
+        and isinstance(value, list)
+        and len(value) > 0
+        and all(isinstance(member, str | tuple) for member in value)
     )
 
 
@@ -233,8 +238,10 @@ def _connection_problems(data: Mapping[str, Any]) -> list[Problem]:
 def _misplaced(data: Mapping[str, Any]) -> Iterator[Problem]:
     """Settings that stand beside ``slipway`` instead of in it; pyinfra wouldn't say a word."""
     for name in data:
-        places = [place for place, model in _PLACES.items() if name in model.model_fields]
-        if places and name not in ("path", "key", "check", "version", "mode", "url", "ref"):
+        places = [
+            place for place, model in _PLACES.items() if model in (Settings, AppSettings) and name in model.model_fields
+        ]
+        if places:
             yield Problem(
                 str(name), f"nothing of this name beside {KEY}", "a setting", f"move it to {places[0]}.{name}"
             )
@@ -317,10 +324,12 @@ def _repair(data: dict[str, Any], location: _Location, renamed: dict[str | int, 
             parent = parent[part]
         except (KeyError, IndexError, TypeError):
             return  # an outer part was replaced before
+    if isinstance(parent, dict):  # pydantic writes a key that is no string as one
+        last = next((key for key in parent if key == last or str(key) == last), last)
     if location[-1:] == (_KEY,) and way == ["apps"]:
         name = f"stand-in-{len(renamed)}"
         renamed[name] = str(last)
-        parent[name] = parent.pop(last)
+        parent[name] = parent.pop(last, {})
     elif last == "apps" and not way:
         parent[last] = {"stand-in": copy.deepcopy(_STAND_IN_APP)}
     elif way == ["apps"]:
@@ -330,8 +339,7 @@ def _repair(data: dict[str, Any], location: _Location, renamed: dict[str | int, 
     elif isinstance(parent, list):
         del parent[int(last)]
     elif isinstance(parent, dict):
-        for key in [key for key in parent if key == last or str(key) == last]:
-            del parent[key]
+        parent.pop(last, None)
 
 
 def _model_at(location: _Location) -> type[BaseModel] | None:

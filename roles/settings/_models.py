@@ -98,6 +98,7 @@ def _source_kind(value: Any) -> str | None:
 SOURCE = t.Narrow(
     'either {"git": address, "ref": …} or {"path": local folder}',
     'write one of both, such as {"git": "https://git.example.com/team/notes.git", "ref": "main"}',
+    container=True,
 )
 _Source = Annotated[
     Annotated[GitSource, Tag("git")] | Annotated[FolderSource, Tag("path")],
@@ -108,6 +109,12 @@ _Source = Annotated[
         custom_error_context={"expected": SOURCE.expected, "do": SOURCE.do, "secret": False},
     ),
 ]
+
+
+def _check_domain_count(value: list[str]) -> str | bool:
+    if len(value) > 100:
+        return f"remove {len(value) - 100} of the {len(value)} names, or make a second app of them"
+    return len(value) > 0
 
 
 class Unit(NamedTuple):
@@ -127,7 +134,7 @@ class AppSettings(_Model):
         t.Narrow(
             "a list of 1 to 100 host names",
             'write a list, such as ["notes.example.com"]',
-            lambda value: 1 <= len(value) <= 100,
+            _check_domain_count,
             container=True,
         ),
         Field(examples=[["notes.example.com", "www.notes.example.com"]]),

@@ -13,7 +13,7 @@ import shlex
 import zoneinfo
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import GetCoreSchemaHandler, ValidationError
@@ -395,7 +395,7 @@ UrlPrefix = Annotated[
 
 
 def _check_inner_path(value: str) -> Hint | bool:
-    if value.startswith("/") or value.startswith("~"):
+    if value.startswith(("/", "~")):
         return "write it relative to the source, without / or ~ at the start"
     if ".." in value.split("/"):
         return "write it without .. ; for what lies above, point the source there"
@@ -585,7 +585,7 @@ Email = Annotated[
         'write it such as "ops@example.com"',
         lambda value: (
             len(value) <= 254
-            and _matches(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*@[^@]+")(value)
+            and _matches(r"[A-Za-z0-9_+][A-Za-z0-9_+-]*(?:\.[A-Za-z0-9_+-]+)*@[^@]+")(value)
             and "." in value.partition("@")[2]
             and "*" not in value
             and _check_host_name(value.partition("@")[2]) is True
@@ -657,5 +657,12 @@ Sha256 = Annotated[
 ]
 """A SHA-256."""
 
-Architecture = Annotated[Literal["x86_64", "aarch64"], one_of("x86_64", "aarch64")]
+Architecture = Annotated[
+    str,
+    Narrow(
+        'an architecture, "x86_64" or "aarch64"',
+        "write what uname -m prints on the host",
+        _matches(r"x86_64|aarch64"),
+    ),
+]
 """A machine's architecture as `uname -m` prints it."""

@@ -1,0 +1,319 @@
+"""Every option of an inventory, with its meaning, its type and its default.
+
+Copy this file to inventories/production.py and keep the lines you change: what isn't there has the default shown here.
+Names of files are relative to the inventory's folder. Anything unknown or wrong is refused before a host is touched.
+
+Written by `python -m roles.settings` from the settings' own documentation: edit that, not this file.
+"""
+
+hosts = [
+    (
+        # Address or name of the host, as ssh takes it.
+        "203.0.113.5",
+        {
+            # User to log in as: root, or one who may use sudo.
+            "ssh_user": "deploy",
+            # Your private SSH key, which only you may read; relative to the folder pyinfra runs in.
+            # Ed25519, or RSA of at least 3072 bits.
+            "ssh_key": "~/.ssh/id_ed25519",
+            # Port of sshd.
+            "ssh_port": 22,
+            # Become root by sudo on the host; not needed when ssh_user is root.
+            "_sudo": True,
+            # Everything below is this project's; the lines above are pyinfra's.
+            "slipway": {
+                # .env file beside the inventory with secrets of the host (not of an app); chmod 600.
+                # Type: a path on this machine, relative to the inventory, or None; default None.
+                "env_file": None,
+                # Time zone of the host's clock and logs.
+                # Type: a time zone's name; default "Etc/UTC".
+                "timezone": "Etc/UTC",
+                # The host's own name; None leaves it as it is. Not a domain of an app.
+                # Type: a host name in lower-case ASCII of at most 64 characters, or None; default None.
+                "hostname": None,
+                # Debian packages to install besides what this project needs, such as libraries of an app.
+                # Type: a list of Debian packages; default [].
+                "packages": [],
+                # Disk space for the journal, where all logs go (SystemMaxUse of journald.conf). Its own default is a
+                # tenth of the disk, at most 4G.
+                # Type: a size as journald writes it: digits with K, M, G or T; default "1G".
+                "journal_max_size": "1G",
+                # Where Python, uv and packages come from.
+                "python": {
+                    # Python of the apps that name none. Without a patch number, the newest uv knows when it is first
+                    # installed.
+                    # Type: a Python version from "3.11" to "3.14", with or without a patch number; default "3.13".
+                    "version": "3.13",
+                    # The tool that installs Pythons and packages.
+                    "uv": {
+                        # Release of uv. Another one than the default needs its SHA-256 below.
+                        # Type: a uv release as "major.minor.patch"; default "0.13.8".
+                        "version": "0.13.8",
+                        # Architecture (x86_64, aarch64) → SHA-256 of uv's wheel, as PyPI shows it. Empty: those of
+                        # the default release, which this project knows.
+                        # Type: a mapping of x86_64 and aarch64 to SHA-256; default {}.
+                        "sha256": {},
+                    },
+                    # Package index for uv itself, certbot and the apps; None is PyPI. Credentials belong in env_file
+                    # and build_env.
+                    # Type: an https:// or http:// URL without user and password, or None; default None.
+                    "index_url": None,
+                    # Where `uv python install` fetches from instead of its default (UV_PYTHON_INSTALL_MIRROR).
+                    # Type: an https://, http:// or file:// URL without user and password, or None; default None.
+                    "install_mirror": None,
+                    # List of Python downloads (UV_PYTHON_DOWNLOADS_JSON_URL), https:// or file:// on the host.
+                    # Type: an https://, http:// or file:// URL without user and password, or None; default None.
+                    "downloads_json_url": None,
+                    # Trust the host's CA store for downloads, as a company's proxy needs; False: the store built into
+                    # uv.
+                    # Type: True or False; default True.
+                    "system_certs": True,
+                },
+                # The certificate authority of the apps with TLS mode "acme".
+                "acme": {
+                    # Address of the ACME account, for the CA's notices; None: an account without one.
+                    # Type: an e-mail address, or None; default None.
+                    "email": None,
+                    # Let's Encrypt's staging server: for trying things out without its limits. Browsers don't trust
+                    # the result.
+                    # Type: True or False; default False.
+                    "staging": False,
+                    # ACME directory URL; None is Let's Encrypt. Not together with staging.
+                    # Type: the https:// URL of an ACME directory, or None; default None.
+                    "directory": None,
+                    # PEM file beside the inventory: the CA of the ACME server's own HTTPS, where it isn't a public
+                    # one.
+                    # Type: a path on this machine, relative to the inventory, or None; default None.
+                    "ca_file": None,
+                    # Key identifier of an external account binding, for CAs that ask for one. Needs
+                    # eab_hmac_key_name.
+                    # Type: the key identifier your CA gave you, of letters, digits and . _ ~ + / = : -, or None;
+                    # default None.
+                    "eab_key_id": None,
+                    # Name of the variable in the host's env_file that holds the external account binding's HMAC key.
+                    # Type: the name of a variable in the host's env_file, or None; default None.
+                    "eab_hmac_key_name": None,
+                    # Fetch a challenge file through every domain before an order is placed, so that a wrong DNS
+                    # record is told at once and costs none of the CA's limits. Switch off where the host can't reach
+                    # its own public address.
+                    # Type: True or False; default True.
+                    "check": True,
+                },
+                # nginx as a whole.
+                "nginx": {
+                    # Connections a worker process handles at once; one to the app counts too. Debian's 768 is used up
+                    # by a single slow client with many connections.
+                    # Type: a whole number of connections from 64 to 65536; default 4096.
+                    "worker_connections": 4096,
+                    # File beside the inventory with nginx directives for the http block.
+                    # Type: a path on this machine, relative to the inventory, or None; default None.
+                    "extra": None,
+                },
+                # The apps, by name: each with its own user, domains and settings. The name is the user's, the units'
+                # and the folders' on the host, so changing it makes a new app.
+                # Type: a mapping of names to apps, at least one; required.
+                "apps": {
+                    # An app from a git repository, with every option.
+                    "notes": {
+                        # --- Names and code -------------------------------------------------------------------------
+                        # Names the app answers to; all must point to the host. The certificate covers them all; at
+                        # most 100, which is Let's Encrypt's limit for one certificate.
+                        # Type: a list of 1 to 100 host names; required.
+                        "domains": ["notes.example.com", "www.notes.example.com"],
+                        # The code: a git repository, or a folder on this machine. It needs a pyproject.toml and a
+                        # uv.lock (in a uv workspace, the lock file at its root).
+                        # Type: either {"git": address, "ref": …} or {"path": local folder}; required.
+                        "source": {
+                            # Repository to fetch: an https, ssh or file URL, or git@host:path. A file URL is on the
+                            # host.
+                            # Type: the address of a git repository: https://…, ssh://…, git@host:path or file:///…;
+                            # required.
+                            "git": "https://git.example.com/team/notes.git",
+                            # Branch, tag or commit to release. A branch releases what it points to at the time of the
+                            # run.
+                            # Type: a branch, tag or commit: letters, digits and . _ / @ + -; default "main".
+                            "ref": "main",
+                            # Folder of the app inside the repository (monorepo, or a member of a uv workspace); empty
+                            # is the root.
+                            # Type: a folder inside the source: letters, digits and . _ + - /, or empty for its root;
+                            # default "".
+                            "subdir": "",
+                            # Private SSH key file, beside the inventory, that may read the repository. Needs an SSH
+                            # address in git; no passphrase, and no one but you may read the file (chmod 600).
+                            # Type: a path on this machine, relative to the inventory, or None; default None.
+                            "deploy_key": None,
+                            # known_hosts file with the git server's key (ssh-keyscan, then compare); without it, the
+                            # first key seen is trusted and kept.
+                            # Type: a path on this machine, relative to the inventory, or None; default None.
+                            "known_hosts": None,
+                        },
+                        # ASGI application as module:attribute.
+                        # Type: an ASGI application as module:attribute; required.
+                        "app": "notes.main:app",
+                        # Python version of this app; None: the host's python.version.
+                        # Type: a Python version from "3.11" to "3.14", with or without a patch number, or None;
+                        # default None.
+                        "python": None,
+                        # --- Environment ----------------------------------------------------------------------------
+                        # Environment variables that are no secrets. Values reach the app exactly as written ($, %,
+                        # quotes and all); True becomes "true". A variable stands either here or in env_file, not in
+                        # both.
+                        # Type: a mapping of variable names to text, numbers, True or False; default {}.
+                        "env": {},
+                        # .env file beside the inventory with the app's secrets: NAME=value lines, UTF-8, chmod 600,
+                        # kept out of git. $ is a dollar sign, nothing is interpolated; see example.env.
+                        # Type: a path on this machine, relative to the inventory, or None; default None.
+                        "env_file": None,
+                        # Variables without which the app can't run: a run refuses to start when one is missing or
+                        # empty.
+                        # Type: a list of variable names; default [].
+                        "required_env": [],
+                        # Names from env_file that `uv sync` gets too (credentials of a private index, such as
+                        # UV_INDEX_INTERNAL_PASSWORD).
+                        # Type: a list of variable names; default [].
+                        "build_env": [],
+                        # For SQLAlchemy's async engine: the app gets DATABASE_URL as postgresql+asyncpg:// or
+                        # postgresql+psycopg://, whether the .env says postgres:// or postgresql:// (and sslmode= as
+                        # ssl= for asyncpg); the original, for synchronous tools, is DATABASE_URL_SYNC. None:
+                        # DATABASE_URL stays as it is.
+                        # Type: one of "asyncpg", "psycopg", or None; default None.
+                        "database_driver": None,
+                        # --- Process --------------------------------------------------------------------------------
+                        # Port on 127.0.0.1 where nginx offers the app without TLS to the host itself; the app gets it
+                        # as PORT. None: no such port; sockets and 443 are enough for most.
+                        # Type: a port from 1024 to 65535, or None; default None.
+                        "port": None,
+                        # Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores
+                        # and memory.
+                        # Type: a whole number from 1 to 256, or None; default None.
+                        "workers": None,
+                        # Seconds without a sign of life after which Gunicorn kills a worker. An async worker gives
+                        # signs while it waits, so this ends blocked event loops, not long requests (30 is Gunicorn's
+                        # default).
+                        # Type: a whole number of seconds from 1 to 3600; default 30.
+                        "timeout": 30,
+                        # Seconds a worker may take to finish its requests when a release or restart stops it (30 is
+                        # Gunicorn's default); systemd waits longer than that.
+                        # Type: a whole number of seconds from 1 to 3600; default 30.
+                        "graceful_timeout": 30,
+                        # Seconds the app keeps an idle connection from nginx open: more than the 60 that nginx does
+                        # by default, so that nginx closes first and no request meets a closing connection.
+                        # Type: a whole number of seconds from 1 to 3600; default 75.
+                        "keep_alive": 75,
+                        # Requests after which a worker is replaced, against leaks of memory; 0: never (Gunicorn's
+                        # default).
+                        # Type: a whole number of requests from 0 to 1000000; default 0.
+                        "max_requests": 0,
+                        # Up to so many requests more for each worker, at random, so that they aren't all replaced at
+                        # once. Needs max_requests.
+                        # Type: a whole number of requests from 0 to 1000000; default 0.
+                        "max_requests_jitter": 0,
+                        # Files and sockets a process may have open; every client's connection takes one. systemd's
+                        # own default of 1024 is soon used up by WebSockets; 1048576 is the kernel's limit
+                        # (fs.nr_open).
+                        # Type: a whole number of descriptors from 1024 to 1048576; default 65536.
+                        "limit_nofile": 65536,
+                        # Mask of the files the app makes: 0027 lets its group read them and others nothing.
+                        # Type: four octal digits as a string, from "0000" to "0077"; default "0027".
+                        "umask": "0027",
+                        # --- Release --------------------------------------------------------------------------------
+                        # "auto": `alembic upgrade head` where the app's folder has Alembic's configuration; None:
+                        # never; otherwise the command. It runs once a release, in the app's folder, as the app's
+                        # user, with its environment and the release's bin folder first in PATH, before any traffic;
+                        # if it fails, the old release keeps serving.
+                        # Type: "auto", or one command with its arguments, or None; default "auto".
+                        "migrate": "auto",
+                        # Seconds a migration may take (at most a day); after that it is stopped and the release
+                        # fails.
+                        # Type: a whole number of seconds from 1 to 86400; default 600.
+                        "migrate_timeout": 600,
+                        # Path that answers 200 as long as the process lives, without asking the database.
+                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /; default
+                        # "/healthz".
+                        "liveness_path": "/healthz",
+                        # Path that answers 200 when the app can serve. A release goes live only after it did, over
+                        # its own socket.
+                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /; default
+                        # "/readyz".
+                        "readiness_path": "/readyz",
+                        # Seconds a new release has until its readiness path answers; then the run fails and the old
+                        # one keeps serving.
+                        # Type: a whole number of seconds from 1 to 3600; default 60.
+                        "readiness_timeout": 60,
+                        # Releases kept on the host, the serving one included: those one can go back to. At least 2;
+                        # each is a folder with an environment of its own, some 100 MB.
+                        # Type: a whole number of releases from 2 to 100; default 5.
+                        "keep_releases": 5,
+                        # --- nginx and TLS --------------------------------------------------------------------------
+                        # Folder of static files that nginx serves without asking the app; None: there is none.
+                        # Type: a mapping of options of static files, or None; default None.
+                        "static": None,
+                        # Largest request body, such as an upload; beyond it nginx answers 413. 0: no limit (nginx's
+                        # own default is 1m).
+                        # Type: a size as nginx writes it: digits with k, m or g, or 0 for no limit; default "10m".
+                        "max_body_size": "10m",
+                        # Seconds nginx waits for the next bytes from the app (60 is nginx's default). Streams and
+                        # WebSockets need a sign of life within that time.
+                        # Type: a whole number of seconds from 1 to 3600; default 60.
+                        "proxy_timeout": 60,
+                        # CIDRs of proxies in front (a CDN) whose real_ip_header is believed. Empty: the client is
+                        # whoever connects.
+                        # Type: a list of networks; default [].
+                        "trusted_proxies": [],
+                        # Header in which trusted_proxies give the client's address.
+                        # Type: the name of an HTTP header: letters, digits and hyphens; default "X-Forwarded-For".
+                        "real_ip_header": "X-Forwarded-For",
+                        # Where the app's certificate comes from.
+                        "tls": {
+                            # Where the certificate comes from. acme: from the CA in acme below, by HTTP-01, renewed
+                            # by a timer. self-signed: made on the host, for tests. files: your own, from certificate
+                            # and key. off: plain HTTP on port 80. Nothing falls back to another mode.
+                            # Type: one of "acme", "self-signed", "files", "off"; default "acme".
+                            "mode": "acme",
+                            # PEM file with the full chain, the app's certificate first, relative to the inventory
+                            # (mode "files").
+                            # Type: a path on this machine, relative to the inventory, or None; default None.
+                            "certificate": None,
+                            # PEM file with the private key, relative to the inventory (mode "files"); without
+                            # passphrase, chmod 600.
+                            # Type: a path on this machine, relative to the inventory, or None; default None.
+                            "key": None,
+                        },
+                        # File beside the inventory with nginx directives for this app's server block. nginx checks it
+                        # with everything else before it is used; it can undo anything this project sets.
+                        # Type: a path on this machine, relative to the inventory, or None; default None.
+                        "nginx_extra": None,
+                    },
+                    # An app from a folder on this machine, with static files.
+                    "shop": {
+                        "domains": ["shop.example.com"],
+                        "app": "shop.main:app",
+                        "source": {
+                            # Local folder to release, relative to the inventory: the project, or the root of a
+                            # monorepo or workspace.
+                            # Type: a path on this machine, relative to the inventory; required.
+                            "path": "../examples/notes",
+                            # Folder of the app inside it (monorepo, or a member of a uv workspace); empty is the
+                            # root.
+                            # Type: a folder inside the source: letters, digits and . _ + - /, or empty for its root;
+                            # default "".
+                            "subdir": "",
+                        },
+                        "static": {
+                            # Folder with the static files, inside the app's folder.
+                            # Type: a folder inside the app's folder: letters, digits and . _ + - /; required.
+                            "path": "static",
+                            # URL prefix nginx answers from that folder.
+                            # Type: a path that starts and ends with /, such as /static/; default "/static/".
+                            "url": "/static/",
+                            # Seconds a browser may keep a file without asking again (Cache-Control: max-age);
+                            # 31536000, a year, is the most that makes sense, for names that contain a hash.
+                            # Type: a whole number of seconds from 0 to 31536000; default 3600.
+                            "max_age": 3600,
+                        },
+                    },
+                },
+            },
+        },
+    ),
+]
