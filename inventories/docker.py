@@ -23,11 +23,13 @@ _examples = {
         "domains": ["notes.test"],
         "source": {"path": "../examples/notes"},
         "app": "notes.main:app",
+        "static": {"path": "static"},
     },
     "litestar-notes": {
         "domains": ["litestar.test"],
         "source": {"path": "../examples/litestar-notes"},
         "app": "litestar_notes.main:app",
+        "static": {"path": "static"},
     },
 }
 _chosen = [_app.strip() for _app in (os.environ.get("SLIPWAY_APPS") or "notes").split(",")]

@@ -54,8 +54,8 @@ hosts = [
                         # Type: a mapping of x86_64 and aarch64 to SHA-256; default {}.
                         "sha256": {},
                     },
-                    # Package index for uv itself, certbot and the apps; None is PyPI. Credentials belong in env_file
-                    # and build_env.
+                    # Package index for uv itself and certbot; None is PyPI. Where an app's packages come from is in
+                    # its lock file.
                     # Type: an https:// or http:// URL without user and password, or None; default None.
                     "index_url": None,
                     # Where `uv python install` fetches from instead of its default (UV_PYTHON_INSTALL_MIRROR).

@@ -65,7 +65,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         "readiness": {
             "path": app.readiness_path,
             "timeout": app.readiness_timeout,
-            "host": app.domains[0],
+            "host": app.main_domain,
             "scheme": "http" if app.tls.mode == "off" else "https",
         },
         "units": units,

@@ -131,7 +131,7 @@ names=$(openssl x509 -in "$1" -noout -ext subjectAltName | tail -n 1 | tr -d ' '
 [ "$names" = "$3" ] || exit 0
 [ "$(openssl x509 -in "$1" -noout -pubkey)" = "$(openssl pkey -in "$2" -pubout 2>/dev/null)" ] && echo signed || true
 """
-# $4 the first domain, $5 days
+# $4 common name (the domains may be longer than its 64 characters), $5 days
 _SIGN = """
 set -eu
 umask 077
@@ -149,7 +149,7 @@ def self_signed(app: AppSettings) -> None:
     operations.command_unless(
         name=f"Sign a certificate for {app.name}",
         satisfied=operations.script(_SIGNED, *arguments),
-        commands=[operations.shell(_SIGN, *arguments, app.domains[0], str(SELF_SIGNED_DAYS))],
+        commands=[operations.shell(_SIGN, *arguments, app.name, str(SELF_SIGNED_DAYS))],
         why=f"the certificate of {app.name} is for these domains",
     )
 
@@ -181,7 +181,7 @@ def reload_if_not_served(app: AppSettings) -> None:
     site = f"/etc/nginx/slipway/sites/{app.name}.conf"
     operations.command_unless(
         name=f"Let nginx serve the certificate of {app.name}",
-        satisfied=operations.script(_SERVED, str(app.certificate_path), site, app.domains[0]),
+        satisfied=operations.script(_SERVED, str(app.certificate_path), site, app.main_domain),
         commands=["/opt/slipway/bin/slipway-nginx reload"],
         why=f"nginx serves the certificate of {app.name}",
     )

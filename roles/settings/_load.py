@@ -98,6 +98,10 @@ def load_inventory(path: Path) -> list[tuple[str, dict[str, Any], Settings]]:
     return loaded
 
 
+_ENTRY_POINTS = frozenset({Path(__file__).resolve().parents[2] / "deploy.py"})
+"""What pyinfra runs on an inventory: the one file that a command line may name and that is none."""
+
+
 def check_command_line() -> None:
     """Check the inventory file on pyinfra's command line, all its hosts, before pyinfra connects to any.
 
@@ -107,7 +111,7 @@ def check_command_line() -> None:
     """
     for argument in sys.argv[1:]:
         path = Path(argument)
-        if path.suffix == ".py" and path.is_file():
+        if path.suffix == ".py" and path.is_file() and path.resolve() not in _ENTRY_POINTS:
             load_inventory(path)
             return
 

@@ -249,6 +249,11 @@ class AppSettings(_Model):
         return self._name
 
     @property
+    def main_domain(self) -> str:
+        """The domain that the host itself asks for: the first; a wildcard's ``*`` stands for www."""
+        return self.domains[0].replace("*", "www")
+
+    @property
     def user(self) -> str:
         """System user that the app runs as; it can't log in."""
         return self._name
@@ -449,7 +454,7 @@ class PythonSettings(_Model):
     )
     """The tool that installs Pythons and packages."""
     index_url: t.WebUrl | None = None
-    """Package index for uv itself, certbot and the apps; None is PyPI. Credentials belong in env_file and build_env."""
+    """Package index for uv itself and certbot; None is PyPI. Where an app's packages come from is in its lock file."""
     install_mirror: t.FileUrl | None = None
     """Where `uv python install` fetches from instead of its default (UV_PYTHON_INSTALL_MIRROR)."""
     downloads_json_url: t.FileUrl | None = None

@@ -1,0 +1,84 @@
+# Verbs of this repository; `make help` lists them. They make .venv from uv.lock first, and again when that changes.
+#
+# NAME=demo OS=debian12    which target `make demo` and its kin mean, and its system (debian12 or debian13)
+# YES=1                    may install missing packages (Docker's engine) without asking; CI=true means the same
+
+NAME ?= demo
+OS ?=
+BIN := .venv/bin
+
+# When this run began: the time that making .venv takes is part of the demo's table.
+export SLIPWAY_STARTED := $(shell date +%s)
+# A company's TLS-inspecting proxy is normal: trust what the machine trusts. Only the Python found below is used.
+export UV_SYSTEM_CERTS ?= 1
+export UV_PYTHON_DOWNLOADS := never
+unexport VIRTUAL_ENV
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo demo-ssh demo-down test check lint format unit examples e2e engine clean
+
+help: ## List the verbs
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r verb text; do \
+		printf '  make %-10s %s\n' "$$verb" "$$text"; done
+
+setup: .venv/synced ## Make .venv from uv.lock
+
+demo: setup ## A throw-away VPS with the example app over HTTPS, verified (NAME=, OS=)
+	@$(BIN)/python -m tests.target.demo --name $(NAME) $(if $(OS),--os $(OS))
+
+demo-ssh: setup ## A shell on that VPS
+	@$(BIN)/python -m tests.target ssh --name $(NAME)
+
+demo-down: setup ## Remove that VPS
+	@$(BIN)/python -m tests.target down --name $(NAME)
+
+test: lint unit examples e2e ## Everything below: what must pass before a change is done
+
+check: lint unit ## What needs no Docker: lint and unit tests
+
+lint: setup ## Style (ruff) and types (mypy)
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . \
+		|| { echo 'Error: style; `make format` mends most of it, `$(BIN)/ruff check .` shows the rest' >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+
+format: setup ## Mend the style
+	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format --quiet .
+
+unit: setup ## Tests without a host: seconds
+	@$(BIN)/pytest tests/unit -q
+
+examples: setup ## The example apps' own tests, each in an environment of its own
+	@for app in examples/*/; do \
+		echo "$$app"; \
+		(cd "$$app" && UV_PROJECT_ENVIRONMENT="$(CURDIR)/.venv/examples/$$(basename "$$app")" \
+			"$(CURDIR)/$(BIN)/uv" run --quiet --locked pytest -q) || exit 1; \
+	done
+
+e2e: setup engine ## Stories on real hosts: minutes
+	@$(BIN)/pytest tests/e2e -q
+
+engine: setup ## Install and start a Docker engine where none answers
+	@$(BIN)/python -m tests.target engine
+
+clean: ## Remove .venv and what tools left; targets stay (demo-down)
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+
+# uv comes by pip, at the version and with the hashes that uv.lock has for it; all else comes by uv.
+.venv/synced: uv.lock pyproject.toml
+	@python= ; \
+	for each in python3 python3.14 python3.13 python3.12 python3.11; do \
+		"$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { python=$$each; break; }; \
+	done; \
+	[ -n "$$python" ] || { echo 'Error: no Python 3.11 or newer in the PATH; install one: apt install python3 python3-venv' >&2; exit 1; }; \
+	"$$python" -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo 'Error: this Python has no venv; install it: apt install python3-venv' >&2; exit 1; }; \
+	if ! $(BIN)/uv --version >/dev/null 2>&1; then \
+		echo 'Making .venv from uv.lock …' >&2; \
+		"$$python" -m venv --clear .venv \
+		&& $(BIN)/python -c 'import tomllib; uv = next(p for p in tomllib.load(open("uv.lock", "rb"))["package"] if p["name"] == "uv"); print("uv==" + uv["version"], *("--hash=" + w["hash"] for w in uv["wheels"]))' > .venv/uv.txt \
+		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r .venv/uv.txt \
+		|| { echo 'Error: uv could not be installed from the package index; is it reachable (pip config list)?' >&2; exit 1; }; \
+	fi
+	@$(BIN)/uv sync --quiet --locked
+	@touch $@
