@@ -1,0 +1,93 @@
+"""Small projects that the stories release, and what they ask about a release on the host."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.e2e._driver import ROOT, Host
+
+HERE = Path(__file__).parent
+ON_HOST = HERE / "onhost"
+"""Small programs that run on the host; `run_on_host`."""
+
+LEFT_OUT = shutil.ignore_patterns(".venv", "__pycache__", ".*_cache", "*.db", "*.db-*")
+
+
+def copy_example(name: str, folder: Path) -> Path:
+    """Copy an example app, to be changed; returns its folder."""
+    return shutil.copytree(ROOT / "examples" / name, folder / name, ignore=LEFT_OUT)
+
+
+def add_revision(folder: Path, revision: str, before: str, *statements: str) -> Path:
+    """Write a revision of Alembic whose `upgrade` has these statements; returns its file."""
+    path = folder / f"{revision}_added.py"
+    lines = [f'"""Revision {revision}."""', "import sqlalchemy as sa", "from alembic import op"]
+    lines += [f'revision, down_revision = "{revision}", "{before}"', "def upgrade() -> None:"]
+    path.write_text("\n".join([*lines, *(f"    {each}" for each in statements)]) + "\n")
+    return path
+
+
+def make_tiny(folder: Path, **hooks: Any) -> Path:
+    """Make the project "tiny" in a new folder, with these hooks (see tiny/main.py); returns the folder."""
+    shutil.copytree(HERE / "tiny", folder, ignore=LEFT_OUT)
+    set_hooks(folder, **hooks)
+    return folder
+
+
+def make_works(folder: Path, **hooks: Any) -> Path:
+    """Make a uv workspace in a new folder, with "tiny" as its member apps/tiny; returns the folder."""
+    shutil.copytree(HERE / "works", folder, ignore=LEFT_OUT)
+    shutil.copytree(HERE / "tiny/tiny", folder / "apps/tiny/tiny", ignore=LEFT_OUT)
+    set_hooks(folder / "apps/tiny", **hooks)
+    return folder
+
+
+def set_hooks(folder: Path, **hooks: Any) -> None:
+    """Let the project "tiny" behave so, and not as before: that is a change of its code."""
+    (folder / "tiny/hooks.json").write_text(json.dumps(hooks))
+
+
+def settings(source: Path | dict[str, str], domain: str, **options: Any) -> dict[str, Any]:
+    """Settings of an app "tiny" from a local folder, or from a mapping as the inventory takes it; plain HTTP."""
+    given = source if isinstance(source, dict) else {"path": str(source)}
+    return {"domains": [domain], "source": given, "app": "tiny.main:app", "tls": {"mode": "off"}, **options}
+
+
+def facts(host: Host, path: str = "/", domain: str = "extra.test") -> dict[str, Any]:
+    """The JSON that the app answers with, as an object."""
+    answer = host.get(path, domain=domain, scheme="http")
+    assert answer.status_code == 200, f"{path} answered {answer.status_code}: {answer.text[:300]}"
+    value: dict[str, Any] = answer.json()
+    return value
+
+
+def run_on_host(host: Host, program: str, *arguments: str, given: Any = None, timeout: float = 120) -> Any:
+    """Run a program of `ON_HOST` as root; returns the JSON that it prints.
+
+    + given: what it reads as JSON
+    """
+    host.ssh(f"cat >/root/{program}.py", stdin=(ON_HOST / f"{program}.py").read_text())
+    call = shlex.join(["python3", f"/root/{program}.py", *arguments])
+    return json.loads(host.ssh(call, stdin=None if given is None else json.dumps(given), timeout=timeout))
+
+
+def leftovers(host: Host, app: str) -> list[str]:
+    """What is on the host of this app beyond the release that serves, fully, and those kept to go back to."""
+    found: list[str] = run_on_host(host, "leftovers", app)
+    return found
+
+
+def status(host: Host, app: str) -> dict[str, Any]:
+    """What `slipway-release status` says."""
+    told: dict[str, Any] = json.loads(host.ssh(f"/opt/slipway/bin/slipway-release status {app}"))
+    return told
+
+
+def record(host: Host, app: str) -> dict[str, Any]:
+    """The record of the newest release, good or not."""
+    read: dict[str, Any] = json.loads(host.ssh(f"ls -1 /var/lib/slipway/{app}/*.json | tail -n 1 | xargs cat"))
+    return read

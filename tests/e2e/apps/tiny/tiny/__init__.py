@@ -1,0 +1,1 @@
+"""The app that the end-to-end tests release."""

@@ -1,0 +1,91 @@
+"""Hosts for the stories, and stories that stop where they break.
+
+SLIPWAY_KEEP=1   leave the targets up afterwards, to look at; the next run of a story starts with a bare one again
+SLIPWAY_REUSE=1  take the targets as they were left, and go on after a failure: for work on single tests of a story
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e._driver import ROOT, Host, log
+
+REUSE = os.environ.get("SLIPWAY_REUSE") == "1"
+
+MakeHost = Callable[..., Host]
+"""``make_host(story, os_name, apps=("notes",))``: a bare target with an inventory, removed when the module ends."""
+
+_broken: dict[tuple[str, str], str] = {}
+"""(module, system) of a story → the test at which it broke."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Announce the marker."""
+    config.addinivalue_line(
+        "markers", "story: tests of the module build on one another; after a failure the rest is skipped"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep each story whole, where pytest-xdist spreads tests over processes (``-n 2 --dist loadgroup``)."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group("-".join(_story(item))))
+
+
+def _story(item: pytest.Item) -> tuple[str, str]:
+    callspec = getattr(item, "callspec", None)
+    return item.path.stem, str(callspec.params.get("host", "")) if callspec else ""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember where a story broke."""
+    report = yield
+    if report.failed and report.when != "teardown" and item.get_closest_marker("story"):
+        _broken.setdefault(_story(item), item.name)
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what builds on a step that failed."""
+    if item.get_closest_marker("story") and _story(item) in _broken and not REUSE:
+        pytest.skip(f"the story broke at {_broken[_story(item)]}")
+
+
+@pytest.fixture(autouse=True)
+def _title(request: pytest.FixtureRequest) -> None:
+    """Say in the log what begins."""
+    log.info("── %s", request.node.name)
+
+
+@pytest.fixture(scope="module")
+def make_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeHost]:
+    """Makes bare targets, named for the story and this clone; all are removed in the end."""
+    made: list[Host] = []
+    keep = os.environ.get("SLIPWAY_KEEP") == "1"
+
+    def make(story: str, os_name: str = "debian13", apps: tuple[str, ...] = ("notes",)) -> Host:
+        name = f"e2e-{story}-{os_name[-2:]}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:4]}"
+        assert re.fullmatch(r"[a-z0-9-]{1,31}", name), f"{name} can't be a target's name"
+        host = Host.up(
+            name, os_name, tmp_path_factory.mktemp(story), apps, fresh=os.environ.get("SLIPWAY_REUSE") != "1"
+        )
+        made.append(host)
+        return host
+
+    yield make
+    for host in made:
+        if keep:
+            log.info("target %s stays: python -m tests.target ssh --name %s", host.name, host.name)
+        else:
+            host.down()

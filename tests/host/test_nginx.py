@@ -1,0 +1,280 @@
+"""roles/nginx.py: what visitors get, what others don't get, and what reaches the app."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import ssl
+from typing import NamedTuple
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from tests.host._hosts import FORGED, FORGED_ADDRESS, FORGED_HOST, FORGED_ID, App, Site, Target
+
+UNKNOWN = "unknown.example"
+"""A name that no site has: .example is reserved (RFC 2606)."""
+SIZES = {"k": 2**10, "m": 2**20, "g": 2**30}
+"""nginx's suffixes (nginx.org/en/docs/syntax.html)."""
+GZIP_FROM = 1024
+"""Bytes from which nginx compresses (gzip_min_length)."""
+LONG_JSON = ("/openapi.json", "/schema/openapi.json", "/api/notes")
+"""Where FastAPI and Litestar describe an app, in some thousand bytes, and what the examples may have stored."""
+
+
+def known(target: Target) -> Site:
+    """A site of the host that answers, so that silence elsewhere means something."""
+    site = next(iter(target.apps.values())).site
+    answer = site.client.request(site.domain, "/", trust=None)
+    assert answer.status < 500, f"{site.domain} doesn't answer on port 80: {answer}"
+    return site
+
+
+# --- From inside -----------------------------------------------------------------------------------------------------
+
+
+def test_configuration_is_valid_without_a_warning(target: Target) -> None:
+    """All of it, what others put into conf.d included."""
+    done = target.host.run("nginx -t -q 2>&1")
+    assert (done.rc, done.stdout) == (0, "")
+
+
+def test_running_configuration_is_the_one_on_disk(target: Target) -> None:
+    """A reload may end with 0 and change nothing, so the running nginx itself was asked."""
+    found = {key: target.nginx_status[key] for key in ("managed", "live")}
+    assert found == {"managed": True, "live": True}
+
+
+def test_nginx_is_active_and_comes_back_after_a_reboot(target: Target) -> None:
+    """The unit of Debian's package."""
+    found = target.show("nginx.service", "ActiveState", "UnitFileState")
+    assert found == {"ActiveState": "active", "UnitFileState": "enabled"}
+
+
+# --- Names -----------------------------------------------------------------------------------------------------------
+
+
+def test_http_redirects_to_https(site: Site) -> None:
+    """To the same name and path, with its query."""
+    if site.app.trust is None:
+        pytest.skip('tls.mode is "off": the site is served by http')
+    answer = site.client.request(site.domain, "/a/path?with=query", trust=None)
+    assert (answer.status, answer.header("Location")) == (301, f"https://{site.domain}/a/path?with=query")
+
+
+def test_acme_challenges_are_not_redirected(site: Site) -> None:
+    """An ACME server gets nginx's answer for its file, before any redirect."""
+    if site.app.settings.tls.mode != "acme":
+        pytest.skip(f'tls.mode is "{site.app.settings.tls.mode}": nobody asks for a challenge')
+    answer = site.client.request(site.domain, "/.well-known/acme-challenge/no-such-file", trust=None)
+    assert answer.status == 404
+
+
+@pytest.mark.parametrize("name", [UNKNOWN, "slipway.internal"])
+def test_unknown_name_gets_no_answer(target: Target, name: str) -> None:
+    """Nor does the name by which the host asks its own nginx."""
+    site = known(target)
+    request = f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"
+    assert target.client.raw(site.domain, request.encode()) == b""
+
+
+def test_request_without_a_name_gets_no_answer(target: Target) -> None:
+    """HTTP/1.0, as scanners of addresses send it."""
+    assert target.client.raw(known(target).domain, b"GET / HTTP/1.0\r\n\r\n") == b""
+
+
+@pytest.mark.parametrize("name", [UNKNOWN, None])
+def test_unknown_name_gets_no_handshake(app: App, name: str | None) -> None:
+    """No certificate to look at either, for an unknown SNI and for none."""
+    assert app.site.client.handshake(app.site.domain, to=app.site.domain, trust=app.site.tls).version
+    with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
+        app.site.client.handshake(name, to=app.site.domain)
+
+
+def test_known_handshake_opens_no_other_site(site: Site) -> None:
+    """The handshake names a site, the request then a host that there isn't."""
+    answer = site.client.request(site.domain, "/", trust=site.tls, host=UNKNOWN)
+    assert answer.status == 421
+
+
+# --- Answers ---------------------------------------------------------------------------------------------------------
+
+
+def test_liveness_through_the_public_name(site: Site) -> None:
+    """The path of the settings."""
+    answer = site.get(site.app.settings.liveness_path)
+    assert answer.status == 200, answer
+
+
+def test_readiness_through_the_public_name(site: Site) -> None:
+    """The path of the settings."""
+    answer = site.get(site.app.settings.readiness_path)
+    assert answer.status == 200, answer
+
+
+def test_http2(site: Site) -> None:
+    """Chosen by ALPN, and answered over."""
+    answer = site.get_http2(site.app.settings.liveness_path)
+    assert (answer.http_version, answer.status_code) == ("HTTP/2", 200)
+
+
+def test_http1_is_still_served(site: Site) -> None:
+    """A client that knows nothing newer gets its answer."""
+    answer = site.client.request(site.domain, site.app.settings.liveness_path, trust=site.tls)
+    assert answer.status == 200, answer
+
+
+def test_server_tells_no_version(site: Site) -> None:
+    """Neither nginx's nor the app server's."""
+    assert site.get(site.app.settings.liveness_path).header("Server") == "nginx"
+
+
+def test_json_is_compressed(app: App) -> None:
+    """The app's own description, as the longest JSON that an app is likely to have."""
+    for path in LONG_JSON:
+        answer = app.site.get(path, headers=[("Accept-Encoding", "gzip")])
+        kind = (answer.header("Content-Type") or "").partition(";")[0]
+        if (answer.status, kind) == (200, "application/json") and len(answer.body) >= GZIP_FROM:
+            assert (answer.header("Content-Encoding"), answer.header("Vary")) == ("gzip", "Accept-Encoding")
+            return
+    pytest.skip(f"the app has no application/json of {GZIP_FROM} bytes or more at {', '.join(LONG_JSON)}")
+
+
+def test_too_large_body_is_refused(app: App) -> None:
+    """By its announced length: nothing of it is sent."""
+    wanted = app.settings.max_body_size
+    if wanted == "0":
+        pytest.skip("max_body_size is 0: there is no limit")
+    limit = int(wanted[:-1]) * SIZES[wanted[-1]] if wanted[-1] in SIZES else int(wanted)
+    answer = app.site.get("/", method="POST", headers=[("Content-Length", str(limit + 1))])
+    assert answer.status == 413
+
+
+# --- What reaches the app --------------------------------------------------------------------------------------------
+
+
+def test_forged_address_does_not_reach_the_app(site: Site) -> None:
+    """The app sees the address that nginx saw, in each of its forms."""
+    _, seen = site.whoami
+    if any(
+        ipaddress.ip_address(seen["client"]) in ipaddress.ip_network(each) for each in site.app.settings.trusted_proxies
+    ):
+        pytest.skip(f"the tests come from {seen['client']}, one of trusted_proxies, whose word counts")
+    headers = seen["headers"]
+    assert FORGED_ADDRESS not in str(seen)
+    assert headers.get("x-forwarded-for") == headers.get("x-real-ip") == str(ipaddress.ip_address(seen["client"]))
+
+
+def test_forged_scheme_does_not_reach_the_app(site: Site) -> None:
+    """The scheme is the one that was really used."""
+    _, seen = site.whoami
+    scheme = "http" if site.app.trust is None else "https"
+    assert (seen["scheme"], seen["headers"].get("x-forwarded-proto")) == (scheme, scheme)
+    assert seen["url"].startswith(f"{scheme}://")
+    assert seen["headers"].get("x-forwarded-port") in (None, "80" if site.app.trust is None else "443")
+
+
+def test_forged_host_does_not_reach_the_app(site: Site) -> None:
+    """The host is the site's name."""
+    _, seen = site.whoami
+    assert FORGED_HOST not in str(seen)
+    assert (seen["host"], seen["headers"].get("x-forwarded-host")) == (site.domain, site.domain)
+
+
+@pytest.mark.parametrize("name", ["Forwarded", "X-Forwarded-Prefix"])
+def test_header_that_nginx_does_not_set_is_dropped(site: Site, name: str) -> None:
+    """An app may believe these too."""
+    _, seen = site.whoami
+    assert not seen["headers"].get(name.lower()), f"{FORGED[name]} was sent"
+
+
+def test_request_id_is_nginx_s(site: Site) -> None:
+    """Set anew: the same in the app and in the answer."""
+    answer, seen = site.whoami
+    told = answer.header("X-Request-ID")
+    assert told is not None
+    assert re.fullmatch("[0-9a-f]{32}", told)
+    assert FORGED_ID not in str(seen)
+    assert seen["headers"].get("x-request-id") == told
+
+
+def test_websocket(site: Site) -> None:
+    """Upgraded, and messages come back; /ws of the example apps."""
+    _, seen = site.whoami  # skips the test for an app that isn't like the examples
+    try:
+        with site.client.websocket(site.domain, "/ws", trust=site.app.trust) as connection:
+            connection.send("hello")
+            answer = str(connection.recv(timeout=10))
+    except InvalidStatus as error:
+        pytest.fail(f"/ws was not upgraded: {error}")
+    assert "hello" in answer
+    assert seen["release"] in answer
+
+
+def test_events_are_not_buffered(site: Site) -> None:
+    """The first of two server-sent events arrives when it is sent, half a second before the second."""
+    _, _ = site.whoami  # skips the test for an app that isn't like the examples
+    status, lines = site.client.arrivals(site.domain, "/api/events?n=2", trust=site.app.trust)
+    arrived = [round(seconds, 2) for seconds, line in lines if line.startswith(b"data:")]
+    assert status == 200
+    assert len(arrived) == 2, lines
+    assert arrived[1] - arrived[0] >= 0.3, f"both arrived together: {arrived} s"
+
+
+# --- Static files ----------------------------------------------------------------------------------------------------
+
+
+class StaticFile(NamedTuple):
+    """A file that nginx serves."""
+
+    url: str
+    etag: str
+    """As nginx makes it, of the file's time and size."""
+    size: int
+
+
+def static_file(app: App, pattern: str) -> StaticFile:
+    """The app's largest static file under 1 MB with such a name; skips the test without one."""
+    if app.settings.static is None:
+        pytest.skip("static is None: nginx serves no files of the app")
+    find = f"find {app.work}/{app.settings.static.path}/ -type f -name %s -size -1024k -printf '%%s %%T@ %%P\\n'"
+    listed = app.target.run(find + " | grep -v '[^A-Za-z0-9 ._/-]' | sort -n | tail -n 1", pattern)
+    if not listed:
+        pytest.skip(f"{app.settings.static.path} has no {pattern} under 1 MB")
+    size, changed, name = listed.split(" ", 2)
+    etag = f'"{int(changed.partition(".")[0]):x}-{int(size):x}"'
+    return StaticFile(app.settings.static.url + name, etag, int(size))
+
+
+def test_static_file_is_served_by_nginx(app: App) -> None:
+    """Whole, and with nginx's own ETag: the app's would be another."""
+    file = static_file(app, "*")
+    answer = app.site.get(file.url)
+    assert (answer.status, answer.header("ETag"), len(answer.body)) == (200, file.etag, file.size)
+
+
+def test_static_file_may_be_cached(app: App) -> None:
+    """For as long as the settings say."""
+    answer = app.site.get(static_file(app, "*").url)
+    age = app.settings.static.max_age if app.settings.static else 0
+    assert answer.header("Cache-Control") == (f"max-age={age}" if age else "no-cache")
+
+
+def test_style_sheet_is_compressed(app: App) -> None:
+    """The largest one among the static files."""
+    file = static_file(app, "*.css")
+    if file.size < GZIP_FROM:
+        pytest.skip(f"{file.url} has only {file.size} bytes: nginx compresses from {GZIP_FROM}")
+    answer = app.site.get(file.url, headers=[("Accept-Encoding", "gzip")])
+    assert (answer.header("Content-Encoding"), answer.header("Vary")) == ("gzip", "Accept-Encoding")
+    assert len(answer.body) == file.size
+
+
+def test_static_folder_opens_nothing_else(app: App) -> None:
+    """No way up from it, and no list of its files."""
+    if app.settings.static is None:
+        pytest.skip("static is None: nginx serves no files of the app")
+    url = app.settings.static.url
+    for path in (f"{url.rstrip('/')}../pyproject.toml", f"{url}../pyproject.toml", f"{url}%2e%2e/pyproject.toml"):
+        assert b"[project]" not in app.site.get(path).body, path
+    assert app.site.get(url).status in (403, 404)

@@ -1,0 +1,516 @@
+"""Every kind of wrong inventory is refused, with this very message, before a host is touched.
+
+One row a mistake: what is changed in a good inventory, and the message's path, expectation, finding and next step.
+The numbers are those of the kinds of bad input that settings can tell (0: further ones of our own); the state of a
+host (its release, memory, disk) is judged by roles/preflight.py instead.
+"""
+
+# ruff: noqa: E501  (a table: one mistake a line)
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from roles.settings import SettingsError, check_command_line, load, load_for, load_inventory
+from tests.unit.inventories import (
+    LOCK,
+    MINIMAL,
+    PYPROJECT,
+    certificate,
+    changed,
+    new_key,
+    pem_key,
+    ssh_key,
+    write_private,
+    write_project,
+)
+
+
+class Row(NamedTuple):
+    """One mistake. ``{dir}`` stands for the inventory's folder; `files` are written there (None: removed)."""
+
+    kind: int
+    label: str
+    changes: dict[str, Any]
+    path: str
+    expected: str
+    found: str
+    do: str
+    files: dict[str, Any] | None = None
+
+
+NOTES = MINIMAL["apps"]["notes"]
+PRIVATE = Ed25519PrivateKey.generate()
+KEY = ssh_key(PRIVATE)
+CLOSED_KEY = PRIVATE.private_bytes(
+    serialization.Encoding.PEM,
+    serialization.PrivateFormat.OpenSSH,
+    serialization.BestAvailableEncryption(b"passphrase"),
+)
+NO_GUNICORN = LOCK.replace('    { name = "gunicorn" },\n', "").replace(
+    '    { name = "gunicorn", specifier = ">=23" },\n', ""
+)
+ENV = {"apps.notes.env_file": ".env"}
+
+APP = "a name of 1 to 30 lower-case letters, digits and hyphens that starts with a letter and is not the system's"
+DATABASE = "the URL of a database"
+DOMAIN = "a host name in lower-case ASCII, such as notes.example.com"
+KEY_FILE = "a private SSH key"
+NETWORK = "a network in CIDR notation, such as 173.245.48.0/20 or 2400:cb00::/32"
+PATH = "a path such as /healthz: / first, then letters, digits and . _ ~ - /"
+PORT = "a port from 1024 to 65535, or None"
+SECONDS = "a whole number of seconds from 1 to 3600"
+SIZE = "a size as nginx writes it: digits with k, m or g, or 0 for no limit"
+SOURCE = 'either {"git": address, "ref": …} or {"path": local folder}'
+TEXT = "text of one line, a number, True or False"
+UMASK = 'four octal digits as a string, from "0000" to "0077"'
+VARIABLE = "a variable's name: letters, digits and underscores, not starting with a digit, and not reserved"
+WORKERS = "a whole number from 1 to 256, or None"
+ENCODE = "percent-encode the password, that is @ as %40, : as %3A, / as %2F, # as %23, ? as %3F, % as %25: python3 -c 'import getpass, urllib.parse as u; print(u.quote(getpass.getpass(), safe=\"\"))'"
+
+# fmt: off
+ROWS = [
+    Row(1, "empty domain", {"apps.notes.domains": [""]}, "slipway.apps.notes.domains[0]", DOMAIN, '""', "write the name, such as notes.example.com, or remove the empty entry"),
+    Row(1, "no domain at all", {"apps.notes.domains": []}, "slipway.apps.notes.domains", "a list of 1 to 100 host names", "an empty list", 'write a list, such as ["notes.example.com"]'),
+    Row(2, "domain with scheme", {"apps.notes.domains": ["http://notes.example.com"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"http://notes.example.com"', "write the name alone, without http:// or https://"),
+    Row(3, "domain with port", {"apps.notes.domains": ["notes.example.com:8443"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"notes.example.com:8443"', "write the name alone, without a port; nginx listens on 80 and 443"),
+    Row(4, "domain with path", {"apps.notes.domains": ["notes.example.com/app"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"notes.example.com/app"', "write the name alone, without a path"),
+    Row(5, "domain with a dot at the end", {"apps.notes.domains": ["notes.example.com."]}, "slipway.apps.notes.domains[0]", DOMAIN, '"notes.example.com."', "remove the dot at the end"),
+    Row(5, "domain with a space at the end", {"apps.notes.domains": ["notes.example.com "]}, "slipway.apps.notes.domains[0]", DOMAIN, '"notes.example.com "', "remove the space around the name"),
+    Row(6, "domain with an underscore", {"apps.notes.domains": ["my_notes.example.com"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"my_notes.example.com"', "remove the underscore: a host name has letters, digits and hyphens alone"),
+    Row(7, "label of 64 characters", {"apps.notes.domains": ["a" * 64 + ".example.com"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.example.com"', "shorten the part that starts with aaaaaaaaaaaaaaaaaaaa: it has 64 characters, DNS allows 63"),
+    Row(8, "name of 254 characters", {"apps.notes.domains": ["a." * 120 + "an.example.com"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a…" (254 characters)', "shorten the name: it has 254 characters, DNS allows 253"),
+    Row(9, "IDN that is not punycode", {"apps.notes.domains": ["bücher.example.com"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"bücher.example.com"', "write it in punycode: xn--bcher-kva.example.com"),
+    Row(9, "domain in capitals", {"apps.notes.domains": ["Notes.example.com"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"Notes.example.com"', "write it in lower case"),
+    Row(10, "wildcard with HTTP-01", {"apps.notes.domains": ["*.example.com"]}, "slipway.apps.notes.domains", "names without wildcard, because HTTP-01 can't prove one", '"*.example.com"', 'name each host, or bring a wildcard certificate with tls mode "files"'),
+    Row(11, "IPv4 address as domain", {"apps.notes.domains": ["203.0.113.5"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"203.0.113.5"', "write a name that points to this address; certificates here are for names"),
+    Row(11, "IPv6 address as domain", {"apps.notes.domains": ["2001:db8::5"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"2001:db8::5"', "write a name that points to this address; certificates here are for names"),
+    Row(12, "localhost with the public CA", {"apps.notes.domains": ["localhost"]}, "slipway.apps.notes.domains", "names that Let's Encrypt can issue for", '"localhost"', 'use a public name, tls mode "self-signed" or "files", or your own acme.directory'),
+    Row(12, ".local with the public CA", {"apps.notes.domains": ["printer.local"]}, "slipway.apps.notes.domains", "names that Let's Encrypt can issue for", '"printer.local"', 'use a public name, tls mode "self-signed" or "files", or your own acme.directory'),
+    Row(12, ".test with staging", {"apps.notes.domains": ["notes.test"], "acme.staging": True}, "slipway.apps.notes.domains", "names that Let's Encrypt can issue for", '"notes.test"', 'use a public name, tls mode "self-signed" or "files", or your own acme.directory'),
+    Row(13, "domain twice in an app", {"apps.notes.domains": ["a.example.com", "a.example.com"]}, "slipway.apps.notes.domains", "each name once", '"a.example.com" twice', "remove one of them"),
+    Row(13, "domain in two apps", {"apps.shop": {**NOTES}}, "slipway.apps.shop.domains", "names that no other app has", '"notes.example.com" also in slipway.apps.notes.domains', "remove it from one of them"),
+    Row(14, "domain with a line break", {"apps.notes.domains": ["a.example.com\nb"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"a.example.com\\nb"', "write a name of letters, digits, hyphens and dots; no part starts or ends with a hyphen"),
+    Row(14, "domain that ends nginx's directive", {"apps.notes.domains": ["a.example.com;"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"a.example.com;"', "write a name of letters, digits, hyphens and dots; no part starts or ends with a hyphen"),
+    Row(14, "domain that opens a block", {"apps.notes.domains": ["a.example.com{}"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"a.example.com{}"', "write a name of letters, digits, hyphens and dots; no part starts or ends with a hyphen"),
+    Row(14, "domain with a variable of nginx", {"apps.notes.domains": ["$host.example.com"]}, "slipway.apps.notes.domains[0]", DOMAIN, '"$host.example.com"', "write a name of letters, digits, hyphens and dots; no part starts or ends with a hyphen"),
+    Row(15, "101 names", {"apps.notes.domains": [f"a{number}.example.com" for number in range(101)]}, "slipway.apps.notes.domains", "a list of 1 to 100 host names", "a list of 101", "remove 1 of the 101 names, or make a second app of them"),
+    Row(16, "app with a slash", {"apps": {"a/b": NOTES}}, 'slipway.apps["a/b"]', APP, '"a/b"', "choose a name such as notes or notes-api; user, folders and units are called after it"),
+    Row(16, "app named ..", {"apps": {"..": NOTES}}, 'slipway.apps[".."]', APP, '".."', "choose a name such as notes or notes-api; user, folders and units are called after it"),
+    Row(16, "app with a space", {"apps": {"my app": NOTES}}, 'slipway.apps["my app"]', APP, '"my app"', "choose a name such as notes or notes-api; user, folders and units are called after it"),
+    Row(16, "app with a per cent sign", {"apps": {"a%i": NOTES}}, 'slipway.apps["a%i"]', APP, '"a%i"', "choose a name such as notes or notes-api; user, folders and units are called after it"),
+    Row(16, "app that starts with a hyphen", {"apps": {"-rf": NOTES}}, "slipway.apps.-rf", APP, '"-rf"', "choose a name such as notes or notes-api; user, folders and units are called after it"),
+    Row(16, "app of 31 characters", {"apps": {"a" * 31: NOTES}}, "slipway.apps.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", APP, '"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"', "choose a name such as notes or notes-api; user, folders and units are called after it"),
+    Row(17, "app named as a user of the system", {"apps": {"www-data": NOTES}}, "slipway.apps.www-data", APP, '"www-data"', "choose another name: a user, unit or folder of the system is called so, and the app's would collide"),
+    Row(17, "app named root", {"apps": {"root": NOTES}}, "slipway.apps.root", APP, '"root"', "choose another name: a user, unit or folder of the system is called so, and the app's would collide"),
+    Row(17, "app named as a unit of the system", {"apps": {"systemd-resolved": NOTES}}, "slipway.apps.systemd-resolved", APP, '"systemd-resolved"', "choose another name: a user, unit or folder of the system is called so, and the app's would collide"),
+    Row(18, "module without attribute", {"apps.notes.app": "notes.main"}, "slipway.apps.notes.app", "an ASGI application as module:attribute", '"notes.main"', 'add the attribute after a colon, such as "notes.main:app"'),
+    Row(18, "factory instead of an application", {"apps.notes.app": "notes.main:create()"}, "slipway.apps.notes.app", "an ASGI application as module:attribute", '"notes.main:create()"', "name the application object, not a call: create it at module level"),
+    Row(19, "folder that is not there", {"apps.notes.source.path": "nowhere"}, "slipway.apps.notes.source.path", "an existing folder", "no folder {dir}/nowhere", "correct the path; it is relative to the inventory's folder"),
+    Row(19, "subfolder that is not there", {"apps.notes.source.subdir": "nowhere"}, "slipway.apps.notes.source.subdir", "a folder inside {dir}/project", "no folder {dir}/project/nowhere", "correct the name"),
+    Row(19, "subfolder outside the source", {"apps.notes.source.subdir": "../other"}, "slipway.apps.notes.source.subdir", "a folder inside the source: letters, digits and . _ + - /, or empty for its root", '"../other"', "write it without .. ; for what lies above, point the source there"),
+    Row(19, "ref that is an option of git", {"apps.notes.source": {"git": "https://git.example.com/a.git", "ref": "--upload-pack=x"}}, "slipway.apps.notes.source.ref", "a branch, tag or commit: letters, digits and . _ / @ + -", '"--upload-pack=x"', "write a branch, tag or commit; git would take this for an option"),
+    Row(19, "git address that is an option", {"apps.notes.source": {"git": "--upload-pack=x"}}, "slipway.apps.notes.source.git", "the address of a git repository: https://…, ssh://…, git@host:path or file:///…", '"--upload-pack=x"', "write a URL; git would take this for an option"),
+    Row(19, "git address with a command", {"apps.notes.source": {"git": "ext::sh -c id"}}, "slipway.apps.notes.source.git", "the address of a git repository: https://…, ssh://…, git@host:path or file:///…", '"ext::sh -c id"', "remove spaces and line breaks"),
+    Row(19, "git address with a token", {"apps.notes.source": {"git": "https://TOKEN@git.example.com/a.git"}}, "slipway.apps.notes.source.git", "the address of a git repository: https://…, ssh://…, git@host:path or file:///…", '"https://…@git.example.com/a.git"', "remove user and password; for a private repository use its SSH URL and deploy_key"),
+    Row(20, "no pyproject.toml", {}, "slipway.apps.notes.source.path", "a project with pyproject.toml", "none in {dir}/project", "name the app's folder in subdir, or run uv init there", {"project/pyproject.toml": None}),
+    Row(20, "no uv.lock", {}, "slipway.apps.notes.source.path", "a project with uv.lock", "none in {dir}/project or above it inside {dir}/project", "run uv lock in {dir}/project and commit uv.lock; of a workspace, path must be its root", {"project/uv.lock": None}),
+    Row(21, "stale uv.lock", {}, "slipway.apps.notes.source.path", "a uv.lock that fits pyproject.toml", "it differs in uvicorn-worker", "run uv lock in {dir}/project and commit uv.lock", {"project/pyproject.toml": PYPROJECT.replace("uvicorn-worker", "uvicorn-worker>=1")}),
+    Row(21, "dependency added after the lock", {}, "slipway.apps.notes.source.path", "a uv.lock that fits pyproject.toml", "it differs in httpx", "run uv lock in {dir}/project and commit uv.lock", {"project/pyproject.toml": PYPROJECT.replace('"uvicorn-worker"', '"uvicorn-worker", "httpx"')}),
+    Row(21, "uv.lock of another project", {}, "slipway.apps.notes.source.path", "a uv.lock of this project", "uv.lock doesn't know other", "run uv lock in {dir}/project and commit uv.lock", {"project/pyproject.toml": PYPROJECT.replace('"notes"', '"other"')}),
+    Row(21, "lock without gunicorn", {}, "slipway.apps.notes.source.path", "an app that depends on gunicorn and uvicorn-worker", "uv.lock without gunicorn", "in the project run: uv add gunicorn uvicorn-worker uvloop httptools", {"project/pyproject.toml": PYPROJECT.replace('"gunicorn>=23", ', ""), "project/uv.lock": NO_GUNICORN}),
+    Row(22, "Python that the project refuses", {"python.version": "3.11"}, "slipway.apps.notes.python", "a version that the project's requires-python allows (>=3.12,<3.14)", '"3.11"', 'set python to "3.13"', {"project/pyproject.toml": PYPROJECT.replace(">=3.11", ">=3.12,<3.14")}),
+    Row(22, "Python that Slipway does not know", {"apps.notes.python": "3.9"}, "slipway.apps.notes.python", 'a Python version from "3.11" to "3.14", with or without a patch number, or None', '"3.9"', 'write a string such as "3.13" or "3.13.5"'),
+    Row(23, "no workers", {"apps.notes.workers": 0}, "slipway.apps.notes.workers", WORKERS, "0", "write a number from 1 to 256, without quotes"),
+    Row(23, "workers below zero", {"apps.notes.workers": -1}, "slipway.apps.notes.workers", WORKERS, "-1", "write a number from 1 to 256, without quotes"),
+    Row(23, "workers in words", {"apps.notes.workers": "four"}, "slipway.apps.notes.workers", WORKERS, '"four"', "write a number from 1 to 256, without quotes"),
+    Row(23, "10000 workers", {"apps.notes.workers": 10000}, "slipway.apps.notes.workers", WORKERS, "10000", "write a number from 1 to 256, without quotes"),
+    Row(24, "no timeout", {"apps.notes.timeout": 0}, "slipway.apps.notes.timeout", SECONDS, "0", "write a number from 1 to 3600, without quotes"),
+    Row(24, "timeout below zero", {"apps.notes.graceful_timeout": -5}, "slipway.apps.notes.graceful_timeout", SECONDS, "-5", "write a number from 1 to 3600, without quotes"),
+    Row(24, "timeout over an hour", {"apps.notes.timeout": 3601}, "slipway.apps.notes.timeout", SECONDS, "3601", "write a number from 1 to 3600, without quotes"),
+    Row(25, "port 0", {"apps.notes.port": 0}, "slipway.apps.notes.port", PORT, "0", "write a free port such as 8001, without quotes; 22, 80 and 443 are sshd's and nginx's"),
+    Row(25, "port 70000", {"apps.notes.port": 70000}, "slipway.apps.notes.port", PORT, "70000", "write a free port such as 8001, without quotes; 22, 80 and 443 are sshd's and nginx's"),
+    Row(25, "port with a letter", {"apps.notes.port": "80a"}, "slipway.apps.notes.port", PORT, '"80a"', "write a free port such as 8001, without quotes; 22, 80 and 443 are sshd's and nginx's"),
+    Row(25, "port of sshd", {"apps.notes.port": 22}, "slipway.apps.notes.port", PORT, "22", "write a free port such as 8001, without quotes; 22, 80 and 443 are sshd's and nginx's"),
+    Row(25, "port of nginx", {"apps.notes.port": 443}, "slipway.apps.notes.port", PORT, "443", "write a free port such as 8001, without quotes; 22, 80 and 443 are sshd's and nginx's"),
+    Row(25, "port of another app", {"apps.notes.port": 8001, "apps.shop": {**NOTES, "domains": ["b.example.com"], "port": 8001}}, "slipway.apps.shop.port", "a port that no other app has", "8001, also in slipway.apps.notes.port", "choose another"),
+    Row(26, "health path without a slash", {"apps.notes.liveness_path": "healthz"}, "slipway.apps.notes.liveness_path", PATH, '"healthz"', "start it with /"),
+    Row(26, "health path as URL", {"apps.notes.readiness_path": "http://127.0.0.1/readyz"}, "slipway.apps.notes.readiness_path", PATH, '"http://127.0.0.1/readyz"', "write the path alone, without scheme and host"),
+    Row(27, "health path with a line break", {"apps.notes.readiness_path": "/readyz\r\nHost: x"}, "slipway.apps.notes.readiness_path", PATH, '"/readyz\\r\\nHost: x"', "remove the line break"),
+    Row(28, "body size with a space", {"apps.notes.max_body_size": "10 MB"}, "slipway.apps.notes.max_body_size", SIZE, '"10 MB"', 'write it such as "10m", "512k" or "1g", without a space'),
+    Row(28, "body size below zero", {"apps.notes.max_body_size": "-1"}, "slipway.apps.notes.max_body_size", SIZE, '"-1"', 'write it such as "10m", "512k" or "1g", without a space'),
+    Row(28, "body size as a number", {"apps.notes.max_body_size": 10}, "slipway.apps.notes.max_body_size", SIZE, "10", 'write it such as "10m", "512k" or "1g", without a space'),
+    Row(29, "umask that is not octal", {"apps.notes.umask": "999"}, "slipway.apps.notes.umask", UMASK, '"999"', "write \"0027\" (group reads, others nothing) or \"0077\" (nobody else); the owner's bits stay 0, or the app couldn't read its own files"),
+    Row(29, "umask as a number", {"apps.notes.umask": 0o027}, "slipway.apps.notes.umask", UMASK, "23", "write \"0027\" (group reads, others nothing) or \"0077\" (nobody else); the owner's bits stay 0, or the app couldn't read its own files"),
+    Row(30, "variable with =", {"apps.notes.env": {"A=hidden": "x"}}, 'slipway.apps.notes.env["A…"]', VARIABLE, '"A…"', "rename the variable, in the app too"),
+    Row(30, "variable with a space", {"apps.notes.env": {"A B": "x"}}, 'slipway.apps.notes.env["A…"]', VARIABLE, '"A…"', "rename the variable, in the app too"),
+    Row(30, "variable that starts with a digit", {"apps.notes.env": {"1A": "x"}}, "slipway.apps.notes.env.1A", VARIABLE, '"1A"', "rename the variable, in the app too"),
+    Row(30, "line without = in the .env", ENV, "slipway.apps.notes.env_file", "lines of NAME=value", "line 1 of .env is something else (not shown)", "correct the line: a name, =, and quotes that are closed", {".env": 'hidden\n'}),
+    Row(30, "quote that is never closed", ENV, "slipway.apps.notes.env_file", "lines of NAME=value", "line 1 of .env is something else (not shown)", "correct the line: a name, =, and quotes that are closed", {".env": "A='hidden\n"}),
+    Row(31, "value with a line break", {"apps.notes.env": {"A": "hidden\nB=1"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", "it has a line break: encode the value (base64, or \\n written out) and decode it in the app"),
+    Row(31, "value with NUL", {"apps.notes.env": {"A": "hidden\0"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", "it has a NUL character: encode the value (base64, or \\n written out) and decode it in the app"),
+    Row(31, "line break in the .env", ENV, "slipway.apps.notes.env_file: A", TEXT, "a line break (not shown)", "it has a line break: encode the value (base64, or \\n written out) and decode it in the app", {".env": 'A="hidden\\nB"\n'}),
+    Row(31, "NUL in the .env", ENV, "slipway.apps.notes.env_file", "a .env file of text", "a NUL character in line 1", "remove it; no variable can hold it", {".env": 'A=hidden\x00\n'}),
+    Row(31, ".env that is not UTF-8", ENV, "slipway.apps.notes.env_file", "a .env file in UTF-8", "other bytes in line 2", "save .env as UTF-8", {".env": b'OK=1\nA=hidden\xff\n'}),
+    Row(31, "value that is a list", {"apps.notes.env": {"A": ["hidden"]}}, "slipway.apps.notes.env.A", TEXT, "a value of type list (not shown)", "write a string, a number, True or False"),
+    Row(32, "required secret empty", {"apps.notes.env_file": ".env", "apps.notes.required_env": ["SECRET_KEY"]}, "slipway.apps.notes.required_env", "a value for SECRET_KEY", "SECRET_KEY is empty", "set SECRET_KEY in .env", {".env": "SECRET_KEY=\n"}),
+    Row(32, "required secret missing", {"apps.notes.required_env": ["SECRET_KEY"]}, "slipway.apps.notes.required_env", "a value for SECRET_KEY", "no SECRET_KEY", "set SECRET_KEY in env or in a .env file that env_file names"),
+    Row(32, "build variable missing", {"apps.notes.env_file": ".env", "apps.notes.build_env": ["UV_INDEX_X_PASSWORD"]}, "slipway.apps.notes.build_env", "names of variables in env_file", "no UV_INDEX_X_PASSWORD there", "set UV_INDEX_X_PASSWORD in .env", {".env": "A=hidden\n"}),
+    Row(33, ".env that others can read", ENV, "slipway.apps.notes.env_file", "a .env file that only you can read", "mode 0644", "chmod 600 {dir}/.env", {".env": ("A=hidden\n", 0o644)}),
+    Row(33, "no .env", ENV, "slipway.apps.notes.env_file", "a .env file", "no file {dir}/.env", "create it, or correct the name; it is relative to the inventory"),
+    Row(33, "deploy key that others can read", {"apps.notes.source": {"git": "git@git.example.com:a/b.git", "deploy_key": "key"}}, "slipway.apps.notes.source.deploy_key", "a private SSH key that only you can read", "mode 0640", "chmod 600 {dir}/key", {"key": (KEY, 0o640)}),
+    Row(34, "DATABASE_URL without scheme", ENV, "slipway.apps.notes.env_file: DATABASE_URL", DATABASE, "not a URL (not shown)", "write it as postgresql://user:password@host:5432/database", {".env": 'DATABASE_URL=hidden\n'}),
+    Row(34, "@ in the password", ENV, "slipway.apps.notes.env_file: DATABASE_URL", DATABASE, "an unescaped @ before the host (not shown)", ENCODE, {".env": 'DATABASE_URL=postgresql://u:hid@den@db/x\n'}),
+    Row(34, ": in the password", ENV, "slipway.apps.notes.env_file: DATABASE_URL", DATABASE, "an unescaped : in the password (not shown)", ENCODE, {".env": 'DATABASE_URL=postgresql://u:hid:den@db/x\n'}),
+    Row(34, "/ in the password", ENV, "slipway.apps.notes.env_file: DATABASE_URL", DATABASE, "an unescaped /, ? or # before the host (not shown)", ENCODE, {".env": 'DATABASE_URL=postgresql://u:hid/den@db/x\n'}),
+    Row(34, "per cent sign in the password", ENV, "slipway.apps.notes.env_file: DATABASE_URL", DATABASE, "a % that isn't followed by two hexadecimal digits (not shown)", ENCODE, {".env": 'DATABASE_URL=postgresql://u:hid%zen@db/x\n'}),
+    Row(34, "port of the database", ENV, "slipway.apps.notes.env_file: DATABASE_URL", DATABASE, "a host or port that can't be read (not shown)", "write host:port with a port from 1 to 65535", {".env": 'DATABASE_URL=postgresql://u:hidden@db:54a2/x\n'}),
+    Row(34, "driver for another database", {"apps.notes.env_file": ".env", "apps.notes.database_driver": "asyncpg"}, "slipway.apps.notes.env_file: DATABASE_URL", DATABASE, "a mysql URL (not shown)", "give a postgresql:// URL, or remove database_driver", {".env": "DATABASE_URL=mysql://u:hidden@db/x\n"}),
+    Row(34, "parameter that asyncpg does not know", {"apps.notes.env_file": ".env", "apps.notes.database_driver": "asyncpg"}, "slipway.apps.notes.env_file: DATABASE_URL", DATABASE, "libpq's channel_binding (not shown)", "asyncpg doesn't know channel_binding: remove it, or set database_driver to psycopg", {".env": "DATABASE_URL=postgres://u:hidden@db/x?channel_binding=require\n"}),
+    Row(34, "driver without DATABASE_URL", {"apps.notes.database_driver": "psycopg"}, "slipway.apps.notes.database_driver", "None without DATABASE_URL", '"psycopg"', "set DATABASE_URL in env or in a .env file that env_file names, or remove database_driver"),
+    Row(35, "PATH", {"apps.notes.env": {"PATH": "/hidden"}}, "slipway.apps.notes.env.PATH", VARIABLE, '"PATH"', "remove it; the release's own environment comes first in PATH"),
+    Row(35, "LD_PRELOAD", {"apps.notes.env": {"LD_PRELOAD": "hidden"}}, "slipway.apps.notes.env.LD_PRELOAD", VARIABLE, '"LD_PRELOAD"', "remove it; it would load code into every process of the service"),
+    Row(35, "NOTIFY_SOCKET in the .env", ENV, "slipway.apps.notes.env_file: NOTIFY_SOCKET", VARIABLE, "NOTIFY_SOCKET, which is reserved", "remove it; systemd sets it for the service", {".env": 'NOTIFY_SOCKET=hidden\n'}),
+    Row(35, "FORWARDED_ALLOW_IPS", {"apps.notes.env": {"FORWARDED_ALLOW_IPS": "*"}}, "slipway.apps.notes.env.FORWARDED_ALLOW_IPS", VARIABLE, '"FORWARDED_ALLOW_IPS"', "remove it; nginx alone reaches the app and says who the client is; for a CDN in front set trusted_proxies"),
+    Row(35, "WEB_CONCURRENCY", {"apps.notes.env": {"WEB_CONCURRENCY": 4}}, "slipway.apps.notes.env.WEB_CONCURRENCY", VARIABLE, '"WEB_CONCURRENCY"', "remove it and set workers"),
+    Row(35, "PORT", {"apps.notes.env": {"PORT": 8000}}, "slipway.apps.notes.env.PORT", VARIABLE, '"PORT"', "remove it and set port"),
+    Row(36, "typo in a setting", {"apps.notes.worker": 2}, "slipway.apps.notes.worker", "a setting of slipway.apps.notes", '"worker", which is unknown', 'rename it to "workers"'),
+    Row(36, "typo of the host", {"timezon": "Etc/UTC"}, "slipway.timezon", "a setting of slipway", '"timezon", which is unknown', 'rename it to "timezone"'),
+    Row(36, "typo in a nested setting", {"acme": {"emial": "ops@example.com"}}, "slipway.acme.emial", "a setting of slipway.acme", '"emial", which is unknown', 'rename it to "email"'),
+    Row(36, "setting of an app on the host", {"domains": ["notes.example.com"]}, "slipway.domains", "a setting of slipway", '"domains", which is unknown', "move it to slipway.apps.<app>.domains"),
+    Row(36, "setting of the host in an app", {"apps.notes.packages": ["curl"]}, "slipway.apps.notes.packages", "a setting of slipway.apps.notes", '"packages", which is unknown', "move it to slipway.packages"),
+    Row(36, "typo in the source", {"apps.notes.source": {"gti": "https://git.example.com/a.git"}}, "slipway.apps.notes.source", SOURCE, 'a mapping with "gti"', 'rename "gti" to "git"'),
+    Row(36, "both sources", {"apps.notes.source": {"git": "https://git.example.com/a.git", "path": "project"}}, "slipway.apps.notes.source", SOURCE, 'a mapping with "git", "path"', "remove one of git and path"),
+    Row(36, "setting that nothing resembles", {"nginx.quux": 1}, "slipway.nginx.quux", "a setting of slipway.nginx", '"quux", which is unknown', "remove it; known here are worker_connections, extra"),
+    Row(37, "yes for True", {"acme.staging": "yes"}, "slipway.acme.staging", "True or False", '"yes"', "write True or False, without quotes"),
+    Row(37, "True for a number", {"apps.notes.workers": True}, "slipway.apps.notes.workers", WORKERS, "True", "write a number from 1 to 256, without quotes"),
+    Row(37, "number for a text", {"python.version": 3.13}, "slipway.python.version", 'a Python version from "3.11" to "3.14", with or without a patch number', "3.13", 'write a string such as "3.13" or "3.13.5"'),
+    Row(37, "text for a list", {"apps.notes.domains": "notes.example.com"}, "slipway.apps.notes.domains", "a list of 1 to 100 host names", '"notes.example.com"', 'write a list, such as ["notes.example.com"]'),
+    Row(37, "list for a mapping", {"apps.notes.env": ["A=hidden"]}, "slipway.apps.notes.env", "a mapping of variable names to text, numbers, True or False", "a list of 1", 'write a mapping, such as {"LOG_LEVEL": "info"}'),
+    Row(37, "text for TLS", {"apps.notes.tls": "off"}, "slipway.apps.notes.tls", "a mapping of options of TLS", '"off"', 'write a mapping, such as {"mode": "acme"}'),
+    Row(37, "text for an app", {"apps": {"notes": "notes.main:app"}}, "slipway.apps.notes", "a mapping of the app's settings", '"notes.main:app"', 'write {"domains": […], "source": {…}, "app": "notes.main:app"}'),
+    Row(37, "no app", {"apps": {}}, "slipway.apps", "a mapping of names to apps, at least one", "an empty mapping", 'write a mapping, such as {"notes": {"domains": […], "source": {…}, "app": "notes.main:app"}}'),
+    Row(37, "setting that is missing", {"apps.notes.app": ...}, "slipway.apps.notes.app", "an ASGI application as module:attribute", "nothing", 'add "app": "notes.main:app"'),
+    Row(38, "variable twice in the .env", ENV, "slipway.apps.notes.env_file: A", "each variable once", "A in lines 1, 3", "keep one of the lines", {".env": 'A=hidden\nB=1\nA=hidden\n'}),
+    Row(38, "variable here and in the .env", {"apps.notes.env_file": ".env", "apps.notes.env": {"A": "hidden"}}, "slipway.apps.notes.env.A", "each variable once", "A also in .env", "remove it here or in .env", {".env": "A=hidden\n"}),
+    Row(39, "e-mail without a domain", {"acme.email": "ops@"}, "slipway.acme.email", "an e-mail address, or None", '"ops@"', 'write it such as "ops@example.com"'),
+    Row(39, "e-mail with a line break", {"acme.email": "ops@example.com\nx"}, "slipway.acme.email", "an e-mail address, or None", '"ops@example.com\\nx"', 'write it such as "ops@example.com"'),
+    Row(40, "ACME directory without TLS", {"acme.directory": "http://acme.example.com/dir"}, "slipway.acme.directory", "the https:// URL of an ACME directory, or None", '"http://acme.example.com/dir"', "start it with https://"),
+    Row(40, "ACME directory and staging", {"acme.directory": "https://acme.example.com/dir", "acme.staging": True}, "slipway.acme.staging", "False with a directory of your own", "True", "remove staging; it is Let's Encrypt's alone"),
+    Row(40, "half an account binding", {"acme.eab_key_id": "kid-1"}, "slipway.acme.eab_hmac_key_name", "both eab_key_id and eab_hmac_key_name, or none", "None", "set eab_hmac_key_name too"),
+    Row(40, "account binding without its key", {"acme.eab_key_id": "kid-1", "acme.eab_hmac_key_name": "hidden"}, "slipway.acme.eab_hmac_key_name", "the name of a variable in the host's env_file", "no such variable with a value (not shown)", "put the HMAC key into the .env file that slipway.env_file names, and its variable's name here"),
+    Row(41, "no deploy key", {"apps.notes.source": {"git": "git@git.example.com:a/b.git", "deploy_key": "key"}}, "slipway.apps.notes.source.deploy_key", KEY_FILE, "no file {dir}/key", "create it, or correct the name; it is relative to the inventory"),
+    Row(41, "pasted deploy key", {"apps.notes.source": {"git": "git@git.example.com:a/b.git", "deploy_key": KEY.decode()}}, "slipway.apps.notes.source.deploy_key", "a path on this machine, relative to the inventory, or None", "key material (not shown)", "save it to a file beside the inventory (chmod 600), and write the file's name here"),
+    Row(41, "public key as deploy key", {"apps.notes.source": {"git": "git@git.example.com:a/b.git", "deploy_key": "key"}}, "slipway.apps.notes.source.deploy_key", KEY_FILE, "a public key in {dir}/key", "name the private key", {"key": "ssh-ed25519 AAAAhidden me@host\n"}),
+    Row(41, "something else as deploy key", {"apps.notes.source": {"git": "git@git.example.com:a/b.git", "deploy_key": "key"}}, "slipway.apps.notes.source.deploy_key", KEY_FILE, "something else in {dir}/key", "name the private key", {"key": "hidden\n"}),
+    Row(41, "deploy key with a passphrase", {"apps.notes.source": {"git": "git@git.example.com:a/b.git", "deploy_key": "key"}}, "slipway.apps.notes.source.deploy_key", "a private SSH key without passphrase", "{dir}/key has one", "ssh-keygen -p -N '' -f {dir}/key", {"key": CLOSED_KEY}),
+    Row(41, "deploy key for https", {"apps.notes.source": {"git": "https://git.example.com/a.git", "deploy_key": "key"}}, "slipway.apps.notes.source.deploy_key", "set with an SSH address alone", '"https://git.example.com/a.git"', "write git as an SSH address (git@host:path), or remove deploy_key", {"key": KEY}),
+    Row(43, "network with host bits", {"apps.notes.trusted_proxies": ["10.1.2.3/8"]}, "slipway.apps.notes.trusted_proxies[0]", NETWORK, '"10.1.2.3/8"', 'it has host bits: write "10.0.0.0/8"'),
+    Row(43, "every IPv4 address trusted", {"apps.notes.trusted_proxies": ["0.0.0.0/0"]}, "slipway.apps.notes.trusted_proxies[0]", NETWORK, '"0.0.0.0/0"', "name the proxies' own networks: with /0 every client could forge its address"),
+    Row(43, "every IPv6 address trusted", {"apps.notes.trusted_proxies": ["::/0"]}, "slipway.apps.notes.trusted_proxies[0]", NETWORK, '"::/0"', "name the proxies' own networks: with /0 every client could forge its address"),
+    Row(43, "name for a network", {"apps.notes.trusted_proxies": ["cdn.example.com"]}, "slipway.apps.notes.trusted_proxies[0]", NETWORK, '"cdn.example.com"', "write the network's first address, a slash and the number of its bits"),
+    Row(0, "migration with a shell's operator", {"apps.notes.migrate": "alembic upgrade head && echo"}, "slipway.apps.notes.migrate", '"auto", or one command with its arguments, or None', '"alembic upgrade head && echo"', "it has &&, but runs without a shell: write one command, or sh -c '…'"),
+    Row(0, "migration with an open quote", {"apps.notes.migrate": "alembic 'upgrade"}, "slipway.apps.notes.migrate", '"auto", or one command with its arguments, or None', "\"alembic 'upgrade\"", "close the quote"),
+    Row(0, "jitter without max_requests", {"apps.notes.max_requests_jitter": 50}, "slipway.apps.notes.max_requests_jitter", "0 without max_requests", "50", "set max_requests too, such as 10000, or remove max_requests_jitter"),
+    Row(0, "static files over everything", {"apps.notes.static": {"path": "static", "url": "/"}}, "slipway.apps.notes.static.url", "a path that starts and ends with /, such as /static/", '"/"', "choose a prefix such as /static/: with / nothing would reach the app"),
+    Row(0, "static folder outside the app", {"apps.notes.static": {"path": "../static"}}, "slipway.apps.notes.static.path", "a folder inside the app's folder: letters, digits and . _ + - /", '"../static"', "write it without .. ; for what lies above, point the source there"),
+    Row(0, "static files over the health path", {"apps.notes.static": {"path": "static"}, "apps.notes.liveness_path": "/static/up"}, "slipway.apps.notes.static.url", "a prefix that no health path starts with", '"/static/"', "choose another url: the app couldn't answer its liveness or readiness path"),
+    Row(0, "nginx file that is not there", {"nginx.extra": "extra.conf"}, "slipway.nginx.extra", "a file with nginx directives", "no file {dir}/extra.conf", "create it, or correct the name; it is relative to the inventory"),
+    Row(0, "another uv without its hash", {"python.uv.version": "0.14.0"}, "slipway.python.uv.sha256", "a SHA-256 for another uv than 0.13.8", "uv 0.14.0 without its SHA-256", "copy the SHA-256 of the manylinux wheels from https://pypi.org/project/uv/#files"),
+    Row(0, "hash that is none", {"python.uv.sha256": {"x86_64": "abc"}}, "slipway.python.uv.sha256.x86_64", "64 lower-case hexadecimal digits", '"abc"', "copy the SHA-256 that PyPI shows for the wheel"),
+    Row(0, "unknown architecture", {"python.uv.sha256": {"riscv64": "0" * 64}}, "slipway.python.uv.sha256.riscv64", 'an architecture, "x86_64" or "aarch64"', '"riscv64"', "write what uname -m prints on the host"),
+    Row(0, "unknown time zone", {"timezone": "Europe/Berlim"}, "slipway.timezone", "a time zone's name", '"Europe/Berlim"', 'did you mean "Europe/Berlin"?'),
+    Row(0, "package with an option", {"packages": ["--allow-downgrades"]}, "slipway.packages[0]", "the name of a Debian package", '"--allow-downgrades"', "write the name as apt-cache search shows it: lower-case letters, digits, + . and -"),
+    Row(0, "size of the journal", {"journal_max_size": "1 GB"}, "slipway.journal_max_size", "a size as journald writes it: digits with K, M, G or T", '"1 GB"', 'write it such as "500M" or "1G"'),
+    Row(0, "index with a password", {"python.index_url": "https://user:hidden@pypi.example.com/simple"}, "slipway.python.index_url", "an https:// or http:// URL without user and password, or None", '"https://…@pypi.example.com/simple"', "remove user and password from the URL: it ends in files that others read"),
+    Row(0, "certificate without mode", {"apps.notes.tls": {"certificate": "chain.pem"}}, "slipway.apps.notes.tls.certificate", 'set with mode "files" alone', 'mode "acme"', 'set mode to "files", or remove certificate'),
+]
+# fmt: on
+
+
+SECRETS = ["hidden", "hid", "TOKEN", "BEGIN OPENSSH"]
+"""Stand in the rows for what no message may repeat."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for an inventory, with a project to release, as the current one."""
+    write_project(tmp_path / "project")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+def write_files(folder: Path, files: dict[str, Any]) -> None:
+    """Put `files` into `folder`: content, or content and mode; None removes."""
+    for name, content in files.items():
+        if content is None:
+            (folder / name).unlink()
+        else:
+            write_private(folder / name, *(content if isinstance(content, tuple) else (content,)))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row.kind:02}-{row.label}" for row in ROWS])
+def test_refused_with_this_message(row: Row, folder: Path) -> None:
+    """The whole message, word for word; and no secret in it."""
+    write_files(folder, row.files or {})
+    with pytest.raises(SettingsError) as refused:
+        load(changed(row.changes), inventory=folder / "inventories.py", host="203.0.113.5")
+    message = str(refused.value)
+    block = f"{row.path}\n  expected: {row.expected}\n  found:    {row.found}\n  do:       {row.do}"
+    assert message == (
+        "inventories.py: 203.0.113.5: 1 setting is wrong; the host was not touched\n\n"
+        + block.replace("{dir}", str(folder))
+    )
+    assert not [secret for secret in SECRETS if secret in message]
+    assert refused.value.__cause__ is None and refused.value.__context__ is None
+
+
+def test_rows_cover_every_kind() -> None:
+    """42 of the 44 kinds are in the table; 42 (the connection) is below, 44 (the host's state) is preflight's."""
+    assert {row.kind for row in ROWS} - {0} == set(range(1, 44)) - {42}
+
+
+# --- The connection, and the inventory file itself -------------------------------------------------------------------
+
+# fmt: off
+CONNECTIONS: list[tuple[str, dict[str, Any], str, str, str, str]] = [
+    ("port in words", {"ssh_port": "22a"}, "ssh_port", "a port from 1 to 65535", '"22a"', "write the number sshd listens on, without quotes"),
+    ("port 0", {"ssh_port": 0}, "ssh_port", "a port from 1 to 65535", "0", "write the number sshd listens on, without quotes"),
+    ("user with a space", {"ssh_user": "me -oProxyCommand=x"}, "ssh_user", "the name of a user on the host", '"me -oProxyCommand=x"', "write root or a user who may use sudo"),
+    ("no key file", {"ssh_key": "~/.ssh/nothing"}, "ssh_key", "a private SSH key", "no file {dir}/.ssh/nothing", "create it, or correct the name; it is relative to the folder pyinfra runs in"),
+    ("pasted key", {"ssh_key": KEY.decode()}, "ssh_key", "the name of a private key's file", "key material (not shown)", "save the key to a file (chmod 600), and write the file's name here"),
+    ("public key", {"ssh_key": "id.pub"}, "ssh_key", "a private SSH key", "a public key in {dir}/id.pub", "name the private key: id"),
+    ("key that others can read", {"ssh_key": "open"}, "ssh_key", "a private SSH key that only you can read", "mode 0644", "chmod 600 {dir}/open"),
+    ("short RSA key", {"ssh_key": "rsa"}, "ssh_key", "an Ed25519 key, or RSA of at least 3072 bits", "RSA of 2048 bits", "make a new key with ssh-keygen -t ed25519 and put its .pub on the host first"),
+    ("setting beside slipway", {"domains": ["notes.example.com"]}, "domains", "nothing of this name beside slipway", "a setting", "move it to slipway.apps.<app>.domains"),
+    ("apps beside slipway", {"apps": {}}, "apps", "nothing of this name beside slipway", "a setting", "move it to slipway.apps"),
+]
+# fmt: on
+
+
+def write_inventory(folder: Path, data: dict[str, Any], name: str = "203.0.113.5") -> Path:
+    """An inventory file with one host."""
+    path = folder / "production.py"
+    path.write_text(f"hosts = [({name!r}, {data!r})]\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("row", CONNECTIONS, ids=[row[0] for row in CONNECTIONS])
+def test_connection_is_refused(row: tuple[str, dict[str, Any], str, str, str, str], folder: Path) -> None:
+    """What pyinfra would be told to connect with, checked like the settings."""
+    _, data, setting, expected, found, do = row
+    write_private(folder / "id.pub", "ssh-ed25519 AAAAhidden me@host\n")
+    write_private(folder / "open", KEY, 0o644)
+    if data.get("ssh_key") == "rsa":
+        write_private(folder / "rsa", pem_key(rsa.generate_private_key(65537, 2048)))
+    path = write_inventory(folder, data | {"slipway": MINIMAL})
+    block = f"{setting}\n  expected: {expected}\n  found:    {found}\n  do:       {do}".replace("{dir}", str(folder))
+    with pytest.raises(SettingsError) as refused:
+        load_inventory(path)
+    first = "production.py: 203.0.113.5: 1 setting is wrong; the host was not touched"
+    assert str(refused.value) == f"{first}\n\n{block}"
+
+
+def pyinfra_host(data: dict[str, Any], name: str = "203.0.113.5") -> Any:
+    """What `load_for` reads of pyinfra's host."""
+    return SimpleNamespace(name=name, groups=["hosts", "production"], data=SimpleNamespace(dict=lambda: data))
+
+
+def refused_by_load_for(host: Any) -> str:
+    """The message `load_for` refuses `host` with."""
+    with pytest.raises(SettingsError) as refused:
+        load_for(host)
+    return str(refused.value)
+
+
+def test_load_for_finds_the_inventory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The argument whose stem is a group of the host; relative names start at its folder."""
+    (folder / "inventories").mkdir()
+    path = write_inventory(folder / "inventories", {})
+    monkeypatch.setattr(sys, "argv", ["pyinfra", "-y", "inventories/production.py", "deploy.py"])
+    settings = load_for(pyinfra_host({"slipway": changed({"apps.notes.source.path": "../project"})}))
+    assert settings.apps["notes"].source_dir == folder / "project"
+    assert settings.host == "203.0.113.5"
+    assert path.exists()
+
+
+def test_local_machine_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """@local is the operator's own machine."""
+    write_inventory(folder, {"slipway": MINIMAL}, "@local")
+    monkeypatch.setattr(sys, "argv", ["pyinfra", "production.py", "deploy.py"])
+    message = refused_by_load_for(pyinfra_host({"slipway": MINIMAL}, "@local"))
+    assert message == (
+        "production.py: @local: 1 setting is wrong; the host was not touched\n\n"
+        "host\n  expected: a host reached over SSH\n  found:    this machine (@local)\n"
+        "  do:       put the host's address and ssh_user into an inventory file"
+    )
+
+
+def test_no_inventory_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host named on the command line has no settings."""
+    monkeypatch.setattr(sys, "argv", ["pyinfra", "203.0.113.5", "deploy.py"])
+    message = refused_by_load_for(pyinfra_host({}))
+    assert message.endswith(
+        "inventory\n  expected: an inventory file as pyinfra's first argument\n  found:    none\n"
+        "  do:       run pyinfra inventories/production.py deploy.py"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "found", "do"),
+    [
+        ({}, "no slipway", 'add "slipway": {"apps": {…}} to the data of this host'),
+        ({"slip_way": MINIMAL}, 'no slipway, but "slip_way"', "rename slip_way to slipway"),
+    ],
+)
+def test_no_slipway(data: dict[str, Any], found: str, do: str, folder: Path) -> None:
+    """A host without settings, or with a typo in the one key."""
+    with pytest.raises(SettingsError) as refused:
+        load_inventory(write_inventory(folder, data))
+    expected = "a mapping of this host's settings"
+    assert str(refused.value).endswith(f"slipway\n  expected: {expected}\n  found:    {found}\n  do:       {do}")
+
+
+def test_key_twice_in_the_inventory(folder: Path) -> None:
+    """Kind 38: Python keeps the last of two equal keys and says nothing."""
+    path = folder / "production.py"
+    path.write_text(
+        f'data = {MINIMAL!r}\nhosts = [("h", {{\n"slipway": data,\n"slipway": data,\n}})]\n', encoding="utf-8"
+    )
+    with pytest.raises(SettingsError) as refused:
+        load_inventory(path)
+    assert str(refused.value).endswith(
+        'line 4\n  expected: each key once in a mapping\n  found:    "slipway" in lines 3, 4\n'
+        "  do:       keep one of them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "path", "found"),
+    [
+        ("hosts = [\n", "file", "'[' was never closed in line 1"),
+        ("x = 1\n", "hosts", "none"),
+        (None, "file", "No such file or directory"),
+    ],
+)
+def test_unreadable_inventory(content: str | None, path: str, found: str, folder: Path) -> None:
+    """A file that isn't an inventory is refused in the same form."""
+    if content is not None:
+        (folder / "production.py").write_text(content, encoding="utf-8")
+    with pytest.raises(SettingsError) as refused:
+        load_inventory(folder / "production.py")
+    message = str(refused.value)
+    assert message.startswith(
+        "production.py: all hosts: 1 setting is wrong; the host was not touched\n\n" + path + "\n"
+    )
+    assert f"  found:    {found}\n" in message
+
+
+def test_command_line_is_checked_before_connecting(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """config.py's check sees a pasted key before pyinfra does, and lets pyinfra's other uses pass."""
+    write_inventory(folder, {"ssh_key": KEY.decode(), "slipway": MINIMAL})
+    monkeypatch.setattr(sys, "argv", ["pyinfra", "--dry", "production.py", "deploy.py"])
+    with pytest.raises(SettingsError, match="key material"):
+        check_command_line()
+    monkeypatch.setattr(sys, "argv", ["pyinfra", "@docker/debian", "exec", "--", "id"])
+    check_command_line()
+
+
+# --- More than one mistake -------------------------------------------------------------------------------------------
+
+
+def test_all_problems_of_all_hosts_at_once(folder: Path) -> None:
+    """Wrong values, contradictions and missing files of every host in one message, each once."""
+    first = changed({"apps.notes.workers": 0, "apps.notes.env_file": "none.env", "apps.Bad Name": NOTES | {"port": 1}})
+    second = changed({"apps.notes.domains": ["a.example.com", "b_.example.com", "a.example.com"], "timezon": "UTC"})
+    (folder / "production.py").write_text(
+        f"hosts = [('web1', {{'slipway': {first!r}}}), ('web2', {{'slipway': {second!r}}})]\n", encoding="utf-8"
+    )
+    with pytest.raises(SettingsError) as refused:
+        load_inventory(folder / "production.py")
+    assert [problem.path for problem in refused.value.problems] == [
+        "slipway.apps.notes.workers",
+        'slipway.apps["Bad Name"]',
+        'slipway.apps["Bad Name"].port',
+        "slipway.apps.notes.env_file",
+        'slipway.apps["Bad Name"].domains',
+        "slipway.apps.notes.domains[1]",
+        "slipway.timezon",
+        "slipway.apps.notes.domains",
+    ]
+    message = str(refused.value)
+    assert message.startswith("production.py: web1: 5 settings are wrong; the host was not touched\n\n")
+    assert "\n\nproduction.py: web2: 3 settings are wrong; the host was not touched\n\n" in message
+
+
+# --- Certificates of one's own ---------------------------------------------------------------------------------------
+
+FILES = {"apps.notes.tls": {"mode": "files", "certificate": "chain.pem", "key": "key.pem"}}
+OWN, OTHER = new_key(), new_key()
+GOOD_CHAIN = certificate(OWN, ["notes.example.com"])
+CERTIFICATES: list[tuple[str, bytes | None, bytes | None, int, str, str, str]] = [
+    ("no chain", None, pem_key(OWN), 0o600, "certificate", "no file {dir}/chain.pem", "create it"),
+    ("no key", GOOD_CHAIN, None, 0o600, "key", "no file {dir}/key.pem", "create it"),
+    ("not a chain", b"hidden", pem_key(OWN), 0o600, "certificate", "no certificate in it", "convert it"),
+    ("key of another", GOOD_CHAIN, pem_key(OTHER), 0o600, "key", "another key", "name the key"),
+    (
+        "CA first",
+        certificate(OTHER, []) + GOOD_CHAIN,
+        pem_key(OWN),
+        0o600,
+        "certificate",
+        "another one first",
+        "put the",
+    ),
+    ("open key", GOOD_CHAIN, pem_key(OWN), 0o640, "key", "mode 0640", "chmod 600 {dir}/key.pem"),
+    (
+        "expired",
+        certificate(OWN, ["notes.example.com"], -1),
+        pem_key(OWN),
+        0o600,
+        "certificate",
+        "one that",
+        "renew it",
+    ),
+    ("other name", certificate(OWN, ["b.example.com"]), pem_key(OWN), 0o600, "certificate", "one for b.e", "have it"),
+    ("chain as key", GOOD_CHAIN, GOOD_CHAIN, 0o600, "key", "a certificate", "name the key's file"),
+]
+
+
+@pytest.mark.parametrize("case", CERTIFICATES, ids=[case[0] for case in CERTIFICATES])
+def test_unfit_certificate(case: tuple[str, bytes | None, bytes | None, int, str, str, str], folder: Path) -> None:
+    """A certificate that nginx or a browser would refuse is refused here."""
+    _, chain, key, mode, option, found, do = case
+    write_files(
+        folder, {name: (content, mode) for name, content in (("chain.pem", chain), ("key.pem", key)) if content}
+    )
+    with pytest.raises(SettingsError) as refused:
+        load(changed(FILES), inventory=folder / "inventory.py", host="h")
+    (problem,) = refused.value.problems
+    assert problem.path == f"slipway.apps.notes.tls.{option}"
+    assert problem.found.startswith(found.replace("{dir}", str(folder)))
+    assert problem.do.startswith(do.replace("{dir}", str(folder)))
+
+
+def test_mode_files_needs_both_files(folder: Path) -> None:
+    """Each missing file is named."""
+    with pytest.raises(SettingsError) as refused:
+        load(changed({"apps.notes.tls": {"mode": "files"}}), inventory=folder / "inventory.py", host="h")
+    paths = [problem.path for problem in refused.value.problems]
+    assert paths == ["slipway.apps.notes.tls.certificate", "slipway.apps.notes.tls.key"]
+
+
+def test_wildcard_certificate_of_ones_own(folder: Path) -> None:
+    """It covers one label, and is what HTTP-01 can't give."""
+    write_files(folder, {"chain.pem": certificate(OWN, ["*.example.com"]), "key.pem": pem_key(OWN)})
+    data = changed(FILES | {"apps.notes.domains": ["notes.example.com", "*.example.com"]})
+    assert load(data, inventory=folder / "inventory.py", host="h").apps["notes"].key_local == folder / "key.pem"

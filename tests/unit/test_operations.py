@@ -1,0 +1,303 @@
+"""The shell that our facts and operations send, run for real against temporary files and repositories."""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import grp
+import hashlib
+import os
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyinfra.api.command import StringCommand
+from pyinfra.api.facts import FactBase
+
+from roles import _operations as operations
+from roles import tls
+from roles._facts import (
+    FileFacts,
+    FileState,
+    FileText,
+    GitCommit,
+    NginxStatus,
+    NginxVersion,
+    Overview,
+    ReleaseStatus,
+    Unit,
+)
+from tests.unit.plans import command_of
+
+USER = getpass.getuser()
+GROUP = grp.getgrgid(os.getgid()).gr_name
+
+
+def run(command: StringCommand) -> subprocess.CompletedProcess[str]:
+    """What a host does with a command."""
+    sent = command_of(command)
+    return subprocess.run(["sh", "-c", sent.line], input=sent.stdin, capture_output=True, text=True, check=False)
+
+
+def ask(fact: FactBase[Any], *arguments: Any) -> Any:
+    """A fact of this machine."""
+    command = fact.command(*arguments)
+    assert isinstance(command, str)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"a fact's command must not fail: {command}\n{done.stderr}"
+    return fact.process(done.stdout.splitlines()) if done.stdout else fact.default()
+
+
+# ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"text\n", b"no line break", bytes(range(256)) * 300, "größe '\"$x`\n".encode()]
+)
+def test_a_file_arrives_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / 'it\'s a "file" $HOME'
+    done = run(operations.put(str(path), content, USER, GROUP, "640"))
+    assert done.returncode == 0, done.stderr
+    assert path.read_bytes() == content
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_does_not_arrive_whole_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+    command = operations.put(str(path), b"afterwards", USER, GROUP, "600")
+    command.connector_arguments["_stdin"] = base64.b64encode(b"after").decode()
+    done = run(command)
+    assert done.returncode == 1 and done.stderr == f"{path} did not arrive whole\n"
+    assert path.read_text() == "before"
+
+
+def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".slipway.abcDEF").write_text("half a secret")
+    (tmp_path / ".slipway.conf").write_text("the user's own")
+    assert run(operations.put(str(tmp_path / "file"), b"x", USER, GROUP, "600")).returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".slipway.conf", "file"]
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("before")
+    (tmp_path / "file").symlink_to("target")
+    assert run(operations.put(str(tmp_path / "file"), b"x", USER, GROUP, "600")).returncode == 0
+    assert not (tmp_path / "file").is_symlink()
+    assert (tmp_path / "target").read_text() == "before"
+
+
+def test_a_file_does_not_go_into_a_folder_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    assert run(operations.put(str(tmp_path / "file"), b"x", USER, GROUP, "600")).returncode != 0
+    assert list((tmp_path / "file").iterdir()) == []
+
+
+def test_content_is_no_argument(tmp_path: Path) -> None:
+    sent = command_of(operations.put(str(tmp_path / "file"), b"s3cr3t", USER, GROUP, "600"))
+    assert "s3cr3t" not in sent.line and base64.b64encode(b"s3cr3t").decode() not in sent.line
+    assert base64.b64decode(sent.stdin) == b"s3cr3t"
+
+
+def test_what_is_said_of_a_file_fits_what_was_put(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    assert ask(FileState(), str(path)) is None
+    run(operations.put(str(path), b"text", USER, GROUP, "600"))
+    digest = hashlib.sha256(b"text").hexdigest()
+    assert ask(FileState(), str(path)) == FileFacts(mode="600", user=USER, group=GROUP, sha256=digest)
+    assert ask(FileState(), str(tmp_path)) is None, "a folder is no file"
+
+
+def test_the_text_of_a_file(tmp_path: Path) -> None:
+    assert ask(FileText(), str(tmp_path / "none")) == ""
+    (tmp_path / "file").write_text("one\n\n two\n")
+    assert ask(FileText(), str(tmp_path / "file")) == "one\n\n two\n"
+
+
+def test_a_script_gets_its_arguments_as_they_are() -> None:
+    done = run(operations.shell('printf "%s|" "$@"; cat', "a b", "$HOME", "it's", "", stdin="input"))
+    assert done.stdout == "a b|$HOME|it's||input"
+
+
+def test_a_failure_says_its_message_and_fails() -> None:
+    done = run(operations.failure("app: it's $HOME"))
+    assert (done.returncode, done.stderr) == (1, "app: it's $HOME\n")
+
+
+@pytest.mark.parametrize("script", [operations._APT, operations._PUT, operations.INTERRUPTED])
+def test_scripts_are_posix_shell(script: str) -> None:
+    done = subprocess.run(["sh", "-n", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# ── the host ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_overview_of_this_machine() -> None:
+    found = ask(Overview())
+    assert found.cores == os.cpu_count() or found.cores == len(os.sched_getaffinity(0))
+    assert found.architecture == os.uname().machine
+    assert found.root is (os.geteuid() == 0)
+    assert found.users["root"] == "/root"
+    assert found.memory_mb > 0 and found.disk_free_mb > 0
+
+
+def test_the_overview_as_a_host_tells_it() -> None:
+    lines = """distribution=ubuntu
+release=24.04
+architecture=aarch64
+systemd=1
+root=0
+cores=2
+memory_mb=1968
+disk_free_mb=9000
+clock=1800000000
+listener=443 apache2 (process 12)
+user=root /root
+user=odd /home/with space""".splitlines()
+    found = Overview().process(lines)
+    assert found.name == "ubuntu 24.04"
+    assert (found.systemd, found.root, found.cores, found.clock) == (True, False, 2, 1_800_000_000)
+    assert found.listeners == {443: "apache2 (process 12)"}
+    assert found.users == {"root": "/root", "odd": "/home/with space"}
+
+
+@pytest.mark.parametrize(
+    ("line", "version"),
+    [
+        ("nginx version: nginx/1.22.1", (1, 22, 1)),
+        ("nginx version: nginx/1.26.3 (Ubuntu)", (1, 26, 3)),
+        ("something else", None),
+    ],
+)
+def test_nginxs_version(line: str, version: tuple[int, int, int] | None) -> None:
+    assert NginxVersion().process([line]) == version
+
+
+def test_a_units_properties() -> None:
+    lines = ["ActiveState=active", "UnitFileState=enabled", "Environment=A=1", ""]
+    assert Unit().process(lines) == {"ActiveState": "active", "UnitFileState": "enabled", "Environment": "A=1"}
+
+
+def test_a_host_without_our_programs_has_no_status() -> None:
+    for fact, arguments in ((NginxStatus(), ()), (ReleaseStatus(), ("no-such-app",))):
+        assert ask(fact, *arguments) == {}
+
+
+def test_a_programs_status() -> None:
+    assert NginxStatus().process(['{"generation": "g",', '"live": true}']) == {"generation": "g", "live": True}
+
+
+# ── git ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, str]]:
+    """URL of a repository with branches and tags, and name → commit."""
+    folder = tmp_path_factory.mktemp("repository")
+    environment = os.environ | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    who = {f"GIT_{role}_{what}": "a@b" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+    def git(*arguments: str) -> str:
+        argv = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(argv, check=True, capture_output=True, text=True, env=environment | who).stdout.strip()
+
+    def commit(message: str) -> str:
+        git("commit", "--quiet", "--allow-empty", "-m", message)
+        return git("rev-parse", "HEAD")
+
+    git("init", "--quiet", "--initial-branch=main")
+    made = {"v1": commit("one")}
+    git("tag", "v1")
+    made["v2"] = commit("two")
+    git("tag", "--annotate", "-m", "two", "v2")
+    made["both"] = commit("three")
+    git("branch", "both")
+    git("tag", "both", made["v1"])
+    made["main"] = made["HEAD"] = commit("four")
+    git("branch", "feature/x", made["v1"])
+    made["feature/x"] = made["v1"]
+    return f"file://{folder}", made
+
+
+@pytest.mark.parametrize("ref", ["main", "v1", "v2", "both", "feature/x", "HEAD"])
+def test_a_ref_is_looked_up(repository: tuple[str, dict[str, str]], ref: str) -> None:
+    """A tag with a message gives its commit, and a branch goes before a tag of its name."""
+    url, commits = repository
+    assert ask(GitCommit(), url, ref) == commits[ref]
+
+
+@pytest.mark.parametrize("ref", ["x", "v", "mai", "refs/heads/none"])
+def test_a_ref_that_is_not_there(repository: tuple[str, dict[str, str]], ref: str) -> None:
+    url, _ = repository
+    assert ask(GitCommit(), url, ref).startswith("error: ")
+
+
+def test_a_repository_that_is_not_there(tmp_path: Path) -> None:
+    found = ask(GitCommit(), f"file://{tmp_path}/none", "main")
+    assert found.startswith("error: ") and "does not appear to be a git repository" in found
+
+
+def test_an_answer_of_ssh_before_the_commit_is_passed_over() -> None:
+    lines = ["Warning: Permanently added 'git.example.com' to the list of known hosts.", f"{'a' * 40}\trefs/heads/main"]
+    assert GitCommit().process(lines) == "a" * 40
+
+
+# ── self-signed certificates ─────────────────────────────────────────────────────────────────────────────────────────
+
+NAMES = "DNS:a.example.com,DNS:b.example.com"
+
+
+def signed(folder: Path, names: str = NAMES) -> bool:
+    """Whether the TLS role would leave the certificate in `folder` as it is."""
+    question = operations.script(tls._SIGNED, str(folder / "chain.pem"), str(folder / "key.pem"), names)
+    done = subprocess.run(["sh", "-c", question], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return bool(done.stdout.strip())
+
+
+def sign(folder: Path, names: str = NAMES, days: int = 365) -> None:
+    """Sign a certificate as the TLS role does."""
+    done = run(operations.shell(tls._SIGN, str(folder / "chain.pem"), str(folder / "key.pem"), names, "x", str(days)))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_certificate_that_is_signed_is_left_alone(tmp_path: Path) -> None:
+    assert not signed(tmp_path)
+    sign(tmp_path)
+    assert signed(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chain.pem", "key.pem"]
+    assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
+
+
+def test_a_certificate_for_other_names_is_signed_anew(tmp_path: Path) -> None:
+    sign(tmp_path)
+    assert not signed(tmp_path, "DNS:a.example.com")
+    assert not signed(tmp_path, f"{NAMES},DNS:c.example.com")
+
+
+def test_a_certificate_is_signed_anew_a_month_before_it_ends(tmp_path: Path) -> None:
+    sign(tmp_path, days=29)
+    assert not signed(tmp_path)
+    sign(tmp_path, days=31)
+    assert signed(tmp_path)
+
+
+def test_a_certificate_without_its_key_is_signed_anew(tmp_path: Path) -> None:
+    """A run that was killed between the two files."""
+    sign(tmp_path)
+    chain = (tmp_path / "chain.pem").read_bytes()
+    sign(tmp_path)
+    (tmp_path / "chain.pem").write_bytes(chain)
+    assert not signed(tmp_path)
+    (tmp_path / "key.pem").unlink()
+    assert not signed(tmp_path)
+
+
+@pytest.mark.parametrize("script", [tls._SIGN, tls._SIGNED, tls._SERVED])
+def test_scripts_of_the_tls_role_are_posix_shell(script: str) -> None:
+    done = subprocess.run(["sh", "-n", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,897 @@
+"""What each role would do to a host, planned without one: order, names, owners, secrets, and doing nothing twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roles import _operations as operations
+from roles import app as app_role
+from roles import base as base_role
+from roles._facts import (
+    Answer,
+    FileFacts,
+    FileState,
+    GitCommit,
+    HostOverview,
+    NginxStatus,
+    NginxVersion,
+    Overview,
+    ReleaseStatus,
+    Stale,
+    Unit,
+)
+from roles.app import app, worker_count
+from roles.base import base
+from roles.nginx import nginx, nginx_with_certificates
+from roles.preflight import SUPPORTED, PreflightError, preflight, problems
+from roles.python import UV_SHA256, python
+from roles.release import digest, git_ssh, release, wanted
+from roles.settings import Settings, render_env
+from roles.tls import tls
+from roles.verdict import verdict
+from tests.unit.conftest import COMMIT, MARK
+from tests.unit.plans import Facts, Operation, Plan, Planner
+
+MakeSettings = Callable[[Mapping[str, Any]], Settings]
+Converge = Callable[[Mapping[str, Any]], Facts]
+
+
+def change(data: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """`data` with the setting at a dotted path set; the app is ``notes``."""
+    *above, last = path.replace("<app>", "apps.notes").split(".")
+    at = data
+    for part in above:
+        at = at.setdefault(part, {})
+    at[last] = value
+    return data
+
+
+# ── the whole of deploy.py ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(params=["minimal_data", "maximal_data"])
+def data(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """An inventory with every default, and one with none."""
+    made: dict[str, Any] = request.getfixturevalue(request.param)
+    return made
+
+
+def test_the_roles_follow_one_another(plan_deploy: Planner, data: dict[str, Any]) -> None:
+    titles = [name.split(" | ")[0] for name in plan_deploy(data).names]
+    order = [title for at, title in enumerate(titles) if at == 0 or titles[at - 1] != title]
+    assert order == ["Base", "Python", "App", "Nginx", "TLS", "Nginx", "Release", "Verdict"]
+
+
+def test_every_operation_has_a_name_of_its_own(plan_deploy: Planner, data: dict[str, Any]) -> None:
+    names = plan_deploy(data).names
+    assert sorted({name for name in names if names.count(name) > 1}) == []
+    for name in names:
+        assert re.fullmatch(r"(Base|Python|App|Nginx|TLS|Release|Verdict) \| [A-Z].*[^.]", name), name
+
+
+def test_no_secret_but_on_standard_input(plan_deploy: Planner, maximal_data: dict[str, Any], folder: Path) -> None:
+    secrets = [MARK]
+    for key in ("key.pem", "deploy_key"):
+        secrets += (folder / key).read_text().splitlines()[1:-1]
+    done = plan_deploy(maximal_data)
+    for operation in done:
+        for text in (operation.name, *operation.reasons, *operation.lines, *(c.shown for c in operation.commands)):
+            assert not [secret for secret in secrets if secret in text], f"{operation.name}: {text}"
+    secret_files = {
+        path for path, write in done.writes.items() if any(each.encode() in write.content for each in secrets)
+    }
+    assert secret_files == {
+        "/etc/notes/env",
+        "/etc/notes/build.env",
+        "/etc/slipway/tls/certbot.ini",
+        "/etc/slipway/tls/wiki-next/privkey.pem",
+        "/etc/wiki-next/deploy_key",
+    }
+    for path in secret_files:
+        assert done.writes[path].mode in ("600", "640"), f"{path} is {done.writes[path].mode}"
+
+
+def test_no_secret_in_a_diff(
+    plan: Planner,
+    maximal: Settings,
+    overview: HostOverview,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "pyinfra")
+    for role, arguments in ((app, (maximal, overview)), (tls, (maximal,)), (release, (maximal, overview))):
+        plan(role, *arguments, diff=True)
+    shown = caplog.text + "".join(capfd.readouterr())
+    assert "content hidden" in shown and "Managed by Slipway" in shown, "the diff isn't captured"
+    assert MARK not in shown and "PRIVATE KEY" not in shown
+
+
+def test_every_file_and_folder_has_an_owner_and_a_mode(plan_deploy: Planner, data: dict[str, Any]) -> None:
+    done = plan_deploy(data)
+    for path, write in done.writes.items():
+        assert re.fullmatch(r"/[a-zA-Z0-9._/@-]+", path)
+        assert write.user and write.group and re.fullmatch(r"[0-7]{3}", write.mode), write
+        assert int(write.mode, 8) & 0o022 == 0, f"others may write {path}: {write.mode}"
+    made = [argv for operation in done for argv in map(shlex.split, operation.lines)]
+    for _, _, path in [argv for argv in made if argv[0] == "mkdir"]:
+        modes = [argv[1] for argv in made if argv[0] == "chmod" and argv[2] == path]
+        owners = [argv[1] for argv in made if argv[0] == "chown" and argv[-1] == path]
+        assert modes and owners, f"{path}: modes {modes}, owners {owners}"
+        assert all(int(mode, 8) & 0o022 == 0 for mode in modes), f"others may write {path}: {modes}"
+
+
+def test_every_folder_is_there_before_what_is_put_into_it(plan_deploy: Planner, data: dict[str, Any]) -> None:
+    folders = {"/etc/systemd/system", "/etc", "/opt", "/srv", "/var/lib", "/var/cache", "/etc/systemd"}
+    for operation in plan_deploy(data):
+        for command in operation.commands:
+            if command.argv[:2] == ["mkdir", "-p"]:
+                folders.add(command.argv[2])
+            elif command.write:
+                parent = str(Path(command.write.path).parent)
+                assert parent in folders, f"{operation.name}: {command.write.path}"
+
+
+def test_the_second_run_changes_nothing_and_says_why(
+    plan_deploy: Planner, converge: Converge, data: dict[str, Any]
+) -> None:
+    second = plan_deploy(data, facts=converge(data))
+    assert second.names == plan_deploy(data).names
+    assert second.changes == []
+    for operation in second:
+        assert operation.reasons, f"{operation.name} doesn't say why it does nothing"
+
+
+SITES = ["Nginx | Configure the sites", "Nginx | Configure the sites with TLS"]
+ENVIRONMENT = "App | Write the environment of notes"
+RELEASE = "Release | Release notes"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "changes"),
+    [
+        ("<app>.env", {"LOG_LEVEL": "debug", "DEBUG": False}, [ENVIRONMENT, RELEASE]),
+        ("<app>.workers", 4, [ENVIRONMENT, RELEASE]),
+        ("<app>.port", 8003, [ENVIRONMENT, *SITES, RELEASE]),
+        ("<app>.timeout", 40, [RELEASE]),
+        ("<app>.graceful_timeout", 50, [*SITES, RELEASE]),
+        ("<app>.graceful_timeout", 20, [*SITES, RELEASE]),
+        ("<app>.umask", "0027", [RELEASE]),
+        ("<app>.app", "notes.main:other", [RELEASE]),
+        ("<app>.python", "3.11", ["Python | Install Python 3.11", RELEASE]),
+        ("<app>.migrate", None, [RELEASE]),
+        ("<app>.static.path", "assets", [*SITES, RELEASE]),
+        ("<app>.static.max_age", 61, SITES),
+        ("<app>.max_body_size", "26m", SITES),
+        ("<app>.proxy_timeout", 47, SITES),
+        ("<app>.trusted_proxies", [], SITES),
+        ("<app>.readiness_timeout", 46, []),
+        ("<app>.keep_releases", 4, []),
+        ("nginx.worker_connections", 2000, SITES),
+        ("journal_max_size", "3G", ["Base | Cap the journal's size"]),
+        ("packages", ["libpq5", "htop"], ["Base | Install packages"]),
+        ("acme.email", "other@example.com", ["TLS | Write certbot's configuration"]),
+    ],
+)
+def test_a_setting_changes_what_it_touches_alone(
+    plan_deploy: Planner,
+    converge: Converge,
+    maximal_data: dict[str, Any],
+    path: str,
+    value: Any,
+    changes: list[str],
+) -> None:
+    facts = converge(maximal_data)
+    known = facts[Answer]
+    # What no earlier run left: a Python that wasn't asked for.
+    facts[Answer] = lambda question: "" if "python find 3.11" in question else known(question)
+    assert plan_deploy(change(maximal_data, path, value), facts=facts).changes == changes
+
+
+@pytest.mark.parametrize(
+    ("edit", "changes"),
+    [
+        (("/etc/notes/env", {"sha256": "0"}), [ENVIRONMENT]),
+        (("/etc/notes/env", {"mode": "644"}), [ENVIRONMENT]),
+        (("/etc/notes/env", {"group": "root"}), [ENVIRONMENT]),
+        (("/etc/slipway/tls/wiki-next/privkey.pem", {"user": "notes"}), ["TLS | Write the key of wiki-next"]),
+        (("/opt/slipway/bin/slipway-nginx", {"mode": "644"}), ["Nginx | Write slipway-nginx"]),
+    ],
+)
+def test_a_file_that_was_edited_is_put_right(
+    plan_deploy: Planner,
+    converge: Converge,
+    maximal_data: dict[str, Any],
+    edit: tuple[str, dict[str, str]],
+    changes: list[str],
+) -> None:
+    facts = converge(maximal_data)
+    known = facts[FileState]
+
+    def edited(path: str) -> FileFacts:
+        found: FileFacts = known(path)
+        return dataclasses.replace(found, **edit[1]) if path == edit[0] else found
+
+    assert plan_deploy(maximal_data, facts=facts | {FileState: edited}).changes == changes
+
+
+# ── preflight ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def good(overview: HostOverview) -> HostOverview:
+    """A host that nothing speaks against at `NOW`."""
+    return dataclasses.replace(overview, clock=int(NOW))
+
+
+def test_nothing_speaks_against_a_good_host(good: HostOverview, maximal: Settings) -> None:
+    assert problems(good, maximal, NOW) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (
+            {"release": "11"},
+            (
+                "the operating system is debian 11; expected debian 12 or debian 13 or ubuntu 24.04: "
+                "reinstall the machine with one of them"
+            ),
+        ),
+        ({"architecture": "armv7l"}, "the architecture is armv7l; expected x86_64 or aarch64"),
+        (
+            {"systemd": False},
+            "systemd isn't running as process 1; expected a machine (or a container) that boots with it",
+        ),
+        (
+            {"root": False},
+            (
+                'commands don\'t run as root; expected "ssh_user": "root" in the inventory, or "_sudo": True with a '
+                "user who may sudo without a password"
+            ),
+        ),
+        ({"memory_mb": 399}, "memory is 399 MB; expected at least 400 MB: choose a larger machine"),
+        (
+            {"disk_free_mb": 1023},
+            (
+                "1023 MB are free for /srv; expected at least 1024 MB: free some (`journalctl --vacuum-size=200M`, "
+                "`apt-get clean`) or enlarge the disk"
+            ),
+        ),
+        (
+            {"clock": int(NOW) - 301},
+            "the host's clock differs from yours by 301 s; expected at most 300 s: set it (`timedatectl set-ntp true`)",
+        ),
+        (
+            {"clock": int(NOW) + 7200},
+            (
+                "the host's clock differs from yours by 7200 s; expected at most 300 s: "
+                "set it (`timedatectl set-ntp true`)"
+            ),
+        ),
+        (
+            {"listeners": {80: "apache2 (process 12)"}},
+            "port 80 is taken by apache2 (process 12); expected it free or nginx's: stop and disable that program",
+        ),
+        (
+            {"listeners": {80: "nginx (process 9)", 443: "nginxish (process 12)"}},
+            "port 443 is taken by nginxish (process 12); expected it free or nginx's: stop and disable that program",
+        ),
+        (
+            {"users": {"notes": "/home/notes"}},
+            "slipway.apps.notes: the host already has a user notes with another home (/home/notes): rename the app",
+        ),
+    ],
+)
+def test_a_reason_against_a_host(good: HostOverview, minimal: Settings, found: dict[str, Any], message: str) -> None:
+    assert problems(dataclasses.replace(good, **found), minimal, NOW) == [message]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        *({"distribution": name.split()[0], "release": name.split()[1]} for name in SUPPORTED),
+        {"architecture": "aarch64"},
+        {"memory_mb": 400},
+        {"disk_free_mb": 1024},
+        {"clock": int(NOW) - 300},
+        {"listeners": {80: "nginx (process 9)", 443: "nginx (process 9)"}},
+        {"users": {"notes": "/var/lib/notes"}},  # of an earlier run
+    ],
+)
+def test_what_is_just_good_enough(good: HostOverview, minimal: Settings, found: dict[str, Any]) -> None:
+    assert problems(dataclasses.replace(good, **found), minimal, NOW) == []
+
+
+def test_an_architecture_without_uvs_hash(
+    good: HostOverview, make_settings: MakeSettings, minimal_data: dict[str, Any]
+) -> None:
+    minimal_data["python"] = {"uv": {"version": "0.13.9", "sha256": {"aarch64": "a" * 64}}}
+    assert problems(good, make_settings(minimal_data), NOW) == [
+        "slipway.python.uv.sha256 has no SHA-256 for x86_64: add that of uv 0.13.9's wheel"
+    ]
+
+
+def test_every_reason_is_told_at_once(plan: Planner, overview: HostOverview, minimal: Settings, bare: Facts) -> None:
+    poor = dataclasses.replace(overview, memory_mb=1, root=False)
+    with pytest.raises(PreflightError) as told:
+        plan(preflight, minimal, facts=bare | {Overview: poor})
+    first, *reasons = str(told.value).splitlines()
+    assert first == "@fake can't be provisioned, for 2 reasons; it was not touched."
+    assert [reason[:18] for reason in reasons] == ["  - commands don't", "  - memory is 1 MB"]
+    with pytest.raises(
+        PreflightError, match=r"^@fake can't be provisioned, for 1 reason; it was not touched\.\n  - memory"
+    ):
+        plan(preflight, minimal, facts=bare | {Overview: dataclasses.replace(overview, memory_mb=1)})
+
+
+def test_nothing_is_planned_for_a_host_that_is_refused(
+    plan_deploy: Planner, minimal_data: dict[str, Any], overview: HostOverview, bare: Facts
+) -> None:
+    with pytest.raises(PreflightError):
+        plan_deploy(minimal_data, facts=bare | {Overview: dataclasses.replace(overview, systemd=False)})
+
+
+# ── base ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_base_installs_only_what_is_missing(plan: Planner, maximal: Settings) -> None:
+    (line,) = plan(base, maximal)("Install packages").commands
+    assert line.argv[4:] == [*(name for name in base_role.PACKAGES if name != "python3"), "libpq5"]
+
+
+def test_an_interrupted_dpkg_is_repaired_though_nothing_is_missing(
+    plan: Planner, converge: Converge, minimal: Settings, minimal_data: dict[str, Any]
+) -> None:
+    facts = converge(minimal_data)
+    assert plan(base, minimal, facts=facts)("Install packages").reasons == ["the packages are installed"]
+    broken = facts | {Answer: lambda question: "interrupted" if question == operations.INTERRUPTED else "yes"}
+    (line,) = plan(base, minimal, facts=broken)("Install packages").commands
+    assert line.argv[2:] == [operations._APT, "slipway"]
+
+
+def test_base_sets_the_time_zone(plan: Planner, maximal: Settings) -> None:
+    lines = plan(base, maximal)("Set the time zone to Europe/Berlin").lines
+    assert "ln -sfn /usr/share/zoneinfo/Europe/Berlin /etc/localtime" in lines
+    assert lines[0] == "test -e /usr/share/zoneinfo/Europe/Berlin", "a wrong name must not break the clock"
+
+
+def test_the_hosts_name_is_left_alone_unless_set(plan: Planner, minimal: Settings, maximal: Settings) -> None:
+    assert not [name for name in plan(base, minimal).names if "Name the host" in name]
+    assert plan(base, maximal)("Name the host box").lines == ["hostnamectl set-hostname box"]
+
+
+def test_the_journal_restarts_only_when_its_cap_is_younger(plan: Planner, minimal: Settings, bare: Facts) -> None:
+    name = "Restart the journal with its cap"
+    assert plan(base, minimal)(name).commands == []
+    stale = plan(base, minimal, facts=bare | {Stale: True})
+    assert stale(name).lines == ["systemctl restart systemd-journald.service"]
+
+
+# ── python ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+def test_uv_is_pinned_by_hash(plan: Planner, minimal: Settings, overview: HostOverview, architecture: str) -> None:
+    done = plan(python, minimal, dataclasses.replace(overview, architecture=architecture))
+    version = minimal.python.uv.version
+    (command,) = done(f"Install uv {version}").commands
+    assert command.argv[4:] == [f"/opt/slipway/uv/{version}", f"uv=={version} --hash=sha256:{UV_SHA256[architecture]}"]
+    assert "--require-hashes" in command.argv[2] and "--only-binary=:all:" in command.argv[2]
+
+
+def test_uv_of_the_users_own(
+    plan: Planner, make_settings: MakeSettings, minimal_data: dict[str, Any], overview: HostOverview
+) -> None:
+    minimal_data["python"] = {"uv": {"version": "0.13.9", "sha256": {"x86_64": "a" * 64}}}
+    (command,) = plan(python, make_settings(minimal_data), overview)("Install uv 0.13.9").commands
+    assert command.argv[5] == f"uv==0.13.9 --hash=sha256:{'a' * 64}"
+
+
+def test_each_python_is_installed_once(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    names = [name for name in plan(python, maximal, overview).names if "Install Python" in name]
+    assert names == ["Python | Install Python 3.12", "Python | Install Python 3.13"]
+
+
+def test_where_pythons_and_packages_come_from(
+    plan: Planner, maximal: Settings, minimal: Settings, overview: HostOverview
+) -> None:
+    done = plan(python, maximal, overview)
+    (line,) = done("Install Python 3.12").lines
+    for part in (
+        "UV_PYTHON_INSTALL_DIR=/opt/slipway/python",
+        "UV_PYTHON_INSTALL_MIRROR=https://mirror.example.com/python/",
+        "UV_PYTHON_DOWNLOADS_JSON_URL=file:///etc/pythons.json",
+        "UV_SYSTEM_CERTS=1",
+    ):
+        assert part in shlex.split(line), line
+    assert "--index-url" in done(f"Install uv {maximal.python.uv.version}").commands[0].argv
+    (line,) = plan(python, minimal, overview)("Install Python 3.13").lines
+    assert "MIRROR" not in line and "JSON_URL" not in line
+
+
+def test_builds_run_as_a_user_that_cannot_log_in(plan: Planner, minimal: Settings, overview: HostOverview) -> None:
+    line = plan(python, minimal, overview)("Create the user slipway-build").lines[0]
+    assert line.split()[-1] == "slipway-build" and "/usr/sbin/nologin" in line and " -r " in line
+
+
+# ── app ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory_mb", "apps", "workers"),
+    [
+        (1, 4000, 1, 2),  # two at least: one that hangs doesn't stop the site
+        (2, 4000, 1, 2),
+        (4, 4000, 1, 4),
+        (8, 4000, 1, 6),  # bounded by memory: half of it, twice while two releases overlap, 150 MB each
+        (64, 64000, 1, 64),
+        (4, 1200, 1, 2),
+        (4, 1199, 1, 1),
+        (4, 400, 1, 1),  # never none
+        (4, 400, 5, 1),
+        (4, 4000, 2, 3),  # the apps share the memory
+        (4, 4000, 7, 1),
+    ],
+)
+def test_worker_count(
+    minimal: Settings, overview: HostOverview, cores: int, memory_mb: int, apps: int, workers: int
+) -> None:
+    found = dataclasses.replace(overview, cores=cores, memory_mb=memory_mb)
+    assert worker_count(minimal.apps["notes"], found, apps) == workers
+
+
+def test_workers_as_set(maximal: Settings, overview: HostOverview) -> None:
+    poor = dataclasses.replace(overview, cores=1, memory_mb=400)
+    assert worker_count(maximal.apps["notes"], poor, 9) == 3
+
+
+def test_an_apps_place(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    done = plan(app, maximal, overview)
+    user = done("Create the user notes").lines[0].split()
+    assert user[0] == "useradd" and user[-1] == "notes" and "-r" in user and "-M" in user
+    assert user[user.index("-s") + 1] == "/usr/sbin/nologin" and user[user.index("-d") + 1] == "/var/lib/notes"
+    expected = {
+        "/etc/notes": ("750", "root:notes"),
+        "/etc/notes/releases": ("750", "root:notes"),
+        "/srv/notes": ("755", "root:root"),
+        "/srv/notes/releases": ("755", "root:root"),
+        "/var/lib/notes": ("750", "notes:notes"),
+    }
+    for path, (mode, owner) in expected.items():
+        assert done(f"Create {path}").lines[-2:] == [f"chmod {mode} {path}", f"chown {owner} {path}"]
+    write = done.writes["/etc/notes/env"]
+    assert (write.user, write.group, write.mode) == ("root", "notes", "640")
+
+
+def test_the_user_is_made_before_what_it_owns(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    names = plan(app, maximal, overview).names
+    for name in maximal.apps:
+        at = names.index(f"App | Create the user {name}")
+        assert at < min(index for index, each in enumerate(names) if each.endswith(f"/{name}"))
+
+
+def test_the_environment(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    made = plan(app, maximal, overview)
+    quoted = (line.split("=", 1) for line in made.writes["/etc/notes/env"].text.splitlines())
+    # As systemd and a POSIX shell read it.
+    variables = {name: re.sub(r"\\(.)", r"\1", value[1:-1]) for name, value in quoted}
+    assert variables == {
+        "DATABASE_URL": f"postgresql+asyncpg://notes:{MARK}Db@db.example.com/notes?ssl=require",
+        "DATABASE_URL_SYNC": f"postgresql://notes:{MARK}Db@db.example.com/notes?sslmode=require",
+        "DEBUG": "false",
+        "LOG_LEVEL": "info",
+        "PORT": "8001",
+        "TOKEN": f'{MARK}Token "$HOME" %41 #',
+        "UV_INDEX_INTERNAL_PASSWORD": f"{MARK}Index",
+        "WEB_CONCURRENCY": "3",
+    }
+    assert made.writes["/etc/lab/env"].text == 'WEB_CONCURRENCY="1"\n'
+
+
+# ── nginx ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nginx_is_configured_before_it_starts(plan: Planner, minimal: Settings, overview: HostOverview) -> None:
+    names = plan(nginx, minimal, overview).names
+    order = ["Write slipway-nginx", "Remove Debian's example site", "Configure the sites", "Enable nginx"]
+    assert [name.split(" | ")[1] for name in names if name.split(" | ")[1] in order] == order
+    assert plan(nginx_with_certificates, minimal, overview).names == ["Nginx | Configure the sites with TLS"]
+
+
+def test_nginx_is_planned_for_the_version_that_it_will_have(
+    plan: Planner, minimal: Settings, overview: HostOverview, bare: Facts
+) -> None:
+    def applied(found: HostOverview, version: tuple[int, int, int] | None) -> str:
+        facts = bare | {NginxVersion: version, Answer: "yes"}
+        (command,) = plan(nginx, minimal, found, facts=facts)("Configure the sites").commands
+        made: dict[str, str] = json.loads(command.stdin)
+        return made["sites/notes.conf"]
+
+    debian13 = dataclasses.replace(overview, release="13")
+    assert "listen 443 ssl http2;" in applied(overview, None)
+    assert "http2 on;" in applied(debian13, None)
+    assert "http2 on;" in applied(overview, (1, 26, 3)), "the installed one counts"
+
+
+def test_every_supported_distribution_has_a_known_nginx(
+    plan: Planner, minimal: Settings, overview: HostOverview
+) -> None:
+    for name in SUPPORTED:
+        distribution, _, number = name.partition(" ")
+        found = dataclasses.replace(overview, distribution=distribution, release=number)
+        assert plan(nginx, minimal, found), name
+
+
+@pytest.mark.parametrize("missing", [{"live": False}, {"managed": False}, {"files": {}}, {"generation": None}])
+def test_nginx_is_configured_again_unless_it_serves_just_that(
+    plan: Planner,
+    converge: Converge,
+    minimal: Settings,
+    minimal_data: dict[str, Any],
+    overview: HostOverview,
+    missing: dict[str, Any],
+) -> None:
+    """A reload that was refused, or a run that died before it, is not forgotten."""
+    facts = converge(minimal_data)
+    assert plan(nginx_with_certificates, minimal, overview, facts=facts).changes == []
+    facts[NginxStatus] = facts[NginxStatus] | missing
+    done = plan(nginx_with_certificates, minimal, overview, facts=facts)
+    assert done("Configure the sites with TLS").lines == ["/opt/slipway/bin/slipway-nginx apply"]
+
+
+# ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_certbot_comes_before_the_first_order(plan: Planner, maximal: Settings) -> None:
+    names = [name.split(" | ")[1] for name in plan(tls, maximal).names]
+    order = [
+        "Write certbot's locked requirements",
+        "Install certbot",
+        "Write the ACME server's CA",
+        "Write certbot's configuration",
+        "Write the renewal hook",
+        "Write slipway-acme",
+        "Enable the renewal timer",
+        "Order the certificate of notes",
+        "Let nginx serve the certificate of notes",
+    ]
+    assert [name for name in names if name in order] == order
+
+
+def test_certbot_is_installed_by_hash(plan: Planner, maximal: Settings, minimal: Settings) -> None:
+    made = plan(tls, maximal)
+    install = made("Install certbot").lines
+    assert "--require-hashes" in install[1] and "--default-index https://index.example.com/simple/" in install[1]
+    assert "--default-index" not in plan(tls, minimal)("Install certbot").lines[1]
+    locked = made.writes["/opt/slipway/certbot-requirements.txt"].text
+    for block in re.split(r"\n(?=\S)", locked):
+        assert block.startswith("#") or "--hash=sha256:" in block, block
+    assert re.search(r"^certbot==[5-9]", locked, re.MULTILINE)
+
+
+def test_an_order_names_all_that_the_certificate_is_for(plan: Planner, maximal: Settings, minimal: Settings) -> None:
+    assert plan(tls, maximal)("Order the certificate of notes").commands[0].argv == [
+        *("/opt/slipway/bin/slipway-acme", "order"),
+        *("--server", "https://ca.example.com/dir"),
+        *("--name", "notes"),
+        *("--domain", "notes.example.com"),
+        *("--domain", "www.notes.example.com"),
+        *("--ca-file", "/etc/slipway/tls/acme-ca.pem"),
+    ]
+    assert "--ca-file" not in plan(tls, minimal)("Order the certificate of notes").lines[0]
+
+
+def test_the_check_before_an_order_can_be_switched_off(
+    plan: Planner, make_settings: MakeSettings, minimal_data: dict[str, Any]
+) -> None:
+    minimal_data["acme"] = {"check": False}
+    done = plan(tls, make_settings(minimal_data))("Order the certificate of notes")
+    assert done.commands[0].argv[-1] == "--no-check"
+
+
+def test_no_certificate_stands_in_for_another(plan: Planner, maximal: Settings) -> None:
+    names = [name.split(" | ")[1] for name in plan(tls, maximal).names]
+    assert "Order the certificate of notes" in names and "Sign a certificate for notes" not in names
+    assert "Sign a certificate for lab" in names and "Order the certificate of lab" not in names
+    for name in ("Order the certificate of wiki-next", "Sign a certificate for wiki-next"):
+        assert name not in names
+    assert not [name for name in names if "plain" in name]
+
+
+def test_certbot_only_where_an_app_needs_it(
+    plan: Planner, make_settings: MakeSettings, minimal_data: dict[str, Any]
+) -> None:
+    minimal_data["apps"]["notes"]["tls"] = {"mode": "self-signed"}
+    names = plan(tls, make_settings(minimal_data)).names
+    assert not [name for name in names if "certbot" in name or "renewal" in name]
+
+
+def test_the_users_own_certificate(plan: Planner, maximal: Settings, folder: Path) -> None:
+    made = plan(tls, maximal)
+    key = made.writes["/etc/slipway/tls/wiki-next/privkey.pem"]
+    assert (key.user, key.group, key.mode) == ("root", "root", "600")
+    assert key.content == (folder / "key.pem").read_bytes()
+    chain = made.writes["/etc/slipway/tls/wiki-next/fullchain.pem"]
+    assert chain.mode == "644" and chain.content == (folder / "chain.pem").read_bytes()
+
+
+def test_a_self_signed_certificate_is_for_every_domain(plan: Planner, maximal: Settings) -> None:
+    (command,) = plan(tls, maximal)("Sign a certificate for lab").commands
+    assert command.argv[4:] == [
+        "/etc/slipway/tls/lab/fullchain.pem",
+        "/etc/slipway/tls/lab/privkey.pem",
+        "DNS:a.lab.example.com,DNS:lab.example.com",
+        "lab",
+        "365",
+    ]
+
+
+# ── release ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def inputs(settings: Settings, overview: HostOverview, commit: str = COMMIT) -> dict[str, Any]:
+    """What the release of notes is made from."""
+    found: dict[str, Any] = wanted(settings, overview, settings.apps["notes"], commit)["inputs"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "changed"),
+    [
+        ("<app>.env", {"LOG_LEVEL": "debug", "DEBUG": False}, {"environment"}),
+        ("<app>.port", None, {"environment"}),
+        ("<app>.workers", 4, {"environment", "service"}),
+        ("<app>.timeout", 99, {"service"}),
+        ("<app>.graceful_timeout", 99, {"service"}),
+        ("<app>.keep_alive", 99, {"service"}),
+        ("<app>.max_requests", 99, {"service"}),
+        ("<app>.limit_nofile", 9999, {"service"}),
+        ("<app>.umask", "0022", {"service"}),
+        ("<app>.app", "notes.main:other", {"service"}),
+        ("<app>.source.subdir", "", {"folder", "service"}),
+        ("<app>.python", "3.11", {"Python"}),
+        ("python.version", "3.13", {"Python"}),
+        ("<app>.migrate", "auto", {"migration"}),
+        ("<app>.migrate", None, {"migration"}),
+        ("<app>.static.path", "assets", {"static files"}),
+        ("<app>.static.url", "/other/", set()),
+        ("<app>.static.max_age", 1, set()),
+        ("<app>.domains", ["other.example.com"], set()),
+        ("<app>.max_body_size", "1m", set()),
+        ("<app>.migrate_timeout", 1, set()),
+        ("<app>.readiness_path", "/other", set()),
+        ("<app>.readiness_timeout", 1, set()),
+        ("<app>.keep_releases", 9, set()),
+        ("journal_max_size", "3G", set()),
+        ("python.index_url", "https://other.example.com/simple/", set()),
+    ],
+)
+def test_a_release_is_due_for_what_it_is_made_from(
+    make_settings: MakeSettings,
+    maximal_data: dict[str, Any],
+    overview: HostOverview,
+    path: str,
+    value: Any,
+    changed: set[str],
+    folder: Path,
+) -> None:
+    before = inputs(make_settings(maximal_data), overview)
+    if path == "<app>.source.subdir":
+        maximal_data["apps"]["notes"]["source"]["path"] = "mono/apps/notes"
+    now = inputs(make_settings(change(maximal_data, path, value)), overview)
+    assert {key for key in before if before[key] != now[key]} == changed
+    assert before.keys() == now.keys()
+
+
+def test_a_release_is_due_for_another_commit(maximal: Settings, overview: HostOverview) -> None:
+    before, now = inputs(maximal, overview), inputs(maximal, overview, "f" * 40)
+    assert {key for key in before if before[key] != now[key]} == {"source"}
+
+
+def test_a_release_is_due_for_another_secret(
+    make_settings: MakeSettings, maximal_data: dict[str, Any], overview: HostOverview, folder: Path
+) -> None:
+    before = inputs(make_settings(maximal_data), overview)
+    other = folder / "other.env"
+    other.write_text((folder / "notes.env").read_text().replace(f"{MARK}Token", f"{MARK}Other"))
+    other.chmod(0o600)
+    now = inputs(make_settings(change(maximal_data, "<app>.env_file", "other.env")), overview)
+    assert {key for key in before if before[key] != now[key]} == {"environment"}
+
+
+def test_inputs_do_not_depend_on_an_order(
+    make_settings: MakeSettings, maximal_data: dict[str, Any], overview: HostOverview
+) -> None:
+    before = inputs(make_settings(maximal_data), overview)
+    maximal_data["apps"]["notes"]["env"] = dict(reversed(maximal_data["apps"]["notes"]["env"].items()))
+    assert inputs(make_settings(maximal_data), overview) == before
+
+
+def test_what_is_wanted_holds_no_secret(maximal: Settings, overview: HostOverview) -> None:
+    for each in maximal.apps.values():
+        text = json.dumps(wanted(maximal, overview, each, COMMIT))
+        assert MARK not in text and "PRIVATE KEY" not in text, each.name
+
+
+def test_what_is_wanted(maximal: Settings, overview: HostOverview) -> None:
+    notes = wanted(maximal, overview, maximal.apps["notes"], COMMIT)
+    assert notes["source"] == {"kind": "archive", "subdir": "apps/notes", "commit": COMMIT}
+    assert notes["migrate"] == ["python", "-m", "notes.migrate", "--all"] and notes["migrate_timeout"] == 44
+    assert notes["readiness"] == {"path": "/ready", "timeout": 45, "host": "notes.example.com", "scheme": "https"}
+    assert (notes["python"], notes["keep"], notes["static"], notes["drain_timeout"]) == ("3.12", 3, "static", 42)
+    assert notes["uv_env"]["UV_PYTHON_DOWNLOADS"] == "never", "a build must not fetch another Python"
+    wiki = wanted(maximal, overview, maximal.apps["wiki-next"], "")
+    assert wiki["source"]["kind"] == "git" and wiki["source"]["url"] == "git@git.example.com:team/wiki.git"
+    assert wiki["migrate"] is None
+    assert wanted(maximal, overview, maximal.apps["lab"], "")["migrate"] == "auto"
+    assert wanted(maximal, overview, maximal.apps["plain"], "")["readiness"]["scheme"] == "http"
+
+
+def test_the_environments_digest_is_that_of_the_file(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    write = plan(app, maximal, overview).writes["/etc/notes/env"]
+    assert inputs(maximal, overview)["environment"] == digest(write.content)
+    assert write.text == render_env(app_role.environment(maximal.apps["notes"], 3))
+
+
+def test_gits_ssh(maximal: Settings, make_settings: MakeSettings, maximal_data: dict[str, Any]) -> None:
+    line = shlex.split(git_ssh(maximal.apps["wiki-next"]))
+    assert line[0] == "ssh" and "BatchMode=yes" in line and "StrictHostKeyChecking=yes" in line
+    assert line[line.index("-i") + 1] == "/etc/wiki-next/deploy_key" and "IdentitiesOnly=yes" in line
+    assert "UserKnownHostsFile=/etc/wiki-next/known_hosts" in line
+    assert git_ssh(maximal.apps["notes"]) == ""
+    del maximal_data["apps"]["wiki-next"]["source"]["known_hosts"]
+    trusting = git_ssh(make_settings(maximal_data).apps["wiki-next"])
+    assert "StrictHostKeyChecking=accept-new" in trusting and "StrictHostKeyChecking=yes" not in trusting
+
+
+def test_a_release_of_a_folder(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    done = plan(release, maximal, overview)("Release notes")
+    source, secrets, told = (command.write for command in done.commands[:3])
+    assert source and secrets and told
+    assert source.path == f"/var/cache/slipway/sources/notes.{digest(source.content)}.tar.gz"
+    assert source.mode == "600"
+    assert source.content[:2] == b"\x1f\x8b"
+    assert (secrets.path, secrets.mode) == ("/etc/notes/build.env", "600")
+    assert json.loads(secrets.content) == {"UV_INDEX_INTERNAL_PASSWORD": f"{MARK}Index"}
+    assert (told.path, told.mode) == ("/etc/notes/release.json", "600")
+    assert json.loads(told.content)["inputs"]["source"] == digest(source.content)
+    assert done.lines[3:] == ["/opt/slipway/bin/slipway-release deploy notes"]
+
+
+def test_a_release_of_a_repository(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    done = plan(release, maximal, overview)
+    key = done.writes["/etc/wiki-next/deploy_key"]
+    assert (key.user, key.group, key.mode) == ("root", "root", "600")
+    told = json.loads(done("Release wiki-next").writes["/etc/wiki-next/release.json"].content)
+    assert told["source"]["commit"] == told["inputs"]["source"] == COMMIT
+    names = done.names
+    assert names.index("Release | Write the deploy key of wiki-next") < names.index("Release | Release wiki-next")
+
+
+def released(done: Plan, app: str, **other: Any) -> Callable[..., dict[str, Any]]:
+    """`ReleaseStatus` of a host where `done` was carried out."""
+    told = {
+        write.path.split("/")[2]: json.loads(write.content)
+        for write in done.writes.values()
+        if "release.json" in write.path
+    }
+
+    def status(app_name: str = app, **named: str) -> dict[str, Any]:
+        name = named.get("app", app_name)
+        known = {"release": "20260101T000000Z-0123456", "inputs": told[name]["inputs"], "faults": []}
+        return known | (other if name == app else {})
+
+    return status
+
+
+def lookup(done: Plan, name: str) -> Operation:
+    """The operation that releases an app."""
+    return done(f"Release {name}")
+
+
+def test_a_release_that_serves_is_not_made_again(
+    plan: Planner, maximal: Settings, overview: HostOverview, bare: Facts
+) -> None:
+    first = plan(release, maximal, overview)
+    second = plan(release, maximal, overview, facts=bare | {ReleaseStatus: released(first, "notes")})
+    assert lookup(second, "notes").commands == []
+    assert lookup(second, "notes").reasons == ["notes: 20260101T000000Z-0123456 serves and was made from just this"]
+    assert lookup(second, "wiki-next").commands == []
+
+
+def test_a_release_that_does_not_serve_fully_is_healed(
+    plan: Planner, maximal: Settings, overview: HostOverview, bare: Facts
+) -> None:
+    first = plan(release, maximal, overview)
+    ill = released(first, "notes", faults=["notes@x.service isn't running"])
+    second = plan(release, maximal, overview, facts=bare | {ReleaseStatus: ill})
+    assert lookup(second, "notes").lines[-1] == "/opt/slipway/bin/slipway-release deploy notes"
+    assert lookup(second, "lab").commands == []
+
+
+def test_a_branch_that_moved_is_released(plan: Planner, maximal: Settings, overview: HostOverview, bare: Facts) -> None:
+    facts = bare | {ReleaseStatus: released(plan(release, maximal, overview), "notes"), GitCommit: "f" * 40}
+    assert plan(release, maximal, overview, facts=facts).changes[-2:] == [
+        "Release | Release wiki-next",
+        "Release | Release lab",
+    ]
+
+
+def test_a_commit_is_not_looked_up(
+    plan: Planner, make_settings: MakeSettings, maximal_data: dict[str, Any], overview: HostOverview, bare: Facts
+) -> None:
+    maximal_data["apps"] = {"lab": maximal_data["apps"]["lab"]}
+    maximal_data["apps"]["lab"]["source"]["ref"] = COMMIT
+    facts = {fact: value for fact, value in bare.items() if fact is not GitCommit}
+    done = plan(release, make_settings(maximal_data), overview, facts=facts)
+    assert json.loads(done.writes["/etc/lab/release.json"].content)["source"]["commit"] == COMMIT
+
+
+def test_a_ref_that_is_not_there_fails_its_app_alone(
+    plan: Planner, maximal: Settings, overview: HostOverview, bare: Facts
+) -> None:
+    def commit(url: str, ref: str, ssh: str) -> str:
+        return "error: there is no such branch or tag" if "wiki" in url else COMMIT
+
+    done = plan(release, maximal, overview, facts=bare | {GitCommit: commit})
+    (command,) = done("Release wiki-next").commands
+    found = "git@git.example.com:team/wiki.git can't be looked up from the host: there is no such branch or tag"
+    assert command.argv[2:] == ['echo "$1" >&2; exit 1', "slipway", f"wiki-next: main of {found}"]
+    assert done("Release lab").lines[-1] == "/opt/slipway/bin/slipway-release deploy lab"
+
+
+# ── verdict ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("failing", "told"),
+    [
+        (("Release | Release lab",), "the release of lab"),
+        (
+            ("TLS | Order the certificate of notes", "Release | Release notes"),
+            "the certificate of notes and the release of notes",
+        ),
+    ],
+)
+def test_what_failed_for_one_app_fails_the_run(
+    plan_deploy: Planner, maximal_data: dict[str, Any], failing: tuple[str, ...], told: str
+) -> None:
+    done = plan_deploy(maximal_data, failing=failing)
+    (command,) = done[-1].commands
+    assert command.argv[2] == 'echo "$1" >&2; exit 1'
+    message = f"@fake: {told} failed; the reason stands above, at its operation. Everything else was done."
+    assert command.argv[4] == message
+
+
+def test_a_run_without_a_failure_says_so(plan_deploy: Planner, data: dict[str, Any]) -> None:
+    last = plan_deploy(data)[-1]
+    assert (last.commands, last.reasons) == ([], ["every step succeeded"])
+
+
+def test_every_step_of_an_app_is_judged(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    judged: list[str] = []
+    plan(lambda: judged.extend(tls(maximal) | release(maximal, overview)))
+    assert judged == ["the certificate of notes", *(f"the release of {name}" for name in maximal.apps)]
+    plan(verdict, {})
+
+
+def test_units_are_enabled_unless_they_are(
+    plan: Planner, minimal: Settings, overview: HostOverview, bare: Facts
+) -> None:
+    for state, lines in (
+        ({"ActiveState": "active", "UnitFileState": "enabled"}, []),
+        ({"ActiveState": "active", "UnitFileState": "disabled"}, ["systemctl enable --now --quiet nginx.service"]),
+        ({"ActiveState": "failed", "UnitFileState": "enabled"}, ["systemctl enable --now --quiet nginx.service"]),
+    ):
+        done = plan(nginx, minimal, overview, facts=bare | {Unit: state})("Enable nginx")
+        assert done.lines[1:] == lines, state

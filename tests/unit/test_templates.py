@@ -1,0 +1,545 @@
+"""Every template renders strictly, and says what it must and nothing it must not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from jinja2 import UndefinedError
+
+from roles import app as app_role
+from roles import tls
+from roles._templates import ROOT, render
+from roles.nginx import WEBROOT, configuration
+from roles.settings import AppSettings, Settings
+
+NGINX = {"1.22": (1, 22, 1), "1.26": (1, 26, 3)}
+"""nginx of Debian 12 and 13."""
+
+MakeSettings = Callable[[Mapping[str, Any]], Settings]
+
+
+def nginx(settings: Settings, version: str = "1.22", *, certificates: bool = True, ipv6: bool = True) -> dict[str, str]:
+    """nginx's files on a host with or without IPv6 and certificates."""
+    return configuration(settings, NGINX[version], lambda path: ipv6 if path == "/proc/net/if_inet6" else certificates)
+
+
+def tls_files(settings: Settings) -> dict[str, str]:
+    """What the TLS role writes from templates."""
+    values = {"settings": settings, "webroot": WEBROOT, "ca_file": tls.CA_FILE}
+    values |= {"certbot": tls.CERTBOT, "config": tls.CONFIG}
+    names = ("certbot.ini", "renewal-hook", "certbot-renew.service", "certbot-renew.timer")
+    return {name: render(f"tls/{name}.j2", **values) for name in names}
+
+
+def every(settings: Settings, version: str, *, certificates: bool) -> dict[str, str]:
+    """Every file that is made from a template, but for the user's own includes."""
+    made = {f"nginx/{path}": text for path, text in nginx(settings, version, certificates=certificates).items()}
+    made |= {f"tls/{name}": text for name, text in tls_files(settings).items()}
+    made["base/journald.conf"] = render("base/journald.conf.j2", settings=settings)
+    for app in settings.apps.values():
+        made |= {f"app/{app.name}.{kind}": text for kind, text in app_role.units(app, 2).items()}
+    return {path: text for path, text in made.items() if "/extra/" not in path}
+
+
+@pytest.fixture(params=["minimal", "maximal"])
+def settings(request: pytest.FixtureRequest) -> Settings:
+    """Settings with every default, and with none."""
+    made: Settings = request.getfixturevalue(request.param)
+    return made
+
+
+def directives(text: str) -> list[str]:
+    """Lines of an nginx file without comments and indentation."""
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+
+
+def servers(text: str) -> list[list[str]]:
+    """The directives of each server block."""
+    blocks, depth, current = [], 0, list[str]()
+    for line in directives(text):
+        if depth == 0 and line == "server {":
+            current, depth = [], 1
+        elif depth:
+            depth += line.endswith("{") - (line == "}")
+            current.append(line)
+            if depth == 0:
+                blocks.append(current[:-1])
+        else:
+            assert not line.startswith("listen"), f"outside of a server: {line}"
+    return blocks
+
+
+def server(text: str, listen: str) -> list[str]:
+    """The one server block that listens there."""
+    found = [block for block in servers(text) if any(line.startswith(f"listen {listen}") for line in block)]
+    assert len(found) == 1, f"{len(found)} servers listen on {listen}:\n{text}"
+    return found[0]
+
+
+# ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("version", NGINX)
+@pytest.mark.parametrize("certificates", [False, True])
+def test_every_file_is_tidy(settings: Settings, version: str, certificates: bool) -> None:
+    for path, text in every(settings, version, certificates=certificates).items():
+        assert text.endswith("\n") and not text.endswith("\n\n"), f"{path} must end with one line break"
+        assert not re.search(r"[ \t]+$", text, re.MULTILINE), f"{path} has whitespace at a line's end:\n{text}"
+        assert "\t" not in text, f"{path} has a tab"
+        assert not re.search(r"\n\n\n|\{\n\n|\n\n *\}", text), f"{path} has stray blank lines:\n{text}"
+        assert "{{" not in text and "{%" not in text and "None" not in text, f"{path} isn't rendered:\n{text}"
+
+
+@pytest.mark.parametrize("certificates", [False, True])
+def test_every_file_says_who_manages_it(settings: Settings, certificates: bool) -> None:
+    managers = r"# Managed by Slipway \((roles/(base|nginx|tls)\.py|slipway-release)\)"
+    for path, text in every(settings, "1.22", certificates=certificates).items():
+        first = text.removeprefix("#!/bin/sh\n").splitlines()[0]
+        found = re.match(managers, first)
+        assert found, f"{path} begins with {first!r}"
+        role = path.split("/")[0]
+        assert found[1] == ("slipway-release" if role == "app" else f"roles/{role}.py"), path
+
+
+def test_every_template_is_rendered_here(maximal: Settings) -> None:
+    there = {str(path.relative_to(ROOT / "templates")) for path in (ROOT / "templates").rglob("*.j2")}
+    made = set()
+    for path in every(maximal, "1.22", certificates=True):
+        role, _, rest = path.partition("/")
+        kind = {"sites": "site.conf", "proxy": "proxy.conf"}.get(rest.split("/")[0], rest.split("/")[-1])
+        made.add(f"{role}/{'app.' + rest.rpartition('.')[2] if role == 'app' else kind}.j2")
+    assert made == there
+
+
+@pytest.mark.parametrize(
+    ("template", "values"),
+    [
+        ("app/app.socket.j2", {}),
+        ("app/app.service.j2", {"workers": 1, "sandbox": [], "subdir": ""}),
+        ("nginx/nginx.conf.j2", {"worker_shutdown_timeout": 1}),
+        ("nginx/internal.conf.j2", {"apps": []}),
+        ("nginx/proxy.conf.j2", {}),
+        ("nginx/site.conf.j2", {}),
+        ("base/journald.conf.j2", {}),
+        ("tls/certbot.ini.j2", {}),
+        ("tls/certbot-renew.service.j2", {}),
+    ],
+)
+def test_an_undefined_name_is_an_error(template: str, values: dict[str, Any]) -> None:
+    with pytest.raises(UndefinedError):
+        render(template, **values)
+
+
+def test_no_template_repeats_a_secret(maximal: Settings) -> None:
+    for path, text in every(maximal, "1.26", certificates=True).items():
+        if path != "tls/certbot.ini":  # 0600 root: certbot takes the key of the account binding from nowhere else
+            assert not [value for value in maximal.secret_values if value in text], path
+
+
+# ── nginx: HTTP/2, IPv6, tickets ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_http2_as_nginx_1_22_writes_it(settings: Settings) -> None:
+    for path, text in nginx(settings, "1.22").items():
+        assert "http2 on" not in text, path
+        for line in directives(text):
+            if line.startswith("listen ") and ":443 " in line.replace("listen 443", "listen :443"):
+                assert " ssl http2" in line, f"{path}: {line}"
+
+
+def test_http2_as_nginx_1_26_writes_it(settings: Settings) -> None:
+    for path, text in nginx(settings, "1.26").items():
+        for block in servers(text) if path != "nginx.conf" else []:
+            has_tls = any(line.startswith("listen 443 ssl") for line in block)
+            assert ("http2 on;" in block) is has_tls, f"{path}: {block}"
+        assert not re.search(r"listen .*http2", text), path  # deprecated: a warning at every reload
+
+
+def test_tickets_are_off_where_nginx_does_not_rotate_their_keys(minimal: Settings) -> None:
+    assert "ssl_session_tickets off;" in nginx(minimal, "1.22")["nginx.conf"]
+    assert "ssl_session_tickets" not in nginx(minimal, "1.26")["nginx.conf"]
+
+
+@pytest.mark.parametrize("version", NGINX)
+def test_ipv6_where_the_host_has_it(settings: Settings, version: str) -> None:
+    for path, text in nginx(settings, version, ipv6=False).items():
+        assert "[::]" not in text, path
+    for path, text in nginx(settings, version, ipv6=True).items():
+        for block in servers(text) if path != "nginx.conf" else []:
+            listens = [line for line in block if line.startswith("listen ")]
+            public = [line for line in listens if "[::]" not in line and "127.0.0.1" not in line]
+            twins = [line.replace("[::]:", "") for line in listens if "[::]" in line]
+            if "server_name slipway.internal;" not in block:
+                assert twins == public, f"{path}: {listens}"
+
+
+# ── nginx: sites ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["notes", "wiki-next", "lab"])
+def test_a_site_without_certificate_has_no_tls_part(maximal: Settings, name: str) -> None:
+    text = nginx(maximal, certificates=False)[f"sites/{name}.conf"]
+    assert "443" not in text and "ssl_certificate" not in text and "301" not in text
+    assert "return 503;" in server(text, "80")
+
+
+def test_a_site_without_certificate_answers_challenges(minimal: Settings) -> None:
+    block = server(nginx(minimal, certificates=False)["sites/notes.conf"], "80")
+    at = block.index("location ^~ /.well-known/acme-challenge/ {")
+    assert block[at + 1] == f"root {WEBROOT};"
+    assert "auth_basic off;" in block[at:]
+
+
+def test_a_site_with_a_certificate_redirects_and_still_answers_challenges(minimal: Settings) -> None:
+    text = nginx(minimal)["sites/notes.conf"]
+    block = server(text, "80")
+    assert "return 301 https://$host$request_uri;" in block
+    assert "location ^~ /.well-known/acme-challenge/ {" in block
+    assert not [line for line in block if "proxy" in line], "plain HTTP must not reach the app"
+    secure = server(text, "443")
+    assert "ssl_certificate /etc/letsencrypt/live/notes/fullchain.pem;" in secure
+    assert "ssl_certificate_key /etc/letsencrypt/live/notes/privkey.pem;" in secure
+    assert "include /etc/nginx/slipway/proxy/notes.conf;" in secure
+
+
+@pytest.mark.parametrize("name", ["wiki-next", "lab", "plain"])
+def test_only_acme_answers_challenges(maximal: Settings, name: str) -> None:
+    assert "acme-challenge" not in nginx(maximal)[f"sites/{name}.conf"]
+
+
+@pytest.mark.parametrize("certificates", [False, True])
+def test_mode_off_has_neither_redirect_nor_tls(maximal: Settings, certificates: bool) -> None:
+    text = nginx(maximal, certificates=certificates)["sites/plain.conf"]
+    assert "443" not in text and "ssl" not in text and "301" not in text and "503" not in text
+    assert "include /etc/nginx/slipway/proxy/plain.conf;" in server(text, "80")
+
+
+def test_one_app_that_waits_for_its_certificate_does_not_hold_up_another(maximal: Settings) -> None:
+    there = maximal.apps["lab"].certificate_path
+    made = configuration(maximal, NGINX["1.22"], lambda path: path == there)
+    assert server(made["sites/lab.conf"], "443")
+    assert "443" not in made["sites/notes.conf"]
+
+
+def test_every_site_names_its_domains_alone(maximal: Settings) -> None:
+    made = nginx(maximal)
+    for app in maximal.apps.values():
+        names = {line for block in servers(made[f"sites/{app.name}.conf"]) for line in block if "server_name" in line}
+        own = {f"server_name {' '.join(app.domains)};"}
+        assert names == own | ({"server_name _;"} if app.port else set()), app.name
+
+
+def test_port_is_offered_to_the_host_alone(maximal: Settings) -> None:
+    text = nginx(maximal)["sites/notes.conf"]
+    block = server(text, "127.0.0.1:8001")
+    assert [line for line in block if line.startswith("listen ")] == ["listen 127.0.0.1:8001;"]
+    assert "include /etc/nginx/slipway/proxy/notes.conf;" in block
+    assert not [line for line in block if "ssl" in line or "real_ip" in line], block
+
+
+def test_no_port_unless_set(minimal: Settings) -> None:
+    assert "127.0.0.1" not in nginx(minimal)["sites/notes.conf"]
+
+
+def test_trusted_proxies(maximal: Settings, minimal: Settings) -> None:
+    text = nginx(maximal)["sites/notes.conf"]
+    for listen in ("80", "443"):
+        block = server(text, listen)
+        assert [line for line in block if "real_ip" in line] == [
+            "set_real_ip_from 192.0.2.0/24;",
+            "set_real_ip_from 2001:db8::/32;",
+            "real_ip_header CF-Connecting-IP;",
+            "real_ip_recursive on;",
+        ]
+    assert "real_ip" not in "".join(nginx(minimal).values())
+
+
+def test_static_files(maximal: Settings, minimal: Settings) -> None:
+    made = nginx(maximal)
+    block = server(made["sites/notes.conf"], "443")
+    at = block.index("location /assets/ {")
+    assert block[at + 1 : at + 3] == ["alias /srv/notes/releases/$release_notes/apps/notes/static/;", "expires 60;"]
+    plain = server(made["sites/plain.conf"], "80")
+    assert "alias /srv/plain/releases/$release_plain/public/;" in plain and "expires 3600;" in plain
+    assert "alias" not in nginx(minimal)["sites/notes.conf"]
+
+
+def test_body_size_and_timeouts(maximal: Settings, minimal: Settings) -> None:
+    made = nginx(maximal)
+    assert "client_max_body_size 25m;" in server(made["sites/notes.conf"], "443")
+    for line in ("proxy_read_timeout 46s;", "proxy_send_timeout 46s;"):
+        assert line in made["proxy/notes.conf"]
+    assert "client_max_body_size 10m;" in server(nginx(minimal)["sites/notes.conf"], "443")
+    assert "proxy_read_timeout 60s;" in nginx(minimal)["proxy/notes.conf"]
+
+
+def test_includes_of_the_users_own(maximal: Settings, minimal: Settings) -> None:
+    made = nginx(maximal)
+    assert made["extra/notes.conf"] == "add_header X-Extra notes;\n"
+    assert made["extra/http.conf"] == "client_header_buffer_size 2k;\n"
+    assert "include /etc/nginx/slipway/extra/notes.conf;" in server(made["sites/notes.conf"], "443")
+    assert "include /etc/nginx/slipway/extra/http.conf;" in directives(made["nginx.conf"])
+    assert not [path for path, text in nginx(minimal).items() if "extra/" in path or "slipway/extra" in text]
+    assert "extra" not in "".join(directives(made["sites/lab.conf"]))
+
+
+def test_every_include_of_ours_is_there(maximal: Settings) -> None:
+    made = nginx(maximal)
+    for path, text in made.items():
+        for target in re.findall(r"include /etc/nginx/slipway/([^;*]+);", text):
+            assert target in made, f"{path} includes {target}"
+
+
+# ── nginx: what a client can't forge ─────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["notes", "wiki-next", "lab", "plain"])
+def test_forwarded_headers_are_set_and_never_appended(maximal: Settings, name: str) -> None:
+    made = nginx(maximal)[f"proxy/{name}.conf"]
+    headers = {
+        header: value
+        for line in directives(made)
+        if (parts := line.removesuffix(";").split(maxsplit=2))[0] == "proxy_set_header"
+        for header, value in [(parts[1], parts[2])]
+    }
+    assert headers == {
+        "Host": "$host",
+        "Upgrade": "$http_upgrade",
+        "Connection": "$connection_upgrade",
+        "X-Forwarded-For": "$remote_addr",
+        "X-Forwarded-Proto": "$scheme",
+        "X-Forwarded-Host": "$host",
+        "X-Forwarded-Port": "$server_port",
+        "X-Forwarded-Prefix": '""',
+        "X-Real-IP": "$remote_addr",
+        "X-Request-ID": "$request_id",
+        "Forwarded": '""',
+    }
+    assert len([line for line in directives(made) if line.startswith("proxy_set_header")]) == len(headers)
+
+
+def test_no_variable_that_a_client_fills(settings: Settings) -> None:
+    for path, text in nginx(settings).items():
+        found = re.findall(r"\$(proxy_add_x_forwarded_for|http_(?!upgrade\b)\w+|host\w+)", text)
+        assert found == [], f"{path}: {found}"
+
+
+def test_no_block_below_the_proxy_file_sets_a_header(settings: Settings) -> None:
+    """One proxy_set_header in a site's block would switch off all those of the file that it includes."""
+    for path, text in nginx(settings).items():
+        if not path.startswith("proxy/"):
+            assert "proxy_set_header" not in text, path
+
+
+def test_streams_and_websockets_pass_unbuffered(minimal: Settings) -> None:
+    made = nginx(minimal)
+    lines = directives(made["proxy/notes.conf"])
+    assert "proxy_pass http://notes;" in lines
+    assert "proxy_http_version 1.1;" in lines and "proxy_buffering off;" in lines
+    at = directives(made["nginx.conf"]).index("map $http_upgrade $connection_upgrade {")
+    # Empty and not "close": connections to the app are kept.
+    assert directives(made["nginx.conf"])[at + 1 : at + 4] == ["default upgrade;", '"" "";', "}"]
+
+
+# ── nginx: unknown hosts, the internal server, the main file ─────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("version", NGINX)
+def test_unknown_hosts_get_nothing(settings: Settings, version: str) -> None:
+    made = nginx(settings, version)["internal.conf"]
+    plain, secure = servers(made)[:2]
+    assert plain == ["listen 80 default_server;", "listen [::]:80 default_server;", "return 444;"]
+    assert "ssl_reject_handshake on;" in secure and "return 421;" in secure
+    assert all("default_server" in line for line in secure if line.startswith("listen "))
+    assert not [line for line in secure if "ssl_certificate" in line]
+
+
+def test_only_the_internal_file_has_default_servers(settings: Settings) -> None:
+    for path, text in nginx(settings).items():
+        assert path == "internal.conf" or "default_server" not in text, path
+
+
+def test_no_tls_at_all_where_every_app_is_without(make_settings: MakeSettings, minimal_data: dict[str, Any]) -> None:
+    minimal_data["apps"]["notes"]["tls"] = {"mode": "off"}
+    for path, text in nginx(make_settings(minimal_data)).items():
+        assert path == "nginx.conf" or "443" not in text, path
+
+
+def test_the_internal_server_answers_this_host_alone(maximal: Settings) -> None:
+    made = nginx(maximal)["internal.conf"]
+    block = next(block for block in servers(made) if "server_name slipway.internal;" in block)
+    assert block.index("if ($slipway_itself = 0) {") + 1 == block.index("return 444;")
+    assert block.index("return 444;") < block.index("location = /generation {")
+    assert 'return 200 "@GENERATION@\\n";' in block
+    # The connection's own address: a header that a trusted proxy may set must not open it.
+    assert "geo $realip_remote_addr $slipway_itself {" in directives(made)
+    for app in maximal.apps:
+        at = block.index(f"location = /release/{app} {{")
+        assert block[at + 1] == f'return 200 "$release_{app.replace("-", "_")}\\n";'
+
+
+def test_the_main_file(maximal: Settings) -> None:
+    lines = directives(nginx(maximal)["nginx.conf"])
+    assert "worker_connections 1000;" in lines
+    assert "worker_rlimit_nofile 3024;" in lines  # two descriptors a connection: the client's and the app's
+    assert "worker_shutdown_timeout 47s;" in lines  # the longest graceful_timeout and 5
+    assert "server_tokens off;" in lines and "gzip on;" in lines
+    assert "ssl_protocols TLSv1.2 TLSv1.3;" in lines
+    includes = [line for line in lines if line.startswith("include /etc/nginx/")]
+    order = ["extra/http.conf", "internal.conf", "upstreams/", "sites/", "conf.d/", "sites-enabled/"]
+    assert [
+        next(part for part in order if part in line)
+        for line in includes
+        if "mime" not in line and "modules" not in line
+    ] == order
+
+
+def test_only_the_main_and_the_internal_file_tell_the_generation(settings: Settings) -> None:
+    """It stands for a hash of all files: in one that rarely changes it must not hide what did."""
+    assert {path for path, text in nginx(settings).items() if "@GENERATION@" in text} == {"nginx.conf", "internal.conf"}
+
+
+# ── units ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def unit(app: AppSettings, kind: str, workers: int = 2) -> dict[str, dict[str, list[str]]]:
+    """Section → key → values of a rendered unit; continued lines are joined."""
+    sections: dict[str, dict[str, list[str]]] = {}
+    current: dict[str, list[str]] = {}
+    for line in app_role.units(app, workers)[kind].replace("\\\n", " ").splitlines():
+        if line.startswith("["):
+            current = sections.setdefault(line.strip("[]"), {})
+        elif line and not line.startswith("#"):
+            key, separator, value = line.partition("=")
+            assert separator, f"no key: {line!r}"
+            current.setdefault(key, []).append(value)
+    return sections
+
+
+def test_gunicorns_flags_come_from_the_settings(maximal: Settings) -> None:
+    (line,) = unit(maximal.apps["notes"], "service", 3)["Service"]["ExecStart"]
+    assert line.split() == [
+        "/srv/notes/releases/@RELEASE@/.venv/bin/gunicorn",
+        *("--config", "/opt/slipway/gunicorn.conf.py"),
+        *("--workers", "3"),
+        *("--timeout", "41"),
+        *("--graceful-timeout", "42"),
+        *("--keep-alive", "83"),
+        *("--max-requests", "1000"),
+        *("--max-requests-jitter", "100"),
+        "notes.main:create.app",
+    ]
+
+
+def test_gunicorns_flags_by_default(minimal: Settings) -> None:
+    (line,) = unit(minimal.apps["notes"], "service")["Service"]["ExecStart"]
+    for pair in ("--timeout 30", "--graceful-timeout 30", "--keep-alive 75", "--max-requests 0"):
+        assert f" {pair} " in f" {line} ".replace("  ", " ").replace("     ", " "), line
+
+
+def test_systemd_waits_longer_than_gunicorn(settings: Settings) -> None:
+    for app in settings.apps.values():
+        service = unit(app, "service")["Service"]
+        assert int(service["TimeoutStopSec"][0]) > app.graceful_timeout
+        assert service["KillMode"] == ["mixed"]
+
+
+def test_the_service(maximal: Settings) -> None:
+    sections = unit(maximal.apps["notes"], "service")
+    service = sections["Service"]
+    assert service["WorkingDirectory"] == ["/srv/notes/releases/@RELEASE@/apps/notes"]
+    assert service["EnvironmentFile"] == ["/etc/notes/releases/@RELEASE@.env"]
+    assert service["LimitNOFILE"] == ["4096"] and service["UMask"] == ["0077"]
+    assert service["User"] == service["Group"] == ["notes"]
+    assert service["Restart"] == ["always"]
+    assert sections["Unit"]["StartLimitBurst"] == ["5"], "a crash loop must end"
+    assert sections["Unit"]["Requires"] == ["notes@@RELEASE@.socket"]
+    assert sections["Install"] == {"WantedBy": ["multi-user.target"]}
+
+
+def test_the_service_is_shut_off(settings: Settings) -> None:
+    for app in settings.apps.values():
+        service = unit(app, "service")["Service"]
+        for key in ("NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices", "ProtectKernelModules"):
+            assert service[key] == ["yes"], key
+        assert service["ProtectSystem"] == ["strict"]
+        assert service["CapabilityBoundingSet"] == [""]
+        assert service["StateDirectory"] == [app.name] and service["StateDirectoryMode"] == ["0750"]
+
+
+def test_the_migration_is_shut_off_as_the_service_is(maximal: Settings) -> None:
+    for app in maximal.apps.values():
+        service = unit(app, "service")["Service"]
+        for line in app_role.sandbox(app):
+            key, _, value = line.partition("=")
+            assert value in service[key], line
+
+
+def test_no_working_folder_below_the_release_without_subdir(minimal: Settings) -> None:
+    service = unit(minimal.apps["notes"], "service")["Service"]
+    assert service["WorkingDirectory"] == ["/srv/notes/releases/@RELEASE@"]
+
+
+def test_only_nginx_may_connect_to_the_socket(settings: Settings) -> None:
+    for app in settings.apps.values():
+        sections = unit(app, "socket")
+        socket = sections["Socket"]
+        assert socket["ListenStream"] == [app.socket_path("@RELEASE@")]
+        assert (socket["SocketUser"], socket["SocketGroup"], socket["SocketMode"]) == (
+            ["www-data"],
+            ["www-data"],
+            ["0600"],
+        )
+        assert socket["Service"] == [app.unit("@RELEASE@").service]
+        assert sections["Install"] == {"WantedBy": ["sockets.target"]}
+
+
+def test_the_environment_is_no_part_of_a_unit(maximal: Settings) -> None:
+    for app in maximal.apps.values():
+        for text in app_role.units(app, 2).values():
+            assert "TOKEN" not in text and "LOG_LEVEL" not in text
+
+
+# ── TLS, journal ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_certbots_configuration(maximal: Settings, minimal: Settings) -> None:
+    lines = tls_files(maximal)["certbot.ini"].splitlines()
+    assert "server = https://ca.example.com/dir" in lines
+    assert "email = ops@example.com" in lines and "register-unsafely-without-email = true" not in lines
+    assert "eab-kid = kid-1" in lines and f"eab-hmac-key = {maximal.eab_hmac_key}" in lines
+    assert f"webroot-path = {WEBROOT}" in lines and "authenticator = webroot" in lines
+    lines = tls_files(minimal)["certbot.ini"].splitlines()
+    assert "server = https://acme-v02.api.letsencrypt.org/directory" in lines
+    assert "register-unsafely-without-email = true" in lines
+    assert not [line for line in lines if line.startswith(("email", "eab"))]
+
+
+def test_staging(make_settings: MakeSettings, minimal_data: dict[str, Any]) -> None:
+    minimal_data["acme"] = {"staging": True}
+    assert "server = https://acme-staging-v02." in tls_files(make_settings(minimal_data))["certbot.ini"]
+
+
+def test_renewal(maximal: Settings, minimal: Settings) -> None:
+    assert f"Environment=REQUESTS_CA_BUNDLE={tls.CA_FILE}\n" in tls_files(maximal)["certbot-renew.service"]
+    made = tls_files(minimal)
+    assert "REQUESTS_CA_BUNDLE" not in made["certbot-renew.service"]
+    assert "/opt/slipway/certbot/bin/certbot renew" in made["certbot-renew.service"]
+    assert "Persistent=yes\n" in made["certbot-renew.timer"]
+    assert made["renewal-hook"].startswith("#!/bin/sh\n")
+    assert made["renewal-hook"].endswith("exec /opt/slipway/bin/slipway-nginx reload\n")
+
+
+def test_the_journals_cap(maximal: Settings) -> None:
+    assert "SystemMaxUse=2G\n" in render("base/journald.conf.j2", settings=maximal)
+
+
+def test_gunicorns_shared_file() -> None:
+    values: dict[str, Any] = {}
+    exec((ROOT / "files/app/gunicorn.conf.py").read_text(), values)
+    assert values["worker_class"] == "uvicorn_worker.UvicornWorker"
+    assert values["forwarded_allow_ips"] == "*"
+    assert values["worker_tmp_dir"] == "/dev/shm"
