@@ -397,6 +397,25 @@ class Host:
         run.has_no_traceback()
         return run
 
+    def verify(self) -> None:
+        """Run tests/host over it, as `make verify` does; fail unless it tested something, and all of it passed."""
+        command = [sys.executable, "-m", "pytest", "tests/host", "-q", "-p", "no:cacheprovider", "--color=no"]
+        began = time.monotonic()
+        done = subprocess.run(
+            [*command, "--inventory", str(self.write_inventory())],
+            cwd=ROOT,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        found = re.search(r"(\d+) passed", done.stdout)
+        log.info("    verify: %s after %.1f s", done.stdout.strip().splitlines()[-1:], time.monotonic() - began)
+        assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout[-8000:]}{done.stderr[-2000:]}"
+        assert found and int(found[1]) >= 30, f"too few tests ran: {done.stdout[-500:]}"
+
     # ── on the host ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def ssh(self, command: str, *, check: bool = True, stdin: str | None = None, timeout: float = 120) -> str:

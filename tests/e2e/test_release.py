@@ -144,10 +144,9 @@ def test_first_release(site: Site) -> None:
     assert seen["cwd"] == f"/srv/tiny/releases/{seen['release']}"
     assert seen["nofile"] == 4096
     command = next(args for pid, _, args in host.processes() if pid == seen["parent"])
-    for option in (
-        "--workers 2", "--timeout 17", "--graceful-timeout 12", "--keep-alive 70", "--max-requests 100000", "--max-requests-jitter 50",
-    ):  # fmt: skip
-        assert option in command
+    options = {"workers": 2, "timeout": 17, "graceful-timeout": 12, "keep-alive": 70, "max-requests": 100_000}
+    for option, value in (options | {"max-requests-jitter": 50}).items():
+        assert f"--{option} {value} " in command
     assert len([1 for _, parent, _ in host.processes() if parent == seen["parent"]]) == 2
     unit = f"tiny@{seen['release']}.service"
     shown = host.ssh(f"systemctl show -p LimitNOFILE,TimeoutStopUSec,User,Restart,StartLimitBurst {unit}").splitlines()
@@ -208,7 +207,7 @@ def test_code_belongs_to_root(site: Site) -> None:
     outside = "for path; do if echo >>$path; then echo $path; fi; done 2>/dev/null"
     call = f"setpriv --reuid=tiny --regid=tiny --init-groups sh -c '{outside}' sh {' '.join(closed)}"
     assert host.ssh(call, check=False) == ""
-    assert host.ssh(f"find /srv/tiny ! -user root -o -perm /022 ! -type l") == ""
+    assert host.ssh("find /srv/tiny ! -user root -o -perm /022 ! -type l") == ""
     # A module without bytecode would be compiled at every start, since the app can't write it.
     modules = host.ssh(f"find {root} -name '*.py' ! -path '*/.venv/bin/*'").splitlines()
     compiled = set(host.ssh(f"find {root} -name '*.pyc' -printf '%h/%f\n'").splitlines())
@@ -217,17 +216,15 @@ def test_code_belongs_to_root(site: Site) -> None:
     assert [
         each for each in map(Path, modules) if f"{each.parent}/__pycache__/{each.stem}.{tag}.pyc" not in compiled
     ] == []
-    modes = host.ssh(
-        f"stat -c '%a %U:%G' /etc/tiny /etc/tiny/env /etc/tiny/releases /etc/tiny/releases/{release}.env /var/lib/tiny {root}"
-    )
-    assert modes.splitlines() == [
-        "750 root:tiny",
-        "640 root:tiny",
-        "750 root:tiny",
-        "640 root:tiny",
-        "750 tiny:tiny",
-        "750 root:tiny",
-    ]
+    modes = {
+        "/etc/tiny": "750 root:tiny",
+        "/etc/tiny/env": "640 root:tiny",
+        "/etc/tiny/releases": "750 root:tiny",
+        f"/etc/tiny/releases/{release}.env": "640 root:tiny",
+        "/var/lib/tiny": "750 tiny:tiny",
+        root: "750 root:tiny",
+    }
+    assert host.ssh(f"stat -c '%n %a %U:%G' {' '.join(modes)}").splitlines() == [f"{p} {m}" for p, m in modes.items()]
     other = "setpriv --reuid=notes --regid=notes --init-groups cat"
     assert host.run(f"{other} /etc/tiny/env").returncode != 0
     assert host.run(f"{other} {root}/tiny/main.py").returncode != 0
@@ -451,10 +448,9 @@ def test_crash_loop_ends_and_a_run_heals(site: Site) -> None:
     unit = f"tiny@{release}.service"
     kill = (
         f"end=$(($(date +%s) + 40)); until systemctl is-failed --quiet {unit} || [ $(date +%s) -gt $end ]; do "
-        f"systemctl kill --signal=KILL --kill-whom=main {unit} 2>/dev/null; sleep 0.3; done; systemctl show -p ActiveState,Result,NRestarts {unit}"
+        f"systemctl kill --signal=KILL --kill-whom=main {unit} 2>/dev/null; sleep 0.3; done; systemctl is-failed {unit}"
     )
-    told = host.ssh(kill, timeout=60).splitlines()
-    assert "ActiveState=failed" in told
+    assert host.ssh(kill, check=False, timeout=60) == "failed"
     time.sleep(2)
     assert host.ssh(f"systemctl is-active {unit}", check=False) == "failed", "the loop goes on"
     assert host.get("/", domain=DOMAIN, scheme="http").status_code in {502, 503}
@@ -468,10 +464,8 @@ def test_hand_made_faults_are_healed(site: Site) -> None:
     """Units that were stopped, disabled or edited away, strays and half a release: a run puts that right."""
     host, release = site.host, site.release()
     host.ssh(f"systemctl disable --now tiny@{release}.service tiny@{release}.socket")
-    stray = "20200101T000000Z-0000000"
-    host.ssh(
-        f"mkdir /srv/tiny/releases/{stray}; cp /etc/systemd/system/tiny@{release}.service /etc/systemd/system/tiny@{stray}.service"
-    )
+    stray, units = "20200101T000000Z-0000000", "/etc/systemd/system/tiny@"
+    host.ssh(f"mkdir /srv/tiny/releases/{stray}; cp {units}{release}.service {units}{stray}.service")
     run = host.deploy()
     assert run.changed == ["Release | Release tiny"]
     assert facts(host)["release"] == release

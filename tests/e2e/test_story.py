@@ -1,17 +1,14 @@
-"""One host's life: bare, provisioned, verified, changed, broken, healed, rebooted; on each system it can have."""
+"""One host's life: bare, provisioned, verified, changed, broken, recovered, rebooted; on each system it can have."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import time
 from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.e2e._driver import ROOT, Host, wait_until
+from tests.e2e._driver import Host, wait_until
 from tests.e2e.conftest import MakeHost
 
 pytestmark = pytest.mark.story
@@ -25,24 +22,6 @@ ABSENT = re.compile(r"/(opt/slipway|etc/nginx|srv/notes|etc/notes|etc/letsencryp
 def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
     """The story's host, for both apps."""
     return make_host("story", request.param, APPS)
-
-
-def verify(host: Host) -> None:
-    """Run tests/host over it, as `make demo` does; fail unless it tested something, and all of it passed."""
-    command = [sys.executable, "-m", "pytest", "tests/host", "-q", "-p", "no:cacheprovider", "-p", "no:logging"]
-    began = time.monotonic()
-    done = subprocess.run(
-        [*command, "--inventory", str(host.write_inventory())],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    found = re.search(r"(\d+) passed", done.stdout)
-    assert done.returncode == 0 and found, f"exit {done.returncode}\n{done.stdout[-8000:]}{done.stderr[-2000:]}"
-    assert int(found[1]) >= 30, f"only {found[1]} tests ran"
-    print(f"verified: {found[1]} tests in {time.monotonic() - began:.1f} s")
 
 
 def releases(host: Host) -> dict[str, str]:
@@ -97,7 +76,7 @@ def test_one_deploy_makes_it_a_host_that_serves_both_apps(host: Host) -> None:
 
 
 def test_the_host_is_verified(host: Host) -> None:
-    verify(host)
+    host.verify()
 
 
 def test_a_second_run_changes_nothing(host: Host) -> None:
@@ -140,7 +119,6 @@ def test_workers_of_one_app_release_that_app_alone(host: Host) -> None:
     assert litestar.releases == [before["litestar-notes"]]
     workers = [args for _, _, args in host.processes() if f"/srv/notes/releases/{after['notes']}" in args]
     assert len(workers) == 4, "one Gunicorn and three workers"
-    host.converged()
 
 
 def test_an_environment_variable_reaches_the_app_by_a_release_of_it(host: Host) -> None:
@@ -157,7 +135,6 @@ def test_an_environment_variable_reaches_the_app_by_a_release_of_it(host: Host) 
     seen = host.ssh(f"tr '\\0' '\\n' </proc/{main}/environ").splitlines()
     assert f"GREETING={awkward}" in seen
     assert {"WEB_CONCURRENCY=3", f"RELEASE_ID={after['notes']}", "HOME=/var/lib/notes"} <= set(seen)
-    host.converged()
 
 
 def test_an_upload_limit_changes_nginx_alone(host: Host) -> None:
@@ -171,7 +148,6 @@ def test_an_upload_limit_changes_nginx_alone(host: Host) -> None:
     assert releases(host) == before
     assert host.request("POST", "/api/upload", content=b"x" * 2_000_000).status_code == 413
     assert host.request("POST", "/api/upload", domain="litestar.test", content=b"x" * 2_000_000).is_success
-    host.converged()
 
 
 def test_the_journals_size_changes_the_journal_alone(host: Host) -> None:
@@ -236,7 +212,6 @@ def test_a_configuration_that_is_valid_but_cannot_go_live_is_taken_back(host: Ho
         # The notification isn't lost: once the port is free, the same inventory goes live.
         only(host.deploy().changed, "Nginx | Configure the sites")
         assert "nginx" in host.ssh("ss -Hltnp 'sport = :8123'")
-        host.converged()
     with host.traffic() as notes:
         host.deploy()
     notes.unbroken()
@@ -244,134 +219,6 @@ def test_a_configuration_that_is_valid_but_cannot_go_live_is_taken_back(host: Ho
 
 
 def test_the_next_run_converges(host: Host) -> None:
-    host.converged()
-
-
-# ── drift ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    ("drift", "looks"),
-    [
-        pytest.param(
-            "echo '# by hand' >>/etc/nginx/slipway/sites/notes.conf",
-            "! grep -r 'by hand' /etc/nginx/slipway/",
-            id="site",
-        ),
-        pytest.param(
-            "cp --remove-destination /usr/share/nginx/html/index.html /etc/nginx/nginx.conf",
-            "test -L /etc/nginx/nginx.conf",
-            id="nginx.conf",
-        ),
-        pytest.param("systemctl stop nginx", "systemctl is-active nginx", id="nginx stopped"),
-        pytest.param("systemctl disable --quiet nginx", "systemctl is-enabled nginx", id="nginx disabled"),
-        pytest.param(
-            "chmod 644 /etc/notes/env",
-            "test $(stat -c %a:%U:%G /etc/notes/env) = 640:root:notes",
-            id="mode of the environment",
-        ),
-        pytest.param("echo 'X=\"1\"' >>/etc/notes/env", "! grep '^X=' /etc/notes/env", id="environment"),
-        pytest.param(
-            "systemctl stop 'notes@*.service' 'notes@*.socket'",
-            "systemctl is-active 'notes@*.service'",
-            id="app stopped",
-        ),
-        pytest.param(
-            "sed -i 's/[0-9]\\{8\\}T/20010101T/' /etc/nginx/upstreams/notes.conf",
-            "! grep 20010101T /etc/nginx/upstreams/notes.conf",
-            id="upstream",
-        ),
-        pytest.param(
-            "rm /etc/nginx/upstreams/notes.conf", "test -s /etc/nginx/upstreams/notes.conf", id="upstream gone"
-        ),
-        pytest.param(
-            "rm -r /srv/notes/releases/*/.venv",
-            "test -x /srv/notes/current/.venv/bin/gunicorn",
-            id="environment of the release gone",
-        ),
-        pytest.param(
-            "systemctl disable --now --quiet certbot-renew.timer",
-            "systemctl is-enabled certbot-renew.timer",
-            id="timer",
-        ),
-        pytest.param(
-            "rm -r /etc/letsencrypt/live/notes /etc/letsencrypt/renewal/notes.conf",
-            "test -e /etc/letsencrypt/live/notes/fullchain.pem",
-            id="certificate gone",
-        ),
-        pytest.param(
-            "ln -sfn /usr/share/zoneinfo/Europe/Berlin /etc/localtime",
-            "test $(readlink -f /etc/localtime) = /usr/share/zoneinfo/Etc/UTC",
-            id="time zone",
-        ),
-        pytest.param("userdel notes", "id notes", id="user gone"),
-    ],
-)
-def test_what_was_changed_by_hand_is_healed(host: Host, drift: str, looks: str) -> None:
-    host.ssh(drift)
-    run = host.deploy()
-    assert run.changed
-    assert host.run(looks).returncode == 0, f"`{looks}` fails after {run.changed}"
-    assert host.get("/readyz").status_code == 200
-    host.converged()
-
-
-# ── killed ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@pytest.mark.parametrize(
-    "moment",
-    [
-        pytest.param("uv sync", id="building"),
-        pytest.param("alembic upgrade", id="migrating"),
-        pytest.param("slipway-nginx switch", id="switching"),
-    ],
-)
-def test_a_release_killed_on_the_way_is_healed_by_the_next_run(host: Host, moment: str) -> None:
-    before = releases(host)
-    host.settings(apps__notes__env={"GREETING": f"killed at {moment}"})
-    with host.traffic() as notes:
-        host.deploy_killed_at(moment)
-    notes.unbroken()
-    assert releases(host) == before
-    with host.traffic() as notes:
-        host.deploy()
-    notes.unbroken()
-    after = releases(host)
-    assert after["notes"] != before["notes"] and after["litestar-notes"] == before["litestar-notes"]
-    assert host.get("/api/whoami").json()["release"] == after["notes"]
-    host.converged()
-
-
-def test_a_release_whose_operator_vanished_ends_by_itself(host: Host) -> None:
-    before = releases(host)
-    host.settings(apps__notes__env={"GREETING": "alone"})
-    with host.traffic() as notes:
-        process = host.start_deploy()
-        running = partial(host.run, "pgrep -f 'slipway-release deploy [n]otes'")
-        wait_until(lambda: running().returncode == 0, 60, "the release")
-        process.kill()
-        process.wait()
-        wait_until(lambda: running().returncode != 0, 90, "the release's end")
-        host.deploy()
-    notes.unbroken()
-    assert releases(host)["notes"] != before["notes"]
-    assert len(notes.releases) == 2, "one release is all that it took"
-    host.converged()
-
-
-def test_a_first_deploy_killed_again_and_again_is_healed_by_the_next_run(host: Host) -> None:
-    # All that the runs made goes away, but for packages and what was fetched: nearly the bare host again.
-    made = "/opt/slipway /etc/slipway /var/lib/slipway /etc/nginx/slipway /etc/nginx/slipway.d /etc/nginx/upstreams"
-    host.ssh(
-        "systemctl stop nginx 'notes@*' 'litestar-notes@*'; systemctl disable --now --quiet certbot-renew.timer; "
-        f"rm -rf {made} /etc/notes /etc/litestar-notes /srv/notes /srv/litestar-notes /etc/systemd/system/*notes@*; "
-        "mv -f /etc/nginx/nginx.conf.before-slipway /etc/nginx/nginx.conf; systemctl daemon-reload"
-    )
-    for moment in ("pip install.*uv==", "uv pip sync", "certbot certonly", "uv sync", "gunicorn --config"):
-        host.deploy_killed_at(moment)
-    host.deploy()
-    assert host.get("/readyz").status_code == host.get("/readyz", domain="litestar.test").status_code == 200
     host.converged()
 
 
@@ -392,4 +239,4 @@ def test_after_a_reboot_everything_is_as_before_without_a_run(host: Host, hard: 
 
 
 def test_the_host_is_verified_once_more(host: Host) -> None:
-    verify(host)
+    host.verify()

@@ -3,11 +3,13 @@
 What `systemctl show` and the journal tell counts as a file that everybody reads.
 """
 
+import contextlib
 import json
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 FOLDERS = ("/etc", "/srv", "/var", "/opt", "/tmp", "/run", "/home", "/root", "/usr/local", "/dev/shm")
@@ -21,19 +23,29 @@ def has(data: bytes) -> bool:
     return any(each in data for each in needles)
 
 
-found = []
-for top in FOLDERS:
-    for folder, inner, names in os.walk(top):
-        inner[:] = [each for each in inner if not (Path(folder) / each).is_mount()]
-        for name in names:
-            path = Path(folder) / name
-            try:
-                state = path.lstat()
-                if stat.S_ISREG(state.st_mode) and state.st_size < LARGEST and has(path.read_bytes()):
-                    found.append((str(path), oct(stat.S_IMODE(state.st_mode)), state.st_uid))
-            except OSError:
-                continue
-for command in (["systemctl", "show", f"{sys.argv[1]}@*"], ["journalctl", "--no-pager", "--output=export"]):
-    if has(subprocess.run(command, capture_output=True, check=False).stdout):
-        found.append((" ".join(command), "0o644", 0))
+def files() -> Iterator[Path]:
+    """Every small regular file of `FOLDERS`, without what is mounted inside them."""
+    for top in FOLDERS:
+        for folder, inner, names in os.walk(top):
+            inner[:] = [each for each in inner if not (Path(folder) / each).is_mount()]
+            for path in (Path(folder) / name for name in names):
+                with contextlib.suppress(OSError):
+                    state = path.lstat()
+                    if stat.S_ISREG(state.st_mode) and state.st_size < LARGEST:
+                        yield path
+
+
+def told(path: Path) -> tuple[str, str, int]:
+    """A file as it is printed."""
+    state = path.lstat()
+    return str(path), oct(stat.S_IMODE(state.st_mode)), state.st_uid
+
+
+commands = (["systemctl", "show", f"{sys.argv[1]}@*"], ["journalctl", "--no-pager", "--output=export"])
+found = [told(path) for path in files() if has(path.read_bytes())]
+found += [
+    (" ".join(command), "0o644", 0)
+    for command in commands
+    if has(subprocess.run(command, capture_output=True, check=False).stdout)
+]
 print(json.dumps(found))

@@ -1,4 +1,7 @@
-"""Print as JSON the command lines that had one of some texts; stdin: {"needles": texts, "flag": watch while it exists}."""
+"""Print as JSON the command lines that had one of some texts.
+
+stdin: {"needles": the texts, "flag": a file; this watches from its making until it is removed}
+"""
 
 import json
 import os
