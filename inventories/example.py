@@ -125,7 +125,7 @@ hosts = [
                         # Type: either {"git": address, "ref": …} or {"path": local folder}; required.
                         "source": {
                             # Repository to fetch: an https, ssh or file URL, or git@host:path. A file URL is on the
-                            # host.
+                            # host, in a repository that root owns.
                             # Type: the address of a git repository: https://…, ssh://…, git@host:path or file:///…;
                             # required.
                             "git": "https://git.example.com/team/notes.git",

@@ -32,7 +32,8 @@ class GitSource(_Model):
     """A git repository at a ref; the host fetches it."""
 
     git: Annotated[t.GitUrl, Field(examples=["https://git.example.com/team/notes.git"])]
-    """Repository to fetch: an https, ssh or file URL, or git@host:path. A file URL is on the host."""
+    """Repository to fetch: an https, ssh or file URL, or git@host:path. A file URL is on the host, in a repository
+    that root owns."""
     ref: t.GitRef = "main"
     """Branch, tag or commit to release. A branch releases what it points to at the time of the run."""
     subdir: t.Subdir = ""

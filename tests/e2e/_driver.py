@@ -503,7 +503,8 @@ class Host:
             own=$$; kept=; while [ "$own" -gt 1 ]; do kept="$kept $own "; own=$(ps -o ppid= -p "$own" | tr -d ' '); done
             for session in $(pgrep -f '^sshd.*@notty'); do
                 case "$kept" in *" $session "*) continue ;; esac
-                doomed=$(tree "$session"); [ -z "$doomed" ] || kill -KILL $doomed
+                # Again until none is left: one may have had a child meanwhile.
+                while doomed=$(tree "$session"); [ -n "$doomed" ]; do kill -KILL $doomed; sleep 0.05; done
             done
         """
         self.run("sh -s", stdin=script)

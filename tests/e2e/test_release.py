@@ -62,6 +62,10 @@ class Site:
         told: dict[str, Any] = run_on_host(self.host, "kill", app, step, commit)
         return told
 
+    def releasing(self) -> str:
+        """Wait until a release of tiny is under way; returns who is at it."""
+        return wait_until(lambda: self.host.ssh("cat /run/slipway/tiny.lock", check=False), 60, "a release under way")
+
     def keeps(self, release: str, app: str = "tiny") -> None:
         """Fail unless `release` serves and nothing else of the app is on the host but releases to go back to."""
         assert self.host.release(app) == release
@@ -265,12 +269,14 @@ def test_new_code_under_traffic(site: Site) -> None:
     host, before = site.host, site.release()
     set_hooks(site.tiny, version="two")
     with ThreadPoolExecutor(4) as pool, site.traffic() as public:
-        slow = [pool.submit(facts, host, "/api/slow?seconds=9") for _ in range(4)]
-        run = host.deploy()
+        deploy = pool.submit(host.deploy)
+        site.releasing()
+        slow = [pool.submit(facts, host, "/api/slow?seconds=7") for _ in range(3)]
+        run = deploy.result()
     public.unbroken(at_least=50)
     assert run.changed == ["Release | Release tiny"]
     assert public.releases == [before, site.release()]
-    assert [each.result()["release"] for each in slow] == [before] * 4
+    assert [each.result()["release"] for each in slow] == [before] * 3
     assert facts(host)["version"] == "two"
     # keep_releases is 2, and this is the third.
     assert host.releases("tiny") == [before, site.release()]
@@ -484,8 +490,7 @@ def test_one_release_of_an_app_at_a_time(site: Site) -> None:
     (site.tiny / "migrate.py").write_text("import time; time.sleep(4)")
     set_hooks(site.tiny, version="slow", import_seconds=0.3, ready_after=0.8)
     process = host.start_deploy()
-    wait_until(lambda: "since" in host.ssh("cat /run/slipway/tiny.lock", check=False), 20, "the first release")
-    held = host.ssh("cat /run/slipway/tiny.lock")
+    held = site.releasing()
     assert "slipway-release" in host.ssh(f"cat /proc/{held.split()[1]}/cmdline")
     second = host.run("/opt/slipway/bin/slipway-release deploy tiny")
     assert second.returncode == 1

@@ -147,7 +147,7 @@ def test_with_the_right_account_binding_the_certificate_is_issued(host: Host) ->
 
 
 def test_another_domain_is_added_to_the_certificate(host: Host) -> None:
-    before = host.certificate().serial_number
+    before, placed = host.certificate().serial_number, orders(host)
     host.settings(apps__notes__domains=["notes.test", "extra.test"])
     with host.traffic() as notes:
         run = host.deploy()
@@ -158,18 +158,19 @@ def test_another_domain_is_added_to_the_certificate(host: Host) -> None:
         assert names(served) == {"notes.test", "extra.test"} and served.serial_number != before
         assert host.get("/healthz", domain=domain).status_code == 200
     host.converged()
-    assert orders(host) == 2
+    assert orders(host) == placed + 1
 
 
 def test_the_order_of_the_domains_is_no_reason_for_another_certificate(host: Host) -> None:
-    before = host.certificate().serial_number
+    before, placed = host.certificate().serial_number, orders(host)
     host.settings(apps__notes__domains=["extra.test", "notes.test"])
     host.deploy()
     assert host.certificate().serial_number == before
-    assert orders(host) == 2
+    assert orders(host) == placed
 
 
 def test_a_domain_that_goes_leaves_the_certificate(host: Host) -> None:
+    placed = orders(host)
     host.settings(apps__notes__domains=["notes.test"])
     with host.traffic() as notes:
         run = host.deploy()
@@ -179,7 +180,7 @@ def test_a_domain_that_goes_leaves_the_certificate(host: Host) -> None:
     with pytest.raises(ssl.SSLError):
         host.certificate("extra.test")
     host.converged()
-    assert orders(host) == 3
+    assert orders(host) == placed + 1
 
 
 def test_a_domain_that_does_not_resolve_is_told_before_an_order_is_placed(host: Host) -> None:
@@ -224,7 +225,8 @@ def test_while_the_acme_server_is_away_the_old_certificate_stays(host: Host) -> 
             host.refused(
                 "certbot could not get the certificate for notes.test, extra.test",
                 "The certificate from before stays in use",
-                "https://acme:14000/dir",
+                "acme",
+                "/dir",
             )
         notes.unbroken()
         assert host.certificate().serial_number == before

@@ -1,0 +1,156 @@
+"""Runs that were killed, and hosts changed by hand: the next run heals them, and the one after has nothing to do."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from tests.e2e._driver import Host, log, wait_until
+from tests.e2e.conftest import MakeHost
+
+pytestmark = pytest.mark.story
+
+
+@pytest.fixture(scope="module")
+def host(make_host: MakeHost) -> Host:
+    """The story's host, bare at first."""
+    return make_host("healing", "debian12")
+
+
+# ── killed ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+MOMENTS = (
+    "dpkg .*--unpack",
+    "dpkg .*--configure",
+    "pip install .*--require-hashes",
+    "uv python install",
+    "uv pip sync",
+    "certbot certonly",
+    "uv sync",
+    "alembic upgrade",
+    "gunicorn --config",
+)
+"""Command lines on the host that a first deploy runs, in this order; each is met in another state of the host."""
+
+
+def test_a_first_deploy_killed_again_and_again_goes_on_from_where_it_was(host: Host) -> None:
+    for moment in MOMENTS:
+        host.deploy_killed_at(moment)
+
+
+def test_the_next_run_ends_it_and_the_one_after_changes_nothing(host: Host) -> None:
+    host.deploy()
+    assert host.get("/readyz").status_code == 200
+    assert len(host.releases()) == 1
+    host.converged()
+    host.verify()
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("uv sync", id="building"),
+        pytest.param("alembic upgrade", id="migrating"),
+        pytest.param("slipway-nginx switch", id="switching"),
+    ],
+)
+def test_a_release_killed_on_the_way_is_healed_by_the_next_run(host: Host, moment: str) -> None:
+    before = host.release()
+    host.settings(apps__notes__env={"GREETING": f"killed at {moment}"})
+    with host.traffic() as notes:
+        host.deploy_killed_at(moment)
+        assert host.release() == before
+        host.deploy()
+    notes.unbroken()
+    after = host.release()
+    assert after != before
+    assert host.get("/api/whoami").json()["release"] == after
+    host.converged()
+
+
+def test_a_release_whose_operator_vanished_ends_by_itself(host: Host) -> None:
+    before = host.release()
+    host.settings(apps__notes__env={"GREETING": "alone"})
+    with host.traffic() as notes:
+        process = host.start_deploy()
+        running = partial(host.run, "pgrep -f '[/]slipway-release deploy notes'")
+        wait_until(lambda: running().returncode == 0, 60, "the release")
+        process.kill()
+        process.wait()
+        wait_until(lambda: running().returncode != 0, 90, "the release's end")
+        host.deploy()
+    notes.unbroken()
+    assert host.release() != before
+    assert len(notes.releases) == 2, "one release is all that it took"
+    host.converged()
+
+
+# ── changed by hand ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+Drift = tuple[str, str]
+"""What is done by hand, and what is true again after the next run."""
+
+EDITED: tuple[Drift, ...] = (
+    ("echo '# by hand' >>/etc/nginx/slipway/sites/notes.conf", "! grep -r 'by hand' /etc/nginx/slipway/"),
+    ("echo 'X=\"1\"' >>/etc/notes/env", "! grep '^X=' /etc/notes/env"),
+    ("chmod 644 /etc/notes/env", "[ $(stat -c %a:%U:%G /etc/notes/env) = 640:root:notes ]"),
+    ("chown notes /srv/notes", "[ $(stat -c %a:%U:%G /srv/notes) = 755:root:root ]"),
+    ("sed -i s/release_/relase_/ /etc/nginx/upstreams/notes.conf", "! grep relase_ /etc/nginx/upstreams/notes.conf"),
+    ("echo 'raise SystemExit' >/opt/slipway/bin/slipway-nginx", "/opt/slipway/bin/slipway-nginx status"),
+    ("echo >/etc/systemd/journald.conf.d/50-slipway.conf", "grep SystemMaxUse /etc/systemd/journald.conf.d/*"),
+    (
+        "ln -sfn /usr/share/zoneinfo/Europe/Berlin /etc/localtime",
+        "[ $(readlink -f /etc/localtime) = $(readlink -f /usr/share/zoneinfo/Etc/UTC) ]",
+    ),
+)
+OFF: tuple[Drift, ...] = (
+    ("systemctl disable --now --quiet nginx", "systemctl is-active nginx && systemctl is-enabled nginx"),
+    ("systemctl stop 'notes@*.service' 'notes@*.socket'", "systemctl is-active 'notes@*.service'"),
+    (
+        "systemctl disable --quiet $(cd /etc/systemd/system; ls -d notes@*.socket)",
+        "systemctl is-enabled 'notes@*.socket'",
+    ),
+    ("systemctl disable --now --quiet certbot-renew.timer", "systemctl is-enabled certbot-renew.timer"),
+)
+LOST: tuple[Drift, ...] = (
+    ("cp --remove-destination /usr/share/nginx/html/index.html /etc/nginx/nginx.conf", "[ -L /etc/nginx/nginx.conf ]"),
+    ("rm /etc/nginx/upstreams/notes.conf", "[ -s /etc/nginx/upstreams/notes.conf ]"),
+    ("rm -r /srv/notes/releases/*/.venv", "[ -x /srv/notes/current/.venv/bin/gunicorn ]"),
+    ("rm -r /etc/notes/releases", "[ -d /etc/notes/releases ]"),
+    ("rm -r /opt/slipway/certbot /opt/slipway/python /opt/slipway/bin", "/opt/slipway/certbot/bin/certbot --version"),
+    ("rm -r /etc/letsencrypt/live /etc/letsencrypt/renewal", "[ -e /etc/letsencrypt/live/notes/fullchain.pem ]"),
+)
+
+
+def heal(host: Host, drifts: tuple[Drift, ...]) -> None:
+    """Do all that by hand, run, and look at each; then there is nothing left to do."""
+    for drift, _ in drifts:
+        log.info("    by hand: %s", drift)
+        host.ssh(drift)
+    run = host.deploy()
+    assert run.changed
+    wrong = [f"`{looks}` after `{drift}`" for drift, looks in drifts if host.run(looks).returncode != 0]
+    assert not wrong, wrong
+    assert host.get("/readyz").status_code == 200
+    host.converged()
+
+
+def test_what_was_edited_is_as_before_and_nobody_noticed(host: Host) -> None:
+    with host.traffic() as notes:
+        heal(host, EDITED)
+    notes.unbroken()
+
+
+def test_what_was_stopped_and_disabled_runs_again(host: Host) -> None:
+    heal(host, OFF)
+
+
+def test_what_was_lost_is_made_anew(host: Host) -> None:
+    heal(host, LOST)
+
+
+def test_after_all_that_the_host_is_verified(host: Host) -> None:
+    host.reboot()
+    wait_until(lambda: host.get("/readyz").status_code == 200, 30, "the site after a reboot")
+    host.verify()
