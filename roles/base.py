@@ -38,6 +38,13 @@ def base(settings: Settings) -> None:
         why=f"the time zone is {zone}",
     )
     if settings.hostname:
+        # First where it resolves, or every sudo in between waits for DNS.
+        operations.command_unless(
+            name=f"Let {settings.hostname} resolve on the host itself",
+            satisfied=f"! grep -qwF {settings.hostname} /etc/hosts || echo known",
+            commands=[f"echo 127.0.1.1 {settings.hostname} >>/etc/hosts"],
+            why=f"/etc/hosts knows {settings.hostname}",
+        )
         server.hostname(name=f"Name the host {settings.hostname}", hostname=settings.hostname)
     operations.file(
         name="Cap the journal's size", path=JOURNAL, content=render("base/journald.conf.j2", settings=settings)

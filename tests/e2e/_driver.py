@@ -499,7 +499,7 @@ class Host:
             os.killpg(process.pid, signal.SIGSTOP)
         # Each connection's commands are below an sshd of their own; ours are told by what they descend from.
         script = """
-            tree() { for pid in $(pgrep -P "$1"); do tree "$pid"; echo "$pid"; done; }
+            tree() { for pid in $(pgrep -P "$1"); do echo "$pid"; tree "$pid"; done; }
             own=$$; kept=; while [ "$own" -gt 1 ]; do kept="$kept $own "; own=$(ps -o ppid= -p "$own" | tr -d ' '); done
             for session in $(pgrep -f '^sshd.*@notty'); do
                 case "$kept" in *" $session "*) continue ;; esac
@@ -527,11 +527,13 @@ class Host:
             "systemctl list-units --all --plain --no-legend --type=service,socket,timer | grep -v ^user | sort"
         )
 
-    def differences(self, before: str) -> list[str]:
-        """What differs from a `snapshot` of before: lines of then with "-", lines of now with "+"."""
+    def unchanged_since(self, before: str) -> None:
+        """Fail, and show what differs, unless the host is as in a `snapshot` of before."""
         then, now = before.splitlines(), self.snapshot().splitlines()
         had, has = set(then), set(now)
-        return [f"- {line}" for line in then if line not in has] + [f"+ {line}" for line in now if line not in had]
+        gone, new = [line for line in then if line not in has], [line for line in now if line not in had]
+        shown = [f"- {line}" for line in gone[:20]] + [f"+ {line}" for line in new[:20]]
+        assert not shown, f"{len(gone)} lines gone, {len(new)} new:\n" + "\n".join(shown)
 
     # ── the public's side ────────────────────────────────────────────────────────────────────────────────────────
 

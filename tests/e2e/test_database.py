@@ -142,10 +142,10 @@ def test_failed_migration_with_postgresql(host: Host) -> None:
 
 def test_database_away_and_back(host: Host) -> None:
     """While PostgreSQL is stopped the app lives and isn't ready; it recovers by itself."""
-    host.ssh("systemctl stop postgresql")
-    assert host.get("/healthz", scheme="http").status_code == 200
+    host.ssh("systemctl stop 'postgresql@*'")
     assert host.get("/readyz", scheme="http").status_code == 503
-    host.ssh("systemctl start postgresql")
+    assert host.get("/healthz", scheme="http").status_code == 200
+    host.ssh("systemctl restart postgresql")
     wait_until(lambda: host.get("/readyz", scheme="http").status_code == 200, 15, "readiness")
 
 

@@ -28,7 +28,7 @@ def _untouched(host: Host) -> Iterator[None]:
     before = host.snapshot()
     assert len(before.splitlines()) > 2000
     yield
-    assert host.differences(before) == []
+    host.unchanged_since(before)
 
 
 @pytest.mark.usefixtures("_untouched")
@@ -107,7 +107,7 @@ def test_reasons_against_a_host_are_told_at_once_and_nothing_is_done(host: Host)
             "slipway.apps.notes: the host already has a user notes with another home (/home/somebody): rename the app",
         )
         assert not run.changed
-        assert host.differences(before) == []
+        host.unchanged_since(before)
         assert "perl" in host.ssh("ss -Hltnp 'sport = :80'"), "the foreign program was ended"
     finally:
         host.ssh("systemctl stop squatter.service; userdel --remove notes 2>/dev/null")

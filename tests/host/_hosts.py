@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import ssl
 import subprocess
 import urllib.parse
@@ -246,8 +247,7 @@ class App:
     @cached_property
     def unit(self) -> dict[str, str]:
         """Properties of the service."""
-        names = ("ActiveState", "UnitFileState", "MainPID", "NRestarts", "LimitNOFILE", "User", "ActiveEnterTimestamp")
-        return self.target.show(self.service, *names)
+        return self.target.show(self.service, "ActiveState", "MainPID", "NRestarts", "ActiveEnterTimestamp")
 
     @property
     def pid(self) -> str:
@@ -370,6 +370,7 @@ FORGED = {
 
 
 def close_sessions(control: Path) -> None:
-    """End the SSH sessions that were kept open."""
+    """End the SSH sessions that were kept open, and remove the folder of their sockets."""
     for path in control.iterdir():
         subprocess.run(["ssh", "-o", f"ControlPath={path}", "-O", "exit", "host"], capture_output=True, check=False)
+    shutil.rmtree(control, ignore_errors=True)

@@ -17,20 +17,17 @@ machine's trust store. Where that isn't how to reach the host, say so in the hos
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-import testinfra.host  # type: ignore[import-untyped]
 from pyinfra.api.exceptions import PyinfraError
 
 from roles.settings import load_inventory
-from tests.host._hosts import App, Site, Target, close_sessions
+from tests.host._hosts import Site, Target, close_sessions
 
 TARGETS = pytest.StashKey[list[Target]]()
-CONTROL = pytest.StashKey[Path]()
 USAGE = "pytest tests/host --inventory inventories/production.py"
 
 
@@ -71,7 +68,8 @@ def load_targets(inventory: str | None, limit: str | None, control: Path) -> lis
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Read the inventory and connect to every host, before any test."""
     # ssh takes a path of about 100 bytes at most for its socket: not in a deep TMPDIR.
-    control = session.config.stash[CONTROL] = Path(tempfile.mkdtemp(prefix="slipway-", dir="/tmp"))
+    control = Path(tempfile.mkdtemp(prefix="slipway-ssh-", dir="/tmp"))
+    session.config.add_cleanup(lambda: close_sessions(control))
     option = session.config.option
     targets = load_targets(getattr(option, "inventory", None), getattr(option, "limit", None), control)
     session.config.stash[TARGETS] = targets
@@ -79,14 +77,6 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         for target in targets:
             if trouble := target.trouble():
                 raise pytest.UsageError(f"{target.name} can't be verified: {trouble}")
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Close the SSH sessions."""
-    control = session.config.stash.get(CONTROL, None)
-    if control is not None:
-        close_sessions(control)
-        shutil.rmtree(control, ignore_errors=True)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -102,18 +92,3 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, [value for _, value in each], ids=[label for label, _ in each], scope="session")
             return
-
-
-@pytest.fixture
-def host(request: pytest.FixtureRequest) -> testinfra.host.Host:
-    """testinfra's host of the test's `target`, `app` or `site`."""
-    values: dict[str, Target | App | Site] = request.node.callspec.params
-    for value in values.values():
-        match value:
-            case Target():
-                return value.host
-            case App():
-                return value.target.host
-            case Site():
-                return value.app.target.host
-    raise LookupError("a test that takes `host` takes `target`, `app` or `site` too")

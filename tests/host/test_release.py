@@ -164,6 +164,11 @@ def test_processes_have_no_privileges(app: App) -> None:
     assert {process.status["Seccomp"] for process in app.processes} == {"2"}
 
 
+def test_mask_of_new_files(app: App) -> None:
+    """What the app writes is closed to others as the settings say."""
+    assert {process.status["Umask"] for process in app.processes} == {app.settings.umask}
+
+
 def test_sandbox_is_as_the_settings_say(app: App) -> None:
     """systemd's own view of each of the sandbox's lines that it shows as it was written."""
     wanted = dict(line.split("=", 1) for line in sandbox(app.settings))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import fcntl
 import importlib.machinery
 import importlib.util
@@ -500,7 +501,9 @@ class Release:
 
     def add(self, release: str, state: str = "good", *, units: bool = False, current: bool = False) -> None:
         """A release with its environment and its record."""
-        (self.app.releases / release / "notes").mkdir(parents=True)
+        gunicorn = self.app.releases / release / ".venv/bin/gunicorn"
+        gunicorn.parent.mkdir(parents=True)
+        gunicorn.touch(0o755)
         (self.app.etc / "releases").mkdir(exist_ok=True)
         self.app.env(release).write_text("A=1\n")
         self.app.write_record(release, state=state, inputs={"source": release})
@@ -614,6 +617,7 @@ def test_the_units_that_are_installed(release: Release) -> None:
         (release.program.UNITS / name).write_text("")
     (release.program.UNITS / "notes@.service.d").mkdir()
     (release.program.UNITS / "notes@r6.service").symlink_to("/dev/null")  # masked by the operator
+    (release.program.UNITS / "notes@r7.service").symlink_to("notes@r1.service")
     assert release.app.installed_units() == {"r1", "r2"}
 
 
@@ -713,7 +717,7 @@ def test_tidying_stops_a_migration_that_outlived_its_run(release: Release) -> No
 def test_tidying_brings_nginx_back_to_what_current_says(
     release: Release, monkeypatch: pytest.MonkeyPatch, named: str | None
 ) -> None:
-    """A run that was killed between switch and commit: `current` is the truth."""
+    """The upstream was lost, or names a release that doesn't run."""
     release.add(IDS[0], units=True, current=True)
     release.add(IDS[1], "started", units=True)
     proxy(release, monkeypatch, named)
@@ -723,6 +727,40 @@ def test_tidying_brings_nginx_back_to_what_current_says(
     started = calls.index(f"systemctl start notes@{IDS[0]}.service")
     stopped = next(at for at, call in enumerate(calls) if call.startswith(f"systemctl stop notes@{IDS[1]}"))
     assert started < switched < stopped, "one that serves at every instant"
+    assert release.app.serving() == IDS[0] and release.releases == [IDS[0]]
+
+
+@pytest.mark.parametrize("before", [None, IDS[0]])
+def test_tidying_ends_what_was_killed_between_switch_and_commit(
+    release: Release, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    """nginx names a release only once it was proven: if it still answers, it is the one that serves."""
+    if before:
+        release.add(before, units=True, current=True)
+    release.add(IDS[1], "started", units=True)
+    release.app.socket(IDS[1]).touch()
+    proxy(release, monkeypatch, IDS[1])
+    monkeypatch.setattr(release.program, "probe", lambda app, release: (True, "200"))
+    release.program.tidy(release.app)
+    assert release.app.serving() == IDS[1] and release.app.installed_units() == {IDS[1]}
+    assert release.app.record(IDS[1])["state"] == "good"
+    assert release.releases == [*([before] if before else []), IDS[1]]
+    assert not [call for call in release.run.calls if "slipway-nginx" in call or f"stop notes@{IDS[1]}" in call]
+
+
+@pytest.mark.parametrize("missing", ["socket", "folder", "answer"])
+def test_a_release_that_nginx_names_but_that_does_not_answer_is_not_believed(
+    release: Release, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    release.add(IDS[0], units=True, current=True)
+    if missing != "folder":
+        release.add(IDS[1], "started", units=True)
+    if missing != "socket":
+        release.app.socket(IDS[1]).touch()
+    proxy(release, monkeypatch, IDS[1])
+    monkeypatch.setattr(release.program, "probe", lambda app, release: (missing != "answer", "503"))
+    release.program.tidy(release.app)
+    assert release.app.serving() == IDS[0]
 
 
 def test_tidying_writes_down_what_a_killed_run_could_not(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -767,6 +805,7 @@ def test_tidying_leaves_other_apps_alone(release: Release) -> None:
         ("unproxied", "nginx's upstream names no release"),
         ("units", "units of other releases are there: r2, r3"),
         ("folder", "unfinished releases are there: r2"),
+        ("gunicorn", "{releases}/r1 is damaged"),
     ],
 )
 def test_what_is_wrong_with_the_release_that_serves(
@@ -780,7 +819,10 @@ def test_what_is_wrong_with_the_release_that_serves(
             (release.program.UNITS / name).write_text("")
     if spoil == "folder":
         release.add("r2", "started")
-    assert release.app.healthy("r1") == ([fault] if fault else [])
+    if spoil == "gunicorn":
+        (release.app.releases / "r1/.venv/bin/gunicorn").chmod(0o644)
+    expected = fault.format(releases=release.app.releases) if fault else None
+    assert release.app.healthy("r1") == ([expected] if expected else [])
 
 
 def test_the_status_of_an_app(
@@ -930,6 +972,34 @@ def test_a_release_that_is_what_is_wanted_is_not_made_again(
     assert f"systemctl start notes@{IDS[0]}.service" in release.run.calls
     assert release.run.calls[-1] == f"/opt/slipway/bin/slipway-nginx switch notes {IDS[0]}"
     assert capsys.readouterr().out == f"notes: {IDS[0]} already is what is wanted; it serves\n"
+
+
+@pytest.mark.parametrize("spoil", ["damaged", "start", "prove", "switch"])
+def test_a_release_that_cannot_be_brought_back_is_made_anew(
+    release: Release,
+    story: Story,
+    spoil: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    release.add(IDS[0], units=True, current=True)
+    release.app.write_record(IDS[0], inputs=release.app.wanted["inputs"])
+    if spoil == "damaged":
+        (release.app.releases / IDS[0] / ".venv/bin/gunicorn").unlink()
+    elif spoil == "prove":
+
+        def prove(app: Any, each: str, folder: Path) -> None:
+            raise release.program.Failed("it doesn't answer")
+
+        monkeypatch.setattr(release.program, "prove", prove)
+    else:
+        release.run.failing = {f"{spoil} notes": "no"}
+    with contextlib.suppress(release.program.Failed):
+        release.program.deploy(release.app)
+    assert story.steps[-8:] == ALL
+    assert len(release.releases) == 2 and release.app.serving() != IDS[0]
+    told = f"notes: {IDS[0]} can't be brought back, so a new release is made.\n"
+    assert (told in capsys.readouterr().out) is (spoil != "damaged")
 
 
 # ── slipway-release: single steps ────────────────────────────────────────────────────────────────────────────────────
@@ -1191,6 +1261,7 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """slipway-acme with certbot's folder and the challenges in a temporary one."""
     program = load(PROGRAMS[2])
     monkeypatch.setattr(program, "LETSENCRYPT", tmp_path / "letsencrypt")
+    monkeypatch.setattr(program, "LEFTOVERS", tmp_path / "letsencrypt/set-aside")
     monkeypatch.setattr(program, "CHALLENGES", tmp_path / "acme")
     monkeypatch.setattr(program, "own_addresses", lambda: ["192.0.2.1", "2001:db8::1"])
     return program
@@ -1478,3 +1549,26 @@ def test_the_check_can_be_switched_off(
     certbot.issues = ["a.example.com"]
     acme.order(given("a.example.com", check=check))
     assert checked == ([["a.example.com"]] if check else [])
+
+
+def test_what_is_left_of_a_half_made_certificate_is_set_aside(acme: Any, certbot: Certbot) -> None:
+    """certbot refuses a name of which any part is there."""
+    issue(acme, ["a.example.com"])
+    (acme.LETSENCRYPT / "archive/notes").mkdir(parents=True)
+    (acme.LETSENCRYPT / "archive/notes/privkey1.pem").write_text("key")
+    (acme.LETSENCRYPT / "archive/other").mkdir()
+    (acme.LETSENCRYPT / "renewal/notes.conf").unlink()
+    certbot.issues = ["a.example.com"]
+    acme.order(given("a.example.com"))
+    (aside,) = acme.LEFTOVERS.iterdir()
+    assert sorted(tree(aside)) == ["archive/notes/privkey1.pem", "live/notes/fullchain.pem"], "nothing is thrown away"
+    assert stat.S_IMODE(acme.LEFTOVERS.stat().st_mode) == 0o700
+    assert (acme.LETSENCRYPT / "archive/other").is_dir()
+    assert acme.has(given("a.example.com"))
+
+
+def test_a_certificate_that_is_whole_stays_where_it_is(acme: Any, certbot: Certbot) -> None:
+    issue(acme, ["a.example.com"])
+    certbot.issues = ["a.example.com", "b.example.com"]
+    acme.order(given("a.example.com", "b.example.com"))
+    assert not acme.LEFTOVERS.exists()

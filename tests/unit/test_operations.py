@@ -216,7 +216,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str,
     git("tag", "--annotate", "-m", "two", "v2")
     made["both"] = commit("three")
     git("branch", "both")
-    git("tag", "both", made["v1"])
+    git("tag", "--annotate", "-m", "not the branch", "both", made["v1"])
     made["main"] = made["HEAD"] = commit("four")
     git("branch", "feature/x", made["v1"])
     made["feature/x"] = made["v1"]

@@ -133,6 +133,8 @@ def test_every_folder_is_there_before_what_is_put_into_it(plan_deploy: Planner, 
     for operation in plan_deploy(data):
         for command in operation.commands:
             if command.argv[:2] == ["mkdir", "-p"]:
+                # mkdir -p would make what is above it too, with a mode that nobody chose.
+                assert str(Path(command.argv[2]).parent) in folders, f"{operation.name}: {command.line}"
                 folders.add(command.argv[2])
             elif command.write:
                 parent = str(Path(command.write.path).parent)
