@@ -74,7 +74,8 @@ def python(settings: Settings, overview: HostOverview) -> None:
     for version in sorted({app.python_version for app in settings.apps.values()}):
         operations.command_unless(
             name=f"Install Python {version}",
-            satisfied=f"env {environment} UV_PYTHON_DOWNLOADS=never {UV} python find {version} 2>/dev/null || true",
+            # Not asked of uv, which writes to its cache even for a question.
+            satisfied=f"ls -d {FOLDER}/cpython-{version}[-.]*/bin/python3 2>/dev/null || true",
             commands=[f"env {environment} UV_CACHE_DIR={UV_CACHE} {UV} python install --quiet {version}"],
             why=f"Python {version} is installed",
         )
