@@ -75,7 +75,7 @@ def python(settings: Settings, overview: HostOverview) -> None:
         operations.command_unless(
             name=f"Install Python {version}",
             # Not asked of uv, which writes to its cache even for a question.
-            satisfied=f"ls -d {FOLDER}/cpython-{version}[-.]*/bin/python3 2>/dev/null || true",
+            satisfied=f"ls -d {FOLDER}/cpython-{version}[-.]*/bin/python3.* 2>/dev/null || true",
             commands=[f"env {environment} UV_CACHE_DIR={UV_CACHE} {UV} python install --quiet {version}"],
             why=f"Python {version} is installed",
         )
