@@ -25,11 +25,18 @@ Commands = Generator[StringCommand, None, None]
 
 # Written aside, checked for its length (a connection may break half-way), given its owner and mode while nobody else
 # can read it, then put in place in one step. A leftover of a killed run is swept away by the next write beside it.
-_PUT = (
-    'set -eu; umask 077; rm -f "$(dirname "$1")"/.slipway.??????; partial=$(mktemp "$(dirname "$1")/.slipway.XXXXXX"); '
-    'base64 -d >"$partial"; [ "$(wc -c <"$partial")" = "$2" ] || { echo "$1 did not arrive whole" >&2; exit 1; }; '
-    'chown "$3:$4" "$partial"; chmod "$5" "$partial"; mv -fT "$partial" "$1"'
-)
+_PUT = """
+set -eu
+umask 077
+folder=$(dirname "$1")
+rm -f "$folder"/.slipway-partial.??????
+partial=$(mktemp "$folder/.slipway-partial.XXXXXX")
+base64 -d >"$partial"
+[ "$(wc -c <"$partial")" = "$2" ] || { echo "$1 did not arrive whole" >&2; exit 1; }
+chown "$3:$4" "$partial"
+chmod "$5" "$partial"
+mv -fT "$partial" "$1"
+"""
 
 
 def script(text: str, *arguments: str) -> str:

@@ -28,7 +28,7 @@ def digest(value: object) -> str:
 def git_ssh(app: AppSettings) -> str:
     """The SSH command by which the host's git reads the repository; empty for other transports."""
     source = app.source
-    if isinstance(source, FolderSource):
+    if isinstance(source, FolderSource) or not source.uses_ssh:
         return ""
     options = [
         "ssh",

@@ -32,6 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep each story whole, where pytest-xdist spreads tests over processes (``-n 2 --dist loadgroup``)."""
     if not config.pluginmanager.hasplugin("xdist"):

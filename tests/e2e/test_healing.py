@@ -109,7 +109,7 @@ OFF: tuple[Drift, ...] = (
     ("systemctl stop 'notes@*.service' 'notes@*.socket'", "systemctl is-active 'notes@*.service'"),
     (
         "systemctl disable --quiet $(cd /etc/systemd/system; ls -d notes@*.socket)",
-        "systemctl is-enabled 'notes@*.socket'",
+        "systemctl is-enabled $(cd /etc/systemd/system; ls -d notes@*.socket)",
     ),
     ("systemctl disable --now --quiet certbot-renew.timer", "systemctl is-enabled certbot-renew.timer"),
 )

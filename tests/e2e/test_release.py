@@ -95,6 +95,7 @@ def site(make_host: MakeHost) -> Site:
             keep_alive=70,
             readiness_timeout=8,
             migrate=None,
+            port=8123,
         ),
         "notes": {
             "domains": ["notes.test"],
@@ -176,6 +177,7 @@ def test_environment_arrives_exactly(site: Site) -> None:
     seen = facts(site.host, "/env")
     assert {name: seen.get(name) for name in SECRETS} == SECRETS
     assert (seen["PLAIN"], seen["NUMBER"], seen["WEB_CONCURRENCY"]) == (NASTY, "3", "2")
+    assert seen["PORT"] == "8123"
     assert (seen["HOME"], seen["STATE_DIRECTORY"], seen["RELEASE_ID"]) == (
         "/var/lib/tiny",
         "/var/lib/tiny",

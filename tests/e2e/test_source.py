@@ -255,6 +255,16 @@ def test_branch_that_moves_is_released(place: Place) -> None:
     host.app("branch")["source"]["ref"] = "main"
 
 
+def test_tag_that_moves_is_released(place: Place) -> None:
+    """A tag that was set anew is a new source, and no tag that moved keeps other refs from being fetched."""
+    host, yard = place.host, origin(place, "yard")
+    yard.git("tag", "--force", "--annotate", "--message", "again", "v1.0")
+    yard.push("v1.0")
+    run = host.deploy()
+    assert run.changed == ["Release | Release tag"]
+    assert (place.seen("tag")["version"], place.commit("tag")) == ("after the tag", yard.git("rev-parse", "HEAD"))
+
+
 NOT_FOUND = "can't be looked up from the host"
 NOWHERE = "0123456789abcdef0123456789abcdef01234567"
 REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {

@@ -76,7 +76,7 @@ def test_a_file_that_does_not_arrive_whole_changes_nothing(tmp_path: Path) -> No
 
 
 def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path: Path) -> None:
-    (tmp_path / ".slipway.abcDEF").write_text("half a secret")
+    (tmp_path / ".slipway-partial.abcDEF").write_text("half a secret")
     (tmp_path / ".slipway.conf").write_text("the user's own")
     assert run(operations.put(str(tmp_path / "file"), b"x", USER, GROUP, "600")).returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [".slipway.conf", "file"]

@@ -3,6 +3,7 @@
 STEP is one of its steps, "drain" (the end of the last) or "never". Prints exit code, output and record as JSON.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -19,7 +20,7 @@ before, serving = set(releases.iterdir()), current.readlink()
 
 
 def new() -> Path:
-    """The folder of the new release; raises StopIteration before there is one."""
+    """The folder of the new release; raises StopIteration where there is none."""
     return next(iter(set(releases.iterdir()) - before))
 
 
@@ -53,7 +54,11 @@ wanted = Path(f"/etc/{app}/release.json")
 value = json.loads(wanted.read_text())
 value["inputs"]["source"] = value["source"]["commit"] = commit
 wanted.write_text(json.dumps(value))
-log = Path("/run/killed.log")
+archive = f"/var/cache/slipway/sources/{app}.{commit}.tar.gz"
+subprocess.run(
+    ["tar", "-C", str(current), "--exclude=.venv", "--exclude=__pycache__", "-czf", archive, "."], check=True
+)
+log, told = Path("/run/killed.log"), {}
 with log.open("w") as sink:
     process = subprocess.Popen(
         ["/opt/slipway/bin/slipway-release", "deploy", app], stdout=sink, stderr=sink, start_new_session=True
@@ -64,4 +69,6 @@ with log.open("w") as sink:
         time.sleep(PAUSE.get(step, 0))
         process.kill()
     process.wait()
-print(json.dumps({"code": process.returncode, "output": log.read_text(), "record": record()}))
+with contextlib.suppress(OSError, StopIteration):
+    told = record()
+print(json.dumps({"code": process.returncode, "output": log.read_text(), "record": told}))
