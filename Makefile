@@ -56,7 +56,7 @@ examples: setup ## The example apps' own tests, each in an environment of its ow
 	done
 
 e2e: setup engine ## Stories on real hosts: minutes
-	@$(BIN)/pytest tests/e2e -q
+	@$(BIN)/pytest tests/e2e -q -n 2 --dist loadfile --durations=15
 
 engine: setup ## Install and start a Docker engine where none answers
 	@$(BIN)/python -m tests.target engine

@@ -1,5 +1,7 @@
 """Hosts for the stories, and stories that stop where they break.
 
+Each module has hosts of its own, so with pytest-xdist they run side by side: ``-n 2 --dist loadfile``.
+
 SLIPWAY_KEEP=1   leave the targets up afterwards, to look at; the next run of a story starts with a bare one again
 SLIPWAY_REUSE=1  take the targets as they were left, and go on after a failure: for work on single tests of a story
 """
@@ -10,7 +12,6 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Generator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -30,16 +31,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "story: tests of the module build on one another; after a failure the rest is skipped"
     )
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep each story whole, where pytest-xdist spreads tests over processes (``-n 2 --dist loadgroup``)."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group("-".join(_story(item))))
 
 
 def _story(item: pytest.Item) -> tuple[str, str]:
