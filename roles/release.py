@@ -30,17 +30,16 @@ def git_ssh(app: AppSettings) -> str:
     source = app.source
     if isinstance(source, FolderSource) or not source.uses_ssh:
         return ""
-    options = [
-        "ssh",
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "StrictHostKeyChecking=" + ("yes" if source.known_hosts else "accept-new"),
-    ]
-    options += ["-o", f"UserKnownHostsFile={app.known_hosts_path}"]
-    if source.deploy_key:
-        options += ["-i", app.deploy_key_path, "-o", "IdentitiesOnly=yes"]
-    return shlex.join(options)
+    # The first key seen is kept in a file of its own, so that a pinned one is forgotten with its setting.
+    if source.known_hosts:
+        checking, known = "yes", app.known_hosts_path
+    else:
+        checking, known = "accept-new", f"{app.known_hosts_path}.seen"
+    given = ["BatchMode=yes", f"StrictHostKeyChecking={checking}", f"UserKnownHostsFile={known}"]
+    key = ["-i", app.deploy_key_path] if source.deploy_key else []
+    if key:
+        given.append("IdentitiesOnly=yes")
+    return shlex.join(["ssh", *(part for option in given for part in ("-o", option)), *key])
 
 
 def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit: str) -> dict[str, Any]:
