@@ -56,13 +56,13 @@ def put(path: str, content: bytes, user: str, group: str, mode: str) -> StringCo
     return shell(_PUT, path, str(len(content)), user, group, mode, stdin=encoded)
 
 
-def show_diff(path: str, current: str, desired: str, *, secret: bool = False) -> None:
-    """Print the change of a file when `--diff` asks for it; a secret file's content is never shown."""
+def show_diff(path: str, exists: bool, current: str, desired: str, *, hidden: str = "") -> None:
+    """Print the change of a file when `--diff` asks for it; `hidden` says why its content isn't shown."""
     if not state.config.DIFF:
         return
-    host.log(f"Will {'modify' if current else 'create'} {path}", logger.info)
-    if secret:
-        logger.info("  (content hidden: it may hold secrets)")
+    host.log(f"Will {'modify' if exists else 'create'} {path}")
+    if hidden:
+        logger.info("  (%d lines, not shown: %s)", desired.count("\n"), hidden)
     else:
         for line in generate_color_diff(current.splitlines(keepends=True), desired.splitlines(keepends=True)):
             logger.info("  %s", line)
@@ -70,7 +70,13 @@ def show_diff(path: str, current: str, desired: str, *, secret: bool = False) ->
 
 @operation()
 def file(
-    path: str, content: str, user: str = "root", group: str = "root", mode: str = "644", secret: bool = False
+    path: str,
+    content: str,
+    user: str = "root",
+    group: str = "root",
+    mode: str = "644",
+    secret: bool = False,
+    program: bool = False,
 ) -> Commands:
     """Make `path` a file with this content, owner and mode, replaced in one step.
 
@@ -78,6 +84,7 @@ def file(
     + content: text of the file
     + user, group, mode: owner and mode (as `chmod` takes it, without a leading zero)
     + secret: never show the content in a diff
+    + program: Slipway's own and long: a diff shows only how it changes, not all of it where it is new
     """
     data = content.encode()
     now = host.get_fact(FileState, path=path)
@@ -85,12 +92,9 @@ def file(
         host.noop(f"{path} is as it should be")
         return
     if not now or now.sha256 != hashlib.sha256(data).hexdigest():
-        show_diff(
-            path,
-            host.get_fact(FileText, path=path) if now and state.config.DIFF and not secret else "",
-            content,
-            secret=secret,
-        )
+        hidden = "it may hold secrets" if secret else "a program of Slipway's" if program and not now else ""
+        current = host.get_fact(FileText, path=path) if now and state.config.DIFF and not hidden else ""
+        show_diff(path, bool(now), current, content, hidden=hidden)
     yield put(path, data, user, group, mode)
 
 
@@ -199,6 +203,10 @@ def all_succeeded(steps: Mapping[str, OperationMeta]) -> Commands:
     """
     failed = [what for what, meta in steps.items() if state.is_executing and meta.did_error()]
     if not failed:
+        if state.is_executing:
+            done = [each.operation_meta for each in state.ops[host].values() if each.operation_meta.is_complete()]
+            changed = sum(meta.did_change() for meta in done)
+            host.log(f"{changed} of {len(done)} operations changed the host" if changed else "nothing to change")
         host.noop("every step succeeded")
         return
     what = " and ".join(failed)
@@ -212,28 +220,30 @@ def failure(message: str) -> StringCommand:
 
 @operation()
 def nginx_configuration(
-    files: Callable[[tuple[int, int, int] | None, Callable[[str], bool]], dict[str, str]],
+    files: Callable[[tuple[int, int, int] | None, Callable[[str], bool], Mapping[str, str]], dict[str, str]],
 ) -> Commands:
     """Make these files nginx's configuration: validated, switched in one step, reloaded and proven to be live.
 
-    + files: called with nginx's version and a function that tells whether a path exists on the host; returns
-      relative path → content of ``/etc/nginx/slipway/``, where ``@GENERATION@`` stands for the generation's name
+    + files: called with nginx's version, a function that tells whether a path exists on the host, and the files that
+      serve; returns relative path → content of ``/etc/nginx/slipway/``, where ``@GENERATION@`` stands for the
+      generation's name
     """
 
     def exists(path: str) -> bool:
         return bool(host.get_fact(Answer, question=f"[ ! -e {shlex.quote(path)} ] || echo yes"))
 
-    desired = files(host.get_fact(NginxVersion), exists)
     status = host.get_fact(NginxStatus)
     generation = status.get("generation")
     current: dict[str, str] = status.get("files", {})
+    desired = files(host.get_fact(NginxVersion), exists, current)
     expected = {path: text.replace("@GENERATION@", str(generation)) for path, text in desired.items()}
     if status.get("managed") and status.get("live") and current == expected:
         host.noop(f"nginx serves generation {generation}")
         return
     for path in sorted(desired.keys() | current.keys()):
         if current.get(path) != expected.get(path):
-            show_diff(f"/etc/nginx/slipway/{path}", current.get(path, ""), expected.get(path, ""))
+            before, after = current.get(path, ""), expected.get(path, "")
+            show_diff(f"/etc/nginx/slipway/{path}", path in current, before, after)
     if not status:
         host.log("nginx isn't there yet: it is installed by this run", logger.debug)
     yield StringCommand("/opt/slipway/bin/slipway-nginx", "apply", _stdin=json.dumps(desired))
@@ -277,15 +287,8 @@ def release(
         host.noop(f"{app}: {status['release']} serves and was made from just this")
         return
     serving = status.get("release")
-    host.log(
-        f"{app}: "
-        + (
-            f"{', '.join(reasons)} changed since {serving}"
-            if reasons and serving
-            else "; ".join(faults) or "first release"
-        ),
-        logger.info,
-    )
+    why = f"{', '.join(reasons)} changed since {serving}" if reasons and serving else "; ".join(faults)
+    host.log(f"{app}: {why if serving else 'its first release'}")
     if archive is not None:
         yield put(
             f"/var/cache/slipway/sources/{app}.{wanted['source']['commit']}.tar.gz", archive, "root", "root", "600"
@@ -293,3 +296,8 @@ def release(
     yield put(f"/etc/{app}/build.env", json.dumps(build_environment).encode(), "root", "root", "600")
     yield put(f"/etc/{app}/release.json", json.dumps(wanted, indent=1).encode(), "root", "root", "600")
     yield StringCommand("/opt/slipway/bin/slipway-release", "deploy", app)
+    if state.is_executing:  # and got here: it succeeded
+        made = host.get_fact(ReleaseStatus, app=app)
+        steps = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in made.get("steps", {}).items())
+        site = f"{wanted['readiness']['scheme']}://{wanted['readiness']['host']}"
+        host.log(f"{app}: {made.get('release')} serves {site} ({steps})")

@@ -9,8 +9,19 @@ from roles._role import role
 from roles._templates import render
 from roles.settings import Settings
 
-PACKAGES = ("ca-certificates", "git", "nginx", "openssh-client", "openssl", "python3", "python3-pip", "tzdata")
-"""python3 runs the host programs, pip fetches uv by its hash, openssl makes self-signed certificates."""
+PACKAGES = (
+    "ca-certificates",
+    "git",
+    "logrotate",
+    "nginx",
+    "openssh-client",
+    "openssl",
+    "python3",
+    "python3-pip",
+    "tzdata",
+)
+"""logrotate keeps nginx's logs small (Debian's nginx brings the rules, but doesn't ask for it), python3 runs the host
+programs, pip fetches uv by its hash, openssl makes self-signed certificates."""
 JOURNAL = "/etc/systemd/journald.conf.d/50-slipway.conf"
 FOLDERS = {
     "/opt/slipway": "755",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from pyinfra.operations import files
 
@@ -10,7 +12,7 @@ from roles import _operations as operations
 from roles._facts import HostOverview
 from roles._role import role
 from roles._templates import host_file, render
-from roles.settings import Settings
+from roles.settings import AppSettings, Settings
 
 WEBROOT = "/var/lib/slipway/acme"
 """Where certbot puts the files that an ACME server asks for."""
@@ -18,11 +20,17 @@ PACKAGED = {"debian 12": (1, 22, 1), "debian 13": (1, 26, 3), "ubuntu 24.04": (1
 """nginx's version in a distribution's packages, for a plan made before it is installed."""
 
 
-def configuration(settings: Settings, version: tuple[int, int, int], exists: Callable[[str], bool]) -> dict[str, str]:
+def configuration(
+    settings: Settings,
+    version: tuple[int, int, int],
+    exists: Callable[[str], bool],
+    serving: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, str]:
     """Relative path → content of /etc/nginx/slipway.
 
     + version: nginx's: HTTP/2 is written as ``http2 on`` since 1.25.1, session tickets rotate since 1.23.2
     + exists: whether a path is on the host: a site whose certificate is yet to come has no TLS part
+    + serving: the configuration that serves: until another certificate is there, a site keeps the one it has
     """
     apps = list(settings.apps.values())
     common = {
@@ -49,7 +57,7 @@ def configuration(settings: Settings, version: tuple[int, int, int], exists: Cal
         values = {
             "app": app,
             "extra": bool(app.nginx_extra),
-            "has_certificate": app.certificate_path is not None and exists(app.certificate_path),
+            "certificate": certificate(app, exists, serving.get(f"sites/{app.name}.conf", "")),
             "static_folder": "/".join(part for part in (app.source.subdir, app.static.path) if part)
             if app.static
             else None,
@@ -61,11 +69,22 @@ def configuration(settings: Settings, version: tuple[int, int, int], exists: Cal
     return made
 
 
+def certificate(app: AppSettings, exists: Callable[[str], bool], serving: str) -> tuple[str, str] | None:
+    """The certificate and the key of a site that are on the host: the wanted ones, or else those that it serves now."""
+    if app.certificate_path is None or app.key_path is None:
+        return None
+    found = re.search(r"ssl_certificate (\S+);\s+ssl_certificate_key (\S+);", serving)
+    candidates = [(app.certificate_path, app.key_path), *([(found[1], found[2])] if found else [])]
+    return next((pair for pair in candidates if all(exists(path) for path in pair)), None)
+
+
 @role("Nginx")
 def nginx(settings: Settings, overview: HostOverview) -> None:
     """nginx with a site for every app; one that has no certificate yet answers ACME challenges only."""
     program = "/opt/slipway/bin/slipway-nginx"
-    operations.file(name="Write slipway-nginx", path=program, content=host_file("nginx/slipway-nginx"), mode="755")
+    operations.file(
+        name="Write slipway-nginx", path=program, content=host_file("nginx/slipway-nginx"), mode="755", program=True
+    )
     files.directory(name=f"Create {WEBROOT}", path=WEBROOT, user="root", group="root", mode="755")
     # Debian's example site would be the default server, which ours must be; a site of the user's stays.
     files.link(name="Remove Debian's example site", path="/etc/nginx/sites-enabled/default", present=False)
@@ -83,7 +102,9 @@ def configure(title: str, settings: Settings, overview: HostOverview) -> None:
     """Make `configuration` the one that serves."""
     packaged = PACKAGED[overview.name]
 
-    def made(version: tuple[int, int, int] | None, exists: Callable[[str], bool]) -> dict[str, str]:
-        return configuration(settings, version or packaged, exists)
+    def made(
+        version: tuple[int, int, int] | None, exists: Callable[[str], bool], serving: Mapping[str, str]
+    ) -> dict[str, str]:
+        return configuration(settings, version or packaged, exists, serving)
 
     operations.nginx_configuration(name=title, files=made)

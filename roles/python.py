@@ -71,12 +71,16 @@ def python(settings: Settings, overview: HostOverview) -> None:
     )
     files.link(name="Link uv", path=UV, target=f"{folder}/bin/uv", user="root", group="root")
     environment = " ".join(f"{key}={shlex.quote(value)}" for key, value in uv_environment(settings).items())
+    told = "Python comes from github.com; where a host can't reach it, set python.install_mirror or downloads_json_url"
+    hint = f"{{ echo {shlex.quote(told)} >&2; exit 1; }}"
     for version in sorted({app.python_version for app in settings.apps.values()}):
         operations.command_unless(
             name=f"Install Python {version}",
             # Not asked of uv, which writes to its cache even for a question.
             satisfied=f"ls -d {FOLDER}/cpython-{version}[-.]*/bin/python3.* 2>/dev/null || true",
-            commands=[f"env {environment} UV_CACHE_DIR={UV_CACHE} {UV} python install --quiet {version}"],
+            commands=[
+                f"env {environment} UV_CACHE_DIR={UV_CACHE} {UV} python install --no-progress {version} || {hint}"
+            ],
             why=f"Python {version} is installed",
         )
     server.user(

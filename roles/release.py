@@ -80,6 +80,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "environment": digest(render_env(app_role.environment(app, workers)).encode()),
             "service": digest(units),
             "migration": digest(migrate),
+            "readiness path": app.readiness_path,
             "static files": app.static.path if app.static else "",
         },
     }
@@ -93,7 +94,11 @@ def release(settings: Settings, overview: HostOverview) -> dict[str, OperationMe
     """
     program = "/opt/slipway/bin/slipway-release"
     operations.file(
-        name="Write slipway-release", path=program, content=host_file("release/slipway-release"), mode="755"
+        name="Write slipway-release",
+        path=program,
+        content=host_file("release/slipway-release"),
+        mode="755",
+        program=True,
     )
     return {f"the release of {each.name}": release_app(settings, overview, each) for each in settings.apps.values()}
 

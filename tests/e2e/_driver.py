@@ -13,6 +13,7 @@ import os
 import pprint
 import re
 import shlex
+import shutil
 import signal
 import socket
 import ssl
@@ -264,6 +265,7 @@ class Host:
     def down(self) -> None:
         """Remove the target."""
         self._forget_connection()
+        shutil.rmtree(self._control, ignore_errors=True)
         lifecycle.down(self.name)
 
     # ── the operator's side ──────────────────────────────────────────────────────────────────────────────────────

@@ -110,7 +110,7 @@ def test_no_secret_in_a_diff(
     for role, arguments in ((app, (maximal, overview)), (tls, (maximal,)), (release, (maximal, overview))):
         plan(role, *arguments, diff=True)
     shown = caplog.text + "".join(capfd.readouterr())
-    assert "content hidden" in shown and "Managed by Slipway" in shown, "the diff isn't captured"
+    assert "not shown: it may hold secrets" in shown and "Managed by Slipway" in shown, "the diff isn't captured"
     assert MARK not in shown and "PRIVATE KEY" not in shown
 
 
@@ -671,7 +671,7 @@ def inputs(settings: Settings, overview: HostOverview, commit: str = COMMIT) -> 
         ("<app>.domains", ["other.example.com"], set()),
         ("<app>.max_body_size", "1m", set()),
         ("<app>.migrate_timeout", 1, set()),
-        ("<app>.readiness_path", "/other", set()),
+        ("<app>.readiness_path", "/other", {"readiness path"}),
         ("<app>.readiness_timeout", 1, set()),
         ("<app>.keep_releases", 9, set()),
         ("journal_max_size", "3G", set()),

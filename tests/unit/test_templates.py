@@ -218,10 +218,23 @@ def test_mode_off_has_neither_redirect_nor_tls(maximal: Settings, certificates: 
 
 
 def test_one_app_that_waits_for_its_certificate_does_not_hold_up_another(maximal: Settings) -> None:
-    there = maximal.apps["lab"].certificate_path
-    made = configuration(maximal, NGINX["1.22"], lambda path: path == there)
+    lab = maximal.apps["lab"]
+    made = configuration(maximal, NGINX["1.22"], lambda path: path in (lab.certificate_path, lab.key_path))
     assert server(made["sites/lab.conf"], "443")
     assert "443" not in made["sites/notes.conf"]
+
+
+def test_a_site_keeps_the_certificate_it_has_until_another_is_there(maximal: Settings) -> None:
+    old = ("/etc/slipway/tls/notes/fullchain.pem", "/etc/slipway/tls/notes/privkey.pem")
+    serving = {"sites/notes.conf": f"    ssl_certificate {old[0]};\n    ssl_certificate_key {old[1]};\n"}
+    notes = maximal.apps["notes"]
+    kept = configuration(maximal, NGINX["1.22"], lambda path: path in old, serving)["sites/notes.conf"]
+    assert f"ssl_certificate {old[0]};" in kept and f"ssl_certificate_key {old[1]};" in kept
+    there = (*old, notes.certificate_path, notes.key_path)
+    new = configuration(maximal, NGINX["1.22"], lambda path: path in there, serving)["sites/notes.conf"]
+    assert f"ssl_certificate {notes.certificate_path};" in new and old[0] not in new
+    lost = configuration(maximal, NGINX["1.22"], lambda path: path == old[0], serving)["sites/notes.conf"]
+    assert "443" not in lost
 
 
 def test_every_site_names_its_domains_alone(maximal: Settings) -> None:
