@@ -24,7 +24,7 @@ help: ## List the verbs
 
 setup: .venv/synced ## Make .venv from uv.lock
 
-demo: setup ## A throw-away VPS with the example app over HTTPS, verified (NAME=, OS=)
+demo: setup ## A throw-away VPS with the example app over HTTPS, verified (NAME=demo, OS=debian12)
 	@$(BIN)/python -m tests.target.demo --name $(NAME) $(if $(OS),--os $(OS))
 
 demo-ssh: setup ## A shell on that VPS

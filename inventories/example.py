@@ -20,7 +20,10 @@ hosts = [
             "ssh_port": 22,
             # Become root by sudo on the host; not needed when ssh_user is root.
             "_sudo": True,
-            # Everything below is this project's; the lines above are pyinfra's.
+            # How `pytest tests/host` reaches the sites: at the domains themselves, unless this says otherwise, such as
+            # before their DNS records are set ("address": "203.0.113.5"), or with a private CA ("ca_file": "ca.pem").
+            "verify": {},
+            # Everything below is this project's; the lines above are pyinfra's (but for verify).
             "slipway": {
                 # .env file beside the inventory with secrets of the host (not of an app); chmod 600.
                 # Type: a path on this machine, relative to the inventory, or None; default None.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import socket
 import ssl
 import subprocess
 import urllib.parse
@@ -118,7 +119,20 @@ class Target:
             return f"a command fails: {done.stderr.strip() or done.rc}; sudo must work without a password"
         if done.stdout.strip() != "0":
             return 'commands don\'t run as root; set "ssh_user": "root", or "_sudo": True'
-        return None
+        return None if self.verify.address else self.unknown_domains()
+
+    def unknown_domains(self) -> str | None:
+        """Which domains this machine can't look up, so that no test of a site could say anything; None if none."""
+        unknown = []
+        for domain in dict.fromkeys(domain for app in self.settings.apps.values() for domain in app.domains):
+            try:
+                socket.getaddrinfo(domain.replace("*", "www"), self.verify.https_port)
+            except OSError:
+                unknown.append(domain)
+        if not unknown:
+            return None
+        do = 'add their records, or set "verify": {"address": …} beside "slipway" to the host\'s address meanwhile'
+        return f"{', '.join(unknown)} can't be looked up from here; {do}"
 
     def run(self, command: str, *arguments: str) -> str:
         """What a command prints, stripped; fails the test when the command fails. ``%s`` stands for an argument."""

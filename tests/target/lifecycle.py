@@ -360,7 +360,7 @@ def _start(container: str) -> None:
 def _ready(name: str, folder: Path) -> Description:
     """Wait until all of the target answers, and write the files that say so; returns its description."""
     description = describe(name, folder)
-    with step(f"target {name} boots"):
+    with step(f"target {name} answers"):
         failed = host.wait(_host_name(name), description["ssh"]["port"])
         acme.wait(_acme_name(name), description["acme_management_url"], folder)
     if failed:

@@ -383,7 +383,8 @@ def test_example_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     ((name, connection, settings),) = load_inventory(path)
     assert name == "203.0.113.5"
-    assert connection == {"ssh_user": "deploy", "ssh_key": "~/.ssh/id_ed25519", "ssh_port": 22, "_sudo": True}
+    ssh = {"ssh_user": "deploy", "ssh_key": "~/.ssh/id_ed25519", "ssh_port": 22, "_sudo": True}
+    assert connection == ssh | {"verify": {}}
     notes = settings.apps["notes"]
     required = {"domains": notes.domains, "source": notes.source, "app": notes.app}
     assert notes == load({"apps": {"notes": required}}, inventory=path, host=name).apps["notes"]
