@@ -486,10 +486,21 @@ def test_logs_are_in_the_journal(site: Site) -> None:
     assert "a line of its own" in site.host.ssh("journalctl -t tiny -n 50 -o cat --no-pager")
 
 
+AWAIT_GO = """
+import pathlib, time
+until = time.monotonic() + 120
+while not pathlib.Path("/var/lib/tiny/go").exists() and time.monotonic() < until:
+    time.sleep(0.05)
+"""
+"""A migration that lasts until the test lets it go: two releases overlap however fast or slow the machine is."""
+
+
 def test_one_release_of_an_app_at_a_time(site: Site) -> None:
     """A second release of the same app is refused and says who is at it; one of the other app isn't."""
     host, before, other = site.host, site.release(), site.host.release("notes")
-    (site.tiny / "migrate.py").write_text("import time; time.sleep(4)")
+    (site.tiny / "migrate.py").write_text(AWAIT_GO)
+    host.app("tiny")["migrate"] = "python migrate.py"
+    host.ssh("rm -f /var/lib/tiny/go")
     set_hooks(site.tiny, version="slow", import_seconds=0.3, ready_after=0.8)
     process = host.start_deploy()
     held = site.releasing()
@@ -500,6 +511,7 @@ def test_one_release_of_an_app_at_a_time(site: Site) -> None:
     told = site.kill("never", "b" * 40, "notes")
     assert told["code"] == 0, told["output"]
     assert process.poll() is None, "the first release ended too early for this test"
+    host.ssh("touch /var/lib/tiny/go")
     assert process.wait(60) == 0
     assert site.release() != before and host.release("notes") != other
     site.keeps(site.release())
