@@ -608,11 +608,13 @@ class Host:
         """The public, sending `rate` requests a second until the block ends; then look at what is yielded."""
         seen = Traffic(f"{scheme}://{domain}{path}")
         ended, began = threading.Event(), time.monotonic()
-        context = self.trust(ca)
         ports = {"http": self.target["http_port"], "https": self.target["https_port"]}
         every = 2 / rate
 
         def visit(*, kept: bool) -> None:
+            # One a thread: httpcore sets the context's ALPN anew for each connection, and a hello that another thread
+            # is writing at that moment is torn (the server then says "bad extension").
+            context = self.trust(ca)
             client = httpx.Client(transport=_Through(ports, context, http2=False), timeout=20)
             due = time.monotonic()
             while not ended.is_set():
