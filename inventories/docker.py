@@ -18,18 +18,27 @@ if not _description.is_file():
     raise InventoryError(f"no target {_name} is up; `{_command}` brings it up, SLIPWAY_TARGET names another one")
 _target = json.loads(_description.read_text())
 
+_probe = {  # both examples have these, for `--data prove=true`
+    "short": ["/api/whoami", "/healthz"],
+    "slow": "/api/slow?seconds=1.5",
+    "upload": "/api/upload",
+    "websocket": "/ws",
+    "stream": "/api/events",
+}
 _examples = {
     "notes": {
         "domains": ["notes.test"],
         "source": {"path": "../examples/notes"},
         "app": "notes.main:app",
         "static": {"path": "static"},
+        "probe": _probe,
     },
     "litestar-notes": {
         "domains": ["litestar.test"],
         "source": {"path": "../examples/litestar-notes"},
         "app": "litestar_notes.main:app",
         "static": {"path": "static"},
+        "probe": _probe,
     },
 }
 _chosen = [_app.strip() for _app in (os.environ.get("SLIPWAY_APPS") or "notes").split(",")]

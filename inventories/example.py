@@ -230,6 +230,20 @@ hosts = [
                         # fails.
                         # Type: a whole number of seconds from 1 to 86400; default 600.
                         "migrate_timeout": 600,
+                        # Seconds a migration waits for a lock of the database (PostgreSQL's lock_timeout) before it
+                        # gives up and is tried again: while it waits, every later query for the same table waits
+                        # behind it, those of the serving release too.
+                        # Type: a whole number of seconds from 1 to 600; default 5.
+                        "migrate_lock_timeout": 5,
+                        # Longest time in seconds that one statement of a migration may take (PostgreSQL's
+                        # statement_timeout); more than migrate_lock_timeout, because waiting for a lock counts, and
+                        # at most migrate_timeout. None: migrate_timeout.
+                        # Type: a whole number of seconds from 1 to 86400, or None; default None.
+                        "migrate_statement_timeout": None,
+                        # How often a migration that met a lock is tried again before the release fails; 0: never.
+                        # migrate_timeout is for all tries together.
+                        # Type: a whole number of retries from 0 to 100; default 5.
+                        "migrate_retries": 5,
                         # Path that answers 200 as long as the process lives, without asking the database.
                         # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /; default
                         # "/healthz".
@@ -243,10 +257,80 @@ hosts = [
                         # one keeps serving.
                         # Type: a whole number of seconds from 1 to 3600; default 60.
                         "readiness_timeout": 60,
+                        # Seconds a release is watched after the switch: if its readiness path stops answering 200
+                        # meanwhile, the release before it serves again and the run fails. 0: not at all.
+                        # Type: a whole number of seconds from 0 to 600; default 3.
+                        "watch": 3,
+                        # Seconds that requests, WebSockets and streams of the old release get to end by themselves
+                        # after a switch; then it is told to stop (WebSockets get a clean close), and graceful_timeout
+                        # counts. 0: it is told at once.
+                        # Type: a whole number of seconds from 0 to 3600; default 30.
+                        "drain_timeout": 30,
+                        # Seconds the old release's processes stay after a switch, so that going back takes a second;
+                        # they need the memory of both releases. 0: they stop as soon as they are drained. Less than
+                        # drain_timeout never cuts that short.
+                        # Type: a whole number of seconds from 0 to 86400; default 300.
+                        "keep_warm": 300,
                         # Releases kept on the host, the serving one included: those one can go back to. At least 2;
                         # each is a folder with an environment of its own, some 100 MB.
                         # Type: a whole number of releases from 2 to 100; default 5.
                         "keep_releases": 5,
+                        # Seconds a release waits for another release of the same app to end, such as one from a
+                        # colleague's machine; then the run fails. 0: it fails at once.
+                        # Type: a whole number of seconds from 0 to 3600; default 60.
+                        "lock_wait": 60,
+                        # Commands of the app's own during a release. They run on the host as the app's user, in the
+                        # app's folder, with the release's environment and its bin folder first in PATH, without a
+                        # shell.
+                        "hooks": {
+                            # Command before the migration, as soon as the new release is built and checked. If it
+                            # fails, the release fails and the old one keeps serving. None: nothing.
+                            # Type: one command with its arguments, or None; default None.
+                            "before_migrate": None,
+                            # Command after the migration (also when there was none to run), before the new release is
+                            # started. If it fails, the release fails and the old one keeps serving; what the
+                            # migration did stays.
+                            # Type: one command with its arguments, or None; default None.
+                            "after_migrate": None,
+                            # Command once the new release serves. If it fails, that release goes on serving, and the
+                            # run fails.
+                            # Type: one command with its arguments, or None; default None.
+                            "after_switch": None,
+                            # Command when a release failed; it gets the name of the step that did as SLIPWAY_STEP.
+                            # Its own failure is shown and changes nothing.
+                            # Type: one command with its arguments, or None; default None.
+                            "on_failure": None,
+                            # Seconds each of these commands may take; then it is stopped, and counts as failed.
+                            # Type: a whole number of seconds from 1 to 3600; default 60.
+                            "timeout": 60,
+                        },
+                        # What `--data prove=true` sends to the app while a release goes out; the run fails if one
+                        # request is lost.
+                        "probe": {
+                            # Paths of quick GET requests, in turn. Empty: the liveness_path alone.
+                            # Type: a list of paths, each with or without a query; default [].
+                            "short": [],
+                            # Path of a GET request that takes a while, longer than a switch does but less than
+                            # drain_timeout; None: none is sent.
+                            # Type: a path with or without a query, such as /search?q=1, or None; default None.
+                            "slow": None,
+                            # Path that takes a POST request with a body, which is sent slowly; it must answer 2xx and
+                            # keep nothing. None: no upload.
+                            # Type: a path with or without a query, such as /search?q=1, or None; default None.
+                            "upload": None,
+                            # Path of a WebSocket that answers every text message with one; None: none is opened.
+                            # Type: a path with or without a query, such as /search?q=1, or None; default None.
+                            "websocket": None,
+                            # Path of an endless answer, such as server-sent events; None: none is read.
+                            # Type: a path with or without a query, such as /search?q=1, or None; default None.
+                            "stream": None,
+                            # Connections that quick requests go over at the same time.
+                            # Type: a whole number of connections from 2 to 500; default 10.
+                            "connections": 10,
+                            # Quick requests a second, all connections together.
+                            # Type: a whole number of requests a second from 1 to 1000; default 50.
+                            "rate": 50,
+                        },
                         # --- nginx and TLS --------------------------------------------------------------------------
                         # Folder of static files that nginx serves without asking the app; None: there is none.
                         # Type: a mapping of options of static files, or None; default None.

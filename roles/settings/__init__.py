@@ -1,9 +1,10 @@
 """The only reader of inventory data: typed, frozen, every unknown key refused.
 
 `load` turns the ``slipway`` mapping of a host's inventory data into one `Settings` object; `load_for` does so for
-pyinfra's current host, `load_inventory` for every host of a file. Roles, templates and the host's tests read that
-object and nothing else; every name and path that follows from a setting is a property of it, so that none is spelled
-twice. What is wrong is told at once, as a `SettingsError`, before a host is changed.
+pyinfra's current host, `load_inventory` for every host of a file; what is said for one run alone (``--data``) comes
+from `options_for`. Roles, templates and the host's tests read these objects and nothing else; every name and path that
+follows from a setting is a property of it, so that none is spelled twice. What is wrong is told at once, as a
+`SettingsError`, before a host is changed.
 """
 
 from roles.settings._environment import render_env
@@ -16,7 +17,10 @@ from roles.settings._models import (
     AppSettings,
     FolderSource,
     GitSource,
+    HookName,
+    HooksSettings,
     NginxSettings,
+    ProbeSettings,
     PythonSettings,
     Settings,
     StaticSettings,
@@ -24,6 +28,7 @@ from roles.settings._models import (
     Unit,
     UvSettings,
 )
+from roles.settings._options import RunOptions, dry_run, options_for
 
 __all__ = [
     "LETS_ENCRYPT",
@@ -32,9 +37,13 @@ __all__ = [
     "AppSettings",
     "FolderSource",
     "GitSource",
+    "HookName",
+    "HooksSettings",
     "NginxSettings",
+    "ProbeSettings",
     "Problem",
     "PythonSettings",
+    "RunOptions",
     "Settings",
     "SettingsError",
     "StaticSettings",
@@ -42,9 +51,11 @@ __all__ = [
     "Unit",
     "UvSettings",
     "check_command_line",
+    "dry_run",
     "find_inventory",
     "load",
     "load_for",
     "load_inventory",
+    "options_for",
     "render_env",
 ]

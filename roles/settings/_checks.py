@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import difflib
+import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,10 +20,11 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
+from roles import _source
 from roles.settings import _environment, _names
 from roles.settings import _types as t
 from roles.settings._errors import HIDDEN, Problem, show, under
-from roles.settings._models import AppSettings, FolderSource, GitSource, Settings, UvSettings
+from roles.settings._models import HOOKS, AppSettings, FolderSource, GitSource, Settings, UvSettings
 
 SMALLEST_RSA = 3072
 """Bits of the smallest RSA key for logins: what a hardened sshd asks for (RequiredRSASize; BSI TR-02102-1)."""
@@ -468,6 +472,60 @@ def _covered(domain: str, names: list[str]) -> bool:
     return domain in names or "*." + domain.partition(".")[2] in names
 
 
+def _check_hooks(report: Report, at: str, app: AppSettings) -> None:
+    """Programs of a folder source that are paths: each must be a file that a release has, and be executable.
+
+    What lies on the host (an absolute path), or in a git repository, can't be seen from here.
+    """
+    root, folder = app.source_dir, app.app_dir
+    programs = {name: words[0] for name in HOOKS if (words := app.hooks.argv(name)) and "/" in words[0]}
+    if root is None or folder is None or not folder.is_dir():
+        return
+    programs = {name: program for name, program in programs.items() if not program.startswith("/")}
+    try:
+        files = set(_source.listed(root)) if programs else set()
+    except _source.SourceError:  # the release tells it
+        return
+    expected = f"a command whose program is a file in {folder}"
+    for name, program in programs.items():
+        file, path = _file_at(folder / program), f"{at}.{name}"
+        if file is None:
+            known = sorted(os.path.relpath(root / one, folder) for one in files)
+            fit = [one for one in known if os.access(folder / one, os.X_OK)]
+            wanted = os.path.normpath(program)
+            near = difflib.get_close_matches(wanted, fit, n=1) or difflib.get_close_matches(wanted, known, n=1)
+            do = f'write "{near[0]}"' if near else "correct the path: it starts in the app's folder"
+            report.add(path, expected, f"no file {show(program)} there", do)
+        elif not file.is_relative_to(root) or file.relative_to(root) not in files:
+            do = "take it out of .gitignore; for what the release's environment has, write the name alone (python)"
+            report.add(path, expected, f"{show(program)}, which stays at home: no release has it", do)
+        elif not file.stat().st_mode & stat.S_IXUSR:
+            mode = f"mode {stat.S_IMODE(file.stat().st_mode):04o} of {show(program)}"
+            report.add(path, "a command whose program is executable", mode, f"chmod +x {file}")
+
+
+def _file_at(path: Path) -> Path | None:
+    """The file behind `path`, links followed; None where there is none, or none can have such a name."""
+    try:
+        file = path.resolve()
+        return file if file.is_file() else None
+    except (OSError, RuntimeError):  # a name that is too long, or links in a circle
+        return None
+
+
+def _check_migration_times(report: Report, at: str, app: AppSettings) -> None:
+    longest = app.migrate_statement_timeout
+    path = f"{at}.migrate_statement_timeout"
+    if longest is None:
+        return
+    if longest <= app.migrate_lock_timeout:
+        expected = f"more than migrate_lock_timeout ({app.migrate_lock_timeout}), because waiting for a lock counts"
+        report.add(path, expected, show(longest), "write a larger number, or lower migrate_lock_timeout too")
+    elif longest > app.migrate_timeout:
+        do = "write a smaller number, or raise migrate_timeout too"
+        report.add(path, f"at most migrate_timeout ({app.migrate_timeout})", show(longest), do)
+
+
 def _check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> None:
     if isinstance(app.source, GitSource):
         _check_git_source(report, f"{at}.source", app, app.source)
@@ -476,6 +534,8 @@ def _check_app(report: Report, at: str, app: AppSettings, settings: Settings) ->
     _check_environment(report, at, app)
     _check_domains(report, at, app, settings)
     _check_tls(report, f"{at}.tls", app)
+    _check_hooks(report, f"{at}.hooks", app)
+    _check_migration_times(report, at, app)
     if app.max_requests_jitter and not app.max_requests:
         do = "set max_requests too, such as 10000, or remove max_requests_jitter"
         report.add(f"{at}.max_requests_jitter", "0 without max_requests", show(app.max_requests_jitter), do)

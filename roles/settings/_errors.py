@@ -39,11 +39,16 @@ class Problem:
 class SettingsError(PyinfraError):
     """All problems of an inventory at once; pyinfra prints it as one message, without a traceback."""
 
-    def __init__(self, inventory: str, problems: Mapping[str, Sequence[Problem]]) -> None:
-        """`inventory` is the file as the user named it, `problems` those of each host by its name."""
-        self.problems = [problem for of_host in problems.values() for problem in of_host]
+    def __init__(self, inventory: str, problems: Mapping[str, Sequence[Problem]], *others: SettingsError) -> None:
+        """`inventory` is the file as the user named it, `problems` those of each host by its name.
+
+        `others` are told first, in the same message.
+        """
+        own = [problem for of_host in problems.values() for problem in of_host]
+        self.problems: list[Problem] = [*(problem for other in others for problem in other.problems), *own]
         """Every problem of every host, in the order of the message."""
-        super().__init__("\n\n".join(_block(inventory, host, found) for host, found in problems.items() if found))
+        blocks = [_block(inventory, host, found) for host, found in problems.items() if found]
+        super().__init__("\n\n".join([*map(str, others), *blocks]))
 
 
 def _block(inventory: str, host: str, problems: Sequence[Problem]) -> str:

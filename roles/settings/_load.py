@@ -26,13 +26,16 @@ from roles.settings._models import (
     AppSettings,
     FolderSource,
     GitSource,
+    HooksSettings,
     NginxSettings,
+    ProbeSettings,
     PythonSettings,
     Settings,
     StaticSettings,
     TlsSettings,
     UvSettings,
 )
+from roles.settings._options import COMMAND_LINE, OPTIONS, command_line_problems
 
 KEY = "slipway"
 """Everything of ours lives under this one key of a host's data."""
@@ -45,10 +48,20 @@ _PLACES: dict[str, type[BaseModel]] = {
     "slipway.nginx": NginxSettings,
     "slipway.apps.<app>": AppSettings,
     "slipway.apps.<app>.source": GitSource,
+    "slipway.apps.<app>.hooks": HooksSettings,
+    "slipway.apps.<app>.probe": ProbeSettings,
     "slipway.apps.<app>.tls": TlsSettings,
     "slipway.apps.<app>.static": StaticSettings,
 }
 """Every level of an inventory → the model of what may stand there."""
+
+_PLACE_OF = {
+    name: f"{place}.{name}"
+    for place, model in reversed(_PLACES.items())
+    if model in (Settings, AppSettings)
+    for name in model.model_fields
+}
+"""Setting of a host or an app → where it stands; of one that both have, the host's."""
 
 _HostEntry = str | tuple[str, dict[str, Any]]
 
@@ -72,7 +85,8 @@ def load_for(host: Any) -> Settings:
     the operator's own machine is never provisioned. Raises SettingsError with every problem at once.
     """
     inventory = find_inventory(sys.argv[1:], host.groups)
-    settings, problems = _inspect_host(host.name, host.data.dict(), inventory)
+    data = {name: value for name, value in host.data.dict().items() if name not in OPTIONS}
+    settings, problems = _inspect_host(host.name, data, inventory)
     if settings is None or problems:
         raise SettingsError(_shown(inventory) if inventory else "inventory", {host.name: problems})
     return settings
@@ -85,9 +99,13 @@ def load_inventory(path: Path) -> list[tuple[str, dict[str, Any], Settings]]:
     For tests of a host, which read the same settings as the roles. Raises SettingsError with every problem of every
     host at once.
     """
+    return _load_hosts(path, _read_hosts(path))
+
+
+def _load_hosts(path: Path, hosts: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any], Settings]]:
     loaded: list[tuple[str, dict[str, Any], Settings]] = []
     wrong: dict[str, list[Problem]] = {}
-    for name, data in _read_hosts(path).items():
+    for name, data in hosts.items():
         settings, problems = _inspect_host(name, data, path)
         if settings is None or problems:
             wrong[name] = problems
@@ -98,22 +116,36 @@ def load_inventory(path: Path) -> list[tuple[str, dict[str, Any], Settings]]:
     return loaded
 
 
-_ENTRY_POINTS = frozenset({Path(__file__).resolve().parents[2] / "deploy.py"})
-"""What pyinfra runs on an inventory: the one file that a command line may name and that is none."""
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def _is_entry_point(path: Path) -> bool:
+    """Whether pyinfra runs the file on an inventory: what a command line may name, and what is no inventory."""
+    return path.resolve() == _ROOT / "deploy.py" or path.resolve().parent == _ROOT / "tasks"
 
 
 def check_command_line() -> None:
-    """Check the inventory file on pyinfra's command line, all its hosts, before pyinfra connects to any.
+    """Check the inventory file on pyinfra's command line, all its hosts, and every ``--data``, before it connects.
 
     For ``config.py``, which pyinfra runs first: a wrong ``ssh_key`` would otherwise be pyinfra's to report, and it
     prints what it was given, a pasted key included. Does nothing where no argument is an inventory file.
-    Raises SettingsError with every problem of every host at once.
+    Raises SettingsError with every problem of the command line and of every host at once.
     """
-    for argument in sys.argv[1:]:
-        path = Path(argument)
-        if path.suffix == ".py" and path.is_file() and path.resolve() not in _ENTRY_POINTS:
-            load_inventory(path)
-            return
+    arguments = sys.argv[1:]
+    paths = [path for path in map(Path, arguments) if path.suffix == ".py" and path.is_file()]
+    path = next((path for path in paths if not _is_entry_point(path)), None)
+    if path is None:
+        return
+    hosts: dict[str, dict[str, Any]] = {}
+    refused: list[SettingsError] = []
+    try:
+        hosts = _read_hosts(path)
+        _load_hosts(path, hosts)
+    except SettingsError as error:
+        refused.append(error)
+    problems = command_line_problems(arguments, hosts, dict(_PLACE_OF))
+    if refused or any(problems.values()):
+        raise SettingsError(COMMAND_LINE, problems, *refused)
 
 
 def find_inventory(arguments: Iterable[str], groups: Iterable[str]) -> Path | None:
@@ -242,13 +274,12 @@ def _connection_problems(data: Mapping[str, Any]) -> list[Problem]:
 def _misplaced(data: Mapping[str, Any]) -> Iterator[Problem]:
     """Settings that stand beside ``slipway`` instead of in it; pyinfra wouldn't say a word."""
     for name in data:
-        places = [
-            place for place, model in _PLACES.items() if model in (Settings, AppSettings) and name in model.model_fields
-        ]
-        if places:
-            yield Problem(
-                str(name), f"nothing of this name beside {KEY}", "a setting", f"move it to {places[0]}.{name}"
-            )
+        expected = f"nothing of this name beside {KEY}"
+        if name in _PLACE_OF:
+            yield Problem(str(name), expected, "a setting", f"move it to {_PLACE_OF[name]}")
+        elif name in OPTIONS:
+            do = f"take it out, and give it to the run that it is for: --data {name}=…"
+            yield Problem(str(name), expected, "an option of a run", do)
 
 
 def _inspect(data: Any, *, inventory: Path, host: str) -> tuple[Settings | None, list[Problem]]:
@@ -417,7 +448,11 @@ def _unknown(path: str, location: _Location, model: type[BaseModel]) -> Problem:
     name, here = str(location[-1]), join(KEY, *location[:-1])
     near = difflib.get_close_matches(name, model.model_fields, n=1)
     elsewhere = [place for place, other in _PLACES.items() if name in other.model_fields]
-    if near:
+    own = next((place for place, other in _PLACES.items() if other is model), "")
+    inside = [place for place in elsewhere if place.rpartition(".")[0] == own]
+    if inside:
+        do = f"move it to {inside[0]}.{name}"
+    elif near:
         do = f'rename it to "{near[0]}"'
     elif elsewhere:
         do = f"move it to {elsewhere[0]}.{name}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag
 
@@ -85,6 +85,60 @@ class StaticSettings(_Model):
     max_age: Annotated[int, t.whole(0, 31_536_000, "seconds")] = 3600
     """Seconds a browser may keep a file without asking again (Cache-Control: max-age); 31536000, a year, is the most
     that makes sense, for names that contain a hash."""
+
+
+HookName = Literal["before_migrate", "after_migrate", "after_switch", "on_failure"]
+"""A moment of a release at which a command of the app's own may run."""
+
+
+HOOKS: tuple[HookName, ...] = get_args(HookName)
+"""Those moments, in their order."""
+
+
+class HooksSettings(_Model):
+    """Commands of the app's own at four moments of a release."""
+
+    before_migrate: t.HookCommand | None = None
+    """Command before the migration, as soon as the new release is built and checked. If it fails, the release fails
+    and the old one keeps serving. None: nothing."""
+    after_migrate: t.HookCommand | None = None
+    """Command after the migration (also when there was none to run), before the new release is started. If it fails,
+    the release fails and the old one keeps serving; what the migration did stays."""
+    after_switch: t.HookCommand | None = None
+    """Command once the new release serves. If it fails, that release goes on serving, and the run fails."""
+    on_failure: t.HookCommand | None = None
+    """Command when a release failed; it gets the name of the step that did as SLIPWAY_STEP. Its own failure is shown
+    and changes nothing."""
+    timeout: t.Seconds = 60
+    """Seconds each of these commands may take; then it is stopped, and counts as failed."""
+
+    def argv(self, name: HookName) -> list[str] | None:
+        """The words of the command for one moment; None where there is none."""
+        command: str | None = getattr(self, name)
+        return None if command is None else shlex.split(command)
+
+
+class ProbeSettings(_Model):
+    """What `--data prove=true` sends to the app's public address while a release goes out."""
+
+    short: Annotated[
+        list[t.UrlTarget], t.Narrow("a list of paths, each with or without a query", _LIST_DO, container=True)
+    ] = []
+    """Paths of quick GET requests, in turn. Empty: the liveness_path alone."""
+    slow: t.UrlTarget | None = None
+    """Path of a GET request that takes a while, longer than a switch does but less than drain_timeout; None: none is
+    sent."""
+    upload: t.UrlTarget | None = None
+    """Path that takes a POST request with a body, which is sent slowly; it must answer 2xx and keep nothing. None: no
+    upload."""
+    websocket: t.UrlTarget | None = None
+    """Path of a WebSocket that answers every text message with one; None: none is opened."""
+    stream: t.UrlTarget | None = None
+    """Path of an endless answer, such as server-sent events; None: none is read."""
+    connections: Annotated[int, t.whole(2, 500, "connections")] = 10
+    """Connections that quick requests go over at the same time."""
+    rate: Annotated[int, t.whole(1, 1000, "requests a second")] = 50
+    """Quick requests a second, all connections together."""
 
 
 def _source_kind(value: Any) -> str | None:
@@ -203,15 +257,45 @@ class AppSettings(_Model):
     bin folder first in PATH, before any traffic; if it fails, the old release keeps serving."""
     migrate_timeout: Annotated[int, t.whole(1, 86_400, "seconds")] = 600
     """Seconds a migration may take (at most a day); after that it is stopped and the release fails."""
+    migrate_lock_timeout: Annotated[int, t.whole(1, 600, "seconds")] = 5
+    """Seconds a migration waits for a lock of the database (PostgreSQL's lock_timeout) before it gives up and is tried
+    again: while it waits, every later query for the same table waits behind it, those of the serving release too."""
+    migrate_statement_timeout: Annotated[int, t.whole(1, 86_400, "seconds")] | None = None
+    """Longest time in seconds that one statement of a migration may take (PostgreSQL's statement_timeout); more than
+    migrate_lock_timeout, because waiting for a lock counts, and at most migrate_timeout. None: migrate_timeout."""
+    migrate_retries: Annotated[int, t.whole(0, 100, "retries")] = 5
+    """How often a migration that met a lock is tried again before the release fails; 0: never. migrate_timeout is for
+    all tries together."""
     liveness_path: t.UrlPath = "/healthz"
     """Path that answers 200 as long as the process lives, without asking the database."""
     readiness_path: t.UrlPath = "/readyz"
     """Path that answers 200 when the app can serve. A release goes live only after it did, over its own socket."""
     readiness_timeout: t.Seconds = 60
     """Seconds a new release has until its readiness path answers; then the run fails and the old one keeps serving."""
+    watch: Annotated[int, t.whole(0, 600, "seconds")] = 3
+    """Seconds a release is watched after the switch: if its readiness path stops answering 200 meanwhile, the release
+    before it serves again and the run fails. 0: not at all."""
+    drain_timeout: Annotated[int, t.whole(0, 3600, "seconds")] = 30
+    """Seconds that requests, WebSockets and streams of the old release get to end by themselves after a switch; then
+    it is told to stop (WebSockets get a clean close), and graceful_timeout counts. 0: it is told at once."""
+    keep_warm: Annotated[int, t.whole(0, 86_400, "seconds")] = 300
+    """Seconds the old release's processes stay after a switch, so that going back takes a second; they need the memory
+    of both releases. 0: they stop as soon as they are drained. Less than drain_timeout never cuts that short."""
     keep_releases: Annotated[int, t.whole(2, 100, "releases")] = 5
     """Releases kept on the host, the serving one included: those one can go back to. At least 2; each is a folder with
     an environment of its own, some 100 MB."""
+    lock_wait: Annotated[int, t.whole(0, 3600, "seconds")] = 60
+    """Seconds a release waits for another release of the same app to end, such as one from a colleague's machine; then
+    the run fails. 0: it fails at once."""
+    hooks: Annotated[
+        HooksSettings, t.mapping_of("hooks", 'write a mapping, such as {"after_switch": "bin/after-switch"}')
+    ] = HooksSettings()
+    """Commands of the app's own during a release. They run on the host as the app's user, in the app's folder, with the
+    release's environment and its bin folder first in PATH, without a shell."""
+    probe: Annotated[
+        ProbeSettings, t.mapping_of("options of the probe", 'write a mapping, such as {"short": ["/healthz"]}')
+    ] = ProbeSettings()
+    """What `--data prove=true` sends to the app while a release goes out; the run fails if one request is lost."""
 
     static: (
         Annotated[
@@ -253,6 +337,11 @@ class AppSettings(_Model):
     def main_domain(self) -> str:
         """The domain that the host itself asks for: the first; a wildcard's ``*`` stands for www."""
         return self.domains[0].replace("*", "www")
+
+    @property
+    def public_url(self) -> str:
+        """Where the app is reached from outside, without a slash at the end; http:// with tls mode "off"."""
+        return f"{'http' if self.tls.mode == 'off' else 'https'}://{self.main_domain}"
 
     @property
     def user(self) -> str:
@@ -352,6 +441,16 @@ class AppSettings(_Model):
     def migrate_command(self) -> list[str] | None:
         """The words of a migration command of the user's own; None for "auto" and for none."""
         return None if self.migrate in (None, "auto") else shlex.split(self.migrate or "")
+
+    @property
+    def statement_timeout(self) -> int:
+        """Seconds one statement of a migration may take: ``migrate_statement_timeout``, or ``migrate_timeout``."""
+        return self.migrate_timeout if self.migrate_statement_timeout is None else self.migrate_statement_timeout
+
+    @property
+    def probe_paths(self) -> list[str]:
+        """Paths of the probe's quick requests: its ``short``, or the liveness path."""
+        return list(self.probe.short) or [self.liveness_path]
 
     # Environment.
 

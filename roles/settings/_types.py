@@ -378,6 +378,30 @@ UrlPath = Annotated[
 """Path of a URL."""
 
 
+def _check_url_target(value: str) -> Hint | bool:
+    path, mark, query = value.partition("?")
+    if (verdict := _check_url_path(path)) is not True:
+        return verdict
+    if not mark:
+        return True
+    if re.search(r"%(?![0-9A-Fa-f]{2})", query):
+        return "write two hexadecimal digits after %; a per cent sign itself is %25"
+    if _matches(r"(?:[A-Za-z0-9._~=&+,:@-]|%[0-9A-Fa-f]{2}){1,500}")(query):
+        return True
+    return "percent-encode the query: letters, digits and . _ ~ = & + , : @ - stay, a space is %20, a slash %2F"
+
+
+UrlTarget = Annotated[
+    str,
+    Narrow(
+        "a path with or without a query, such as /search?q=1",
+        "write the path, and the query after one ?, without spaces or quotes",
+        _check_url_target,
+    ),
+]
+"""Path of a URL, and the query behind it."""
+
+
 def _check_url_prefix(value: str) -> Hint | bool:
     if (verdict := _check_url_path(value)) is not True:
         return verdict
@@ -469,6 +493,38 @@ Command = Annotated[
     ),
 ]
 """A command line, split as a shell splits words and run without one."""
+
+
+def _check_hook(value: str) -> Hint | bool:
+    if value.strip() == "auto":
+        return 'write the command, or None; "auto" is for migrate alone'
+    return _check_migrate(value)
+
+
+HookCommand = Annotated[
+    str,
+    Narrow(
+        "one command with its arguments",
+        'write None, or a command such as "bin/after-switch --quick" or "python -m notes.warm_up"',
+        _check_hook,
+    ),
+]
+"""A command line of the app's own, split as a shell splits words and run without one."""
+
+
+def _check_release(value: str) -> Hint | bool:
+    return _matches(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")(value)
+
+
+ReleaseRef = Annotated[
+    str,
+    Narrow(
+        "a release's id, its beginning, or the beginning of its commit: letters, digits and hyphens",
+        "write it as the host lists it, such as 20261121T034900Z-abcdef0 or abcdef0",
+        _check_release,
+    ),
+]
+"""Which of the releases on the host to go back to."""
 
 # --- Addresses -------------------------------------------------------------------------------------------------------
 

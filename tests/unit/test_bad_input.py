@@ -63,6 +63,12 @@ ENV = {"apps.notes.env_file": ".env"}
 APP = "a name of 1 to 30 lower-case letters, digits and hyphens that starts with a letter and is not the system's"
 DATABASE = "the URL of a database"
 DOMAIN = "a host name in lower-case ASCII, such as notes.example.com"
+HOOK = "one command with its arguments, or None"
+HOOK_DO = 'write None, or a command such as "bin/after-switch --quick" or "python -m notes.warm_up"'
+PROGRAM = "a command whose program is a file in {dir}/project"
+AT_HOME = "take it out of .gitignore; for what the release's environment has, write the name alone (python)"
+TARGET = "a path with or without a query, such as /search?q=1"
+QUERY = "percent-encode the query: letters, digits and . _ ~ = & + , : @ - stay, a space is %20, a slash %2F"
 KEY_FILE = "a private SSH key"
 NETWORK = "a network in CIDR notation, such as 173.245.48.0/20 or 2400:cb00::/32"
 PATH = "a path such as /healthz: / first, then letters, digits and . _ ~ - /"
@@ -220,6 +226,60 @@ ROWS = [
     Row(0, "migration with a shell's operator", {"apps.notes.migrate": "alembic upgrade head && echo"}, "slipway.apps.notes.migrate", '"auto", or one command with its arguments, or None', '"alembic upgrade head && echo"', "it has &&, but runs without a shell: write one command, or sh -c '…'"),
     Row(0, "migration with an open quote", {"apps.notes.migrate": "alembic 'upgrade"}, "slipway.apps.notes.migrate", '"auto", or one command with its arguments, or None', "\"alembic 'upgrade\"", "close the quote"),
     Row(0, "jitter without max_requests", {"apps.notes.max_requests_jitter": 50}, "slipway.apps.notes.max_requests_jitter", "0 without max_requests", "50", "set max_requests too, such as 10000, or remove max_requests_jitter"),
+    Row(0, "lock timeout of 0", {"apps.notes.migrate_lock_timeout": 0}, "slipway.apps.notes.migrate_lock_timeout", "a whole number of seconds from 1 to 600", "0", "write a number from 1 to 600, without quotes"),
+    Row(0, "lock timeout over ten minutes", {"apps.notes.migrate_lock_timeout": 601}, "slipway.apps.notes.migrate_lock_timeout", "a whole number of seconds from 1 to 600", "601", "write a number from 1 to 600, without quotes"),
+    Row(0, "lock timeout with a unit", {"apps.notes.migrate_lock_timeout": "5s"}, "slipway.apps.notes.migrate_lock_timeout", "a whole number of seconds from 1 to 600", '"5s"', "write a number from 1 to 600, without quotes"),
+    Row(0, "no lock timeout", {"apps.notes.migrate_lock_timeout": None}, "slipway.apps.notes.migrate_lock_timeout", "a whole number of seconds from 1 to 600", "None", "write a number from 1 to 600, without quotes"),
+    Row(0, "statement timeout of 0", {"apps.notes.migrate_statement_timeout": 0}, "slipway.apps.notes.migrate_statement_timeout", "a whole number of seconds from 1 to 86400, or None", "0", "write a number from 1 to 86400, without quotes"),
+    Row(0, "statement timeout over a day", {"apps.notes.migrate_statement_timeout": 86_401}, "slipway.apps.notes.migrate_statement_timeout", "a whole number of seconds from 1 to 86400, or None", "86401", "write a number from 1 to 86400, without quotes"),
+    Row(0, "statement timeout with a fraction", {"apps.notes.migrate_statement_timeout": 7.5}, "slipway.apps.notes.migrate_statement_timeout", "a whole number of seconds from 1 to 86400, or None", "7.5", "write a number from 1 to 86400, without quotes"),
+    Row(0, "statement timeout within the lock's", {"apps.notes.migrate_statement_timeout": 5}, "slipway.apps.notes.migrate_statement_timeout", "more than migrate_lock_timeout (5), because waiting for a lock counts", "5", "write a larger number, or lower migrate_lock_timeout too"),
+    Row(0, "statement timeout over the migration's", {"apps.notes.migrate_statement_timeout": 601}, "slipway.apps.notes.migrate_statement_timeout", "at most migrate_timeout (600)", "601", "write a smaller number, or raise migrate_timeout too"),
+    Row(0, "retries below zero", {"apps.notes.migrate_retries": -1}, "slipway.apps.notes.migrate_retries", "a whole number of retries from 0 to 100", "-1", "write a number from 0 to 100, without quotes"),
+    Row(0, "101 retries", {"apps.notes.migrate_retries": 101}, "slipway.apps.notes.migrate_retries", "a whole number of retries from 0 to 100", "101", "write a number from 0 to 100, without quotes"),
+    Row(0, "watch below zero", {"apps.notes.watch": -1}, "slipway.apps.notes.watch", "a whole number of seconds from 0 to 600", "-1", "write a number from 0 to 600, without quotes"),
+    Row(0, "watch over ten minutes", {"apps.notes.watch": 601}, "slipway.apps.notes.watch", "a whole number of seconds from 0 to 600", "601", "write a number from 0 to 600, without quotes"),
+    Row(0, "switch for the watch", {"apps.notes.watch": False}, "slipway.apps.notes.watch", "a whole number of seconds from 0 to 600", "False", "write a number from 0 to 600, without quotes"),
+    Row(0, "drain below zero", {"apps.notes.drain_timeout": -1}, "slipway.apps.notes.drain_timeout", "a whole number of seconds from 0 to 3600", "-1", "write a number from 0 to 3600, without quotes"),
+    Row(0, "drain over an hour", {"apps.notes.drain_timeout": 3601}, "slipway.apps.notes.drain_timeout", "a whole number of seconds from 0 to 3600", "3601", "write a number from 0 to 3600, without quotes"),
+    Row(0, "warm for less than no time", {"apps.notes.keep_warm": -1}, "slipway.apps.notes.keep_warm", "a whole number of seconds from 0 to 86400", "-1", "write a number from 0 to 86400, without quotes"),
+    Row(0, "warm over a day", {"apps.notes.keep_warm": 86_401}, "slipway.apps.notes.keep_warm", "a whole number of seconds from 0 to 86400", "86401", "write a number from 0 to 86400, without quotes"),
+    Row(0, "wait for the lock below zero", {"apps.notes.lock_wait": -1}, "slipway.apps.notes.lock_wait", "a whole number of seconds from 0 to 3600", "-1", "write a number from 0 to 3600, without quotes"),
+    Row(0, "wait for the lock over an hour", {"apps.notes.lock_wait": 3601}, "slipway.apps.notes.lock_wait", "a whole number of seconds from 0 to 3600", "3601", "write a number from 0 to 3600, without quotes"),
+    Row(0, "typo in a time of the release", {"apps.notes.keep_wrm": 0}, "slipway.apps.notes.keep_wrm", "a setting of slipway.apps.notes", '"keep_wrm", which is unknown', 'rename it to "keep_warm"'),
+    Row(0, "text for the hooks", {"apps.notes.hooks": "bin/hook"}, "slipway.apps.notes.hooks", "a mapping of hooks", '"bin/hook"', 'write a mapping, such as {"after_switch": "bin/after-switch"}'),
+    Row(0, "typo in a hook", {"apps.notes.hooks": {"after_swich": "true"}}, "slipway.apps.notes.hooks.after_swich", "a setting of slipway.apps.notes.hooks", '"after_swich", which is unknown', 'rename it to "after_switch"'),
+    Row(0, "hook beside the hooks", {"apps.notes.on_failure": "true"}, "slipway.apps.notes.on_failure", "a setting of slipway.apps.notes", '"on_failure", which is unknown', "move it to slipway.apps.<app>.hooks.on_failure"),
+    Row(0, "hook that is a list", {"apps.notes.hooks": {"on_failure": ["bin/tell", "me"]}}, "slipway.apps.notes.hooks.on_failure", HOOK, "a list of 2", HOOK_DO),
+    Row(0, "hook without a word", {"apps.notes.hooks": {"on_failure": " "}}, "slipway.apps.notes.hooks.on_failure", HOOK, '" "', HOOK_DO),
+    Row(0, "hook with a line break", {"apps.notes.hooks": {"on_failure": "true\nfalse"}}, "slipway.apps.notes.hooks.on_failure", HOOK, '"true\\nfalse"', HOOK_DO),
+    Row(0, "hook named auto", {"apps.notes.hooks": {"before_migrate": "auto"}}, "slipway.apps.notes.hooks.before_migrate", HOOK, '"auto"', 'write the command, or None; "auto" is for migrate alone'),
+    Row(0, "hook with a shell's operator", {"apps.notes.hooks": {"after_migrate": "a | b"}}, "slipway.apps.notes.hooks.after_migrate", HOOK, '"a | b"', "it has |, but runs without a shell: write one command, or sh -c '…'"),
+    Row(0, "hook with an open quote", {"apps.notes.hooks": {"after_switch": "echo 'done"}}, "slipway.apps.notes.hooks.after_switch", HOOK, '"echo \'done"', "close the quote"),
+    Row(0, "hook without time", {"apps.notes.hooks": {"timeout": 0}}, "slipway.apps.notes.hooks.timeout", SECONDS, "0", "write a number from 1 to 3600, without quotes"),
+    Row(0, "hook over an hour", {"apps.notes.hooks": {"timeout": 3601}}, "slipway.apps.notes.hooks.timeout", SECONDS, "3601", "write a number from 1 to 3600, without quotes"),
+    Row(0, "program of a hook with a typo", {"apps.notes.hooks": {"after_switch": "./wram --quick"}}, "slipway.apps.notes.hooks.after_switch", PROGRAM, 'no file "./wram" there', 'write "warm"', {"project/warm": ("#!/bin/sh\n", 0o755)}),
+    Row(0, "program of a hook that is nowhere", {"apps.notes.hooks": {"after_switch": "quux/xyzzy"}}, "slipway.apps.notes.hooks.after_switch", PROGRAM, 'no file "quux/xyzzy" there', "correct the path: it starts in the app's folder"),
+    Row(0, "program of a hook that is a folder", {"apps.notes.hooks": {"after_switch": "./"}}, "slipway.apps.notes.hooks.after_switch", PROGRAM, 'no file "./" there', "correct the path: it starts in the app's folder"),
+    Row(0, "program of a hook with a name too long", {"apps.notes.hooks": {"after_switch": "./" + "x" * 300}}, "slipway.apps.notes.hooks.after_switch", PROGRAM, f'no file "./{"x" * 117}…" (302 characters) there', "correct the path: it starts in the app's folder"),
+    Row(0, "program of a hook that is not executable", {"apps.notes.hooks": {"on_failure": "./warm"}}, "slipway.apps.notes.hooks.on_failure", "a command whose program is executable", 'mode 0644 of "./warm"', "chmod +x {dir}/project/warm", {"project/warm": ("#!/bin/sh\n", 0o644)}),
+    Row(0, "program of a hook outside the source", {"apps.notes.hooks": {"before_migrate": "../warm"}}, "slipway.apps.notes.hooks.before_migrate", PROGRAM, '"../warm", which stays at home: no release has it', AT_HOME, {"warm": ("#!/bin/sh\n", 0o755)}),
+    Row(0, "program of a hook that is left out", {"apps.notes.hooks": {"before_migrate": "./.env"}}, "slipway.apps.notes.hooks.before_migrate", PROGRAM, '"./.env", which stays at home: no release has it', AT_HOME, {"project/.env": ("A=hidden\n", 0o700)}),
+    Row(0, "list for the probe", {"apps.notes.probe": ["/healthz"]}, "slipway.apps.notes.probe", "a mapping of options of the probe", "a list of 1", 'write a mapping, such as {"short": ["/healthz"]}'),
+    Row(0, "typo in the probe", {"apps.notes.probe": {"web_socket": "/ws"}}, "slipway.apps.notes.probe.web_socket", "a setting of slipway.apps.notes.probe", '"web_socket", which is unknown', 'rename it to "websocket"'),
+    Row(0, "text for a list of paths", {"apps.notes.probe": {"short": "/healthz"}}, "slipway.apps.notes.probe.short", "a list of paths, each with or without a query", '"/healthz"', 'write a list in square brackets, such as ["a", "b"]'),
+    Row(0, "probe's path without a slash", {"apps.notes.probe": {"short": ["/healthz", "api"]}}, "slipway.apps.notes.probe.short[1]", TARGET, '"api"', "start it with /"),
+    Row(0, "probe's path as URL", {"apps.notes.probe": {"websocket": "wss://notes.example.com/ws"}}, "slipway.apps.notes.probe.websocket", f"{TARGET}, or None", '"wss://notes.example.com/ws"', "write the path alone, without scheme and host"),
+    Row(0, "probe's path upwards", {"apps.notes.probe": {"stream": "/a/../b"}}, "slipway.apps.notes.probe.stream", f"{TARGET}, or None", '"/a/../b"', "write it without .."),
+    Row(0, "probe's path with a fragment", {"apps.notes.probe": {"stream": "/a#b"}}, "slipway.apps.notes.probe.stream", f"{TARGET}, or None", '"/a#b"', "write the path, and the query after one ?, without spaces or quotes"),
+    Row(0, "probe's query with a space", {"apps.notes.probe": {"slow": "/slow?for=1 s"}}, "slipway.apps.notes.probe.slow", f"{TARGET}, or None", '"/slow?for=1 s"', QUERY),
+    Row(0, "probe's query with a line break", {"apps.notes.probe": {"slow": "/slow?a=1\r\nHost: x"}}, "slipway.apps.notes.probe.slow", f"{TARGET}, or None", '"/slow?a=1\\r\\nHost: x"', QUERY),
+    Row(0, "probe's query that is empty", {"apps.notes.probe": {"slow": "/slow?"}}, "slipway.apps.notes.probe.slow", f"{TARGET}, or None", '"/slow?"', QUERY),
+    Row(0, "probe's query with a per cent sign", {"apps.notes.probe": {"upload": "/upload?part=5%"}}, "slipway.apps.notes.probe.upload", f"{TARGET}, or None", '"/upload?part=5%"', "write two hexadecimal digits after %; a per cent sign itself is %25"),
+    Row(0, "one connection of the probe", {"apps.notes.probe": {"connections": 1}}, "slipway.apps.notes.probe.connections", "a whole number of connections from 2 to 500", "1", "write a number from 2 to 500, without quotes"),
+    Row(0, "501 connections of the probe", {"apps.notes.probe": {"connections": 501}}, "slipway.apps.notes.probe.connections", "a whole number of connections from 2 to 500", "501", "write a number from 2 to 500, without quotes"),
+    Row(0, "no rate of the probe", {"apps.notes.probe": {"rate": 0}}, "slipway.apps.notes.probe.rate", "a whole number of requests a second from 1 to 1000", "0", "write a number from 1 to 1000, without quotes"),
+    Row(0, "1001 requests a second", {"apps.notes.probe": {"rate": 1001}}, "slipway.apps.notes.probe.rate", "a whole number of requests a second from 1 to 1000", "1001", "write a number from 1 to 1000, without quotes"),
     Row(0, "static files over everything", {"apps.notes.static": {"path": "static", "url": "/"}}, "slipway.apps.notes.static.url", "a path that starts and ends with /, such as /static/", '"/"', "choose a prefix such as /static/: with / nothing would reach the app"),
     Row(0, "static folder outside the app", {"apps.notes.static": {"path": "../static"}}, "slipway.apps.notes.static.path", "a folder inside the app's folder: letters, digits and . _ + - /", '"../static"', "write it without .. ; for what lies above, point the source there"),
     Row(0, "static files over the health path", {"apps.notes.static": {"path": "static"}, "apps.notes.liveness_path": "/static/up"}, "slipway.apps.notes.static.url", "a prefix that no health path starts with", '"/static/"', "choose another url: the app couldn't answer its liveness or readiness path"),
@@ -292,6 +352,8 @@ CONNECTIONS: list[tuple[str, dict[str, Any], str, str, str, str]] = [
     ("key that others can read", {"ssh_key": "open"}, "ssh_key", "a private SSH key that only you can read", "mode 0644", "chmod 600 {dir}/open"),
     ("short RSA key", {"ssh_key": "rsa"}, "ssh_key", "an Ed25519 key, or RSA of at least 3072 bits", "RSA of 2048 bits", "make a new key with ssh-keygen -t ed25519 and put its .pub on the host first"),
     ("setting beside slipway", {"domains": ["notes.example.com"]}, "domains", "nothing of this name beside slipway", "a setting", "move it to slipway.apps.<app>.domains"),
+    ("app beside slipway", {"app": "notes"}, "app", "nothing of this name beside slipway", "a setting", "move it to slipway.apps.<app>.app"),
+    ("option of a run", {"contract": True}, "contract", "nothing of this name beside slipway", "an option of a run", "take it out, and give it to the run that it is for: --data contract=…"),
     ("apps beside slipway", {"apps": {}}, "apps", "nothing of this name beside slipway", "a setting", "move it to slipway.apps"),
 ]
 # fmt: on

@@ -16,7 +16,9 @@ from roles.settings import (
     AppSettings,
     FolderSource,
     GitSource,
+    HooksSettings,
     NginxSettings,
+    ProbeSettings,
     PythonSettings,
     Settings,
     StaticSettings,
@@ -28,6 +30,7 @@ from roles.settings import (
 )
 from roles.settings._example import render_example
 from roles.settings._load import narrow_of
+from roles.settings._models import HOOKS
 from tests.unit.inventories import LOCK, MINIMAL, PYPROJECT, changed, new_key, ssh_key, write_private, write_project
 
 MODELS: list[type[BaseModel]] = [
@@ -37,6 +40,8 @@ MODELS: list[type[BaseModel]] = [
     FolderSource,
     TlsSettings,
     StaticSettings,
+    HooksSettings,
+    ProbeSettings,
     PythonSettings,
     UvSettings,
     AcmeSettings,
@@ -145,6 +150,81 @@ def test_migration(folder: Path) -> None:
     assert app_of(folder, command).migrate_command == ["python", "-m", "notes.migrate", "--to", "the end"]
     shell = {"apps.notes.migrate": "sh -c 'alembic upgrade head && ./seed'"}
     assert app_of(folder, shell).migrate_command == ["sh", "-c", "alembic upgrade head && ./seed"]
+
+
+def test_times_of_a_release(folder: Path) -> None:
+    """The defaults, and the smallest and largest of each."""
+    app = app_of(folder)
+    assert (app.migrate_lock_timeout, app.migrate_statement_timeout, app.migrate_retries) == (5, None, 5)
+    assert (app.watch, app.drain_timeout, app.keep_warm, app.lock_wait) == (3, 30, 300, 60)
+    ends = {"migrate_retries": (0, 100), "watch": (0, 600), "drain_timeout": (0, 3600), "keep_warm": (0, 86_400)}
+    for name, numbers in (ends | {"lock_wait": (0, 3600), "migrate_lock_timeout": (1, 600)}).items():
+        for number in numbers:
+            assert getattr(app_of(folder, {f"apps.notes.{name}": number}), name) == number
+
+
+def test_longest_statement(folder: Path) -> None:
+    """The migration's own limit, unless there is one for statements."""
+    assert app_of(folder).statement_timeout == 600
+    assert app_of(folder, {"apps.notes.migrate_timeout": 86_400}).statement_timeout == 86_400
+    for seconds in (6, 600):
+        assert app_of(folder, {"apps.notes.migrate_statement_timeout": seconds}).statement_timeout == seconds
+
+
+def test_hooks(folder: Path) -> None:
+    """None is nothing to do; a command is split as a shell does, without one."""
+    hooks = app_of(folder).hooks
+    assert hooks.timeout == 60
+    assert [hooks.argv(name) for name in HOOKS] == [None] * 4
+    hooks = app_of(folder, {"apps.notes.hooks": {"after_switch": "python -m notes.warm --note 'all good'"}}).hooks
+    assert hooks.argv("after_switch") == ["python", "-m", "notes.warm", "--note", "all good"]
+    assert hooks.argv("before_migrate") is hooks.argv("after_migrate") is hooks.argv("on_failure") is None
+
+
+@pytest.mark.parametrize("program", ["bin/warm", "./bin/warm", "bin/../bin/warm", "link/warm", "/usr/bin/env", "warm"])
+def test_programs_of_hooks(program: str, folder: Path) -> None:
+    """A file of the release, by way of links too; what the host or the environment has can't be seen from here."""
+    (folder / "project" / "bin").mkdir()
+    write_private(folder / "project" / "bin" / "warm", "#!/bin/sh\n", 0o755)
+    (folder / "project" / "link").symlink_to("bin")
+    assert app_of(folder, {"apps.notes.hooks": {"on_failure": program}}).hooks.argv("on_failure") == [program]
+
+
+def test_program_of_a_hook_above_the_app(folder: Path) -> None:
+    """A monorepo goes out whole, so that a member may use what lies beside it."""
+    write_project(folder / "project" / "services" / "notes")
+    write_private(folder / "project" / "warm", "#!/bin/sh\n", 0o755)
+    source = {"path": "project", "subdir": "services/notes"}
+    changes = {"apps.notes.source": source, "apps.notes.hooks": {"after_switch": "../../warm"}}
+    assert app_of(folder, changes).hooks.argv("after_switch") == ["../../warm"]
+
+
+def test_program_of_a_hook_in_git(folder: Path) -> None:
+    """What a repository has can't be seen from here."""
+    source = {"git": "https://git.example.com/a.git"}
+    app = app_of(folder, {"apps.notes.source": source, "apps.notes.hooks": {"before_migrate": "bin/backup"}})
+    assert app.hooks.argv("before_migrate") == ["bin/backup"]
+
+
+def test_probe(folder: Path) -> None:
+    """By default it asks for the liveness path and no more."""
+    app = app_of(folder, {"apps.notes.liveness_path": "/up"})
+    assert app.probe_paths == ["/up"]
+    assert app.probe == ProbeSettings()
+    assert (app.probe.connections, app.probe.rate) == (10, 50)
+    short = ["/api/whoami", "/search?q=a%20b&to=1,2", "/a/b?x"]
+    probe = {"short": short, "slow": "/slow?seconds=1.5", "websocket": "/ws", "connections": 500, "rate": 1000}
+    app = app_of(folder, {"apps.notes.probe": probe})
+    assert app.probe_paths == short
+    assert (app.probe.slow, app.probe.upload, app.probe.stream) == ("/slow?seconds=1.5", None, None)
+
+
+def test_public_url(folder: Path) -> None:
+    """Where the first domain is reached."""
+    assert app_of(folder).public_url == "https://notes.example.com"
+    assert app_of(folder, {"apps.notes.tls": {"mode": "off"}}).public_url == "http://notes.example.com"
+    wildcard = {"apps.notes.domains": ["*.example.com"], "apps.notes.tls": {"mode": "self-signed"}}
+    assert app_of(folder, wildcard).public_url == "https://www.example.com"
 
 
 # --- Sources ---------------------------------------------------------------------------------------------------------

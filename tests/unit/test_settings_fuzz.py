@@ -38,6 +38,7 @@ CASES: list[tuple[str, Any, set[str], list[str]]] = [
     ("host name", t.MachineName, BREAKS_UNITS | BREAKS_SHELL, ["web1"]),
     ("application", t.AsgiApp, BREAKS_UNITS | BREAKS_SHELL, ["notes.main:app"]),
     ("health path", t.UrlPath, (BREAKS_NGINX | BREAKS_UNITS | BREAKS_SHELL) - {"~"}, ["/healthz"]),
+    ("path with query", t.UrlTarget, set("\0\t\n\r;{}$'\"\\# `|<>()*[]^!"), ["/healthz", "/search?q=a%20b&n=1"]),
     ("static url", t.UrlPrefix, (BREAKS_NGINX | BREAKS_UNITS | BREAKS_SHELL) - {"~"}, ["/static/"]),
     ("static folder", t.InnerPath, BREAKS_NGINX | BREAKS_UNITS | BREAKS_SHELL, ["src/static"]),
     ("subdir", t.Subdir, BREAKS_NGINX | BREAKS_UNITS | BREAKS_SHELL, ["services/notes"]),
@@ -60,6 +61,8 @@ CASES: list[tuple[str, Any, set[str], list[str]]] = [
     ("variable", t.Variable, BREAKS_UNITS | BREAKS_SHELL | {"="}, ["LOG_LEVEL"]),
     ("local path", t.LocalPath, set("\0\n\r\t"), ["../key"]),
     ("command", t.Command, set("\0\n\r\t"), ["alembic upgrade head"]),
+    ("hook", t.HookCommand, set("\0\n\r\t"), ["bin/after-switch --quick"]),
+    ("release", t.ReleaseRef, BREAKS_NGINX | BREAKS_UNITS | BREAKS_SHELL | set("/.@_"), ["20261121T034900Z-abcdef0"]),
 ]
 
 
@@ -97,7 +100,7 @@ def test_nothing_accepted_leaves_its_place(kind: Any, forbidden: set[str], good:
             return
         assert taken == value
         assert not forbidden & set(value)
-        if kind not in (t.LocalPath, t.Command):
+        if kind not in (t.LocalPath, t.Command, t.HookCommand):
             assert value.isascii()
             assert ".." not in value.split("/") or kind in (t.AcmeUrl, t.WebUrl, t.FileUrl, t.GitUrl, t.KeyId)
         if kind is not t.LocalPath:
