@@ -16,7 +16,7 @@ unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo demo-ssh demo-down test check lint format unit examples e2e engine clean
+.PHONY: help setup demo demo-ssh demo-down test test-all check lint format unit examples e2e engine clean
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r verb text; do \
@@ -34,6 +34,9 @@ demo-down: setup ## Remove that VPS
 	@$(BIN)/python -m tests.target down --name $(NAME)
 
 test: lint unit examples e2e ## Everything below: what must pass before a change is done
+
+test-all: lint unit examples engine ## The same with every row of the fault table: an hour
+	@SLIPWAY_KILLS=20 $(BIN)/pytest tests/e2e -q -n 2 --dist loadfile --durations=15 -m ''
 
 check: lint unit ## What needs no Docker: lint and unit tests
 
@@ -56,7 +59,7 @@ examples: setup ## The example apps' own tests, each in an environment of its ow
 	done
 
 e2e: setup engine ## Stories on real hosts: minutes
-	@$(BIN)/pytest tests/e2e -q -n 2 --dist loadfile --durations=15
+	@$(BIN)/pytest tests/e2e -q -n 2 --dist loadfile --durations=15 -m 'not slow'
 
 engine: setup ## Install and start a Docker engine where none answers
 	@$(BIN)/python -m tests.target engine

@@ -12,18 +12,19 @@ from roles.nginx import nginx, nginx_with_certificates
 from roles.preflight import preflight
 from roles.python import python
 from roles.release import release
-from roles.settings import load_for
+from roles.settings import load_for, options_for
 from roles.tls import tls
 from roles.verdict import verdict
 
 settings = load_for(host)  # every mistake in the inventory is told here, before the host is touched
+options = options_for(host)  # what --data asks of this run
 overview = preflight(settings)  # and every reason why this host can't be provisioned
 
 base(settings)  # packages, time zone, journal
 python(settings, overview)  # uv and the Pythons that the apps ask for
-app(settings, overview)  # each app's user, folders, environment
+app(settings)  # each app's user and folders
 nginx(settings, overview)  # sites; one without a certificate answers ACME challenges only
 steps = tls(settings)  # certificates, and their renewal
 nginx_with_certificates(settings, overview)  # the sites that have one now
-steps |= release(settings, overview)  # each app: build, migrate, start, prove, switch
+steps |= release(settings, overview, options)  # each app: build, migrate, start, prove, switch
 verdict(steps)  # what failed for one app didn't stop the others; the run fails all the same

@@ -179,6 +179,28 @@ class ReleaseStatus(_JsonFact):
         return f"[ ! -x {program} ] || [ ! -d /etc/{app} ] || {program} status {app}"
 
 
+class ReleasePlan(_JsonFact):
+    """`slipway-release plan`: commits and migrations of a release that would be made; its request is the `_stdin`."""
+
+    @override
+    def command(self, app: str) -> str:
+        unknown = json.dumps({"error": "the host's slipway-release is an older one, which this run replaces"})
+        return f"/opt/slipway/bin/slipway-release plan {app} 2>/dev/null || echo {shlex.quote(unknown)}"
+
+
+class ReleaseHistory(FactBase[list[str]]):
+    """`slipway-release history`: a table of every release and rollback, newest first."""
+
+    @override
+    def command(self, app: str) -> str:
+        program = "/opt/slipway/bin/slipway-release"
+        return f"[ ! -x {program} ] || {program} history {app}"
+
+    @override
+    def process(self, output: list[str]) -> list[str]:
+        return output
+
+
 class NginxVersion(FactBase["tuple[int, int, int] | None"]):
     """Version of the nginx that is installed; None where there is none."""
 

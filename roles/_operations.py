@@ -14,12 +14,30 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
 from pyinfra import host, logger, state
+from pyinfra.api.arguments import ConnectorArguments
 from pyinfra.api.command import StringCommand
+from pyinfra.api.host import Host
 from pyinfra.api.operation import OperationMeta, operation
+from pyinfra.api.state import State
+from pyinfra.connectors.util import CommandOutput
 from pyinfra.facts.deb import DebPackages
 from pyinfra.operations.util.files import generate_color_diff
+from typing_extensions import override
 
-from roles._facts import Answer, FileState, FileText, GitCommit, NginxStatus, NginxVersion, ReleaseStatus, Stale, Unit
+from prober import Prober, ProberError
+from roles._facts import (
+    Answer,
+    FileState,
+    FileText,
+    GitCommit,
+    NginxStatus,
+    NginxVersion,
+    ReleasePlan,
+    ReleaseStatus,
+    Stale,
+    Unit,
+)
+from roles.settings import dry_run
 
 Commands = Generator[StringCommand, None, None]
 
@@ -249,21 +267,55 @@ def nginx_configuration(
     yield StringCommand("/opt/slipway/bin/slipway-nginx", "apply", _stdin=json.dumps(desired))
 
 
+class Followed(StringCommand):
+    """A command that takes long: what it prints is shown while it runs, and under traffic if a prober is given.
+
+    It fails, too, if the prober lost a request.
+    """
+
+    def __init__(self, *bits: str, prober: Prober | None, **arguments: Any) -> None:
+        super().__init__(*bits, **arguments)
+        self.prober = prober
+
+    @override
+    def execute(self, state: State, host: Host, connector_arguments: ConnectorArguments) -> tuple[bool, CommandOutput]:
+        """Run it; its output counts as shown."""
+        if self.prober:
+            try:
+                self.prober.start()
+            except ProberError as error:
+                host.log(f"nothing was begun: {error}", logger.error)
+                return False, CommandOutput([])
+            host.log("traffic flows")
+        try:
+            connector_arguments.update(self.connector_arguments)
+            done, output = host.run_shell_command(
+                self, print_output=True, print_input=state.print_input, **connector_arguments
+            )
+        finally:
+            result = self.prober.stop() if self.prober else None
+        if result:
+            host.log(result.line, logger.error if result.failed else logger.info)
+        return done and not (result and result.failed), CommandOutput([]) if not done else output
+
+
 @operation()
 def release(
     app: str,
     wanted: dict[str, Any],
-    build_environment: dict[str, str],
+    request: dict[str, Any],
     archive: bytes | None = None,
     git: tuple[str, str, str] | None = None,
+    prober: Prober | None = None,
 ) -> Commands:
     """Release `app` if what serves was not made from just these inputs, or doesn't serve as it should.
 
     + app: name of the app
-    + wanted: the content of /etc/<app>/release.json, `inputs` included, except for the commit of a git source
-    + build_environment: secrets that only the build gets
+    + wanted: what its release is made from, as `slipway-release` takes it, except for the commit of a git source
+    + request: secrets that only the build gets, who asks, how long to wait, and what they consent to
     + archive: source as a tar.gz, for a local folder
     + git: URL, ref and SSH command, for a git source; the ref is looked up from the host
+    + prober: the traffic to release under
     """
     status = host.get_fact(ReleaseStatus, app=app)
     if git:
@@ -282,22 +334,56 @@ def release(
         }
     before, inputs = status.get("inputs", {}), wanted["inputs"]
     reasons = [key for key in inputs if before.get(key) != inputs[key]]
-    faults = status.get("faults", [])
-    if not reasons and not faults:
-        host.noop(f"{app}: {status['release']} serves and was made from just this")
+    faults, serving = status.get("faults", []), status.get("release")
+    left = [each for each in status.get("rolled_back", []) if each["inputs"] == inputs]
+    if not faults and (not reasons or (left and not request["again"])):
+        told = f"{serving} serves and was made from just this"
+        if reasons:
+            told = f"{left[-1]['by']} went back from {left[-1]['id']}, made from just this, at {left[-1]['since']}"
+            again = "New code, or --data again=true, makes a release"
+            host.log(f"{app}: {told}; {serving} serves. {again}.", logger.warning)
+        if status.get("wanted") == json.loads(json.dumps(wanted)):
+            host.noop(f"{app}: {told}")
+            return
+        host.log(f"{app}: settings change that need no release")
+        yield put(f"/etc/{app}/release.json", json.dumps(wanted, indent=1).encode(), "root", "root", "600")
         return
-    serving = status.get("release")
     why = f"{', '.join(reasons)} changed since {serving}" if reasons and serving else "; ".join(faults)
     host.log(f"{app}: {why if serving else 'its first release'}")
+    value = request | {"wanted": wanted}
     if archive is not None:
-        yield put(
-            f"/var/cache/slipway/sources/{app}.{wanted['source']['commit']}.tar.gz", archive, "root", "root", "600"
-        )
-    yield put(f"/etc/{app}/build.env", json.dumps(build_environment).encode(), "root", "root", "600")
-    yield put(f"/etc/{app}/release.json", json.dumps(wanted, indent=1).encode(), "root", "root", "600")
-    yield StringCommand("/opt/slipway/bin/slipway-release", "deploy", app)
-    if state.is_executing:  # and got here: it succeeded
-        made = host.get_fact(ReleaseStatus, app=app)
-        steps = ", ".join(f"{step} {seconds:.1f} s" for step, seconds in made.get("steps", {}).items())
-        site = f"{wanted['readiness']['scheme']}://{wanted['readiness']['host']}"
-        host.log(f"{app}: {made.get('release')} serves {site} ({steps})")
+        value["archive"] = base64.b64encode(archive).decode()
+    if serving and "source" in reasons and dry_run():
+        plan: dict[str, Any] = host.get_fact(ReleasePlan, app=app, _stdin=json.dumps(value))
+        show_plan(app, plan)
+    program = ("/opt/slipway/bin/slipway-release", "deploy", "--request", app)
+    yield Followed(*program, prober=prober if serving else None, _stdin=json.dumps(value))
+
+
+def show_plan(app: str, plan: Mapping[str, Any]) -> None:
+    """Print what a release would bring: its commits, and the migrations with their SQL."""
+    for commit in filter(None, plan.get("commits", [])):
+        host.log(f"{app}: commit {commit}")
+    if plan.get("error"):
+        host.log(f"{app}: its migrations can't be looked at before it is built: {plan['error']}", logger.warning)
+    for each in plan.get("pending", []):
+        host.log(f"{app}: migration {each['revision']} {each['doc']}")
+        for step in each["contract"]:
+            host.log(f"{app}: it {step}, which needs --data contract=true", logger.warning)
+        for line in (each["sql"] or "(Alembic can't render its SQL)").splitlines():
+            logger.info("  %s", line)
+
+
+@operation(is_idempotent=False)
+def rollback(app: str, request: dict[str, Any], prober: Prober | None = None) -> Commands:
+    """Let another release of `app` serve again.
+
+    + app: name of the app
+    + request: who asks, which release (None: the good one from before), and what to do with a database ahead of it
+    + prober: the traffic to do it under
+    """
+    if not host.get_fact(ReleaseStatus, app=app).get("release"):
+        yield failure(f"{app}: no release serves on this host, so there is nothing to go back from.")
+        return
+    program = ("/opt/slipway/bin/slipway-release", "rollback", "--request", app)
+    yield Followed(*program, prober=prober, _stdin=json.dumps(request))

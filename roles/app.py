@@ -1,4 +1,4 @@
-"""An app's place on the host: its user, its folders, its environment, and the units that its releases get."""
+"""An app's place on the host: its user, its folders, and the environment and the units that its releases get."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from roles import _operations as operations
 from roles._facts import HostOverview
 from roles._role import role
 from roles._templates import host_file, render
-from roles.settings import AppSettings, Settings, render_env
+from roles.settings import AppSettings, Settings
 
 MEMORY_PER_WORKER_MB = 150
 """A FastAPI app with SQLAlchemy takes 70 to 120 MB a worker."""
@@ -69,15 +69,15 @@ def units(app: AppSettings, workers: int) -> dict[str, str]:
 
 
 @role("App")
-def app(settings: Settings, overview: HostOverview) -> None:
-    """User, folders and environment of each app; its releases are made by roles/release.py."""
+def app(settings: Settings) -> None:
+    """User and folders of each app; its environment and its releases are made by roles/release.py."""
     content = host_file("app/gunicorn.conf.py")
     operations.file(name="Write what all Gunicorns share", path="/opt/slipway/gunicorn.conf.py", content=content)
     for each in settings.apps.values():
-        place(each, worker_count(each, overview, len(settings.apps)))
+        place(each)
 
 
-def place(app: AppSettings, workers: int) -> None:
+def place(app: AppSettings) -> None:
     """One app's place on the host."""
     server.user(
         name=f"Create the user {app.user}",
@@ -96,11 +96,3 @@ def place(app: AppSettings, workers: int) -> None:
     }
     for path, (user, group, mode) in folders.items():
         files.directory(name=f"Create {path}", path=path, user=user, group=group, mode=mode)
-    operations.file(
-        name=f"Write the environment of {app.name}",
-        path=app.env_path,
-        content=render_env(environment(app, workers)),
-        group=app.group,
-        mode="640",
-        secret=True,
-    )

@@ -44,7 +44,7 @@ def configuration(
             "nginx/nginx.conf.j2",
             nginx=settings.nginx,
             extra=bool(settings.nginx.extra),
-            worker_shutdown_timeout=max(app.graceful_timeout for app in apps) + 5,
+            worker_shutdown_timeout=max(app.drain_timeout + app.graceful_timeout for app in apps) + 10,
             **common,
         ),
         "internal.conf": render(

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
+import platform
 import shlex
-from typing import Any
+from typing import Any, get_args
 
+from pyinfra import host
 from pyinfra.api.operation import OperationMeta
 
+from prober import Prober, site_and_load
 from roles import _operations as operations
 from roles import app as app_role
-from roles._facts import HostOverview
+from roles._facts import HostOverview, ReleaseHistory
 from roles._role import role
 from roles._source import pack
 from roles._templates import host_file
 from roles.python import uv_environment
-from roles.settings import AppSettings, FolderSource, Settings, render_env
+from roles.settings import AppSettings, FolderSource, HookName, RunOptions, Settings, render_env
+
+BIN = "/opt/slipway/bin"
 
 
 def digest(value: object) -> str:
@@ -50,6 +56,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     workers = app_role.worker_count(app, overview, len(settings.apps))
     units = app_role.units(app, workers)
     migrate = "auto" if app.migrate == "auto" else app.migrate_command
+    hooks = {name: app.hooks.argv(name) for name in get_args(HookName)}
     if isinstance(app.source, FolderSource):
         source = {"kind": "archive"}
     else:
@@ -59,8 +66,14 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         "source": source | {"subdir": app.source.subdir, "commit": commit},
         "python": app.python_version,
         "uv_env": uv_environment(settings) | {"UV_PYTHON_DOWNLOADS": "never"},
-        "migrate": migrate,
-        "migrate_timeout": app.migrate_timeout,
+        "migration": {
+            "command": migrate,
+            "timeout": app.migrate_timeout,
+            "lock_timeout": app.migrate_lock_timeout,
+            "statement_timeout": app.statement_timeout,
+            "retries": app.migrate_retries,
+        },
+        "hooks": hooks | {"timeout": app.hooks.timeout},
         "readiness": {
             "path": app.readiness_path,
             "timeout": app.readiness_timeout,
@@ -70,7 +83,10 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         "units": units,
         "sandbox": app_role.sandbox(app),
         "static": app.static.path if app.static else None,
-        "drain_timeout": app.graceful_timeout,
+        "watch": app.watch,
+        "drain_timeout": app.drain_timeout,
+        "graceful_timeout": app.graceful_timeout,
+        "keep_warm": app.keep_warm,
         "keep": app.keep_releases,
         # What a release is made from: where one differs from those of the release that serves, a new one is due.
         "inputs": {
@@ -86,50 +102,106 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     }
 
 
+PROGRAMS = {"slipway-release": "release/slipway-release", "slipway-schema": "release/slipway-schema"}
+"""What runs a release on the host, by name."""
+
+
+def operator() -> str:
+    """Who runs this, as the history of a host names them."""
+    return f"{getpass.getuser()}@{platform.node()}"
+
+
+def write_programs() -> None:
+    """The programs that release on the host, as they are here."""
+    for name, source in PROGRAMS.items():
+        operations.file(name=f"Write {name}", path=f"{BIN}/{name}", content=host_file(source), mode="755", program=True)
+
+
+def chosen(settings: Settings, options: RunOptions) -> list[AppSettings]:
+    """The apps that a run is about: all, or the one that ``--data app=`` names."""
+    return [app for app in settings.apps.values() if options.app in (None, app.name)]
+
+
 @role("Release")
-def release(settings: Settings, overview: HostOverview) -> dict[str, OperationMeta]:
+def release(settings: Settings, overview: HostOverview, options: RunOptions) -> dict[str, OperationMeta]:
     """A release of each app whose code, environment or service settings differ from those of the one that serves.
 
     A release that fails doesn't keep the other apps from theirs: the caller gets the steps to judge.
     """
-    program = "/opt/slipway/bin/slipway-release"
-    operations.file(
-        name="Write slipway-release",
-        path=program,
-        content=host_file("release/slipway-release"),
-        mode="755",
-        program=True,
-    )
-    return {f"the release of {each.name}": release_app(settings, overview, each) for each in settings.apps.values()}
+    write_programs()
+    return {
+        f"the release of {app.name}": release_app(settings, overview, app, options) for app in chosen(settings, options)
+    }
 
 
-def release_app(settings: Settings, overview: HostOverview, app: AppSettings) -> OperationMeta:
+@role("Rollback")
+def rollback(settings: Settings, options: RunOptions) -> dict[str, OperationMeta]:
+    """Let the release from before, or the one that ``--data to=`` names, serve again; nothing is built or fetched."""
+    write_programs()
+    return {
+        f"the rollback of {app.name}": operations.rollback(
+            name=f"Roll back {app.name}",
+            app=app.name,
+            request={"by": operator(), "wait": app.lock_wait, "to": options.to, "schema": options.schema},
+            prober=prober(app, options),
+            _ignore_errors=True,
+        )
+        for app in chosen(settings, options)
+    }
+
+
+@role("Releases")
+def history(settings: Settings, options: RunOptions) -> None:
+    """Print every release of each app, on standard output; the host's own program knows them."""
+    for app in chosen(settings, options):
+        print(f"{app.name} on {host.name}", *host.get_fact(ReleaseHistory, app=app.name), "", sep="\n")
+
+
+def prober(app: AppSettings, options: RunOptions) -> Prober | None:
+    """The traffic that proves the run lossless, where ``--data prove=true`` asks for it."""
+    return Prober(*site_and_load(app, host.data.get("verify") or {})) if options.prove else None
+
+
+def release_app(settings: Settings, overview: HostOverview, app: AppSettings, options: RunOptions) -> OperationMeta:
     """One app's release."""
-    name = f"Release {app.name}"
+    workers = app_role.worker_count(app, overview, len(settings.apps))
+    operations.file(
+        name=f"Write the environment of {app.name}",
+        path=app.env_path,
+        content=render_env(app_role.environment(app, workers)),
+        group=app.group,
+        mode="640",
+        secret=True,
+    )
+    archive, git, commit = None, None, ""
     if isinstance(app.source, FolderSource):
         assert app.source_dir is not None
         archive = pack(app.source_dir)
-        value = wanted(settings, overview, app, digest(archive))
-        return operations.release(
-            name=name,
-            app=app.name,
-            wanted=value,
-            build_environment=app.build_environment,
-            archive=archive,
-            _ignore_errors=True,
-        )
-    for what, local, path in (
-        ("deploy key", app.deploy_key_local, app.deploy_key_path),
-        ("known hosts", app.known_hosts_local, app.known_hosts_path),
-    ):
-        if local:
-            text = local.read_text(encoding="utf-8")
-            operations.file(name=f"Write the {what} of {app.name}", path=path, content=text, mode="600", secret=True)
+        commit = digest(archive)
+    else:
+        for what, local, path in (
+            ("deploy key", app.deploy_key_local, app.deploy_key_path),
+            ("known hosts", app.known_hosts_local, app.known_hosts_path),
+        ):
+            if local:
+                text = local.read_text(encoding="utf-8")
+                operations.file(
+                    name=f"Write the {what} of {app.name}", path=path, content=text, mode="600", secret=True
+                )
+        git = (app.source.git, app.source.ref, git_ssh(app))
     return operations.release(
-        name=name,
+        name=f"Release {app.name}",
         app=app.name,
-        wanted=wanted(settings, overview, app, ""),
-        build_environment=app.build_environment,
-        git=(app.source.git, app.source.ref, git_ssh(app)),
+        wanted=wanted(settings, overview, app, commit),
+        request={
+            "build": app.build_environment,
+            "by": operator(),
+            "wait": app.lock_wait,
+            "contract": options.contract,
+            "again": options.again,
+        },
+        archive=archive,
+        git=git,
+        prober=prober(app, options),
         _ignore_errors=True,
     )

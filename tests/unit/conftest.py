@@ -90,9 +90,32 @@ _MAXIMAL: dict[str, Any] = {
             "umask": "0077",
             "migrate": "python -m notes.migrate --all",
             "migrate_timeout": 44,
+            "migrate_lock_timeout": 4,
+            "migrate_statement_timeout": 43,
+            "migrate_retries": 6,
             "readiness_path": "/ready",
             "readiness_timeout": 45,
             "keep_releases": 3,
+            "watch": 7,
+            "drain_timeout": 20,
+            "keep_warm": 90,
+            "lock_wait": 8,
+            "hooks": {
+                "before_migrate": "bin/before --now",
+                "after_migrate": "python -m notes.after",
+                "after_switch": "bin/warm 'two words'",
+                "on_failure": "bin/page",
+                "timeout": 9,
+            },
+            "probe": {
+                "short": ["/healthz", "/search?q=1"],
+                "slow": "/slow",
+                "upload": "/upload",
+                "websocket": "/ws",
+                "stream": "/events",
+                "connections": 4,
+                "rate": 20,
+            },
             "static": {"path": "static", "url": "/assets/", "max_age": 60},
             "max_body_size": "25m",
             "proxy_timeout": 46,
@@ -137,6 +160,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("inventories")
     for project in ("project", "plain", "mono/apps/notes"):
         write_project(made / project)
+    hooks = made / "mono/apps/notes/bin"
+    hooks.mkdir()
+    for name in ("before", "warm", "page"):
+        (hooks / name).touch(0o755)
     key = new_key()
     write_private(made / "key.pem", pem_key(key))
     write_private(made / "deploy_key", ssh_key(key))
@@ -291,13 +318,17 @@ def bare_plans() -> dict[str, Plan]:
 
 @pytest.fixture
 def plan_deploy(plan: Planner, folder: Path, bare_plans: dict[str, Plan], monkeypatch: pytest.MonkeyPatch) -> Planner:
-    """`plan_deploy(data, facts=…, failing=…)`: all of deploy.py for a host with this ``slipway`` mapping."""
+    """`plan_deploy(data, *arguments, entry=…, facts=…, failing=…)`: a whole run for a host of this ``slipway`` mapping.
 
-    def make(data: Mapping[str, Any], **options: Any) -> Plan:
-        monkeypatch.setattr(sys, "argv", ["pyinfra", str(folder / "production.py"), "deploy.py"])
-        monkeypatch.setattr(HostData, "dict", lambda self: {"slipway": data})
-        if options:
-            return plan(runpy.run_path, str(ROOT / "deploy.py"), **options)
+    It is that of deploy.py or of an `entry` among tasks/, with these arguments of pyinfra's command line.
+    """
+
+    def make(data: Mapping[str, Any], *arguments: str, entry: str = "deploy.py", **options: Any) -> Plan:
+        monkeypatch.setattr(sys, "argv", ["pyinfra", str(folder / "production.py"), entry, *arguments])
+        given = {name: value for name, _, value in (word.partition("=") for word in arguments if "=" in word)}
+        monkeypatch.setattr(HostData, "dict", lambda self: {"slipway": data} | given)
+        if options or arguments or entry != "deploy.py":
+            return plan(runpy.run_path, str(ROOT / entry), **options)
         key = json.dumps(data)
         if key not in bare_plans:
             bare_plans[key] = plan(runpy.run_path, str(ROOT / "deploy.py"))

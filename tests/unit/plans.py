@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import shlex
@@ -17,7 +18,7 @@ from pyinfra.facts.files import Directory, Link
 from pyinfra.facts.server import Groups, Hostname, Users
 
 from roles import _operations as operations
-from roles._facts import Answer, FileFacts, FileState, NginxStatus, NginxVersion, ReleaseStatus, Unit
+from roles._facts import Answer, FileFacts, FileState, NginxStatus, NginxVersion, Overview, ReleaseStatus, Unit
 from roles.nginx import configuration
 from roles.settings import Settings
 
@@ -56,6 +57,8 @@ class Command:
     shown: str
     """What pyinfra prints with -vv."""
     stdin: str
+    prober: Any = None
+    """The traffic that it runs under."""
 
     @cached_property
     def argv(self) -> list[str]:
@@ -127,7 +130,22 @@ def command_of(sent: object) -> Command:
     assert isinstance(sent, StringCommand), f"not a plain command: {sent!r}"
     stdin = sent.connector_arguments.get("_stdin") or ""
     assert isinstance(stdin, str)
-    return Command(sent.get_raw_value(), sent.get_masked_value(), stdin)
+    return Command(sent.get_raw_value(), sent.get_masked_value(), stdin, getattr(sent, "prober", None))
+
+
+def wanted_by(done: Plan) -> dict[str, dict[str, Any]]:
+    """App → what its release is to be made from, of those that `done` releases."""
+    asked = (command for operation in done for command in operation.commands if command.argv[:3] == DEPLOY)
+    return {command.argv[3]: json.loads(command.stdin)["wanted"] for command in asked}
+
+
+DEPLOY = ["/opt/slipway/bin/slipway-release", "deploy", "--request"]
+"""The command that releases an app, whose name follows."""
+
+
+def status_of(wanted: dict[str, Any]) -> dict[str, Any]:
+    """`ReleaseStatus` of an app whose release r1 serves as it should, and was made from what is wanted."""
+    return {"release": "r1", "inputs": wanted["inputs"], "faults": [], "rolled_back": [], "wanted": wanted}
 
 
 def after(done: Plan, before: Facts, settings: Settings) -> Facts:
@@ -146,11 +164,8 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
     for argv in (argv for argv in lines if argv[0] == "useradd"):
         home, shell = argv[argv.index("-d") + 1], argv[argv.index("-s") + 1]
         users[argv[-1]] = {"home": home, "shell": shell, "group": argv[-1], "groups": []}
-    released = {
-        path.split("/")[2]: json.loads(write.content)
-        for path, write in writes.items()
-        if path.endswith("/release.json")
-    }
+    released = wanted_by(done)
+    homes = {name: user["home"] for name, user in users.items()}
     installs = [argv for argv in lines if argv[:3] == ["sh", "-c", operations._APT]]
     names = [argv[-1] for argv in lines if argv[0] in ("hostname", "hostnamectl")]
     made = configuration(settings, (1, 22, 1), lambda path: True)
@@ -162,7 +177,8 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
         DebPackages: before[DebPackages] | {package: {"1"} for argv in installs for package in argv[4:]},
         NginxVersion: (1, 22, 1),
         NginxStatus: {"generation": "g", "managed": True, "live": True, "files": files},
-        ReleaseStatus: lambda app: {"release": "r1", "inputs": released[app]["inputs"], "faults": []},
+        Overview: dataclasses.replace(before[Overview], users=before[Overview].users | homes),
+        ReleaseStatus: lambda app: status_of(released[app]),
         Directory: directories.get,
         Link: links.get,
         Users: users,

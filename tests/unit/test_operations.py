@@ -10,12 +10,16 @@ import os
 import stat
 import subprocess
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from pyinfra import logger
 from pyinfra.api.command import StringCommand
 from pyinfra.api.facts import FactBase
+from pyinfra.connectors.util import CommandOutput, OutputLine
 
+from prober import ProberError, Result
 from roles import _operations as operations
 from roles import tls
 from roles._facts import (
@@ -26,6 +30,8 @@ from roles._facts import (
     NginxStatus,
     NginxVersion,
     Overview,
+    ReleaseHistory,
+    ReleasePlan,
     ReleaseStatus,
     Unit,
 )
@@ -189,6 +195,109 @@ def test_a_host_without_our_programs_has_no_status() -> None:
 
 def test_a_programs_status() -> None:
     assert NginxStatus().process(['{"generation": "g",', '"live": true}']) == {"generation": "g", "live": True}
+
+
+def test_a_history_is_told_as_it_is() -> None:
+    lines = ["RELEASE  NOW", "r1       serves"]
+    assert ReleaseHistory().process(lines) == lines
+
+
+def test_a_plan_by_a_program_that_knows_none() -> None:
+    """It is an older one, or there is none; no dry run fails of that."""
+    assert ask(ReleasePlan(), "notes") == {
+        "error": "the host's slipway-release is an older one, which this run replaces"
+    }
+
+
+# ── what is followed, and under traffic ──────────────────────────────────────────────────────────────────────────────
+
+
+class FakeHost:
+    """In place of pyinfra's host: a command that succeeds or fails after it said something."""
+
+    def __init__(self, succeeds: bool = True, error: Exception | None = None) -> None:
+        self.succeeds, self.error = succeeds, error
+        self.events: list[str] = []
+        self.given: dict[str, Any] = {}
+
+    def log(self, message: str, log_func: Any = logger.info) -> None:
+        """Note it."""
+        self.events.append(f"{log_func.__name__}: {message}")
+
+    def run_shell_command(self, command: StringCommand, **given: Any) -> tuple[bool, CommandOutput]:
+        """Note it, and answer as told."""
+        self.events.append(f"ran {command.get_raw_value()}")
+        self.given = given
+        if self.error:
+            raise self.error
+        return self.succeeds, CommandOutput([OutputLine("stdout", "notes: 1/9 fetch")])
+
+
+class FakeProber:
+    """In place of traffic."""
+
+    def __init__(self, host: FakeHost, *, failed: int = 0, refused: str = "") -> None:
+        self.host, self.failed, self.refused = host, failed, refused
+
+    def start(self) -> None:
+        """Begin, or refuse to."""
+        self.host.events.append("prober started")
+        if self.refused:
+            raise ProberError(self.refused)
+
+    def stop(self) -> Result:
+        """The result."""
+        self.host.events.append("prober stopped")
+        return Result(100, self.failed, 0, 0.01, 0.02, 0.1, 0.2, 5.0, counts={"short": 100 - self.failed})
+
+
+def followed(host: FakeHost, prober: FakeProber | None) -> tuple[bool, list[str]]:
+    """Whether a release succeeds on `host`, and the output that pyinfra would print once more."""
+    command = operations.Followed("slipway-release", "deploy", prober=cast(Any, prober), _stdin="{}")
+    state = SimpleNamespace(print_input=False)
+    done, output = command.execute(cast(Any, state), cast(Any, host), cast(Any, {"_sudo": True}))
+    return done, output.output_lines
+
+
+def test_a_release_is_followed() -> None:
+    host = FakeHost()
+    assert followed(host, None) == (True, ["notes: 1/9 fetch"])
+    assert host.events == ["ran slipway-release deploy"]
+    assert host.given == {"print_output": True, "print_input": False, "_sudo": True, "_stdin": "{}"}
+
+
+def test_a_release_that_fails_is_not_told_twice() -> None:
+    """pyinfra prints the output of what failed, which was shown already."""
+    assert followed(FakeHost(succeeds=False), None) == (False, [])
+
+
+def test_a_release_under_traffic() -> None:
+    host = FakeHost()
+    assert followed(host, FakeProber(host)) == (True, ["notes: 1/9 fetch"])
+    assert host.events[:4] == ["prober started", "info: traffic flows", "ran slipway-release deploy", "prober stopped"]
+    assert len(host.events) == 5 and host.events[4].startswith("info: 100 requests, 0 failed, ")
+
+
+def test_a_lost_request_fails_the_run() -> None:
+    host = FakeHost()
+    assert followed(host, FakeProber(host, failed=2))[0] is False
+    assert host.events[-1].startswith("error: 100 requests, 2 failed")
+
+
+def test_nothing_begins_where_no_traffic_flows() -> None:
+    host = FakeHost()
+    assert followed(host, FakeProber(host, refused="/slow answers 404")) == (False, [])
+    assert host.events == ["prober started", "error: nothing was begun: /slow answers 404"]
+
+
+def test_the_traffic_ends_whatever_happens() -> None:
+    host = FakeHost(succeeds=False)
+    assert followed(host, FakeProber(host)) == (False, [])
+    assert "prober stopped" in host.events
+    host = FakeHost(error=OSError("the connection broke"))
+    with pytest.raises(OSError, match="the connection broke"):
+        followed(host, FakeProber(host))
+    assert host.events[-1] == "prober stopped"
 
 
 # ── git ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

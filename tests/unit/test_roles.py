@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import re
@@ -24,6 +25,8 @@ from roles._facts import (
     NginxStatus,
     NginxVersion,
     Overview,
+    ReleaseHistory,
+    ReleasePlan,
     ReleaseStatus,
     Stale,
     Unit,
@@ -31,14 +34,15 @@ from roles._facts import (
 from roles.app import app, worker_count
 from roles.base import base
 from roles.nginx import nginx, nginx_with_certificates
-from roles.preflight import SUPPORTED, PreflightError, preflight, problems
+from roles.preflight import SUPPORTED, PreflightError, preflight, problems, provisioned
 from roles.python import UV_SHA256, python
-from roles.release import digest, git_ssh, release, wanted
-from roles.settings import Settings, render_env
+from roles.release import digest, git_ssh, history, release, rollback, wanted
+from roles.settings import RunOptions, Settings, render_env
+from roles.settings._models import HOOKS
 from roles.tls import tls
 from roles.verdict import verdict
 from tests.unit.conftest import COMMIT, MARK
-from tests.unit.plans import Facts, Operation, Plan, Planner
+from tests.unit.plans import DEPLOY, Facts, Operation, Plan, Planner, status_of, wanted_by
 
 MakeSettings = Callable[[Mapping[str, Any]], Settings]
 Converge = Callable[[Mapping[str, Any]], Facts]
@@ -90,7 +94,6 @@ def test_no_secret_but_on_standard_input(plan_deploy: Planner, maximal_data: dic
     }
     assert secret_files == {
         "/etc/notes/env",
-        "/etc/notes/build.env",
         "/etc/slipway/tls/certbot.ini",
         "/etc/slipway/tls/wiki-next/privkey.pem",
         "/etc/wiki-next/deploy_key",
@@ -107,7 +110,7 @@ def test_no_secret_in_a_diff(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "pyinfra")
-    for role, arguments in ((app, (maximal, overview)), (tls, (maximal,)), (release, (maximal, overview))):
+    for role, arguments in ((app, (maximal,)), (tls, (maximal,)), (release, (maximal, overview, RunOptions()))):
         plan(role, *arguments, diff=True)
     shown = caplog.text + "".join(capfd.readouterr())
     assert "not shown: it may hold secrets" in shown and "Managed by Slipway" in shown, "the diff isn't captured"
@@ -152,7 +155,7 @@ def test_the_second_run_changes_nothing_and_says_why(
 
 
 SITES = ["Nginx | Configure the sites", "Nginx | Configure the sites with TLS"]
-ENVIRONMENT = "App | Write the environment of notes"
+ENVIRONMENT = "Release | Write the environment of notes"
 RELEASE = "Release | Release notes"
 
 
@@ -161,7 +164,7 @@ RELEASE = "Release | Release notes"
     [
         ("<app>.env", {"LOG_LEVEL": "debug", "DEBUG": False}, [ENVIRONMENT, RELEASE]),
         ("<app>.workers", 4, [ENVIRONMENT, RELEASE]),
-        ("<app>.port", 8003, [ENVIRONMENT, *SITES, RELEASE]),
+        ("<app>.port", 8003, [*SITES, ENVIRONMENT, RELEASE]),
         ("<app>.timeout", 40, [RELEASE]),
         ("<app>.graceful_timeout", 50, [*SITES, RELEASE]),
         ("<app>.graceful_timeout", 20, [*SITES, RELEASE]),
@@ -174,8 +177,15 @@ RELEASE = "Release | Release notes"
         ("<app>.max_body_size", "26m", SITES),
         ("<app>.proxy_timeout", 47, SITES),
         ("<app>.trusted_proxies", [], SITES),
-        ("<app>.readiness_timeout", 46, []),
-        ("<app>.keep_releases", 4, []),
+        ("<app>.readiness_timeout", 46, [RELEASE]),
+        ("<app>.keep_releases", 4, [RELEASE]),
+        ("<app>.drain_timeout", 40, [*SITES, RELEASE]),
+        ("<app>.keep_warm", 40, [RELEASE]),
+        ("<app>.watch", 0, [RELEASE]),
+        ("<app>.hooks", {"after_switch": "bin/page"}, [RELEASE]),
+        ("<app>.migrate_retries", 0, [RELEASE]),
+        ("<app>.lock_wait", 0, []),
+        ("<app>.probe", {"short": ["/"]}, []),
         ("nginx.worker_connections", 2000, SITES),
         ("journal_max_size", "3G", ["Base | Cap the journal's size"]),
         ("packages", ["libpq5", "htop"], ["Base | Install packages"]),
@@ -457,8 +467,8 @@ def test_workers_as_set(maximal: Settings, overview: HostOverview) -> None:
     assert worker_count(maximal.apps["notes"], poor, 9) == 3
 
 
-def test_an_apps_place(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
-    done = plan(app, maximal, overview)
+def test_an_apps_place(plan: Planner, maximal: Settings) -> None:
+    done = plan(app, maximal)
     user = done("Create the user notes").lines[0].split()
     assert user[0] == "useradd" and user[-1] == "notes" and "-r" in user and "-M" in user
     assert user[user.index("-s") + 1] == "/usr/sbin/nologin" and user[user.index("-d") + 1] == "/var/lib/notes"
@@ -471,33 +481,13 @@ def test_an_apps_place(plan: Planner, maximal: Settings, overview: HostOverview)
     }
     for path, (mode, owner) in expected.items():
         assert done(f"Create {path}").lines[-2:] == [f"chmod {mode} {path}", f"chown {owner} {path}"]
-    write = done.writes["/etc/notes/env"]
-    assert (write.user, write.group, write.mode) == ("root", "notes", "640")
 
 
-def test_the_user_is_made_before_what_it_owns(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
-    names = plan(app, maximal, overview).names
+def test_the_user_is_made_before_what_it_owns(plan: Planner, maximal: Settings) -> None:
+    names = plan(app, maximal).names
     for name in maximal.apps:
         at = names.index(f"App | Create the user {name}")
         assert at < min(index for index, each in enumerate(names) if each.endswith(f"/{name}"))
-
-
-def test_the_environment(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
-    made = plan(app, maximal, overview)
-    quoted = (line.split("=", 1) for line in made.writes["/etc/notes/env"].text.splitlines())
-    # As systemd and a POSIX shell read it.
-    variables = {name: re.sub(r"\\(.)", r"\1", value[1:-1]) for name, value in quoted}
-    assert variables == {
-        "DATABASE_URL": f"postgresql+asyncpg://notes:{MARK}Db@db.example.com/notes?ssl=require",
-        "DATABASE_URL_SYNC": f"postgresql://notes:{MARK}Db@db.example.com/notes?sslmode=require",
-        "DEBUG": "false",
-        "LOG_LEVEL": "info",
-        "PORT": "8001",
-        "TOKEN": f'{MARK}Token "$HOME" %41 #',
-        "UV_INDEX_INTERNAL_PASSWORD": f"{MARK}Index",
-        "WEB_CONCURRENCY": "3",
-    }
-    assert made.writes["/etc/lab/env"].text == 'WEB_CONCURRENCY="1"\n'
 
 
 # ── nginx ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -670,10 +660,19 @@ def inputs(settings: Settings, overview: HostOverview, commit: str = COMMIT) -> 
         ("<app>.static.max_age", 1, set()),
         ("<app>.domains", ["other.example.com"], set()),
         ("<app>.max_body_size", "1m", set()),
-        ("<app>.migrate_timeout", 1, set()),
+        ("<app>.migrate_timeout", 50, set()),
         ("<app>.readiness_path", "/other", {"readiness path"}),
         ("<app>.readiness_timeout", 1, set()),
         ("<app>.keep_releases", 9, set()),
+        ("<app>.migrate_lock_timeout", 9, set()),
+        ("<app>.migrate_statement_timeout", 40, set()),
+        ("<app>.migrate_retries", 9, set()),
+        ("<app>.watch", 9, set()),
+        ("<app>.drain_timeout", 9, set()),
+        ("<app>.keep_warm", 9, set()),
+        ("<app>.lock_wait", 9, set()),
+        ("<app>.hooks", {}, set()),
+        ("<app>.probe", {}, set()),
         ("journal_max_size", "3G", set()),
         ("python.index_url", "https://other.example.com/simple/", set()),
     ],
@@ -728,19 +727,56 @@ def test_what_is_wanted_holds_no_secret(maximal: Settings, overview: HostOvervie
 def test_what_is_wanted(maximal: Settings, overview: HostOverview) -> None:
     notes = wanted(maximal, overview, maximal.apps["notes"], COMMIT)
     assert notes["source"] == {"kind": "archive", "subdir": "apps/notes", "commit": COMMIT}
-    assert notes["migrate"] == ["python", "-m", "notes.migrate", "--all"] and notes["migrate_timeout"] == 44
+    assert notes["migration"] == {
+        "command": ["python", "-m", "notes.migrate", "--all"],
+        "timeout": 44,
+        "lock_timeout": 4,
+        "statement_timeout": 43,
+        "retries": 6,
+    }
+    assert notes["hooks"] == {
+        "before_migrate": ["bin/before", "--now"],
+        "after_migrate": ["python", "-m", "notes.after"],
+        "after_switch": ["bin/warm", "two words"],
+        "on_failure": ["bin/page"],
+        "timeout": 9,
+    }
     assert notes["readiness"] == {"path": "/ready", "timeout": 45, "host": "notes.example.com", "scheme": "https"}
-    assert (notes["python"], notes["keep"], notes["static"], notes["drain_timeout"]) == ("3.12", 3, "static", 42)
+    assert (notes["python"], notes["keep"], notes["static"]) == ("3.12", 3, "static")
+    assert (notes["watch"], notes["drain_timeout"], notes["graceful_timeout"], notes["keep_warm"]) == (7, 20, 42, 90)
     assert notes["uv_env"]["UV_PYTHON_DOWNLOADS"] == "never", "a build must not fetch another Python"
     wiki = wanted(maximal, overview, maximal.apps["wiki-next"], "")
     assert wiki["source"]["kind"] == "git" and wiki["source"]["url"] == "git@git.example.com:team/wiki.git"
-    assert wiki["migrate"] is None
-    assert wanted(maximal, overview, maximal.apps["lab"], "")["migrate"] == "auto"
+    assert wiki["migration"]["command"] is None
+    lab = wanted(maximal, overview, maximal.apps["lab"], "")
+    assert lab["migration"]["command"] == "auto"
+    assert lab["migration"]["statement_timeout"] == lab["migration"]["timeout"], "where none is set"
+    assert lab["hooks"] == dict.fromkeys(HOOKS) | {"timeout": 60}
     assert wanted(maximal, overview, maximal.apps["plain"], "")["readiness"]["scheme"] == "http"
 
 
+def test_the_environment(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    made = plan(release, maximal, overview, RunOptions())
+    write = made.writes["/etc/notes/env"]
+    assert (write.user, write.group, write.mode) == ("root", "notes", "640")
+    quoted = (line.split("=", 1) for line in write.text.splitlines())
+    # As systemd and a POSIX shell read it.
+    variables = {name: re.sub(r"\\(.)", r"\1", value[1:-1]) for name, value in quoted}
+    assert variables == {
+        "DATABASE_URL": f"postgresql+asyncpg://notes:{MARK}Db@db.example.com/notes?ssl=require",
+        "DATABASE_URL_SYNC": f"postgresql://notes:{MARK}Db@db.example.com/notes?sslmode=require",
+        "DEBUG": "false",
+        "LOG_LEVEL": "info",
+        "PORT": "8001",
+        "TOKEN": f'{MARK}Token "$HOME" %41 #',
+        "UV_INDEX_INTERNAL_PASSWORD": f"{MARK}Index",
+        "WEB_CONCURRENCY": "3",
+    }
+    assert made.writes["/etc/lab/env"].text == 'WEB_CONCURRENCY="1"\n'
+
+
 def test_the_environments_digest_is_that_of_the_file(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
-    write = plan(app, maximal, overview).writes["/etc/notes/env"]
+    write = plan(release, maximal, overview, RunOptions()).writes["/etc/notes/env"]
     assert inputs(maximal, overview)["environment"] == digest(write.content)
     assert write.text == render_env(app_role.environment(maximal.apps["notes"], 3))
 
@@ -756,74 +792,179 @@ def test_gits_ssh(maximal: Settings, make_settings: MakeSettings, maximal_data: 
     assert "StrictHostKeyChecking=accept-new" in trusting and "StrictHostKeyChecking=yes" not in trusting
 
 
-def test_a_release_of_a_folder(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
-    done = plan(release, maximal, overview)("Release notes")
-    source, secrets, told = (command.write for command in done.commands[:3])
-    assert source and secrets and told
-    assert source.path == f"/var/cache/slipway/sources/notes.{digest(source.content)}.tar.gz"
-    assert source.mode == "600"
-    assert source.content[:2] == b"\x1f\x8b"
-    assert (secrets.path, secrets.mode) == ("/etc/notes/build.env", "600")
-    assert json.loads(secrets.content) == {"UV_INDEX_INTERNAL_PASSWORD": f"{MARK}Index"}
-    assert (told.path, told.mode) == ("/etc/notes/release.json", "600")
-    assert json.loads(told.content)["inputs"]["source"] == digest(source.content)
-    assert done.lines[3:] == ["/opt/slipway/bin/slipway-release deploy notes"]
-
-
-def test_a_release_of_a_repository(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
-    done = plan(release, maximal, overview)
-    key = done.writes["/etc/wiki-next/deploy_key"]
-    assert (key.user, key.group, key.mode) == ("root", "root", "600")
-    told = json.loads(done("Release wiki-next").writes["/etc/wiki-next/release.json"].content)
-    assert told["source"]["commit"] == told["inputs"]["source"] == COMMIT
-    names = done.names
-    assert names.index("Release | Write the deploy key of wiki-next") < names.index("Release | Release wiki-next")
-
-
-def released(done: Plan, app: str, **other: Any) -> Callable[..., dict[str, Any]]:
-    """`ReleaseStatus` of a host where `done` was carried out."""
-    told = {
-        write.path.split("/")[2]: json.loads(write.content)
-        for write in done.writes.values()
-        if "release.json" in write.path
-    }
-
-    def status(app_name: str = app, **named: str) -> dict[str, Any]:
-        name = named.get("app", app_name)
-        known = {"release": "20260101T000000Z-0123456", "inputs": told[name]["inputs"], "faults": []}
-        return known | (other if name == app else {})
-
-    return status
-
-
 def lookup(done: Plan, name: str) -> Operation:
     """The operation that releases an app."""
     return done(f"Release {name}")
 
 
-def test_a_release_that_serves_is_not_made_again(
-    plan: Planner, maximal: Settings, overview: HostOverview, bare: Facts
+def asked(done: Plan, name: str) -> dict[str, Any]:
+    """The request that an app is released by."""
+    (command,) = lookup(done, name).commands
+    assert command.argv == [*DEPLOY, name]
+    found: dict[str, Any] = json.loads(command.stdin)
+    return found
+
+
+def test_the_programs_come_before_what_they_do(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    done = plan(release, maximal, overview, RunOptions())
+    names = [name.removeprefix("Release | ") for name in done.names]
+    assert names[:2] == ["Write slipway-release", "Write slipway-schema"]
+    assert names.index("Write the environment of notes") < names.index("Release notes")
+    for path in ("/opt/slipway/bin/slipway-release", "/opt/slipway/bin/slipway-schema"):
+        assert (done.writes[path].user, done.writes[path].mode) == ("root", "755")
+
+
+def test_a_release_of_a_folder(
+    plan: Planner, maximal: Settings, overview: HostOverview, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = plan(release, maximal, overview)
-    second = plan(release, maximal, overview, facts=bare | {ReleaseStatus: released(first, "notes")})
-    assert lookup(second, "notes").commands == []
-    assert lookup(second, "notes").reasons == ["notes: 20260101T000000Z-0123456 serves and was made from just this"]
-    assert lookup(second, "wiki-next").commands == []
+    monkeypatch.setattr("getpass.getuser", lambda: "ann")
+    monkeypatch.setattr("platform.node", lambda: "desk")
+    done = plan(release, maximal, overview, RunOptions(contract=True))
+    request = asked(done, "notes")
+    archive = base64.b64decode(request.pop("archive"), validate=True)
+    assert archive[:2] == b"\x1f\x8b"
+    made = request.pop("wanted")
+    assert made == json.loads(json.dumps(wanted(maximal, overview, maximal.apps["notes"], digest(archive))))
+    assert made["source"]["commit"] == made["inputs"]["source"] == digest(archive)
+    assert request == {
+        "build": {"UV_INDEX_INTERNAL_PASSWORD": f"{MARK}Index"},
+        "by": "ann@desk",
+        "wait": 8,
+        "contract": True,
+        "again": False,
+    }
 
 
-def test_a_release_that_does_not_serve_fully_is_healed(
-    plan: Planner, maximal: Settings, overview: HostOverview, bare: Facts
+def test_a_request_is_on_standard_input_alone(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    (command,) = lookup(plan(release, maximal, overview, RunOptions()), "notes").commands
+    assert MARK in command.stdin
+    for text in (command.line, command.shown):
+        assert text == "/opt/slipway/bin/slipway-release deploy --request notes"
+
+
+def test_a_release_of_a_repository(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    done = plan(release, maximal, overview, RunOptions())
+    key = done.writes["/etc/wiki-next/deploy_key"]
+    assert (key.user, key.group, key.mode) == ("root", "root", "600")
+    request = asked(done, "wiki-next")
+    assert "archive" not in request
+    assert request["wanted"]["source"]["commit"] == request["wanted"]["inputs"]["source"] == COMMIT
+    names = done.names
+    assert names.index("Release | Write the deploy key of wiki-next") < names.index("Release | Release wiki-next")
+
+
+def served(done: Plan, **apps: dict[str, Any]) -> Callable[[str], dict[str, Any]]:
+    """`ReleaseStatus` of a host where `done` was carried out, but for what is told of some apps."""
+    made = wanted_by(done)
+    return lambda app: status_of(made[app]) | apps.get(app, {})
+
+
+Again = Callable[..., Plan]
+
+
+@pytest.fixture
+def again(
+    plan: Planner, maximal: Settings, overview: HostOverview, bare: Facts, caplog: pytest.LogCaptureFixture
+) -> Again:
+    """`again(facts=…, **options)(notes={…})`: another release of a host whose apps all serve, but for what is told."""
+    caplog.set_level("INFO", "pyinfra")
+    first = plan(release, maximal, overview, RunOptions())
+
+    def make(facts: Facts | None = None, options: RunOptions | None = None, **apps: dict[str, Any]) -> Plan:
+        known = bare | {ReleaseStatus: served(first, **apps)} | (facts or {})
+        caplog.clear()
+        return plan(release, maximal, overview, options or RunOptions(), facts=known)
+
+    return make
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What a run said, without colours and the host's name."""
+    lines = [re.sub(r"\x1b\[\d*m", "", record.getMessage()) for record in caplog.records]
+    return [line.strip().removeprefix("[@fake]").strip() for line in lines]
+
+
+def test_a_release_that_serves_is_not_made_again(again: Again) -> None:
+    done = again()
+    for app_name in ("notes", "wiki-next", "lab", "plain"):
+        assert lookup(done, app_name).commands == []
+        assert lookup(done, app_name).reasons == [f"{app_name}: r1 serves and was made from just this"]
+
+
+def test_the_first_release(plan: Planner, minimal: Settings, overview: HostOverview, caplog: Any) -> None:
+    caplog.set_level("INFO", "pyinfra")
+    plan(release, minimal, overview, RunOptions())
+    assert "notes: its first release" in logged(caplog)
+
+
+def test_why_a_release_is_due_is_told(again: Again, caplog: pytest.LogCaptureFixture) -> None:
+    done = again(notes={"inputs": {}})
+    assert asked(done, "notes") and lookup(done, "lab").commands == []
+    line = next(line for line in logged(caplog) if line.startswith("notes: "))
+    assert line.startswith("notes: source, folder, Python, environment, ") and line.endswith(" changed since r1")
+
+
+def test_a_release_that_does_not_serve_fully_is_healed(again: Again, caplog: pytest.LogCaptureFixture) -> None:
+    done = again(notes={"faults": ["notes@r1.service isn't running", "nginx's upstream names r0"]})
+    assert asked(done, "notes") and lookup(done, "lab").commands == []
+    assert "notes: notes@r1.service isn't running; nginx's upstream names r0" in logged(caplog)
+
+
+def test_settings_that_need_no_release_are_sent_all_the_same(again: Again, caplog: pytest.LogCaptureFixture) -> None:
+    """A rollback, or a run on the host, goes by them."""
+    done = lookup(again(notes={"wanted": {}}), "notes")
+    (written,) = done.writes.values()
+    assert len(done.commands) == 1 and written.path == "/etc/notes/release.json"
+    assert (written.user, written.group, written.mode) == ("root", "root", "600")
+    assert MARK not in written.text and json.loads(written.content)["keep"] == 3
+    assert "notes: settings change that need no release" in logged(caplog)
+
+
+def back_from(wanted_now: dict[str, Any], **other: Any) -> dict[str, Any]:
+    """What is told of an app that the operator went back with."""
+    bad = {"id": "r2", "by": "bob@desk", "since": "2026-01-02T03:04:05Z", "why": "went back to r1"}
+    left = [bad | {"inputs": {"source": "older"}}, bad | {"inputs": wanted_now["inputs"]}]
+    return {"inputs": {"source": "r1"}, "rolled_back": left} | other
+
+
+@pytest.fixture
+def left(plan: Planner, maximal: Settings, overview: HostOverview) -> dict[str, Any]:
+    """notes, whose release from just this the operator went back from."""
+    return back_from(wanted_by(plan(release, maximal, overview, RunOptions()))["notes"])
+
+
+BACK = "bob@desk went back from r2, made from just this, at 2026-01-02T03:04:05Z"
+
+
+def test_what_was_gone_back_from_is_not_released_again(
+    again: Again, left: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    first = plan(release, maximal, overview)
-    ill = released(first, "notes", faults=["notes@x.service isn't running"])
-    second = plan(release, maximal, overview, facts=bare | {ReleaseStatus: ill})
-    assert lookup(second, "notes").lines[-1] == "/opt/slipway/bin/slipway-release deploy notes"
-    assert lookup(second, "lab").commands == []
+    done = lookup(again(notes=left), "notes")
+    assert (done.commands, done.reasons) == ([], [f"notes: {BACK}"])
+    (warning,) = {record.getMessage() for record in caplog.records if record.levelname == "WARNING"}
+    assert warning.endswith(f"notes: {BACK}; r1 serves. New code, or --data again=true, makes a release.")
 
 
-def test_a_branch_that_moved_is_released(plan: Planner, maximal: Settings, overview: HostOverview, bare: Facts) -> None:
-    facts = bare | {ReleaseStatus: released(plan(release, maximal, overview), "notes"), GitCommit: "f" * 40}
-    assert plan(release, maximal, overview, facts=facts).changes[-2:] == [
+def test_what_was_gone_back_from_is_released_when_told(again: Again, left: dict[str, Any]) -> None:
+    done = again(options=RunOptions(again=True), notes=left)
+    assert asked(done, "notes")["again"] is True
+
+
+def test_new_code_is_released_after_a_rollback(again: Again, left: dict[str, Any]) -> None:
+    for each in left["rolled_back"]:
+        each["inputs"] = {"source": "older"}
+    assert asked(again(notes=left), "notes")["again"] is False
+
+
+def test_the_host_heals_what_was_gone_back_to(again: Again, left: dict[str, Any]) -> None:
+    """It holds what was gone back from by itself."""
+    done = again(notes=left | {"faults": ["notes@r1.service isn't running"]})
+    assert asked(done, "notes")["again"] is False
+
+
+def test_a_branch_that_moved_is_released(again: Again) -> None:
+    done = again({GitCommit: "f" * 40})
+    assert [name for name in done.changes if name.startswith("Release | Release ")] == [
         "Release | Release wiki-next",
         "Release | Release lab",
     ]
@@ -835,8 +976,8 @@ def test_a_commit_is_not_looked_up(
     maximal_data["apps"] = {"lab": maximal_data["apps"]["lab"]}
     maximal_data["apps"]["lab"]["source"]["ref"] = COMMIT
     facts = {fact: value for fact, value in bare.items() if fact is not GitCommit}
-    done = plan(release, make_settings(maximal_data), overview, facts=facts)
-    assert json.loads(done.writes["/etc/lab/release.json"].content)["source"]["commit"] == COMMIT
+    done = plan(release, make_settings(maximal_data), overview, RunOptions(), facts=facts)
+    assert asked(done, "lab")["wanted"]["source"]["commit"] == COMMIT
 
 
 def test_a_ref_that_is_not_there_fails_its_app_alone(
@@ -845,11 +986,210 @@ def test_a_ref_that_is_not_there_fails_its_app_alone(
     def commit(url: str, ref: str, ssh: str) -> str:
         return "error: there is no such branch or tag" if "wiki" in url else COMMIT
 
-    done = plan(release, maximal, overview, facts=bare | {GitCommit: commit})
+    done = plan(release, maximal, overview, RunOptions(), facts=bare | {GitCommit: commit})
     (command,) = done("Release wiki-next").commands
     found = "git@git.example.com:team/wiki.git can't be looked up from the host: there is no such branch or tag"
     assert command.argv[2:] == ['echo "$1" >&2; exit 1', "slipway", f"wiki-next: main of {found}"]
-    assert done("Release lab").lines[-1] == "/opt/slipway/bin/slipway-release deploy lab"
+    assert asked(done, "lab")
+
+
+def test_one_app_is_released(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    judged: list[str] = []
+    done = plan(lambda: judged.extend(release(maximal, overview, RunOptions(app="lab"))))
+    assert [name.split(" | ")[1] for name in done.changes] == [
+        "Write slipway-release",
+        "Write slipway-schema",
+        "Write the environment of lab",
+        "Release lab",
+    ]
+    assert judged == ["the release of lab"]
+
+
+# ── a release that is shown before it is made ────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def dry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyinfra was called with --dry."""
+    monkeypatch.setattr("sys.argv", ["pyinfra", "--dry", "production.py", "deploy.py"])
+
+
+@pytest.mark.usefixtures("dry")
+def test_a_dry_run_shows_commits_and_migrations(again: Again, caplog: pytest.LogCaptureFixture) -> None:
+    given: list[tuple[Any, ...]] = []
+    steps = {"contract": ["drops the table old"], "sql": "DROP TABLE old;\n-- x"}
+    revision = {"revision": "r3", "doc": "drops old"} | steps
+    other: dict[str, Any] = {"revision": "r4", "doc": "by hand", "contract": [], "sql": None}
+
+    def plan_of(*arguments: Any) -> dict[str, Any]:
+        given.append(arguments)
+        return {"commits": ["abc1234 Fix it", ""], "pending": [revision, other], "error": None}
+
+    again({ReleasePlan: plan_of}, **{"wiki-next": {"inputs": {}}})
+    app_name, sent = given[0]
+    assert app_name == "wiki-next" and json.loads(sent)["wanted"]["source"]["commit"] == COMMIT
+    said = logged(caplog)
+    at = said.index("wiki-next: commit abc1234 Fix it")
+    assert said[at : at + 7] == [
+        "wiki-next: commit abc1234 Fix it",
+        "wiki-next: migration r3 drops old",
+        "wiki-next: it drops the table old, which needs --data contract=true",
+        "DROP TABLE old;",
+        "-- x",
+        "wiki-next: migration r4 by hand",
+        "(Alembic can't render its SQL)",
+    ]
+
+
+@pytest.mark.usefixtures("dry")
+def test_a_dry_run_tells_what_it_cannot_show(again: Again, caplog: pytest.LogCaptureFixture) -> None:
+    again({ReleasePlan: {"error": "no module"}}, notes={"inputs": {}})
+    assert "notes: its migrations can't be looked at before it is built: no module" in logged(caplog)
+
+
+@pytest.mark.usefixtures("dry")
+@pytest.mark.parametrize(
+    "told", [{}, {"release": None, "inputs": {}, "faults": ["no release serves yet"]}, {"faults": ["x"]}]
+)
+def test_nothing_is_planned_where_no_code_changes(again: Again, told: dict[str, Any]) -> None:
+    again(notes=told)  # ReleasePlan isn't declared: it would fail
+
+
+# ── rollback and history ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_rollback(
+    plan: Planner, maximal: Settings, overview: HostOverview, bare: Facts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "ann")
+    monkeypatch.setattr("platform.node", lambda: "desk")
+    judged: list[str] = []
+    facts = bare | {ReleaseStatus: {"release": "r1"}}
+    options = RunOptions(app="notes", to="abcdef0", schema="downgrade")
+    done = plan(lambda: judged.extend(rollback(maximal, options)), facts=facts)
+    assert done.names[:2] == ["Rollback | Write slipway-release", "Rollback | Write slipway-schema"]
+    (command,) = done("Roll back notes").commands
+    assert command.line == command.shown == "/opt/slipway/bin/slipway-release rollback --request notes"
+    assert json.loads(command.stdin) == {"by": "ann@desk", "wait": 8, "to": "abcdef0", "schema": "downgrade"}
+    assert judged == ["the rollback of notes"] and len(done) == 3
+
+
+def test_a_rollback_of_every_app(plan: Planner, maximal: Settings, bare: Facts) -> None:
+    done = plan(rollback, maximal, RunOptions(), facts=bare | {ReleaseStatus: {"release": "r1"}})
+    assert [name for name in done.names if "Roll back" in name] == [
+        f"Rollback | Roll back {name}" for name in maximal.apps
+    ]
+    assert json.loads(done("Roll back lab").commands[0].stdin)["to"] is None
+
+
+def test_nothing_to_go_back_from(plan: Planner, minimal: Settings, bare: Facts) -> None:
+    for status in ({}, {"release": None}):
+        done = plan(rollback, minimal, RunOptions(), facts=bare | {ReleaseStatus: status})
+        (command,) = done("Roll back notes").commands
+        assert command.argv[2] == 'echo "$1" >&2; exit 1'
+        assert command.argv[4] == "notes: no release serves on this host, so there is nothing to go back from."
+
+
+def test_the_history(plan: Planner, maximal: Settings, bare: Facts, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = bare | {ReleaseHistory: lambda app: ["RELEASE  NOW", f"{app}-r1  serves"]}
+    plan(history, maximal, RunOptions(app="lab"), facts=facts)
+    assert capsys.readouterr().out == "lab on @fake\nRELEASE  NOW\nlab-r1  serves\n\n"
+    plan(history, maximal, RunOptions(), facts=facts)
+    assert capsys.readouterr().out.count(" on @fake\n") == 4
+
+
+# ── tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_task_releases_and_does_nothing_else(
+    plan_deploy: Planner, converge: Converge, maximal_data: dict[str, Any]
+) -> None:
+    facts = converge(maximal_data)
+    done = plan_deploy(maximal_data, entry="tasks/release.py", facts=facts)
+    assert {name.split(" | ")[0] for name in done.names} == {"Release", "Verdict"} and done.changes == []
+    facts[GitCommit] = "f" * 40
+    done = plan_deploy(maximal_data, "--data", "app=lab", "--data", "again=true", entry="tasks/release.py", facts=facts)
+    assert done.changes == ["Release | Release lab"]
+    assert asked(done, "lab")["again"] is True and asked(done, "lab")["contract"] is False
+
+
+def test_a_task_goes_back(plan_deploy: Planner, converge: Converge, maximal_data: dict[str, Any]) -> None:
+    options = ("--data", "app=notes", "--data", "to=0123456", "--data", "schema=code-only")
+    done = plan_deploy(maximal_data, *options, entry="tasks/rollback.py", facts=converge(maximal_data))
+    assert done.changes == ["Rollback | Roll back notes"] and done.names[-1].startswith("Verdict | ")
+    request = json.loads(done("Roll back notes").commands[0].stdin)
+    assert (request["to"], request["schema"]) == ("0123456", "code-only")
+
+
+def test_a_rollback_that_fails_fails_the_run(
+    plan_deploy: Planner, converge: Converge, maximal_data: dict[str, Any]
+) -> None:
+    done = plan_deploy(
+        maximal_data,
+        entry="tasks/rollback.py",
+        facts=converge(maximal_data),
+        failing=("Rollback | Roll back lab",),
+    )
+    (command,) = done[-1].commands
+    assert command.argv[4].startswith("@fake: the rollback of lab failed;")
+
+
+def test_a_task_shows_the_releases(
+    plan_deploy: Planner, converge: Converge, maximal_data: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts = converge(maximal_data) | {ReleaseHistory: ["RELEASE"]}
+    assert plan_deploy(maximal_data, "--data", "app=lab", entry="tasks/releases.py", facts=facts) == []
+    assert capsys.readouterr().out == "lab on @fake\nRELEASE\n\n"
+
+
+@pytest.mark.parametrize("entry", ["release", "releases", "rollback"])
+def test_a_task_needs_a_host_that_is_ready(
+    plan_deploy: Planner, converge: Converge, maximal_data: dict[str, Any], bare: Facts, entry: str
+) -> None:
+    with pytest.raises(PreflightError) as told:
+        plan_deploy(maximal_data, entry=f"tasks/{entry}.py", facts=bare)
+    assert str(told.value) == (
+        "@fake isn't ready for notes and wiki-next and lab and plain: run deploy.py first; nothing was touched."
+    )
+
+
+def test_a_task_for_one_app_needs_that_one_alone(plan: Planner, maximal: Settings, bare: Facts) -> None:
+    overview = dataclasses.replace(bare[Overview], users={"root": "/root", "lab": "/var/lib/lab"})
+    facts = bare | {Overview: overview}
+    plan(provisioned, maximal, RunOptions(app="lab"), facts=facts)
+    message = r"^@fake isn't ready for notes: run deploy\.py first; nothing was touched\.$"
+    with pytest.raises(PreflightError, match=message):
+        plan(provisioned, maximal, RunOptions(app="notes"), facts=facts)
+
+
+# ── traffic while it happens ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def probers(done: Plan) -> list[Any]:
+    """The traffic of a plan's releases and rollbacks, in their order."""
+    started = [command for operation in done for command in operation.commands if "--request" in command.argv]
+    assert started
+    return [command.prober for command in started]
+
+
+def test_no_traffic_unless_asked_for(again: Again) -> None:
+    assert probers(again(notes={"inputs": {}})) == [None]
+
+
+def test_traffic_during_a_release(again: Again) -> None:
+    (prober,) = probers(again(options=RunOptions(prove=True), notes={"inputs": {}}))
+    assert prober._site.url == "https://notes.example.com"
+    assert prober._load.short == ("/healthz", "/search?q=1") and prober._load.rate == 20
+
+
+def test_no_traffic_to_what_does_not_serve_yet(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    assert probers(plan(release, maximal, overview, RunOptions(prove=True))) == [None] * 4
+
+
+def test_traffic_during_a_rollback(plan: Planner, maximal: Settings, bare: Facts) -> None:
+    options = RunOptions(prove=True, app="plain")
+    done = plan(rollback, maximal, options, facts=bare | {ReleaseStatus: {"release": "r1"}})
+    assert [prober._site.url for prober in probers(done)] == ["http://plain.example.com"]
 
 
 # ── verdict ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -882,7 +1222,7 @@ def test_a_run_without_a_failure_says_so(plan_deploy: Planner, data: dict[str, A
 
 def test_every_step_of_an_app_is_judged(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
     judged: list[str] = []
-    plan(lambda: judged.extend(tls(maximal) | release(maximal, overview)))
+    plan(lambda: judged.extend(tls(maximal) | release(maximal, overview, RunOptions())))
     assert judged == ["the certificate of notes", *(f"the release of {name}" for name in maximal.apps)]
     plan(verdict, {})
 

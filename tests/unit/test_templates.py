@@ -398,7 +398,8 @@ def test_the_main_file(maximal: Settings) -> None:
     lines = directives(nginx(maximal)["nginx.conf"])
     assert "worker_connections 1000;" in lines
     assert "worker_rlimit_nofile 3024;" in lines  # two descriptors a connection: the client's and the app's
-    assert "worker_shutdown_timeout 47s;" in lines  # the longest graceful_timeout and 5
+    # The longest drain_timeout and graceful_timeout of an app, and 10: the app ends what is open, not nginx.
+    assert "worker_shutdown_timeout 72s;" in lines
     assert "server_tokens off;" in lines and "gzip on;" in lines
     assert "ssl_protocols TLSv1.2 TLSv1.3;" in lines
     includes = [line for line in lines if line.startswith("include /etc/nginx/")]
@@ -408,6 +409,28 @@ def test_the_main_file(maximal: Settings) -> None:
         for line in includes
         if "mime" not in line and "modules" not in line
     ] == order
+
+
+def test_the_release_that_answered_is_told_to_this_host_alone(maximal: Settings) -> None:
+    """By a variable of each app's, empty for everybody else: nginx sends no header that is empty."""
+    made = nginx(maximal)
+    lines = directives(made["internal.conf"])
+    for name, variable in (("notes", "notes"), ("wiki-next", "wiki_next"), ("lab", "lab"), ("plain", "plain")):
+        at = lines.index(f"map $slipway_itself $shown_{variable} {{")
+        assert lines[at + 1 : at + 4] == ['default "";', f"1 $release_{variable};", "}"]
+        header = f"add_header X-Slipway-Release $shown_{variable} always;"
+        text = made[f"sites/{name}.conf"]
+        for block in servers(text):
+            assert block.count(header) == ("include /etc/nginx/slipway/proxy/" in "\n".join(block)), f"{name}: {block}"
+        assert [line for line in directives(text) if "X-Slipway-Release" in line and line != header] == []
+
+
+def test_the_release_that_answered_where_there_is_one_app(minimal: Settings) -> None:
+    lines = directives(nginx(minimal)["internal.conf"])
+    assert [line for line in lines if "$shown_" in line] == ["map $slipway_itself $shown_notes {"]
+    block = server(nginx(minimal)["sites/notes.conf"], "443")
+    assert "add_header X-Slipway-Release $shown_notes always;" in block
+    assert "X-Slipway-Release" not in nginx(minimal, certificates=False)["sites/notes.conf"]
 
 
 def test_only_the_main_and_the_internal_file_tell_the_generation(settings: Settings) -> None:
@@ -468,7 +491,7 @@ def test_the_service(maximal: Settings) -> None:
     assert service["LimitNOFILE"] == ["4096"] and service["UMask"] == ["0077"]
     assert service["User"] == service["Group"] == ["notes"]
     assert service["Restart"] == ["always"]
-    assert sections["Unit"]["StartLimitBurst"] == ["5"], "a crash loop must end"
+    assert sections["Unit"]["StartLimitBurst"] == ["10"], "a crash loop must end"
     assert sections["Unit"]["Requires"] == ["notes@@RELEASE@.socket"]
     assert sections["Install"] == {"WantedBy": ["multi-user.target"]}
 

@@ -1,0 +1,20 @@
+"""Release each app, and nothing else of the host: pyinfra INVENTORY tasks/release.py
+
+For a host that deploy.py has provisioned. `--data app=NAME` releases one app only, `--data prove=true` sends traffic
+meanwhile and fails if a request is lost, `--data contract=true` consents to migrations that the release which still
+serves may not survive, `--data again=true` releases again what was rolled back from.
+"""
+
+from pyinfra import host
+
+from roles.preflight import preflight, provisioned
+from roles.release import release
+from roles.settings import load_for, options_for
+from roles.verdict import verdict
+
+settings = load_for(host)
+options = options_for(host)
+overview = preflight(settings)
+provisioned(settings, options)
+
+verdict(release(settings, overview, options))

@@ -1,0 +1,16 @@
+"""Show every release of each app: pyinfra -y INVENTORY tasks/releases.py
+
+Which one serves, which are warm, what became of each, who asked for it, sizes and ages. It changes nothing.
+"""
+
+from pyinfra import host
+
+from roles.preflight import provisioned
+from roles.release import history
+from roles.settings import load_for, options_for
+
+settings = load_for(host)
+options = options_for(host)
+provisioned(settings, options)
+
+history(settings, options)

@@ -1,0 +1,20 @@
+"""Let the release from before serve again, without fetching or building: pyinfra INVENTORY tasks/rollback.py
+
+It takes about a second while that release is warm. `--data app=NAME` names one app, `--data to=RELEASE` another release
+than the good one from before; tasks/releases.py lists them. Where the database is ahead of that release, it says by
+which revisions, and goes on only when told: `--data schema=code-only`, or `--data schema=downgrade`.
+`--data prove=true` sends traffic meanwhile and fails if a request is lost.
+"""
+
+from pyinfra import host
+
+from roles.preflight import provisioned
+from roles.release import rollback
+from roles.settings import load_for, options_for
+from roles.verdict import verdict
+
+settings = load_for(host)
+options = options_for(host)
+provisioned(settings, options)
+
+verdict(rollback(settings, options))
