@@ -191,6 +191,8 @@ class ReleasePlan(_JsonFact):
 class ReleaseHistory(FactBase[list[str]]):
     """`slipway-release history`: a table of every release and rollback, newest first."""
 
+    default = list
+
     @override
     def command(self, app: str) -> str:
         program = "/opt/slipway/bin/slipway-release"

@@ -293,10 +293,20 @@ class Followed(StringCommand):
                 self, print_output=True, print_input=state.print_input, **connector_arguments
             )
         finally:
-            result = self.prober.stop() if self.prober else None
-        if result:
-            host.log(result.line, logger.error if result.failed else logger.info)
-        return done and not (result and result.failed), CommandOutput([]) if not done else output
+            lossless = self.lossless(host)
+        return done and lossless, output if done else CommandOutput([])
+
+    def lossless(self, host: Host) -> bool:
+        """End the traffic, and say what became of it; True without a prober."""
+        if not self.prober:
+            return True
+        try:
+            result = self.prober.stop()
+        except ProberError as error:
+            host.log(f"whether a request was lost isn't known: {error}", logger.error)
+            return False
+        host.log(result.line, logger.error if result.failed else logger.info)
+        return not result.failed
 
 
 @operation()

@@ -297,7 +297,7 @@ def test_the_traffic_ends_whatever_happens() -> None:
     host = FakeHost(error=OSError("the connection broke"))
     with pytest.raises(OSError, match="the connection broke"):
         followed(host, FakeProber(host))
-    assert host.events[-1] == "prober stopped"
+    assert "prober stopped" in host.events
 
 
 # ── git ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -410,3 +410,14 @@ def test_a_certificate_without_its_key_is_signed_anew(tmp_path: Path) -> None:
 def test_scripts_of_the_tls_role_are_posix_shell(script: str) -> None:
     done = subprocess.run(["sh", "-n", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_traffic_whose_result_is_lost_fails_the_run() -> None:
+    """Whether a request was lost isn't known: that is no success, and no traceback."""
+
+    class Broken(FakeProber):
+        def stop(self) -> Result:
+            raise ProberError("the prober ended by itself")
+
+    host = FakeHost()
+    assert followed(host, Broken(host))[0] is False
