@@ -33,6 +33,7 @@ from typing import Any, TypeVar
 import httpx
 from cryptography import x509
 
+from prober import Load, Prober, Site
 from tests.target import lifecycle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -526,7 +527,8 @@ class Host:
         return self.ssh(
             rf"find / -xdev \( {pruned} -o {own} \) -prune -o -printf '%p %y %m %U:%G %s %T@ %C@ %l\n' | sort; "
             "dpkg-query -W -f '${binary:Package} ${Version} ${Status}\\n'; getent passwd; "
-            "systemctl list-units --all --plain --no-legend --type=service,socket,timer | grep -v ^user | sort"
+            "systemctl list-units --all --plain --no-legend --type=service,socket,timer | grep -v ^user "
+            "| tr -s ' ' | sort"
         )
 
     def unchanged_since(self, before: str) -> None:
@@ -652,6 +654,74 @@ class Host:
             ended.set()
             for thread in threads:
                 thread.join(30)
+
+    def prober(
+        self,
+        domain: str = "notes.test",
+        path: str = "/api/whoami",
+        *,
+        scheme: str = "https",
+        ca: Path | str | None = None,
+        **load: Any,
+    ) -> Prober:
+        """The public, as a context manager: its `result` is there after the block.
+
+        + path: of the short requests; an answer that is JSON tells the release
+        + load: more of `Load`: slow, upload, websocket, stream, connections, rate, …
+        """
+        tls = scheme == "https"
+        port = self.target["https_port" if tls else "http_port"]
+        trusted = str(ca or self.target["ca_file"]) if tls else None
+        site = Site(f"{scheme}://{domain}", address="127.0.0.1", port=port, ca_file=trusted)
+        return Prober(site, Load(**{"short": (path,), **load}))
+
+    # ── other entry points than deploy.py ────────────────────────────────────────────────────────────────────────
+
+    def task_command(self, entry: str, *options: str, **data: object) -> list[str]:
+        """The command line of another entry point, such as "tasks/release.py"; its inventory is written.
+
+        + data: what ``--data`` says, such as ``app="tiny"``, ``prove=True``
+        """
+        command = self.command(*options)
+        given = [word for name, value in data.items() for word in ("--data", f"{name}={_plain(value)}")]
+        return [*command[:-2], *given, command[-2], entry]
+
+    def task(self, entry: str, *options: str, check: bool = True, **data: object) -> Run:
+        """Run an entry point as `deploy` runs deploy.py; see `task_command`."""
+        began = time.monotonic()
+        done = subprocess.run(
+            self.task_command(entry, "-y", "--json", *options, **data),
+            cwd=ROOT,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEPLOY_SECONDS,
+            check=False,
+        )
+        run = _parse(done, time.monotonic() - began, dry=False)
+        log.info("    %s: exit %d after %.1f s, changed: %s", entry, run.code, run.seconds, ", ".join(run.changed))
+        if check:
+            assert run.ok, f"{entry} ended with {run.code}, errors: {run.errors}\n{run.told}"
+        return run
+
+    def start_task(self, entry: str, output: Path, *options: str, **data: object) -> subprocess.Popen[bytes]:
+        """Start an entry point in a process group of its own and don't wait; see `task_command`."""
+        with output.open("wb") as sink:
+            return subprocess.Popen(
+                self.task_command(entry, "-y", *options, **data),
+                cwd=ROOT,
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                start_new_session=True,
+            )
+
+
+def _plain(value: object) -> str:
+    """A value as ``--data`` takes it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _environment() -> dict[str, str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e._driver import Host, wait_until
+from tests.e2e._driver import Host, Run, wait_until
 from tests.e2e.apps import add_revision, copy_example, facts, leftovers
 from tests.e2e.conftest import MakeHost
 
@@ -16,6 +19,9 @@ pytestmark = pytest.mark.story
 
 PASSWORD = "p%40ss-71c0de"
 """Of the database's user, as a URL has it: the @ in it is escaped."""
+OTHER = "application_name = 'psql' AND usename = 'notes'"
+TERMINATE = f'runuser -u postgres -- psql -q -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OTHER}"'
+"""What ends the other client of a `session`: its end alone isn't noticed by PostgreSQL while a statement runs."""
 URL = f"postgres://notes:{PASSWORD}@127.0.0.1:5432/notes?sslmode=prefer"
 
 
@@ -31,6 +37,9 @@ def host(make_host: MakeHost) -> Host:
             "app": "notes.main:app",
             "tls": {"mode": "off"},
             "workers": 1,
+            "watch": 0,
+            "keep_warm": 0,
+            "migrate_lock_timeout": 1,
         }
     }
     host.slipway["packages"] = ["postgresql"]
@@ -86,13 +95,14 @@ def test_file_by_default(host: Host) -> None:
 
 
 def test_not_before_the_database_is_there(host: Host) -> None:
-    """A URL that leads nowhere ends the release at its migration; the old one serves from its file, password unseen."""
+    """A URL that leads nowhere ends the release at its check; the old one serves from its file, password unseen."""
     before = host.release()
     host.app()["env_file"] = host.file("notes.env", f"DATABASE_URL={URL}\n")
     host.app()["database_driver"] = "asyncpg"
     run = host.deploy("-vv", check=False)
     assert run.code != 0
-    run.says("failed at migrate (4 of 8)", f"{before} goes on serving")
+    run.says("failed at check (3 of 9)", "The database's schema can't be looked at:", f"{before} goes on serving")
+    run.says('password authentication failed for user "notes"')
     assert PASSWORD not in run.output and "p@ss-71c0de" not in run.output
     assert said(host) == ["in a file"]
     assert leftovers(host, "notes") == []
@@ -127,17 +137,94 @@ def test_release_with_postgresql(host: Host) -> None:
 def test_failed_migration_with_postgresql(host: Host) -> None:
     """A revision that fails half-way leaves the schema as it was."""
     before = host.release()
-    statements = 'op.drop_column("notes", "title")', 'op.execute("SELECT 1/0")'
+    statements = 'op.add_column("notes", sa.Column("half", sa.Text))', 'op.execute("SELECT 1/0")'
     wrong = add_revision(migrations(host), "0004", "0003", *statements)
     with host.traffic(path="/api/notes", scheme="http") as public:
         run = host.deploy(check=False)
     public.unbroken()
-    run.says("failed at migrate (4 of 8)", "division by zero", f"{before} goes on serving")
+    run.says("failed at migrate (4 of 9)", "division by zero", f"{before} goes on serving")
     assert PASSWORD not in run.output
     assert psql(host, "SELECT version_num FROM alembic_version") == "0003"
-    assert psql(host, "SELECT count(title) FROM notes") == "0"
+    assert psql(host, "SELECT count(*) FROM information_schema.columns WHERE column_name = 'half'") == "0"
     wrong.unlink()
+    host.deploy()
+    assert host.release() == before
     host.converged()
+
+
+@contextmanager
+def session(host: Host, statement: str) -> Iterator[None]:
+    """Another client of the database, in a transaction that began with this statement, while the block runs."""
+    query = f"BEGIN; {statement}; SELECT pg_sleep(120);"
+    url = URL.replace("?sslmode=prefer", "")
+    host.ssh(f"systemd-run --quiet --collect --unit=other -p User=notes psql -q -c '{query}' {url}")
+    with host.afterwards(f"{TERMINATE}; systemctl stop other.service"):
+        wait_until(lambda: "pg_sleep" in psql(host, f"SELECT query FROM pg_stat_activity WHERE {OTHER}"), 10, "it")
+        yield
+
+
+def release(host: Host, *says: str, **options: object) -> Run:
+    """Release with these settings, and fail unless it is refused with these words, and nothing has changed."""
+    before, revision = host.release(), psql(host, "SELECT version_num FROM alembic_version")
+    with host.changed({"apps": {"notes": options}}), host.traffic(path="/api/notes", scheme="http") as public:
+        run = host.task("tasks/release.py", check=False)
+    public.unbroken()
+    assert run.code != 0
+    run.says("failed at migrate (4 of 9)", *says, f"{before} goes on serving")
+    assert psql(host, "SELECT version_num FROM alembic_version") == revision
+    assert leftovers(host, "notes") == []
+    return run
+
+
+def test_another_migration_of_the_database_is_waited_for(host: Host) -> None:
+    """One that another host makes, say: under one lock, whose holder is named."""
+    add_revision(migrations(host), "0004", "0003", 'op.add_column("notes", sa.Column("colour", sa.Text))')
+    with session(host, f"SELECT pg_advisory_lock({0x736C6970}, {0x77617921})"):
+        run = release(host, "met a lock", "Another migration of this database still runs, after 1 s", migrate_retries=0)
+        run.says("held by", "user notes, psql, active since", "pg_advisory_lock")
+
+
+def test_a_table_in_use_is_waited_for_in_turns(host: Host) -> None:
+    """A long transaction keeps the migration out, and the migration doesn't keep everybody else out meanwhile."""
+    last = "cat $(ls -td /run/slipway/notes/*/ | head -n 1)/log"
+    with (
+        host.traffic(path="/api/notes", scheme="http") as public,
+        session(host, "LOCK TABLE notes IN ACCESS SHARE MODE"),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        before = host.ssh("ls /run/slipway/notes")
+        going = pool.submit(host.task, "tasks/release.py")
+        wait_until(lambda: host.ssh("ls /run/slipway/notes") != before, 60, "the run")
+        wait_until(lambda: "met a lock" in host.ssh(last), 60, "the first try")
+        host.ssh(TERMINATE)
+        run = going.result()
+    public.unbroken()
+    run.says("the migration met a lock; it is tried again", "4/9 migrate", "times, for a lock)")
+    assert facts(host, "/readyz", "notes.test")["revision"] == "0004"
+    assert leftovers(host, "notes") == []
+
+
+def test_a_statement_that_takes_too_long_is_ended(host: Host) -> None:
+    """By the database itself, where it says so."""
+    slow = add_revision(migrations(host), "0005", "0004", 'op.execute("SELECT pg_sleep(60)")')
+    run = release(host, "A statement took longer than the statement time-out, 2 s.", migrate_statement_timeout=2)
+    run.says("migrations/versions/0005_added.py", "pg_sleep(60)")
+    slow.unlink()
+
+
+def test_a_killed_migration_leaves_no_work_at_the_database(host: Host) -> None:
+    """After `kill -9` its statement ends too, and the lock is free: the next migration is let in."""
+    add_revision(migrations(host), "0005", "0004", 'op.execute("SELECT pg_sleep(60)")')
+    working = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()"
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(release, host, "The migration `alembic` failed")
+        wait_until(lambda: psql(host, working) == "1", 60, "the statement")
+        host.ssh("systemctl kill --signal=KILL notes-migrate.service")
+        wait_until(lambda: psql(host, working) == "0", 10, "the statement's end")
+        going.result()
+    add_revision(migrations(host), "0005", "0004", 'op.execute("SELECT 1")')
+    host.task("tasks/release.py")
+    assert facts(host, "/readyz", "notes.test")["revision"] == "0005"
 
 
 def test_database_away_and_back(host: Host) -> None:

@@ -41,6 +41,7 @@ def host(make_host: MakeHost) -> Host:
         ROOT / "examples/notes", host.folder / "source", ignore=shutil.ignore_patterns(".venv", "*.db*", ".*")
     )
     host.settings(apps__notes__source__path="source", apps__notes__port=8100, apps__notes__max_body_size="20m")
+    host.app().update(watch=0, keep_warm=0)
     if "notes" not in host.ssh("ls /srv"):
         host.deploy()
     return host

@@ -21,7 +21,10 @@ ABSENT = re.compile(r"/(opt/slipway|etc/nginx|srv/notes|etc/notes|etc/letsencryp
 @pytest.fixture(scope="module", params=["debian12", "debian13"])
 def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
     """The story's host, for both apps."""
-    return make_host("story", request.param, APPS)
+    host = make_host("story", request.param, APPS)
+    for app in APPS:
+        host.app(app).update(watch=1, keep_warm=0)
+    return host
 
 
 def releases(host: Host) -> dict[str, str]:
@@ -109,7 +112,7 @@ def test_workers_of_one_app_release_that_app_alone(host: Host) -> None:
     host.settings(apps__notes__workers=3)
     with host.traffic() as notes, host.traffic("litestar.test") as litestar:
         run = host.deploy()
-    only(run.changed, "App | Write the environment of notes", "Release | Release notes")
+    only(run.changed, "Release | Write the environment of notes", "Release | Release notes")
     notes.unbroken()
     litestar.unbroken()
     after = releases(host)
@@ -126,7 +129,7 @@ def test_an_environment_variable_reaches_the_app_by_a_release_of_it(host: Host) 
     host.settings(apps__notes__env={"GREETING": awkward})
     with host.traffic() as notes:
         run = host.deploy()
-    only(run.changed, "App | Write the environment of notes", "Release | Release notes")
+    only(run.changed, "Release | Write the environment of notes", "Release | Release notes")
     notes.unbroken()
     after = releases(host)
     assert after["notes"] != before["notes"] and after["litestar-notes"] == before["litestar-notes"]

@@ -28,7 +28,9 @@ SITES = {"Nginx | Configure the sites", "Nginx | Configure the sites with TLS"}
 @pytest.fixture(scope="module")
 def host(make_host: MakeHost) -> Host:
     """The story's host."""
-    return make_host("tls", "debian13")
+    host = make_host("tls", "debian13")
+    host.app().update(watch=0, keep_warm=0)
+    return host
 
 
 def names(certificate: x509.Certificate) -> set[str]:

@@ -22,6 +22,21 @@ LONG_JSON = ("/openapi.json", "/schema/openapi.json", "/api/notes")
 """Where FastAPI and Litestar describe an app, in some thousand bytes, and what the examples may have stored."""
 
 
+# The release that nginx names to the host itself, asked for a site by its name; certificates are other tests' affair.
+_NAMED = """
+import http.client, socket, ssl, sys
+name, path, scheme = sys.argv[1:]
+connection = http.client.HTTPConnection(name, timeout=10)
+connection.sock = socket.create_connection(("127.0.0.1", 443 if scheme == "https" else 80), 10)
+if scheme == "https":
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
+connection.request("GET", path)
+print(connection.getresponse().getheader("X-Slipway-Release"))
+"""
+
+
 def known(target: Target) -> Site:
     """A site of the host that answers, so that silence elsewhere means something."""
     site = next(iter(target.apps.values())).site
@@ -127,6 +142,19 @@ def test_http1_is_still_served(site: Site) -> None:
 def test_server_tells_no_version(site: Site) -> None:
     """Neither nginx's nor the app server's."""
     assert site.get(site.app.settings.liveness_path).header("Server") == "nginx"
+
+
+def test_release_is_named_to_the_host_itself(site: Site) -> None:
+    """A release is proven by it: asked from inside, nginx says which one answered."""
+    scheme, path = "http" if site.app.trust is None else "https", site.app.settings.liveness_path
+    told = site.app.target.run("python3 -c %s %s %s %s", _NAMED, site.domain, path, scheme)
+    assert told == site.app.release
+
+
+def test_release_is_named_to_nobody_else(site: Site) -> None:
+    """Neither in an answer of the app's nor in one of nginx's."""
+    for path in (site.app.settings.liveness_path, "/no-such-path"):
+        assert site.get(path).header("X-Slipway-Release") is None, path
 
 
 def test_json_is_compressed(app: App) -> None:

@@ -10,6 +10,9 @@ import pytest
 from roles.app import sandbox
 from tests.host._hosts import OUTSIDER, App
 
+LATE = 60
+"""Seconds that a release may take to end after its time: its last requests are awaited."""
+
 # Python files of a release that are not byte-compiled: no .pyc beside them, or one of another source.
 _UNCOMPILED = """
 import importlib.util, json, os, struct, sys
@@ -80,21 +83,59 @@ def test_release_has_no_faults(app: App) -> None:
     assert app.status["faults"] == []
 
 
-def test_only_one_release_is_installed(app: App) -> None:
-    """No unit of a release that is gone, and none enabled in its place."""
+def test_only_one_release_comes_back_after_a_reboot(app: App) -> None:
+    """Nothing of any other is installed, or enabled by a link."""
+    files = app.target.run(f"find /etc/systemd/system -name '{app.name}@*' -printf '%f\\n'")
+    assert set(files.splitlines()) == {app.service, app.socket_unit}
+
+
+def test_what_runs_beside_it_is_still_warm(app: App) -> None:
+    """A release that served before may run on, so that going back is quick: its record says so, and until when."""
     pattern = f"{app.settings.unit('*').service.removesuffix('.service')}.*"
     listed = app.target.run("systemctl list-units --all --plain --no-legend %s", pattern)
-    files = app.target.run(f"find /etc/systemd/system -maxdepth 1 -type f -name '{app.name}@*' -printf '%f\\n'")
-    assert {line.split()[0] for line in listed.splitlines()} == {app.service, app.socket_unit}
-    assert set(files.splitlines()) == {app.service, app.socket_unit}
+    files = app.target.run(f"find /run/systemd/system -maxdepth 1 -name '{app.name}@*' -printf '%f\\n'")
+    names = {line.split()[0] for line in listed.splitlines()} | set(files.splitlines())
+    assert {app.service, app.socket_unit} <= names
+    now = int(app.target.run("date +%s"))
+    for release in {name.partition("@")[2].rpartition(".")[0] for name in names} - {app.release}:
+        path = f"/var/lib/slipway/{app.name}/{release}.json"
+        record = json.loads(app.target.host.run("cat %s", path).stdout or "{}")
+        assert record.get("state") == "good", f"{release} runs, and never went live"
+        assert record.get("warm_until", 0) > now - LATE, f"{release} should have ended long ago"
+
+
+def test_no_run_was_left_behind(app: App) -> None:
+    """No request that nobody took, and no helper of a run that isn't under way."""
+    if app.status["run"]:
+        pytest.skip("a release is under way")
+    folder = f"/run/slipway/{app.name}"
+    assert app.target.run(f"find {folder} -name request.json 2>/dev/null || true") == ""
+    names = " ".join(f"{app.name}-{what}.service" for what in ("check", "schema", "hook", "migrate"))
+    assert app.target.run(f"systemctl list-units --all --plain --no-legend {names}") == ""
+
+
+def test_records_and_logs_are_root_s(app: App) -> None:
+    """What releases were made from and what they said, 0600 in a folder of root's; and folders of this boot's runs."""
+    folder = f"/var/lib/slipway/{app.name}"
+    listed = app.target.run(f"find {folder} -printf '%y %m %u %f\\n'").splitlines()
+    assert {tuple(line.split()[:3]) for line in listed if line.startswith("d")} == {("d", "700", "root")}
+    files = [line.split(maxsplit=3) for line in listed if not line.startswith("d")]
+    assert [each for each in files if each[:3] != ["f", "600", "root"]] == []
+    assert f"{app.release}.json" in {each[3] for each in files}
+    runs = f"/run/slipway/{app.name}"
+    open_ones = app.target.run(
+        f"find {runs} -mindepth 1 -maxdepth 1 \\( -perm /077 -o -not -user root \\) 2>/dev/null || true"
+    )
+    assert open_ones == ""
 
 
 @pytest.mark.parametrize("kind", ["service", "socket"])
 def test_unit_is_active_and_comes_back_after_a_reboot(app: App, kind: str) -> None:
     """Both of the release's units."""
     unit = app.service if kind == "service" else app.socket_unit
-    found = app.target.show(unit, "ActiveState", "UnitFileState")
-    assert found == {"ActiveState": "active", "UnitFileState": "enabled"}
+    # What is on disk, which is what counts at boot: `show` tells what systemd last read.
+    enabled = app.target.host.run("systemctl is-enabled %s", unit).stdout.strip()
+    assert (app.target.show(unit, "ActiveState")["ActiveState"], enabled) == ("active", "enabled")
 
 
 def test_no_start_failed(app: App) -> None:

@@ -2,7 +2,8 @@
 
 version: text that / answers with · import_seconds: how long importing takes · import_error: importing raises ·
 boot: "exit" ends the process at start-up, "wait" never finishes it · ready_after: seconds until /readyz answers 200,
-503 until then · ready_body: what it answers meanwhile
+503 until then · ready_body: what it answers meanwhile · bad_after: seconds after the first request of the public (it
+came through nginx, which gives it an ID) from which /readyz answers 503
 """
 
 import asyncio
@@ -18,6 +19,10 @@ from typing import Any
 from urllib.parse import parse_qs
 
 BORN = time.monotonic()
+PUBLIC_SINCE: list[float] = []
+"""When the first request of the public came, once there was one."""
+GROWN: list[bytes] = []
+"""What /grow has taken."""
 HOOKS: dict[str, Any] = json.loads(Path(__file__).with_name("hooks.json").read_text(encoding="utf-8"))
 
 time.sleep(HOOKS.get("import_seconds", 0))
@@ -60,6 +65,11 @@ def facts() -> dict[str, Any]:
     }
 
 
+def block(seconds: float) -> None:
+    """Stop the event loop, and with it everything in this worker."""
+    time.sleep(seconds)
+
+
 async def answer(path: str, query: dict[str, str], body: bytes) -> tuple[int, Any]:
     """Status and JSON of one request."""
     match path:
@@ -68,6 +78,8 @@ async def answer(path: str, query: dict[str, str], body: bytes) -> tuple[int, An
         case "/readyz":
             if time.monotonic() - BORN < HOOKS.get("ready_after", 0):
                 return 503, HOOKS.get("ready_body", "not yet")
+            if "bad_after" in HOOKS and PUBLIC_SINCE and time.monotonic() - PUBLIC_SINCE[0] >= HOOKS["bad_after"]:
+                return 503, "the queue went away"
             return 200, {"status": "ready"}
         case "/env":
             return 200, dict(os.environ)
@@ -75,6 +87,13 @@ async def answer(path: str, query: dict[str, str], body: bytes) -> tuple[int, An
             return 200, {each: attempt(each) for each in json.loads(body)}
         case "/api/slow":
             await asyncio.sleep(float(query.get("seconds", "1")))
+            return 200, facts()
+        case "/hang":
+            block(float(query["seconds"]))
+            return 200, facts()
+        case "/grow":  # until whoever limits it ends this worker
+            while len(GROWN) < int(query["mb"]):
+                GROWN.append(os.urandom(1 << 20))
             return 200, facts()
         case "/print":
             print(query["text"], flush=True)
@@ -101,6 +120,8 @@ async def app(
         return
     if scope["type"] != "http":
         return
+    if not PUBLIC_SINCE and any(name == b"x-request-id" for name, _ in scope["headers"]):
+        PUBLIC_SINCE.append(time.monotonic())
     body, more = b"", True
     while more:
         message = await receive()

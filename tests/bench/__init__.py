@@ -1,0 +1,1 @@
+"""Measurements on throw-away hosts: figures for people, no tests."""

@@ -1,0 +1,115 @@
+"""pyinfra killed at random moments of a deploy, again and again: in the end the host is as if nothing had happened.
+
+SLIPWAY_SEED=n   the moments of an earlier run, which the log names
+SLIPWAY_KILLS=n  how many (8; the whole of what is promised is 20: `make test-all`)
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.e2e._driver import Host, log
+from tests.e2e.conftest import MakeHost
+
+pytestmark = pytest.mark.story
+
+KILLS = int(os.environ.get("SLIPWAY_KILLS") or 8)
+SEED = int(os.environ.get("SLIPWAY_SEED") or time.time())
+
+# Names that are new each time: of releases, ACME accounts and orders, tools' own temporary names.
+RANDOM = re.compile(r"\d{8}T\d{6}Z-[0-9a-z]+|\b[0-9a-f]{32}\b|\d{4}_(key|csr)-certbot|_\d{4}|\d+\.pem|-\d+-\w{8,}")
+FIRST_RUN, LATER_RUN = 25.0, 12.0
+"""Seconds within which a run is killed: most of what a first deploy takes, and one that mends something."""
+PLACES = (
+    "/etc /opt/slipway /srv /root /home /usr/local /var/lib/slipway /var/lib/notes /var/lib/nginx /var/log/letsencrypt "
+    "/var/spool/cron /var/cache/slipway /run/notes /run/systemd/system"
+)
+# What only tells of the past (the history, backups of what was replaced), and caches, whose content is uv's affair.
+PAST = (
+    "/etc/letsencrypt/archive",
+    "/etc/letsencrypt/accounts",
+    "/etc/letsencrypt/csr",
+    "/etc/letsencrypt/keys",
+    "/var/cache/slipway/uv/*",
+    "/var/cache/slipway/python/*",
+    "/var/cache/slipway/build/*",
+    "/var/lib/slipway/notes/*",
+    "/var/log/letsencrypt/*",
+)
+
+
+def state(host: Host) -> set[str]:
+    """Every file, folder and link that a deploy is responsible for, with mode, owner, target and what it holds; units
+    with their states; users and packages."""
+    pruned = " -o ".join(f"-path '{path}'" for path in PAST)
+    listed = host.ssh(
+        f"find {PLACES} \\( {pruned} \\) -prune -o -not -name '*.pyc' -printf '%p %y %m %U:%G %l\\n' 2>/dev/null; "
+        "find /etc/systemd /etc/nginx /etc/notes /opt/slipway/bin -type f | while read -r path; do "
+        "echo $path $(sed -E 's/[0-9]{8}T[0-9]{6}Z-[0-9a-z]+/<id>/g' $path | sha256sum); done; "
+        "systemctl list-units --all --plain --no-legend 'notes*' 'nginx*' 'certbot*' | awk '{print $1, $2, $3, $4}'; "
+        "systemctl list-unit-files --plain --no-legend 'notes*' 'nginx*' 'certbot*' | awk '{print $1, $2}'; "
+        "getent passwd; getent group; dpkg-query -W -f '${binary:Package} ${Version} ${Status}\\n'"
+    )
+    return {RANDOM.sub("<random>", line) for line in listed.splitlines()}
+
+
+def killed(host: Host, seconds: float) -> bool:
+    """Start a deploy and kill pyinfra with -9 after some seconds; False if it had ended by then, which must be well."""
+    process = host.start_deploy(output=host.folder / "killed.log")
+    try:
+        assert process.wait(seconds) == 0, (host.folder / "killed.log").read_text()[-4000:]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+    return False
+
+
+def test_a_deploy_killed_at_random_moments_converges_to_that_of_an_undisturbed_one(make_host: MakeHost) -> None:
+    """Two bare hosts; one is deployed at once, on the other the first runs are killed. Then there is no difference."""
+    calm, killed_host = make_host("calm", "debian13"), make_host("killed", "debian13")
+    for host in (calm, killed_host):
+        host.settings(apps__notes__watch=1, apps__notes__keep_warm=0)
+    moments, hits, runs = random.Random(SEED), 0, 0
+    log.info("    SLIPWAY_SEED=%d", SEED)
+    calm.deploy()
+    limit = FIRST_RUN
+    while hits < KILLS:
+        runs += 1
+        assert runs <= 4 * KILLS, "most runs end before they are killed: this shows nothing"
+        seconds = moments.uniform(0.3, limit)
+        if killed(killed_host, seconds):
+            hits += 1
+            log.info("    kill %d after %.1f s", hits, seconds)
+        else:  # then there must be something to do again
+            broken, limit = moments.choice(BROKEN), LATER_RUN
+            log.info("    a run ended by itself within %.1f s; by hand: %s", seconds, broken)
+            killed_host.ssh(broken)
+    killed_host.deploy()
+    killed_host.converged()
+    with ThreadPoolExecutor(2) as pool:
+        undisturbed, disturbed = pool.map(state, (calm, killed_host))
+    gone, new = sorted(undisturbed - disturbed), sorted(disturbed - undisturbed)
+    assert len(undisturbed) > 1000
+    assert not gone and not new, "\n".join([*(f"- {line}" for line in gone[:40]), *(f"+ {line}" for line in new[:40])])
+    assert killed_host.get("/readyz").status_code == 200
+    killed_host.verify()
+
+
+BROKEN = (
+    "rm -r /srv/notes/releases/*/.venv",
+    "rm -r /opt/slipway/certbot",
+    "rm -r /etc/nginx/slipway.d /etc/nginx/upstreams/notes.conf",
+    "systemctl disable --now --quiet certbot-renew.timer; rm /etc/systemd/system/certbot-renew.*",
+    "echo 'X=\"1\"' >>/etc/notes/env; rm /etc/notes/release.json",
+    "rm -r /opt/slipway/python /opt/slipway/bin",
+)
+"""What is taken away when a run wasn't killed in time, so that the next one has work to be killed at."""
