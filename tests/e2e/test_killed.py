@@ -49,10 +49,14 @@ PAST = (
 def state(host: Host) -> set[str]:
     """Every file, folder and link that a deploy is responsible for, with mode, owner, target and what it holds; units
     with their states; users and packages."""
+    live = host.ssh("readlink /etc/nginx/slipway")
     pruned = " -o ".join(f"-path '{path}'" for path in PAST)
+    # The configuration of nginx that serves; the one before it is kept as well, if there was one.
+    pruned += rf" -o \( -path '/etc/nginx/slipway.d/*' -not -path '/etc/nginx/{live}*' \)"
     listed = host.ssh(
         f"find {PLACES} \\( {pruned} \\) -prune -o -not -name '*.pyc' -printf '%p %y %m %U:%G %l\\n' 2>/dev/null; "
-        "find /etc/systemd /etc/nginx /etc/notes /opt/slipway/bin -type f | while read -r path; do "
+        f"find /etc/systemd /etc/nginx/{live} /etc/nginx/upstreams /etc/nginx/*.conf /etc/notes /opt/slipway/bin "
+        "-type f | while read -r path; do "
         "echo $path $(sed -E 's/[0-9]{8}T[0-9]{6}Z-[0-9a-z]+/<id>/g' $path | sha256sum); done; "
         "systemctl list-units --all --plain --no-legend 'notes*' 'nginx*' 'certbot*' | awk '{print $1, $2, $3, $4}'; "
         "systemctl list-unit-files --plain --no-legend 'notes*' 'nginx*' 'certbot*' | awk '{print $1, $2}'; "
