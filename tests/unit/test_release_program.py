@@ -3113,6 +3113,7 @@ def unit(release: Release, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(release.program, "deploy", deploy)
     monkeypatch.setattr(release.program.threading.Thread, "start", lambda thread: None)  # no sign of life
+    monkeypatch.setattr(release.program, "DRAIN_END_SECONDS", 0)
     return folder
 
 
