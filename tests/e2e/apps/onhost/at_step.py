@@ -22,7 +22,8 @@ PATIENCE = 60
 RELEASE = ("fetch", "build", "check", "migrate", "start", "prove", "switch", "watch", "commit")
 ROLLBACK = ("schema", "start", "prove", "switch", "commit")
 LONG = {"check": 0.2, "prove": 0.2, "watch": 0.5}
-"""Steps that take their time: seconds into one at which it is met. The others are met once they have done something."""
+"""Steps of a release that take their time: seconds into one at which it is met. The others are met once they have done
+something."""
 
 app, step, action = sys.argv[1:4]
 records, current = Path(f"/var/lib/slipway/{app}"), Path(f"/srv/{app}/current")
@@ -99,7 +100,7 @@ def main() -> None:
     if not record or record.get("state") == "failed":
         print(json.dumps({"missed": True, "record": record}))
         return
-    if step in LONG:
+    if step in LONG and record.get("kind") != "rollback":
         time.sleep(LONG[step])
     if process:
         with contextlib.suppress(ProcessLookupError):
