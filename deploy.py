@@ -17,7 +17,7 @@ from roles.tls import tls
 from roles.verdict import verdict
 
 settings = load_for(host)  # every mistake in the inventory is told here, before the host is touched
-options = options_for(host)  # what --data asks of this run
+options = options_for(host, "deploy.py")  # what --data asks of this run
 overview = preflight(settings)  # and every reason why this host can't be provisioned
 
 base(settings)  # packages, time zone, journal

@@ -336,7 +336,10 @@ def release(
             else host.get_fact(GitCommit, url=url, ref=ref, ssh=ssh)
         )
         if commit.startswith("error: "):
-            yield failure(f"{app}: {ref} of {url} can't be looked up from the host: {commit.removeprefix('error: ')}")
+            told = f"{app}: {ref} of {url} can't be looked up from the host: {commit.removeprefix('error: ')}"
+            if dry_run():
+                host.log(told, logger.error)
+            yield failure(told)
             return
         wanted = wanted | {
             "source": wanted["source"] | {"commit": commit},
@@ -352,6 +355,8 @@ def release(
             told = f"{left[-1]['by']} went back from {left[-1]['id']}, made from just this, at {left[-1]['since']}"
             again = "New code, or --data again=true, makes a release"
             host.log(f"{app}: {told}; {serving} serves. {again}.", logger.warning)
+        if prober:
+            host.log(f"{app}: no traffic was sent, since there is nothing to release", logger.warning)
         if status.get("wanted") == json.loads(json.dumps(wanted)):
             host.noop(f"{app}: {told}")
             return
@@ -376,6 +381,13 @@ def show_plan(app: str, plan: Mapping[str, Any]) -> None:
         host.log(f"{app}: commit {commit}")
     if plan.get("error"):
         host.log(f"{app}: its migrations can't be looked at before it is built: {plan['error']}", logger.warning)
+    heads, unknown = plan.get("heads", []), plan.get("unknown", [])
+    if len(heads) > 1:
+        host.log(
+            f"{app}: its migrations have {len(heads)} heads ({', '.join(heads)}), which is refused", logger.warning
+        )
+    if unknown:
+        host.log(f"{app}: the database is at {', '.join(unknown)}, which it doesn't have: refused", logger.warning)
     for each in plan.get("pending", []):
         host.log(f"{app}: migration {each['revision']} {each['doc']}")
         for step in each["contract"]:

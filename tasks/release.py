@@ -13,7 +13,7 @@ from roles.settings import load_for, options_for
 from roles.verdict import verdict
 
 settings = load_for(host)
-options = options_for(host)
+options = options_for(host, "tasks/release.py")
 overview = preflight(settings)
 provisioned(settings, options)
 

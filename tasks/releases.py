@@ -10,7 +10,7 @@ from roles.release import history
 from roles.settings import load_for, options_for
 
 settings = load_for(host)
-options = options_for(host)
+options = options_for(host, "tasks/releases.py")
 provisioned(settings, options)
 
 history(settings, options)

@@ -14,7 +14,7 @@ from roles.settings import load_for, options_for
 from roles.verdict import verdict
 
 settings = load_for(host)
-options = options_for(host)
+options = options_for(host, "tasks/rollback.py")
 provisioned(settings, options)
 
 verdict(rollback(settings, options))

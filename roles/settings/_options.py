@@ -62,6 +62,14 @@ OPTIONS = tuple(field.name for field in fields(RunOptions))
 
 _SWITCHES = tuple(field.name for field in fields(RunOptions) if isinstance(field.default, bool))
 
+TAKES = {
+    "deploy.py": ("app", "prove", "contract", "again"),
+    "tasks/release.py": ("app", "prove", "contract", "again"),
+    "tasks/rollback.py": ("app", "prove", "to", "schema"),
+    "tasks/releases.py": ("app",),
+}
+"""What pyinfra runs → the options that mean something to it."""
+
 
 @plain_dataclass(frozen=True)
 class Given:
@@ -94,15 +102,19 @@ def dry_run() -> bool:
     return "--dry" in sys.argv
 
 
-def options_for(host: Any) -> RunOptions:
-    """The options of this run, for pyinfra's current `host`, in ``deploy.py`` and ``tasks/``.
+def options_for(host: Any, entry: str) -> RunOptions:
+    """The options of this run, for pyinfra's current `host`.
 
-    Raises SettingsError with everything that is wrong with them, an app that the host doesn't have included.
+    + entry: what pyinfra runs, one of `TAKES`
+
+    Raises SettingsError with everything that is wrong with them: an app that the host doesn't have, and an option that
+    means nothing to `entry`, included.
     """
     data = host.data.dict()
     written = {given.name: given.text for given in given_in(sys.argv[1:]) if given.text is not None}
     values = {name: written.get(name, data[name]) for name in OPTIONS if data.get(name) is not None or name in written}
     options, problems = read_options(values)
+    problems += [_not_taken(name, values[name], entry) for name in values if name not in TAKES[entry]]
     if options is not None and not problems:
         problems = list(app_problems(options.app, apps_in(data)))
     if options is None or problems:
@@ -126,6 +138,12 @@ def read_options(values: Mapping[str, Any]) -> tuple[RunOptions | None, list[Pro
         context = detail.get("ctx", {})
         problems.append(Problem(_path(name, read[name]), context["expected"], show(read[name]), context["do"]))
     return None, problems
+
+
+def _not_taken(name: str, value: Any, entry: str) -> Problem:
+    takers = " or ".join(other for other, taken in TAKES.items() if name in taken)
+    expected = f"an option of {entry}: {', '.join(TAKES[entry])}"
+    return Problem(_path(name, value), expected, f"one of {takers}", f"leave it out, or run {takers}")
 
 
 def _path(name: str, value: Any = None) -> str:

@@ -192,7 +192,7 @@ def test_what_was_rolled_back_is_not_released_by_a_plain_run(site: Site) -> None
     run.says(f"went back from {two}, made from just this", f"{one} serves. New code, or --data again=true")
     assert task(host, "release", app="tiny").changed == []
     assert host.ssh(f"{PROGRAM} deploy tiny").endswith(
-        f"{one} serves. New code, or --data again=true, makes a release."
+        f"{one} serves. New code, or --data again=true (on the host: --again), makes a release."
     )
     site.serves(one)
 
@@ -365,7 +365,7 @@ def test_the_history_tells_all_that(site: Site) -> None:
     assert [line.split()[0] for line in shown] == [row["id"] for row in rows]
     assert rows[0]["id"] == host.release("tiny") and " serves " in shown[0] and " MB" in shown[0]
     outcomes = {row["outcome"] for row in rows}
-    assert outcomes == {"good", "bad", "removed", "failed at check"}
+    assert {"good", "good, removed", "failed at check"} <= outcomes and any(each.startswith("bad") for each in outcomes)
     failed = next(row for row in rows if row["outcome"].startswith("failed"))
     assert host.run(f"grep -q 'no luck today' {failed['log']}").returncode == 0, "the log of what failed is gone"
     back = next(line for line, row in zip(shown, rows, strict=True) if "-rollback" in row["id"])
@@ -424,7 +424,7 @@ def test_what_has_no_downgrade_cannot_be_taken_back(site: Site) -> None:
     serving = host.release("notes")
     run = task(host, "rollback", app="notes", schema="downgrade", check=False)
     assert run.code != 0
-    run.says("0004 Revision 0004. (has no downgrade)", "0004 can't be taken back: it has no downgrade.")
+    run.says("0004 Revision 0004.", "0004 can't be taken back: it has no downgrade.")
     site.serves(serving, "notes")
     assert revision(host) == "0004"
 
@@ -517,7 +517,11 @@ def test_a_hook_that_fails_after_the_switch_fails_the_run_alone(site: Site) -> N
     assert run.code != 0
     after = host.release("notes")
     assert after != before
-    run.says(f"{after} serves, but", "hook after_switch (`python hook.py`) ended with 1:", "words of the hook")
+    run.says(
+        f"{after} serves, and goes on serving. But",
+        "hook after_switch (`python hook.py`) ended with 1:",
+        "words of the hook",
+    )
     assert [told["SLIPWAY_HOOK"] for told in site.hooks()] == ["before_migrate", "after_migrate", "after_switch"]
     site.serves(after, "notes")
     assert task(host, "release", app="notes").changed == []

@@ -542,7 +542,7 @@ def test_the_history(release: Release) -> None:
         ("bad", "warm", "r1 -> r2", 4, 0, "w" * 80),
         ("good", "serves", "r1", 120, 3.8, "Good"),
         ("failed at check", "", "r1", None, 0, ""),
-        ("removed", "", "none -> r1", None, 3.8, "pruned since"),
+        ("good, removed", "", "none -> r1", None, 3.8, "pruned since"),
     ]
     assert rows[2]["log"] == str(release.app.records / f"{IDS[2]}.log") and rows[1]["log"] is None
     assert rows[2]["steps"] == {"fetch": 1.25, "build": 2.5} and rows[2]["commit"] == "a" * 12
@@ -1397,7 +1397,9 @@ def test_what_was_gone_back_from_is_held(release: Release, story: Story, capsys:
     hold(release)
     release.program.deploy(release.app)
     assert (story.steps, release.app.serving(), release.app.attempt) == (["prove"], IDS[0], None)
-    assert said(capsys) == (f"notes: {TOLD}; {IDS[0]} serves. New code, or --data again=true, makes a release.\n")
+    assert said(capsys) == (
+        f"notes: {TOLD}; {IDS[0]} serves. New code, or --data again=true (on the host: --again), makes a release.\n"
+    )
 
 
 def test_what_was_gone_back_from_is_held_even_if_nothing_serves(release: Release, story: Story) -> None:
@@ -1581,12 +1583,13 @@ def test_a_downgrade_is_made_good_if_the_rollback_fails(
 
     if failing:
         two.run.failing["slipway-schema upgrade"] = failing
+    two.app.knower = IDS[1]
     story.fails, story.before["prove"] = "prove", downgraded
     message = two.fails(two.program.rollback, two.app)
     assert message.endswith(f"\n{IDS[1]} goes on serving.{told} Correct the cause and run again.")
     upgrades = two.run.matching("slipway-schema upgrade")
     assert len(upgrades) == (before != after)
-    assert all(f"releases/{IDS[1]}/.venv/bin/python " in call for call in upgrades), "by the release that serves"
+    assert all(f"releases/{IDS[1]}/.venv/bin/python " in call for call in upgrades), "by the release that knows how"
 
 
 @pytest.mark.parametrize("step", ["prove", "switch"])
@@ -1740,8 +1743,9 @@ def revision(name: str, *contract: str, downgrade: bool = True) -> dict[str, Any
 
 
 @pytest.fixture
-def alembic(release: Release) -> Release:
+def alembic(release: Release, monkeypatch: pytest.MonkeyPatch) -> Release:
     """A host whose serving release is two revisions ahead of the one before it."""
+    monkeypatch.setattr(release.program, "knower", lambda app: IDS[1])
     release.app.wanted["migration"]["command"] = "auto"
     for each in IDS[:2]:
         release.add(each)
@@ -1755,6 +1759,7 @@ def alembic(release: Release) -> Release:
 
 ATTEMPT = "20260103T000000Z-rollback"
 AHEAD = f"The database is ahead of {IDS[0]} by:\n  r4 does r4\n  r3 does r3\n"
+ALONE = f"To let the code alone go back, if {IDS[0]} can live with that: --data schema=code-only."
 
 
 @pytest.mark.parametrize("missing", ["environment", "gunicorn"])
@@ -1797,8 +1802,8 @@ def test_a_database_that_is_behind_the_release(alembic: Release) -> None:
 
 def test_a_database_that_is_ahead_needs_a_word(alembic: Release) -> None:
     assert alembic.fails(alembic.program.consider, alembic.app, IDS[0]) == (
-        f"{AHEAD}If {IDS[0]} can live with that: --data schema=code-only. To take these back first, with what was "
-        "stored in them: --data schema=downgrade. (On the host: --schema.)"
+        f"{AHEAD}{ALONE}\nTo take that back first, and lose what is stored in what it added: --data schema=downgrade. "
+        "(On the host: --schema.)"
     )
     asked = alembic.run.matching("slipway-schema undone")[0]
     assert asked.endswith("undone --to r2") and f"{IDS[1]}/.venv/bin/python" in asked, "by who knows these revisions"
@@ -1830,11 +1835,48 @@ def test_a_database_goes_back_to_nothing(alembic: Release) -> None:
 def test_a_migration_that_cannot_be_taken_back(alembic: Release) -> None:
     alembic.app.request["schema"] = "downgrade"
     schema_says(alembic, "undone", undone=[revision("r4"), revision("r3", downgrade=False)])
-    ahead = AHEAD.replace("does r3", "does r3 (has no downgrade)")
     assert alembic.fails(alembic.program.consider, alembic.app, IDS[0]) == (
-        f"{ahead}r3 can't be taken back: it has no downgrade."
+        f"{AHEAD}{ALONE}\nr3 can't be taken back: it has no downgrade. (On the host: --schema.)"
     )
     assert alembic.run.matching("slipway-schema downgrade") == []
+
+
+@pytest.mark.parametrize("told", [None, "downgrade", "code-only"])
+def test_a_database_that_no_release_here_knows(
+    alembic: Release, monkeypatch: pytest.MonkeyPatch, told: str | None
+) -> None:
+    """One that failed after it had migrated, say: the code alone can go back, and nothing is in the way."""
+    monkeypatch.setattr(alembic.program, "knower", lambda app: None)
+    alembic.app.request["schema"] = told
+    if told == "code-only":
+        assert alembic.program.consider(alembic.app, IDS[0]) == "code only"
+    else:
+        assert alembic.fails(alembic.program.consider, alembic.app, IDS[0]) == (
+            f"The database is ahead of {IDS[0]} by:\n  r4 (no release on this host has it)\n{ALONE}\n"
+            "It can't be taken back from here: release code that has r4, and go back from that. "
+            "(On the host: --schema.)"
+        )
+    assert alembic.run.matching("slipway-schema undone") == alembic.run.matching("slipway-schema downgrade") == []
+
+
+def test_who_knows_what_the_database_has(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The release that serves, else the newest that does; one that can't be asked doesn't."""
+    for each in IDS[:4]:
+        release.add(each)
+    release.app.current.symlink_to(f"releases/{IDS[1]}")
+    lacks: dict[str, list[str]] = {IDS[0]: [], IDS[1]: ["r4"], IDS[2]: []}
+
+    def look(app: Any, each: str) -> dict[str, Any]:
+        if each not in lacks:
+            raise release.program.Failed("it can't be looked at")
+        return seen(unknown=lacks[each])
+
+    monkeypatch.setattr(release.program, "look", look)
+    assert release.program.knower(release.app) == IDS[2]
+    lacks[IDS[1]] = []
+    assert release.program.knower(release.app) == IDS[1]
+    lacks.clear()
+    assert release.program.knower(release.app) is None
 
 
 def test_a_downgrade_that_fails(alembic: Release) -> None:
@@ -1875,8 +1917,8 @@ def test_several_heads(release: Release) -> None:
 def test_code_that_is_older_than_the_database(release: Release) -> None:
     release.add(IDS[0], current=True)
     message = (
-        "The database is at revision r4, x4, which this release doesn't have: it is older than the database. "
-        "Release code that has it, or go back with tasks/rollback.py, which can downgrade."
+        "The database is at revision r4, x4, which this release doesn't have: it is older than the database, "
+        "which another release has migrated. Release code that has that revision too."
     )
     ahead = seen(unknown=["r4", "x4"])
     assert release.fails(release.program.fits, release.app, ahead) == message
@@ -2150,9 +2192,12 @@ def test_a_hook_after_the_switch_that_fails(release: Release, story: Story) -> N
     release.run.failing["-- warm"] = "no"
     message = release.fails(release.program.deploy, release.app)
     made = release.app.serving()
-    assert message == f"{made} serves, but The hook after_switch (`warm`) ended with 1:\nno"
-    record = release.app.record(made)
-    assert record["state"] == "good" and record["hook"] == "The hook after_switch (`warm`) ended with 1:\nno"
+    assert message == (
+        f"{made} serves, and goes on serving. But: The hook after_switch (`warm`) ended with 1:\nno\n"
+        "A run doesn't call it again: see to what it should have done."
+    )
+    assert release.app.record(made)["state"] == "good"
+    assert release.program.history(release.app)[0]["outcome"] == "good, after_switch failed"
 
 
 @pytest.mark.parametrize(("step", "at"), [("fetch", "old"), ("build", "old"), ("start", "new")])
@@ -2969,7 +3014,8 @@ def test_a_run_is_a_unit_of_its_own(release: Release, capsys: pytest.CaptureFixt
         f"/opt/slipway/bin/slipway-release run notes {folder.name}"
     )
     assert "s3cr3t" not in started
-    assert capsys.readouterr().out == "notes: 1/9 fetch\n"
+    begun = "notes: on the host as notes-release, whatever becomes of you (`systemctl stop notes-release` ends it)"
+    assert capsys.readouterr().out == f"{begun}\nnotes: 1/9 fetch\n"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     request = folder / "request.json"
     assert stat.S_IMODE(request.stat().st_mode) == 0o600 and json.loads(request.read_text()) == ask_for(release)
@@ -3087,6 +3133,7 @@ def test_a_run_is_attached_to(release: Release, capsys: pytest.CaptureFixture[st
     )
     for name, code in (("t1", 1), ("t2", 0)):
         folder = under_way(release, name)
+        (folder / "about.json").write_text(json.dumps({"since": "noon"}))
         (folder / "log").write_text(f"{name}\n")
         (folder / "result.json").write_text(json.dumps({"code": code}))
         os.utime(folder, (int(name[1]), int(name[1])))
@@ -3095,7 +3142,9 @@ def test_a_run_is_attached_to(release: Release, capsys: pytest.CaptureFixture[st
     release.run.printing["systemctl show"] = "ActiveState=active\nDescription=run t1\n"
     assert release.program.attach(release.app) == 1 and capsys.readouterr().out == "t1\n"
     release.run.printing["systemctl show"] = "ActiveState=inactive\nDescription=run t1\n"
-    assert release.program.attach(release.app) == 0 and capsys.readouterr().out == "t2\n"
+    assert release.program.attach(release.app) == 0
+    said_last = "notes: no run is under way; this is what the last one, begun at noon, said"
+    assert capsys.readouterr().out == f"{said_last}\nt2\n"
 
 
 @pytest.fixture
@@ -3478,8 +3527,12 @@ def test_an_app_that_is_not_on_this_host(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("LC_ALL", "C")
     with pytest.raises(SystemExit) as ended:
         program.main()
+    assert str(ended.value.code).startswith("slipway-release: there is no app no-such-app on this host; there are: ")
+    monkeypatch.setattr(program.os, "geteuid", lambda: 1000)
+    with pytest.raises(SystemExit) as ended:
+        program.main()
     assert ended.value.code == (
-        "slipway-release: there is no app no-such-app on this host (/etc/no-such-app is missing)"
+        "slipway-release: only root may do that: sudo /opt/slipway/bin/slipway-release status no-such-app"
     )
 
 

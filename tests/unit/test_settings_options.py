@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ from pyinfra.api.arguments import all_argument_meta
 from pyinfra.connectors.ssh import connector_data_meta
 
 from roles.settings import RunOptions, SettingsError, check_command_line, load_for, options_for
-from roles.settings._options import OPTIONS, command_line_problems, given_in
+from roles.settings._options import OPTIONS, TAKES, command_line_problems, given_in
 from tests.unit.inventories import MINIMAL, write_project
 
 HOST = "203.0.113.5"
@@ -67,11 +68,16 @@ def host_with(data: dict[str, Any], name: str = HOST) -> Any:
     return SimpleNamespace(name=name, groups=["hosts", "production"], data=SimpleNamespace(dict=lambda: data))
 
 
+def who_takes(names: Iterable[str]) -> str:
+    """What pyinfra may run with these options."""
+    return next((entry for entry, taken in TAKES.items() if set(names) <= set(taken)), "deploy.py")
+
+
 def run(monkeypatch: pytest.MonkeyPatch, **texts: str) -> RunOptions:
     """The options of a run with these `--data`, checked as a run checks them."""
     call(monkeypatch, *(word for name, text in texts.items() for word in ("--data", f"{name}={text}")))
     check_command_line()
-    return options_for(host_with(data_of(texts)))
+    return options_for(host_with(data_of(texts)), who_takes(texts))
 
 
 def refused(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
@@ -102,7 +108,7 @@ def test_switches(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None
     expected = text.lower() in ("true", "yes", "1")
     assert getattr(run(monkeypatch, **{name: text}), name) is expected
     monkeypatch.setattr(sys, "argv", ["pytest"])  # read from the host's data alone
-    assert getattr(options_for(host_with(data_of({name: text}))), name) is expected
+    assert getattr(options_for(host_with(data_of({name: text})), "deploy.py"), name) is expected
 
 
 @pytest.mark.usefixtures("folder")
@@ -243,7 +249,7 @@ def test_unknown_app(app: str, found: str, do: str, monkeypatch: pytest.MonkeyPa
     )
     assert refused(monkeypatch, "--data", f"app={app}") == message
     with pytest.raises(SettingsError) as error:
-        options_for(host_with(data_of({"app": app})))
+        options_for(host_with(data_of({"app": app})), "deploy.py")
     assert str(error.value) == message
 
 
@@ -264,7 +270,7 @@ def test_app_of_another_host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     call(monkeypatch, "--data", "app=notes", "--limit", "web2")
     check_command_line()
     with pytest.raises(SettingsError, match="an app of this host: shop"):
-        options_for(host_with(shop | {"app": "notes"}, "web2"))
+        options_for(host_with(shop | {"app": "notes"}, "web2"), "deploy.py")
 
 
 def test_all_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +301,7 @@ def test_data_of_any_kind(name: str, value: Any, monkeypatch: pytest.MonkeyPatch
     if name == "to" and value == "maybe":
         return
     with pytest.raises(SettingsError) as error:
-        options_for(host_with({"slipway": MINIMAL, name: value}))
+        options_for(host_with({"slipway": MINIMAL, name: value}), who_takes({name: ""}))
     assert f"--data {name}" in str(error.value) and "hidden" not in str(error.value)
 
 
@@ -314,3 +320,16 @@ def test_no_command_line_ends_in_a_traceback(texts: list[str]) -> None:
     """Problems, or none."""
     arguments = [word for text in texts for word in ("--data", text)]
     command_line_problems(arguments, {"h": {"slipway": MINIMAL}}, {"apps": "slipway.apps"})
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_option_of_another_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slip that would release, where going back was meant."""
+    call(monkeypatch, "--data", "to=d4746fe")
+    with pytest.raises(SettingsError) as error:
+        options_for(host_with(data_of({"to": "d4746fe"})), "tasks/release.py")
+    told = " ".join(str(error.value).split())
+    assert (
+        "--data to=d4746fe" in told and "expected: an option of tasks/release.py: app, prove, contract, again" in told
+    )
+    assert "found: one of tasks/rollback.py" in told and "leave it out, or run tasks/rollback.py" in told
