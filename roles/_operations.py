@@ -131,7 +131,8 @@ patient() {
     end=$(($(date +%s) + 600))
     until out=$("$@" 2>&1); do
         case "$out" in
-        *"Could not get lock"* | *"Unable to lock"* | *"is another process using it"* | *"locked by another process"*)
+        *"Could not get lock"* | *"Unable to lock"* | *"is another process using it"* | \
+        *"locked by another process"* | *"lock was locked by"*)
             [ "$(date +%s)" -lt "$end" ] || { echo "$out"; echo "Gave up after 10 minutes: $(holder)"; return 1; }
             sleep 3 ;;
         *) echo "$out"; return 1 ;;
