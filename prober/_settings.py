@@ -27,14 +27,14 @@ def site_and_load(settings_app: AppSettings, verify: Mapping[str, Any]) -> tuple
     # Only the settings know the inventory's folder.
     ca_file = settings_app._local(verify.get("ca_file") or None)
     site = Site(
-        f"{'http' if mode == 'off' else 'https'}://{settings_app.main_domain}",
+        settings_app.public_url,
         address=verify.get("address"),
         port=verify.get("http_port" if mode == "off" else "https_port"),
         ca_file=None if ca_file is None else str(ca_file),
         verify=mode != "self-signed",
     )
     load = Load(
-        short=tuple(probe.short) or (settings_app.liveness_path,),
+        short=tuple(settings_app.probe_paths),
         slow=probe.slow,
         upload=probe.upload,
         websocket=probe.websocket,

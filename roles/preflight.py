@@ -9,7 +9,7 @@ from pyinfra.api.exceptions import PyinfraError
 
 from roles._facts import HostOverview, Overview
 from roles.python import uv_hashes
-from roles.settings import RunOptions, Settings
+from roles.settings import RunOptions, Settings, chosen
 
 SUPPORTED = ("debian 12", "debian 13", "ubuntu 24.04")
 """Distributions whose Python, nginx and systemd are new enough: Python 3.11, nginx 1.22, systemd 252."""
@@ -86,10 +86,9 @@ def preflight(settings: Settings) -> HostOverview:
     return found
 
 
-def provisioned(settings: Settings, options: RunOptions) -> None:
+def provisioned(settings: Settings, options: RunOptions, found: HostOverview) -> None:
     """Refuse a task on a host that deploy.py hasn't made ready for the apps it is about."""
-    users = host.get_fact(Overview).users
-    missing = [app.name for app in settings.apps.values() if options.app in (None, app.name) and app.user not in users]
+    missing = [app.name for app in chosen(settings, options) if app.user not in found.users]
     if missing:
         what = " and ".join(missing)
         raise PreflightError(f"{host.name} isn't ready for {what}: run deploy.py first; nothing was touched.")

@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 import shlex
-from typing import Any, get_args
+from typing import Any
 
 from pyinfra import host
 from pyinfra.api.operation import OperationMeta
@@ -20,7 +20,7 @@ from roles._role import role
 from roles._source import pack
 from roles._templates import host_file
 from roles.python import uv_environment
-from roles.settings import AppSettings, FolderSource, HookName, RunOptions, Settings, render_env
+from roles.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
 
 BIN = "/opt/slipway/bin"
 
@@ -56,7 +56,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     workers = app_role.worker_count(app, overview, len(settings.apps))
     units = app_role.units(app, workers)
     migrate = "auto" if app.migrate == "auto" else app.migrate_command
-    hooks = {name: app.hooks.argv(name) for name in get_args(HookName)}
+    hooks = {name: app.hooks.argv(name) for name in HOOKS}
     if isinstance(app.source, FolderSource):
         source = {"kind": "archive"}
     else:
@@ -115,11 +115,6 @@ def write_programs() -> None:
     """The programs that release on the host, as they are here."""
     for name, source in PROGRAMS.items():
         operations.file(name=f"Write {name}", path=f"{BIN}/{name}", content=host_file(source), mode="755", program=True)
-
-
-def chosen(settings: Settings, options: RunOptions) -> list[AppSettings]:
-    """The apps that a run is about: all, or the one that ``--data app=`` names."""
-    return [app for app in settings.apps.values() if options.app in (None, app.name)]
 
 
 @role("Release")

@@ -15,6 +15,6 @@ from roles.verdict import verdict
 settings = load_for(host)
 options = options_for(host, "tasks/release.py")
 overview = preflight(settings)
-provisioned(settings, options)
+provisioned(settings, options, overview)
 
 verdict(release(settings, overview, options))

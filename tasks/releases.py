@@ -5,12 +5,13 @@ Which one serves, which are warm, what became of each, who asked for it, sizes a
 
 from pyinfra import host
 
+from roles._facts import Overview
 from roles.preflight import provisioned
 from roles.release import history
 from roles.settings import load_for, options_for
 
 settings = load_for(host)
 options = options_for(host, "tasks/releases.py")
-provisioned(settings, options)
+provisioned(settings, options, host.get_fact(Overview))
 
 history(settings, options)

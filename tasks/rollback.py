@@ -8,6 +8,7 @@ which revisions, and goes on only when told: `--data schema=code-only`, or `--da
 
 from pyinfra import host
 
+from roles._facts import Overview
 from roles.preflight import provisioned
 from roles.release import rollback
 from roles.settings import load_for, options_for
@@ -15,6 +16,6 @@ from roles.verdict import verdict
 
 settings = load_for(host)
 options = options_for(host, "tasks/rollback.py")
-provisioned(settings, options)
+provisioned(settings, options, host.get_fact(Overview))
 
 verdict(rollback(settings, options))

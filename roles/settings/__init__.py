@@ -11,13 +11,13 @@ from roles.settings._environment import render_env
 from roles.settings._errors import Problem, SettingsError
 from roles.settings._load import check_command_line, find_inventory, load, load_for, load_inventory
 from roles.settings._models import (
+    HOOKS,
     LETS_ENCRYPT,
     LETS_ENCRYPT_STAGING,
     AcmeSettings,
     AppSettings,
     FolderSource,
     GitSource,
-    HookName,
     HooksSettings,
     NginxSettings,
     ProbeSettings,
@@ -28,16 +28,16 @@ from roles.settings._models import (
     Unit,
     UvSettings,
 )
-from roles.settings._options import RunOptions, dry_run, options_for
+from roles.settings._options import RunOptions, chosen, dry_run, options_for
 
 __all__ = [
+    "HOOKS",
     "LETS_ENCRYPT",
     "LETS_ENCRYPT_STAGING",
     "AcmeSettings",
     "AppSettings",
     "FolderSource",
     "GitSource",
-    "HookName",
     "HooksSettings",
     "NginxSettings",
     "ProbeSettings",
@@ -51,6 +51,7 @@ __all__ = [
     "Unit",
     "UvSettings",
     "check_command_line",
+    "chosen",
     "dry_run",
     "find_inventory",
     "load",

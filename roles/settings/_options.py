@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from roles.settings import _types as t
 from roles.settings._errors import Problem, SettingsError, show
+from roles.settings._models import AppSettings, Settings
 
 COMMAND_LINE = "command line"
 """What messages call the place of these options."""
@@ -100,6 +101,11 @@ def given_in(arguments: Sequence[str]) -> list[Given]:
 def dry_run() -> bool:
     """Whether this run only shows what another would do: pyinfra tells it to nobody but its command line."""
     return "--dry" in sys.argv
+
+
+def chosen(settings: Settings, options: RunOptions) -> list[AppSettings]:
+    """The apps that a run is about: all, or the one that ``--data app=`` names."""
+    return [app for app in settings.apps.values() if options.app in (None, app.name)]
 
 
 def options_for(host: Any, entry: str) -> RunOptions:

@@ -347,17 +347,7 @@ class Host:
         self, *options: str, user: str | None = None, output: Path | None = None
     ) -> subprocess.Popen[bytes]:
         """Start a deploy in a process group of its own and don't wait; `output`: where it writes, None is nowhere."""
-        command = self.command("-y", *options, user=user)
-        with (output or Path(os.devnull)).open("wb") as sink:
-            return subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
-            )
+        return _start_pyinfra(self.command("-y", *options, user=user), output or Path(os.devnull))
 
     def deploy(self, *options: str, user: str | None = None, check: bool = True) -> Run:
         """Run ``pyinfra -y --json <inventory> deploy.py``; with `check`, fail unless it ends well.
@@ -366,24 +356,9 @@ class Host:
         + user: SSH user; None is the sudo user, "root" needs no sudo
         """
         dry = "--dry" in options
-        began = time.monotonic()
-        done = subprocess.run(
-            # With -y pyinfra skips what a dry run is for; with --json it hides the diff.
-            self.command(*(() if dry else ("-y", "--json")), *options, user=user),
-            cwd=ROOT,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEPLOY_SECONDS,
-            check=False,
-        )
-        run = _parse(done, time.monotonic() - began, dry=dry)
-        what = ", ".join(run.changed) if 0 < len(run.changed) <= 6 else f"{len(run.changed)} operations"
-        log.info("    deploy %s: exit %d after %.1f s, changed: %s", " ".join(options), run.code, run.seconds, what)
-        if check:
-            assert run.ok, f"the deploy ended with {run.code}, errors: {run.errors}\n{run.told}"
-        return run
+        # With -y pyinfra skips what a dry run is for; with --json it hides the diff.
+        command = self.command(*(() if dry else ("-y", "--json")), *options, user=user)
+        return _run_pyinfra(" ".join(["deploy", *options]), command, dry=dry, check=check)
 
     def converged(self, **options: Any) -> Run:
         """Deploy, and fail if anything changed."""
@@ -688,35 +663,46 @@ class Host:
 
     def task(self, entry: str, *options: str, check: bool = True, **data: object) -> Run:
         """Run an entry point as `deploy` runs deploy.py; see `task_command`."""
-        began = time.monotonic()
-        done = subprocess.run(
-            self.task_command(entry, "-y", "--json", *options, **data),
-            cwd=ROOT,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEPLOY_SECONDS,
-            check=False,
-        )
-        run = _parse(done, time.monotonic() - began, dry=False)
-        log.info("    %s: exit %d after %.1f s, changed: %s", entry, run.code, run.seconds, ", ".join(run.changed))
-        if check:
-            assert run.ok, f"{entry} ended with {run.code}, errors: {run.errors}\n{run.told}"
-        return run
+        return _run_pyinfra(entry, self.task_command(entry, "-y", "--json", *options, **data), dry=False, check=check)
 
     def start_task(self, entry: str, output: Path, *options: str, **data: object) -> subprocess.Popen[bytes]:
         """Start an entry point in a process group of its own and don't wait; see `task_command`."""
-        with output.open("wb") as sink:
-            return subprocess.Popen(
-                self.task_command(entry, "-y", *options, **data),
-                cwd=ROOT,
-                env=_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                start_new_session=True,
-            )
+        return _start_pyinfra(self.task_command(entry, "-y", *options, **data), output)
+
+
+def _run_pyinfra(what: str, command: list[str], *, dry: bool, check: bool) -> Run:
+    """Run pyinfra to its end; with `check`, fail unless it ends well."""
+    began = time.monotonic()
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=DEPLOY_SECONDS,
+        check=False,
+    )
+    run = _parse(done, time.monotonic() - began, dry=dry)
+    changed = ", ".join(run.changed) if 0 < len(run.changed) <= 6 else f"{len(run.changed)} operations"
+    log.info("    %s: exit %d after %.1f s, changed: %s", what, run.code, run.seconds, changed)
+    if check:
+        assert run.ok, f"{what} ended with {run.code}, errors: {run.errors}\n{run.told}"
+    return run
+
+
+def _start_pyinfra(command: list[str], output: Path) -> subprocess.Popen[bytes]:
+    """Start pyinfra in a process group of its own and don't wait."""
+    with output.open("wb") as sink:
+        return subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            start_new_session=True,
+        )
 
 
 def _plain(value: object) -> str:

@@ -36,6 +36,7 @@ from roles.settings import Settings
 from tests.unit.inventories import certificate, new_key, pem_key
 from tests.unit.programs import NGINX, RELEASE, Recorder, load, tree
 
+RELEASE_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-z]+")
 IDS = [f"2026010{day}T000000Z-aaaaaa{day}" for day in range(1, 10)]
 """Releases, the oldest first."""
 SWITCH = "/opt/slipway/bin/slipway-nginx switch notes "
@@ -265,6 +266,16 @@ def test_the_owner_of_a_replaced_file(release: Release) -> None:
     release.program.replace(release.root / "file", "x", 0o640, "notes")
     release.program.replace(release.root / "other", "x", 0o600)
     assert release.owners == {".file.partial": ("root", "notes"), ".other.partial": ("root", "root")}
+
+
+def named_by_nginx(release: Release, monkeypatch: pytest.MonkeyPatch, before: str | None) -> None:
+    """Between switch and commit: nginx names a release that isn't the truth yet, and that answers."""
+    if before:
+        release.add(before, units=True, current=True)
+    release.add(IDS[1], "started", units=True)
+    release.app.socket(IDS[1]).touch()
+    release.named = IDS[1]
+    monkeypatch.setattr(release.program, "probe", lambda app, release: (True, "200"))
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch, program: Any) -> None:
@@ -700,12 +711,7 @@ def test_tidying_ends_what_was_killed_between_switch_and_commit(
     release: Release, monkeypatch: pytest.MonkeyPatch, before: str | None
 ) -> None:
     """nginx names a release only once it was proven: if it still answers, it is the one that serves."""
-    if before:
-        release.add(before, units=True, current=True)
-    release.add(IDS[1], "started", units=True)
-    release.app.socket(IDS[1]).touch()
-    release.named = IDS[1]
-    monkeypatch.setattr(release.program, "probe", lambda app, release: (True, "200"))
+    named_by_nginx(release, monkeypatch, before)
     release.program.tidy(release.app)
     assert release.app.serving() == IDS[1] and release.releases == [*([before] if before else []), IDS[1]]
     assert release.app.warm() == ({before} if before else set()), "it is let go as after any release"
@@ -738,11 +744,7 @@ def test_a_release_that_failed_after_the_switch_is_gone_back_from(
     release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Unlike one that was killed there, it answers and is not to serve."""
-    release.add(IDS[0], units=True, current=True)
-    release.add(IDS[1], "started", units=True)
-    release.app.socket(IDS[1]).touch()
-    release.named = IDS[1]
-    monkeypatch.setattr(release.program, "probe", lambda app, release: (True, "200"))
+    named_by_nginx(release, monkeypatch, IDS[0])
     release.program.tidy(release.app, forward=False)
     assert (release.app.serving(), release.named, release.releases) == (IDS[0], IDS[0], [IDS[0]])
     assert release.run.matching("SIGKILL") == [], "it had requests"
@@ -1099,7 +1101,7 @@ def test_a_release(release: Release, story: Story, capsys: pytest.CaptureFixture
     release.program.deploy(release.app)
     (made,) = release.releases
     assert story.steps == ALL
-    assert made.endswith("Z-ccccccc") and release.program.RELEASE_ID.fullmatch(made)
+    assert made.endswith("Z-ccccccc") and RELEASE_ID.fullmatch(made)
     assert (release.app.serving(), release.app.attempt, release.named) == (made, made, made)
     record = release.app.record(made)
     assert (record["kind"], record["state"], record["commit"]) == ("release", "good", "c" * 40)
@@ -1444,7 +1446,7 @@ def test_an_id_is_not_given_twice(release: Release, monkeypatch: pytest.MonkeyPa
     release.app.write_record(first, state="failed")
     monkeypatch.setattr(release.program.time, "sleep", sleep)
     assert release.program.new_id(release.app, "abc1234") == first and slept == [0.1]
-    assert release.program.RELEASE_ID.fullmatch(first)
+    assert RELEASE_ID.fullmatch(first)
 
 
 # ── a whole rollback ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -3560,12 +3562,8 @@ def test_a_release_whose_record_is_lost_is_settled_all_the_same(
     release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed between switch and commit, with half a record."""
-    release.add(IDS[0], units=True, current=True)
-    release.add(IDS[1], "started", units=True)
-    release.app.socket(IDS[1]).touch()
-    release.named = IDS[1]
+    named_by_nginx(release, monkeypatch, IDS[0])
     (release.app.records / f"{IDS[1]}.json").write_text("")
-    monkeypatch.setattr(release.program, "probe", lambda app, release: (True, "200"))
     release.program.tidy(release.app)
     assert release.app.serving() == IDS[1]
 

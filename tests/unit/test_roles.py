@@ -1156,10 +1156,10 @@ def test_a_task_needs_a_host_that_is_ready(
 def test_a_task_for_one_app_needs_that_one_alone(plan: Planner, maximal: Settings, bare: Facts) -> None:
     overview = dataclasses.replace(bare[Overview], users={"root": "/root", "lab": "/var/lib/lab"})
     facts = bare | {Overview: overview}
-    plan(provisioned, maximal, RunOptions(app="lab"), facts=facts)
+    plan(provisioned, maximal, RunOptions(app="lab"), facts[Overview], facts=facts)
     message = r"^@fake isn't ready for notes: run deploy\.py first; nothing was touched\.$"
     with pytest.raises(PreflightError, match=message):
-        plan(provisioned, maximal, RunOptions(app="notes"), facts=facts)
+        plan(provisioned, maximal, RunOptions(app="notes"), facts[Overview], facts=facts)
 
 
 # ── traffic while it happens ─────────────────────────────────────────────────────────────────────────────────────────
