@@ -1,0 +1,13 @@
+"""What a fact asks of a host, told apart from what changes it."""
+
+from __future__ import annotations
+
+from pyinfra.api.command import StringCommand
+
+
+class Question(StringCommand):
+    """A shell command that only looks: asked twice, or ahead of its time, it does no harm.
+
+    A fact returns one from `command`. The connector may ask it together with others, as soon as the run begins, and
+    answers from that until something changes the host. It must need no standard input and show no secret.
+    """
