@@ -83,5 +83,5 @@ clean: ## Remove .venv and what tools left; targets stay (demo-down)
 		&& $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes -r .venv/uv.txt \
 		|| { echo 'Error: uv could not be installed from the package index; is it reachable (pip config list)?' >&2; exit 1; }; \
 	fi
-	@$(BIN)/uv sync --quiet --locked
+	@$(BIN)/uv sync --quiet --locked --compile-bytecode
 	@touch $@

@@ -1,8 +1,13 @@
 """pyinfra runs this before it connects: what is wrong in the inventory is told without touching a host."""
 
+import sys
+
 from pyinfra import config
 
-from roles.settings import check_command_line
+# pyinfra lets no bytecode be written, for its users' folders' sake; compiling our roles anew takes half a second a run.
+sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+
+from roles.settings import check_command_line  # noqa: E402 (what it says of bytecode comes first)
 
 config.REQUIRE_PYINFRA_VERSION = ">=3.10,<4"
 

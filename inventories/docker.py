@@ -49,7 +49,7 @@ _user = os.environ.get("SLIPWAY_SSH_USER") or _target["ssh"]["user"]
 
 hosts = [
     (
-        _target["container"],
+        f"@slipway/{_target['container']}",
         {
             "ssh_hostname": _target["ssh"]["host"],
             "ssh_port": _target["ssh"]["port"],

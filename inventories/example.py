@@ -8,8 +8,9 @@ Written by `python -m roles.settings` from the settings' own documentation: edit
 
 hosts = [
     (
-        # Address or name of the host, as ssh takes it.
-        "203.0.113.5",
+        # Address or name of the host, as ssh takes it. "@slipway/" is the connector that needs few round trips; without
+        # it pyinfra's own is used, which takes the same settings.
+        "@slipway/203.0.113.5",
         {
             # User to log in as: root, or one who may use sudo.
             "ssh_user": "deploy",

@@ -1,8 +1,19 @@
-"""What a fact asks of a host, told apart from what changes it."""
+"""What facts ask of a host: told apart from what changes it, remembered, and asked all together."""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
 from pyinfra.api.command import StringCommand
+
+from slipway.shell import STDERR, STDOUT, Outcome, unmarked
 
 
 class Question(StringCommand):
@@ -11,3 +22,82 @@ class Question(StringCommand):
     A fact returns one from `command`. The connector may ask it together with others, as soon as the run begins, and
     answers from that until something changes the host. It must need no standard input and show no secret.
     """
+
+
+# The questions run side by side, as many as there are cores, each with files of its own for what it prints; nobody
+# else may read them. $MARK ends each stream of each answer.
+_ASK = """
+umask 077
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+{questions}
+seq {count} | xargs -P "$(nproc)" -I{{}} sh -c '
+    sh "$1/{{}}.sh" </dev/null >"$1/{{}}.out" 2>"$1/{{}}.err"; echo $? >"$1/{{}}.status"' ask "$folder"
+for n in $(seq {count}); do
+    cat "$folder/$n.out"; printf '\\n{mark} %d\\n' "$(cat "$folder/$n.status")"
+    cat "$folder/$n.err" >&2; printf '\\n{mark}\\n' >&2
+done
+"""
+
+
+def ask(questions: Sequence[str]) -> tuple[str, str]:
+    """The script that asks them all, and the mark between its answers."""
+    mark = secrets.token_hex(16)
+    written = "".join(
+        f"cat >\"$folder/{number}.sh\" <<'{mark}'\n{question}\n{mark}\n" for number, question in enumerate(questions, 1)
+    )
+    return _ASK.format(questions=written, count=len(questions), mark=mark), mark
+
+
+def answers(outcome: Outcome, mark: str) -> list[Outcome]:
+    """What each of the questions of `ask` was answered, in their order; fewer where the script didn't get so far."""
+    answered: dict[str, list[Outcome]] = {}
+    for stream in (STDOUT, STDERR):
+        of_stream = answered[stream] = []
+        lines: list[str] = []
+        for text in (line for name, line in outcome.lines if name == stream):
+            if not text.startswith(mark):
+                lines.append(text)
+                continue
+            status = int(text.split()[1]) if stream == STDOUT else 0
+            of_stream.append(Outcome([(stream, line) for line in unmarked(lines)], status))
+            lines = []
+    pairs = zip(answered[STDOUT], answered[STDERR], strict=False)
+    return [Outcome(out.lines + err.lines, out.status) for out, err in pairs]
+
+
+class Memory:
+    """The questions that a run asked, in their order, for the next run of the same files on the same host.
+
+    Only questions, never answers; in the user's cache folder. Without it a run asks one by one, and is right as well.
+    """
+
+    def __init__(self, *names: str) -> None:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slipway" / "questions"
+        self.path = folder / hashlib.sha256("\0".join(names).encode()).hexdigest()
+        self.known = self._load()
+        self.asked: dict[str, None] = {}
+
+    def _load(self) -> list[str]:
+        try:
+            read = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # there is none yet, or it is broken: it is written anew
+            return []
+        return [each for each in read if isinstance(each, str)] if isinstance(read, list) else []
+
+    def next_of(self, question: str, most: int) -> list[str]:
+        """`question`, and the ones that were asked after it: `most` at most in all."""
+        following = self.known[self.known.index(question) + 1 :] if question in self.known else []
+        return [question, *following[: most - 1]]
+
+    def save(self) -> None:
+        """Keep what was asked, unless the run ended before it asked what the last one did."""
+        asked = list(self.asked)
+        if asked == self.known[: len(asked)]:
+            return
+        # A cache that can't be written (a read-only home) costs round trips, nothing else.
+        with contextlib.suppress(OSError):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False, encoding="utf-8") as file:
+                json.dump(asked, file)
+            Path(file.name).replace(self.path)

@@ -63,7 +63,8 @@ _PLACE_OF = {
 }
 """Setting of a host or an app → where it stands; of one that both have, the host's."""
 
-_HostEntry = str | tuple[str, dict[str, Any]]
+CONNECTOR = "@slipway/"
+"""What stands before a host's address in an inventory: slipway/connector.py."""
 
 
 def load(data: Mapping[str, Any], *, inventory: Path, host: str) -> Settings:
@@ -189,6 +190,7 @@ def _read_hosts(path: Path) -> dict[str, dict[str, Any]]:
             of_all = shared
         for entry in members:
             name, data = entry if isinstance(entry, tuple) else (entry, {})
+            name = name.removeprefix(CONNECTOR)  # pyinfra names the host so, too
             of_host.setdefault(name, {}).update(data)
             of_group.setdefault(name, {}).update({} if group_name == "all" else shared)
     hosts = {name: {**of_all, **of_group[name], **data} for name, data in of_host.items()}

@@ -182,7 +182,7 @@ def inventory(
     copy.parent.mkdir(exist_ok=True)
     copy.write_text((ROOT / "inventories" / "docker.py").read_text())
     [(name, data)] = runpy.run_path(str(copy))["hosts"]
-    assert name == "slipway-demo"
+    assert name == "@slipway/slipway-demo"
     assert isinstance(data, dict)
     return data
 

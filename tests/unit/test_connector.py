@@ -1,0 +1,189 @@
+"""What the connector asks, and when: with an sh on this machine in place of one behind SSH."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from paramiko import SSHException
+from pyinfra.api import Config, Inventory, State
+from pyinfra.api.command import StringCommand
+from pyinfra.connectors.ssh import SSHConnector
+
+from slipway import connector
+from slipway.connector import SlipwayConnector
+from slipway.questions import Question
+from slipway.shell import Outcome, Shell
+from tests.unit.test_shell import LocalChannel
+
+Run = Callable[[], SlipwayConnector]
+
+
+class CountingShell(Shell):
+    """Keeps how many questions each round trip carried; 0 for a command."""
+
+    trips: list[int]
+
+    def run(self, command: str, stdin: bytes = b"", **options: object) -> Outcome:
+        asked = stdin.count(b'cat >"$folder/')
+        self.trips.append(asked or int(command.startswith("sh -c 'echo q")))
+        return super().run(command, stdin, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
+    """Begins a run: a connector that has connected."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["pyinfra", "inventories/production.py", "deploy.py"])
+    monkeypatch.setattr(SSHConnector, "connect", lambda self: None)
+    shells: list[Shell] = []
+
+    def begin() -> SlipwayConnector:
+        inventory = Inventory((["@slipway/203.0.113.5"], {}))  # type: ignore[no-untyped-call]
+        state = State(inventory, Config())  # type: ignore[no-untyped-call]
+        host = inventory.get_host("203.0.113.5")
+        made = SlipwayConnector(state, host)
+        made.connect()
+        made.shell = CountingShell(LocalChannel())
+        made.shell.trips = []
+        shells.append(made.shell)
+        return made
+
+    yield begin
+    for shell in shells:
+        shell.close()
+
+
+def trips(host: SlipwayConnector) -> list[int]:
+    assert isinstance(host.shell, CountingShell)
+    return host.shell.trips
+
+
+def asked(host: SlipwayConnector, *names: str) -> list[str]:
+    return [host.run_shell_command(Question(f"echo {name}"))[1].stdout for name in names]
+
+
+QUESTIONS = ("q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8")
+
+
+def test_the_host_is_named_without_the_connector(run: Run) -> None:
+    host = run()
+    assert (host.host.name, host.data["ssh_hostname"]) == ("203.0.113.5", "203.0.113.5")
+
+
+def test_the_second_run_asks_everything_at_once(run: Run) -> None:
+    first = run()
+    assert asked(first, *QUESTIONS) == list(QUESTIONS)
+    assert trips(first) == [1] * 8
+    first.disconnect()
+    second = run()
+    assert asked(second, *QUESTIONS) == list(QUESTIONS)
+    assert trips(second) == [8]
+
+
+def test_another_entry_point_has_a_memory_of_its_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run()
+    asked(first, *QUESTIONS)
+    first.disconnect()
+    monkeypatch.setattr(sys, "argv", ["pyinfra", "inventories/production.py", "tasks/release.py"])
+    other = run()
+    asked(other, "q1", "q2")
+    assert trips(other) == [1, 1]
+
+
+def test_a_run_that_ended_early_does_not_shorten_the_memory(run: Run) -> None:
+    for names in (QUESTIONS, QUESTIONS[:2]):
+        host = run()
+        asked(host, *names)
+        host.disconnect()
+    last = run()
+    asked(last, *QUESTIONS)
+    assert trips(last) == [8]
+
+
+def test_a_failed_run_is_not_remembered(run: Run) -> None:
+    host = run()
+    asked(host, *QUESTIONS)
+    host.state.failed_hosts.add(host.host)
+    host.disconnect()
+    assert run().memory.known == []
+
+
+def test_after_a_change_the_host_is_asked_again(run: Run, tmp_path: Path) -> None:
+    for _ in range(2):
+        host = run()
+        look = Question(f"[ ! -e {tmp_path}/made ] || echo there")
+        assert host.run_shell_command(look)[1].stdout == ""
+        asked(host, *QUESTIONS)
+        host.run_shell_command(StringCommand(f"touch {tmp_path}/made"))
+        assert host.run_shell_command(look)[1].stdout == "there"
+        (tmp_path / "made").unlink()
+        host.disconnect()
+
+
+def test_after_a_change_little_is_asked_ahead_then_more_and_more(run: Run) -> None:
+    first = run()
+    asked(first, *QUESTIONS)
+    first.disconnect()
+    second = run()
+    asked(second, "q1")
+    second.run_shell_command(StringCommand("true"))
+    asked(second, *QUESTIONS)
+    assert trips(second) == [8, 0, 1, 2, 4, 1]
+
+
+def test_an_old_answer_is_not_used(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = run()
+    asked(host, "q1", "q1")
+    assert trips(host) == [1]
+    later = time.monotonic() + connector.MAX_AGE + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    asked(host, "q1")
+    assert trips(host) == [1, 1]
+
+
+def test_the_same_question_asked_in_another_way_is_another_one(run: Run) -> None:
+    host = run()
+    look = Question("echo q$NAME")
+    told = [host.run_shell_command(look, _env={"NAME": name})[1].stdout for name in ("1", "2", "1")]
+    assert told == ["q1", "q2", "q1"]
+
+
+def test_a_broken_memory_is_none(run: Run) -> None:
+    host = run()
+    host.memory.path.parent.mkdir(parents=True)
+    host.memory.path.write_text("[1, 2")
+    assert run().memory.known == []
+
+
+def test_the_memory_holds_questions_only_and_is_the_users_alone(run: Run) -> None:
+    host = run()
+    host.run_shell_command(Question("echo $((40 + 2)) answers"))
+    host.run_shell_command(StringCommand("echo a change"))
+    host.disconnect()
+    path = run().memory.path
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text() == '["echo $((40 + 2)) answers"]'
+
+
+def test_exit_statuses_that_count_as_success(run: Run) -> None:
+    host = run()
+    assert host.run_shell_command(StringCommand("exit 3"))[0] is False
+    assert host.run_shell_command(StringCommand("exit 3"), _success_exit_codes=[0, 3])[0] is True
+
+
+def test_standard_input_is_what_pyinfra_takes(run: Run) -> None:
+    host = run()
+    for given in ("one\ntwo", ["one", "two"], ["one\n", "two\n"]):
+        assert host.run_shell_command(StringCommand("cat"), _stdin=given)[1].stdout_lines == ["one", "two"]
+
+
+def test_a_lost_connection_fails_the_command_as_pyinfra_expects(run: Run) -> None:
+    host = run()
+    assert host.shell is not None and isinstance(host.shell.channel, LocalChannel)
+    with pytest.raises(SSHException, match="connection to the host was lost"):
+        host.run_shell_command(StringCommand(f"kill -9 {host.shell.channel.process.pid}; sleep 1"))
+    assert host.shell is None  # and the next command starts another
