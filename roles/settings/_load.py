@@ -125,6 +125,10 @@ def _is_entry_point(path: Path) -> bool:
     return path.resolve() == _ROOT / "deploy.py" or path.resolve().parent == _ROOT / "tasks"
 
 
+_WITH_A_NAME = ("--config", "--data", "--limit", "--exclude", "--key", "--ssh-key", "--group-data", "--chdir")
+"""Options of pyinfra behind which a word that ends with .py isn't the inventory."""
+
+
 def check_command_line() -> None:
     """Check the inventory file on pyinfra's command line, all its hosts, and every ``--data``, before it connects.
 
@@ -133,10 +137,18 @@ def check_command_line() -> None:
     Raises SettingsError with every problem of the command line and of every host at once.
     """
     arguments = sys.argv[1:]
-    paths = [path for path in map(Path, arguments) if path.suffix == ".py" and path.is_file()]
-    path = next((path for path in paths if not _is_entry_point(path)), None)
+    words = [word for before, word in zip(["", *arguments], arguments, strict=False) if before not in _WITH_A_NAME]
+    path = next((path for path in map(Path, words) if path.suffix == ".py" and not _is_entry_point(path)), None)
     if path is None:
         return
+    if not path.is_file():  # pyinfra would take the name for a host's, connect to nothing, and end well
+        folder = path.parent if path.parent.is_dir() else _ROOT / "inventories"
+        known = sorted(_shown(each) for each in folder.glob("*.py") if not _is_entry_point(each))
+        near = difflib.get_close_matches(str(path), known, n=1)
+        do = f"write {near[0]}" if near else f"write its name; there are {', '.join(known)}"
+        raise SettingsError(
+            _shown(path), {"all hosts": [Problem("file", "an inventory file", "none of this name", do)]}
+        )
     hosts: dict[str, dict[str, Any]] = {}
     refused: list[SettingsError] = []
     try:

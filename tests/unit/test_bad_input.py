@@ -427,6 +427,15 @@ def test_no_inventory_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
 
+def test_inventory_that_is_not_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyinfra would take the misspelt name for a host's, and end well without having done anything."""
+    write_inventory(folder, {"slipway": MINIMAL})
+    monkeypatch.setattr(sys, "argv", ["pyinfra", "--data", "app=a.py", "prodution.py", "deploy.py"])
+    with pytest.raises(SettingsError) as refused:
+        check_command_line()
+    assert str(refused.value).endswith("found:    none of this name\n  do:       write production.py")
+
+
 @pytest.mark.parametrize(
     ("data", "found", "do"),
     [
