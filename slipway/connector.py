@@ -11,7 +11,7 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from paramiko import SSHException, Transport
@@ -159,6 +159,10 @@ class SlipwayConnector(SSHConnector):
     def _wrapped(self, command: StringCommand, arguments: ConnectorArguments) -> str:
         line: str = make_unix_command_for_host(self.state, self.host, command, **arguments).get_raw_value()
         return line
+
+    def expect(self, questions: Iterable[str]) -> None:
+        """Say which questions this run is going to ask, so that they are asked together with the next one."""
+        self.memory.expect(questions)
 
     # --- Questions ---------------------------------------------------------------------------------------------------
 

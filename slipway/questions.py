@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pyinfra.api.command import StringCommand
@@ -75,7 +75,8 @@ class Memory:
     def __init__(self, *names: str) -> None:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slipway" / "questions"
         self.path = folder / hashlib.sha256("\0".join(names).encode()).hexdigest()
-        self.known = self._load()
+        self.remembered = self._load()
+        self.known = self.remembered
         self.asked: dict[str, None] = {}
 
     def _load(self) -> list[str]:
@@ -85,6 +86,10 @@ class Memory:
             return []
         return [each for each in read if isinstance(each, str)] if isinstance(read, list) else []
 
+    def expect(self, questions: Iterable[str]) -> None:
+        """Take these for what will be asked next, after what is remembered already."""
+        self.known = list(dict.fromkeys([*self.known, *questions]))
+
     def next_of(self, question: str, most: int) -> list[str]:
         """`question`, and the ones that were asked after it: `most` at most in all."""
         following = self.known[self.known.index(question) + 1 :] if question in self.known else []
@@ -93,7 +98,7 @@ class Memory:
     def save(self) -> None:
         """Keep what was asked, unless the run ended before it asked what the last one did."""
         asked = list(self.asked)
-        if asked == self.known[: len(asked)]:
+        if asked == self.remembered[: len(asked)]:
             return
         # A cache that can't be written (a read-only home) costs round trips, nothing else.
         with contextlib.suppress(OSError):

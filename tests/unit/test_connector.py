@@ -84,6 +84,13 @@ def test_the_second_run_asks_everything_at_once(run: Run) -> None:
     assert trips(second) == [8]
 
 
+def test_what_a_run_says_it_will_ask_is_asked_at_once_the_first_time(run: Run) -> None:
+    host = run()
+    host.expect([f"echo {name}" for name in QUESTIONS])
+    assert asked(host, *QUESTIONS) == list(QUESTIONS)
+    assert trips(host) == [8]
+
+
 def test_another_entry_point_has_a_memory_of_its_own(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run()
     asked(first, *QUESTIONS)
