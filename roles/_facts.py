@@ -1,15 +1,21 @@
-"""Facts that pyinfra doesn't have: what is true on the host, each read in one command."""
+"""What is true on the host: each fact is one command that only looks, is cheap, and ends well on any host.
+
+What can't be told, since its tool isn't installed yet or is broken, is the fact's default.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyinfra.api.facts import FactBase
 from typing_extensions import override
+
+from slipway.questions import Question
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,8 @@ class Overview(FactBase[HostOverview]):
     """`HostOverview`, in one round trip and with nothing but a shell and coreutils on the host."""
 
     @override
-    def command(self) -> str:
-        return _OVERVIEW
+    def command(self) -> Question:
+        return Question(_OVERVIEW)
 
     @override
     def process(self, output: list[str]) -> HostOverview:
@@ -106,49 +112,116 @@ class Overview(FactBase[HostOverview]):
 
 
 @dataclass(frozen=True)
-class FileFacts:
-    """A regular file as it is on the host; `text` is None where it was not asked for."""
+class Place:
+    """What there is at a path."""
 
-    mode: str
-    user: str
-    group: str
-    sha256: str
+    kind: str
+    """As `find` says it: "f" a regular file, "d" a folder, "l" a symbolic link, …"""
+    mode: str = ""
+    """Octal, without a leading zero."""
+    user: str = ""
+    """Name of the owner; its number where the host has no such user. So with `group`."""
+    group: str = ""
+    digest: str = ""
+    """SHA-256 of a file's content, where it was asked for."""
+    target: str = ""
+    """Where a link points."""
 
 
-class FileState(FactBase["FileFacts | None"]):
-    """Owner, mode and SHA-256 of a regular file, in one round trip; None if there is none."""
+class Places(FactBase[dict[str, Place]]):
+    """What there is at paths, in one round trip; where there is nothing, nothing is told.
+
+    + folders: links to folders among these are followed
+    + files: those whose content counts
+    + others: the rest
+    """
+
+    default = dict
+
+    @override
+    def command(self, folders: tuple[str, ...], files: tuple[str, ...], others: tuple[str, ...]) -> Question:
+        looked = "-maxdepth 0 -printf '%y\\t%m\\t%u\\t%g\\t%p\\t%l\\n' 2>/dev/null"
+        asked = [f"find -H {shlex.join(folders)} {looked}"] if folders else []
+        if files or others:
+            asked.append(f"find {shlex.join([*files, *others])} {looked}")
+        if files:
+            asked.append(f"find {shlex.join(files)} -maxdepth 0 -type f -exec sha256sum {{}} + 2>/dev/null")
+        return Question("; ".join([*asked, "true"]))
+
+    @override
+    def process(self, output: list[str]) -> dict[str, Place]:
+        found: dict[str, Place] = {}
+        for line in output:
+            kind, *told = line.split("\t")
+            if told:
+                mode, user, group, path, target = told
+                found[path] = Place(kind, mode, user, group, target=target)
+            else:
+                digest, _, path = line.partition("  ")
+                found[path] = replace(found[path], digest=digest)
+        return found
+
+
+class Texts(FactBase[dict[str, str]]):
+    """Content of text files, for diffs; empty where there is none."""
+
+    default = dict
+
+    @override
+    def command(self, paths: tuple[str, ...]) -> Question:
+        each = 'for path do [ ! -f "$path" ] || { echo "$path"; base64 -w 0 <"$path"; echo; }; done'
+        return Question(shlex.join(["sh", "-c", each, "slipway", *paths]))
+
+    @override
+    def process(self, output: list[str]) -> dict[str, str]:
+        pairs = zip(output[::2], output[1::2], strict=True)
+        return {path: base64.b64decode(text).decode(errors="replace") for path, text in pairs}
+
+
+class Existing(FactBase[frozenset[str]]):
+    """Those of `paths` that are there; links are followed."""
+
+    default = frozenset
+
+    @override
+    def command(self, paths: tuple[str, ...]) -> Question:
+        each = 'for path do [ ! -e "$path" ] || echo "$path"; done'
+        return Question(shlex.join(["sh", "-c", each, "slipway", *paths]))
+
+    @override
+    def process(self, output: list[str]) -> frozenset[str]:
+        return frozenset(output)
+
+
+@dataclass(frozen=True)
+class PackageFacts:
+    """What dpkg says."""
+
+    installed: frozenset[str]
+    """Those of the packages asked for that are installed, fully."""
+    interrupted: bool
+    """dpkg was interrupted, and refuses everything until it is repaired."""
+
+
+class Packages(FactBase[PackageFacts]):
+    """Which of `packages` are installed, and whether dpkg is in order."""
 
     @override
     @staticmethod
-    def default() -> None:
-        return None
+    def default() -> PackageFacts:
+        return PackageFacts(frozenset(), False)
 
     @override
-    def command(self, path: str) -> str:
-        quoted = shlex.quote(path)
-        return f"[ ! -f {quoted} ] || {{ stat -L -c '%a %U %G' {quoted} && sha256sum <{quoted}; }}"
+    def command(self, packages: tuple[str, ...]) -> Question:
+        asked = f"dpkg-query --show --showformat='${{db:Status-Abbrev}} ${{Package}}\\n' {shlex.join(packages)}"
+        interrupted = '[ -z "$(ls -A /var/lib/dpkg/updates)" ] && [ -z "$(dpkg --audit)" ] || echo interrupted'
+        return Question(f"! command -v dpkg >/dev/null || {{ {asked} 2>/dev/null; {interrupted}; }}")
 
     @override
-    def process(self, output: list[str]) -> FileFacts | None:
-        if len(output) < 2:
-            return None
-        mode, user, group = output[0].split()
-        return FileFacts(mode=mode, user=user, group=group, sha256=output[1].split()[0])
-
-
-class FileText(FactBase[str]):
-    """Content of a text file, empty if there is none: for diffs."""
-
-    default = str
-
-    @override
-    def command(self, path: str) -> str:
-        quoted = shlex.quote(path)
-        return f"[ ! -f {quoted} ] || cat {quoted}"
-
-    @override
-    def process(self, output: list[str]) -> str:
-        return "".join(line + "\n" for line in output)
+    def process(self, output: list[str]) -> PackageFacts:
+        stated = [line.split() for line in output]
+        installed = {words[1] for words in stated if len(words) == 2 and words[0][1:2] == "i"}
+        return PackageFacts(frozenset(installed), "interrupted" in output)
 
 
 class _JsonFact(FactBase[dict[str, Any]]):
@@ -158,25 +231,27 @@ class _JsonFact(FactBase[dict[str, Any]]):
 
     @override
     def process(self, output: list[str]) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads("\n".join(output))
-        return answer
+        try:
+            answer = json.loads("\n".join(output))
+        except ValueError:  # no program of ours: whatever stands at its path is replaced by this run
+            return {}
+        return answer if isinstance(answer, dict) else {}
 
 
 class NginxStatus(_JsonFact):
     """`slipway-nginx status`: generation, whether it is live, and its files."""
 
     @override
-    def command(self) -> str:
-        return "[ ! -x /opt/slipway/bin/slipway-nginx ] || /opt/slipway/bin/slipway-nginx status"
+    def command(self) -> Question:
+        return Question("/opt/slipway/bin/slipway-nginx status 2>/dev/null || true")
 
 
 class ReleaseStatus(_JsonFact):
     """`slipway-release status`: the release that serves, its inputs and what is wrong with it."""
 
     @override
-    def command(self, app: str) -> str:
-        program = "/opt/slipway/bin/slipway-release"
-        return f"[ ! -x {program} ] || [ ! -d /etc/{app} ] || {program} status {app}"
+    def command(self, app: str) -> Question:
+        return Question(f"/opt/slipway/bin/slipway-release status {app} 2>/dev/null || true")
 
 
 class ReleasePlan(_JsonFact):
@@ -194,9 +269,9 @@ class ReleaseHistory(FactBase[list[str]]):
     default = list
 
     @override
-    def command(self, app: str) -> str:
+    def command(self, app: str) -> Question:
         program = "/opt/slipway/bin/slipway-release"
-        return f"[ ! -x {program} ] || {program} history {app}"
+        return Question(f"[ ! -x {program} ] || {program} history {app}")
 
     @override
     def process(self, output: list[str]) -> list[str]:
@@ -212,8 +287,8 @@ class NginxVersion(FactBase["tuple[int, int, int] | None"]):
         return None
 
     @override
-    def command(self) -> str:
-        return "! command -v nginx >/dev/null || nginx -v 2>&1"
+    def command(self) -> Question:
+        return Question("! command -v nginx >/dev/null || nginx -v 2>&1")
 
     @override
     def process(self, output: list[str]) -> tuple[int, int, int] | None:
@@ -230,7 +305,7 @@ class GitCommit(FactBase[str]):
     default = str
 
     @override
-    def command(self, url: str, ref: str, ssh: str = "") -> str:
+    def command(self, url: str, ref: str, ssh: str = "") -> Question:
         environment = "GIT_TERMINAL_PROMPT=0 " + (f"GIT_SSH_COMMAND={shlex.quote(ssh)} " if ssh else "")
         full = ref == "HEAD" or ref.startswith("refs/")
         # A tag that is an object of its own is named twice: the line with ^{} is the commit.
@@ -238,7 +313,7 @@ class GitCommit(FactBase[str]):
         patterns = " ".join(shlex.quote(each) for each in names)
         ask = f"{environment}timeout 60 git ls-remote -- {shlex.quote(url)} {patterns} 2>&1"
         told = 'echo answered || echo "error: git ls-remote ended with $?"'
-        return f"! command -v git >/dev/null || {{ {ask} && {told}; }}"
+        return Question(f"! command -v git >/dev/null || {{ {ask} && {told}; }}")
 
     @override
     def process(self, output: list[str]) -> str:
@@ -252,14 +327,17 @@ class GitCommit(FactBase[str]):
         )
 
 
+_UNIT = "ActiveState,UnitFileState,NeedDaemonReload"
+
+
 class Unit(FactBase[dict[str, str]]):
-    """Chosen properties of a systemd unit, as `systemctl show` prints them."""
+    """Whether a systemd unit runs, starts at boot, and is as it is on disk; as `systemctl show` prints it."""
 
     default = dict
 
     @override
-    def command(self, unit: str, properties: str = "ActiveState,UnitFileState,ActiveEnterTimestamp") -> str:
-        return f"systemctl show --timestamp=us+utc --property={properties} {shlex.quote(unit)}"
+    def command(self, unit: str) -> Question:
+        return Question(f"systemctl show --property={_UNIT} {shlex.quote(unit)} 2>/dev/null || true")
 
     @override
     def process(self, output: list[str]) -> dict[str, str]:
@@ -272,11 +350,11 @@ class Stale(FactBase[bool]):
     default = bool
 
     @override
-    def command(self, unit: str, paths: tuple[str, ...]) -> str:
+    def command(self, unit: str, paths: tuple[str, ...]) -> Question:
         # Whole seconds would restart it twice when both happened within one.
         entered = f"systemctl show --timestamp=us+utc --property=ActiveEnterTimestamp --value {shlex.quote(unit)}"
         files = " ".join(shlex.quote(path) for path in paths)
-        return f'since=$({entered}); [ -z "$since" ] || find {files} -newerct "$since" 2>/dev/null || true'
+        return Question(f'since=$({entered}); [ -z "$since" ] || find {files} -newerct "$since" 2>/dev/null || true')
 
     @override
     def process(self, output: list[str]) -> bool:
@@ -289,8 +367,8 @@ class Answer(FactBase[str]):
     default = str
 
     @override
-    def command(self, question: str) -> str:
-        return question
+    def command(self, question: str) -> Question:
+        return Question(question)
 
     @override
     def process(self, output: list[str]) -> str:

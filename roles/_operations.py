@@ -1,119 +1,53 @@
 """Operations that decide from host state where pyinfra's don't, or that pyinfra doesn't have.
 
-Each asks a fact, says why there is nothing to do, or yields the commands that make it so. No command carries a
-secret: contents go through standard input, never through an argument list or a temporary file that others can read.
+Each asks what is known, says why there is nothing to do, or announces its changes and yields the commands that make
+them. No command carries a secret: contents go through standard input. `place`, for files and their kin, has a module of
+its own.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import shlex
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pyinfra import host, logger, state
 from pyinfra.api.arguments import ConnectorArguments
 from pyinfra.api.command import StringCommand
 from pyinfra.api.host import Host
-from pyinfra.api.operation import OperationMeta, operation
+from pyinfra.api.operation import OperationMeta
 from pyinfra.api.state import State
 from pyinfra.connectors.util import CommandOutput
-from pyinfra.facts.deb import DebPackages
-from pyinfra.operations.util.files import generate_color_diff
 from typing_extensions import override
 
 from prober import Prober, ProberError
+from roles import _plan as plan
 from roles._facts import (
     Answer,
-    FileState,
-    FileText,
+    Existing,
     GitCommit,
     NginxStatus,
     NginxVersion,
+    Packages,
     ReleasePlan,
     ReleaseStatus,
     Stale,
     Unit,
 )
-from roles.settings import dry_run
-
-Commands = Generator[StringCommand, None, None]
-
-# Written aside, checked for its length (a connection may break half-way), given its owner and mode while nobody else
-# can read it, then put in place in one step. A leftover of a killed run is swept away by the next write beside it.
-_PUT = """
-set -eu
-umask 077
-folder=$(dirname "$1")
-rm -f "$folder"/.slipway-partial.??????
-partial=$(mktemp "$folder/.slipway-partial.XXXXXX")
-base64 -d >"$partial"
-[ "$(wc -c <"$partial")" = "$2" ] || { echo "$1 did not arrive whole" >&2; exit 1; }
-chown "$3:$4" "$partial"
-chmod "$5" "$partial"
-mv -fT "$partial" "$1"
-"""
+from roles._place import File, placing, text_diff
+from roles._plan import Ask, Change, Commands
 
 
-def script(text: str, *arguments: str) -> str:
+def shell_line(text: str, *arguments: str) -> str:
     """A small POSIX shell script with its arguments as one command line; the arguments are $1, $2, ..."""
     return shlex.join(["sh", "-c", text, "slipway", *arguments])
 
 
-def shell(text: str, *arguments: str, stdin: str | None = None) -> StringCommand:
-    """The command that runs a `script`; `stdin` is what it reads."""
-    line = script(text, *arguments)
-    return StringCommand(line, _stdin=stdin) if stdin is not None else StringCommand(line)
-
-
-def put(path: str, content: bytes, user: str, group: str, mode: str) -> StringCommand:
-    """The command that makes `content` the file at `path`, in one step, through standard input."""
-    encoded = base64.b64encode(content).decode()
-    return shell(_PUT, path, str(len(content)), user, group, mode, stdin=encoded)
-
-
-def show_diff(path: str, exists: bool, current: str, desired: str, *, hidden: str = "") -> None:
-    """Print the change of a file when `--diff` asks for it; `hidden` says why its content isn't shown."""
-    if not state.config.DIFF:
-        return
-    host.log(f"Will {'modify' if exists else 'create'} {path}")
-    if hidden:
-        logger.info("  (%d lines, not shown: %s)", desired.count("\n"), hidden)
-    else:
-        for line in generate_color_diff(current.splitlines(keepends=True), desired.splitlines(keepends=True)):
-            logger.info("  %s", line)
-
-
-@operation()
-def file(
-    path: str,
-    content: str,
-    user: str = "root",
-    group: str = "root",
-    mode: str = "644",
-    secret: bool = False,
-    program: bool = False,
-) -> Commands:
-    """Make `path` a file with this content, owner and mode, replaced in one step.
-
-    + path: absolute path; its folder exists
-    + content: text of the file
-    + user, group, mode: owner and mode (as `chmod` takes it, without a leading zero)
-    + secret: never show the content in a diff
-    + program: Slipway's own and long: a diff shows only how it changes, not all of it where it is new
-    """
-    data = content.encode()
-    now = host.get_fact(FileState, path=path)
-    if now and (now.sha256, now.user, now.group, now.mode) == (hashlib.sha256(data).hexdigest(), user, group, mode):
-        host.noop(f"{path} is as it should be")
-        return
-    if not now or now.sha256 != hashlib.sha256(data).hexdigest():
-        hidden = "it may hold secrets" if secret else "a program of Slipway's" if program and not now else ""
-        current = host.get_fact(FileText, path=path) if now and state.config.DIFF and not hidden else ""
-        show_diff(path, bool(now), current, content, hidden=hidden)
-    yield put(path, data, user, group, mode)
+def shell(text: str, *arguments: str) -> StringCommand:
+    """The command that runs such a script."""
+    return StringCommand(shell_line(text, *arguments))
 
 
 _APT = r"""
@@ -154,67 +88,85 @@ find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -60 | grep -q . ||
 install "$@" >/dev/null || { apt update; install "$@"; }
 """
 
-INTERRUPTED = """
-command -v dpkg >/dev/null || exit 0
-[ -z "$(ls -A /var/lib/dpkg/updates)" ] && [ -z "$(dpkg --audit)" ] || echo interrupted
-"""
-"""A shell question that prints a line if dpkg was interrupted."""
 
-
-@operation()
+@plan.operation(lambda packages: [plan.asking(Packages, packages=tuple(packages))])
 def apt_packages(packages: Sequence[str]) -> Commands:
     """Install Debian packages; wait for whoever holds apt's locks, and repair a dpkg that was interrupted.
 
     + packages: names of packages, without recommended ones
     """
-    installed = host.get_fact(DebPackages)
-    missing = [package for package in packages if package not in installed]
-    interrupted = host.get_fact(Answer, question=INTERRUPTED)
-    if not missing and not interrupted:
+    found = plan.known(Packages, packages=tuple(packages))
+    missing = [package for package in packages if package not in found.installed]
+    if not missing and not found.interrupted:
         host.noop("the packages are installed")
         return
+    repair = [Change("package", "dpkg", "repair", note="it was interrupted")] if found.interrupted else []
+    plan.announce(*repair, *(Change("package", package, "install") for package in missing))
     yield shell(_APT, *missing)
 
 
-@operation()
-def unit_enabled(unit: str) -> Commands:
-    """Let systemd start `unit` now and at boot."""
-    known = host.get_fact(Unit, unit=unit)
-    if known.get("ActiveState") == "active" and known.get("UnitFileState") == "enabled":
+def _unit(unit: str, files: Sequence[str] = ()) -> Iterator[Ask]:
+    yield plan.asking(Unit, unit=unit)
+
+
+@plan.operation(_unit)
+def unit_enabled(unit: str, files: Sequence[str] = ()) -> Commands:
+    """Let systemd start `unit` now and at boot, as its files are.
+
+    + files: those of ours that say what it is
+    """
+    found = plan.known(Unit, unit=unit)
+    why = []
+    if found.get("ActiveState") != "active":
+        why.append("it doesn't run")
+    if found.get("UnitFileState") != "enabled":
+        why.append("it isn't enabled")
+    if found.get("NeedDaemonReload") == "yes" or plan.made(*files):
+        why.append("its files change")
+    if not why:
         host.noop(f"{unit} is enabled and active")
         return
-    yield StringCommand("systemctl", "daemon-reload")
-    yield StringCommand("systemctl", "enable", "--now", "--quiet", unit)
+    plan.announce(Change("unit", unit, "enable", note=", ".join(why)))
+    yield shell('systemctl daemon-reload && systemctl enable --now --quiet "$1"', unit)
 
 
-@operation()
+@plan.operation(lambda unit, paths: [plan.asking(Stale, unit=unit, paths=paths)])
 def restart_if_stale(unit: str, paths: tuple[str, ...]) -> Commands:
-    """Restart `unit` if it has been running since before one of `paths` changed.
+    """Restart `unit` if it has been running since before one of `paths` changed, or this run changes one.
 
     Decided from the host: the restart is not lost when the run that changed the file died before it.
     """
-    if not host.get_fact(Stale, unit=unit, paths=paths):
+    if not plan.known(Stale, unit=unit, paths=paths) and not plan.made(*paths):
         host.noop(f"{unit} runs with its current files")
         return
+    plan.announce(Change("unit", unit, "restart", note="its files are younger than it"))
     yield StringCommand("systemctl", "restart", unit)
 
 
-@operation()
-def command_unless(satisfied: str, commands: Sequence[str | StringCommand], why: str) -> Commands:
-    """Run `commands` unless the shell question `satisfied` prints something.
+def _satisfied(satisfied: str, *_: object, **__: object) -> Iterator[Ask]:
+    yield plan.asking(Answer, question=satisfied)
+
+
+@plan.operation(_satisfied)
+def command_unless(
+    satisfied: str, command: StringCommand, change: Change, why: str, makes: Sequence[str] = ()
+) -> Commands:
+    """Run `command` unless the shell question `satisfied` prints something.
 
     + satisfied: a shell command that prints a line when there is nothing to do, and never fails
-    + commands: what makes it so
+    + command: what makes it so
+    + change: what that is
     + why: said when there is nothing to do
+    + makes: paths that it writes
     """
-    if host.get_fact(Answer, question=satisfied):
+    if plan.known(Answer, question=satisfied):
         host.noop(why)
         return
-    for each in commands:
-        yield StringCommand(each) if isinstance(each, str) else each
+    plan.announce(change, makes=makes)
+    yield command
 
 
-@operation()
+@plan.operation(lambda steps: [])
 def all_succeeded(steps: Mapping[str, OperationMeta]) -> Commands:
     """Fail if one of `steps` did: those whose error was passed over, so that one app's mistake can't stop another.
 
@@ -237,35 +189,97 @@ def failure(message: str) -> StringCommand:
     return shell('echo "$1" >&2; exit 1', message)
 
 
-@operation()
-def nginx_configuration(
-    files: Callable[[tuple[int, int, int] | None, Callable[[str], bool], Mapping[str, str]], dict[str, str]],
-) -> Commands:
+SLIPWAY_NGINX = "/opt/slipway/bin/slipway-nginx"
+NGINX = "/etc/nginx/slipway"
+"""Where nginx's configuration of ours is."""
+Files = Callable[["tuple[int, int, int] | None", Callable[[str], bool], Mapping[str, str]], dict[str, str]]
+"""Makes the files of a configuration: called with nginx's version, a function that tells whether a path is on the host,
+and the files that serve."""
+
+
+def _nginx(files: Files, paths: Sequence[str]) -> Iterator[Ask]:
+    yield plan.asking(NginxStatus)
+    yield plan.asking(NginxVersion)
+    yield plan.asking(Existing, paths=tuple(paths))
+
+
+@plan.operation(_nginx)
+def nginx_configuration(files: Files, paths: Sequence[str]) -> Commands:
     """Make these files nginx's configuration: validated, switched in one step, reloaded and proven to be live.
 
-    + files: called with nginx's version, a function that tells whether a path exists on the host, and the files that
-      serve; returns relative path → content of ``/etc/nginx/slipway/``, where ``@GENERATION@`` stands for the
+    + files: returns relative path → content of ``/etc/nginx/slipway/``, where ``@GENERATION@`` stands for the
       generation's name
+    + paths: what it will ask for, if it is there
     """
 
     def exists(path: str) -> bool:
-        return bool(host.get_fact(Answer, question=f"[ ! -e {shlex.quote(path)} ] || echo yes"))
+        return plan.made(path) or path in plan.known(Existing, paths=tuple(paths) if path in paths else (path,))
 
-    status = host.get_fact(NginxStatus)
+    status = plan.known(NginxStatus)
+    version = plan.known(NginxVersion)
+    if plan.changed("package", "nginx") and not plan.planning():
+        version = host.get_fact(NginxVersion)  # a plan can but guess what will come
     generation = status.get("generation")
     current: dict[str, str] = status.get("files", {})
-    desired = files(host.get_fact(NginxVersion), exists, current)
+    desired = files(version, exists, current)
     expected = {path: text.replace("@GENERATION@", str(generation)) for path, text in desired.items()}
     if status.get("managed") and status.get("live") and current == expected:
         host.noop(f"nginx serves generation {generation}")
         return
+    changes = []
     for path in sorted(desired.keys() | current.keys()):
-        if current.get(path) != expected.get(path):
-            before, after = current.get(path, ""), expected.get(path, "")
-            show_diff(f"/etc/nginx/slipway/{path}", path in current, before, after)
-    if not status:
-        host.log("nginx isn't there yet: it is installed by this run", logger.debug)
-    yield StringCommand("/opt/slipway/bin/slipway-nginx", "apply", _stdin=json.dumps(desired))
+        before, after = current.get(path, ""), expected.get(path, "")
+        if path not in current or before != after:
+            action = "modify" if path in current and path in desired else "create" if path in desired else "remove"
+            whole = f"{NGINX}/{path}"
+            changes.append(Change("file", whole, action, text_diff(whole, before, after)))
+    note = "no request is lost" if status.get("live") else "it doesn't serve its configuration yet"
+    plan.announce(*changes, Change("nginx", "nginx", "reload", note=note))
+    plan.becomes(NginxStatus, {"generation": "@GENERATION@", "managed": True, "live": True, "files": desired})
+    yield StringCommand(SLIPWAY_NGINX, "apply", _stdin=json.dumps(desired))
+
+
+def _served(certificates: Mapping[str, tuple[str, str]]) -> Iterator[Ask]:
+    yield plan.asking(NginxStatus)
+    for name in certificates:
+        yield plan.asking(Answer, question=_question(name, *certificates[name]))
+
+
+# $1 certificate, $2 nginx's configuration of the site, $3 a domain
+_SERVED = """
+grep -qsF "$1" "$2" || { echo later; exit 0; }  # the site has no TLS yet: nginx reads the file when it gets it
+served=$(openssl s_client -connect 127.0.0.1:443 -servername "$3" </dev/null 2>/dev/null |
+    openssl x509 -noout -fingerprint -sha256 2>/dev/null)
+[ "$served" != "$(openssl x509 -in "$1" -noout -fingerprint -sha256 2>/dev/null)" ] || echo same
+"""
+
+
+def _question(name: str, certificate: str, domain: str) -> str:
+    return shell_line(_SERVED, certificate, f"{NGINX}/sites/{name}.conf", domain)
+
+
+@plan.operation(_served)
+def serve_certificates(certificates: Mapping[str, tuple[str, str]]) -> Commands:
+    """Reload nginx if it serves another certificate than the one on disk.
+
+    + certificates: name of a site → its certificate's file, and a domain that it is for
+    """
+    files = plan.known(NginxStatus).get("files", {})
+    due = []
+    for name, (certificate, domain) in certificates.items():
+        if plan.made(certificate):  # since nginx was last configured
+            if certificate in files.get(f"sites/{name}.conf", ""):
+                due.append(name)
+        elif not plan.changed("nginx", "nginx") and not plan.known(
+            Answer, question=_question(name, certificate, domain)
+        ):
+            due.append(name)
+    if not due:
+        host.noop("nginx serves the certificates that are there")
+        return
+    what = "the certificate" if len(due) == 1 else "the certificates"
+    plan.announce(Change("nginx", "nginx", "reload", note=f"for {what} of {', '.join(due)}; no request is lost"))
+    yield StringCommand(SLIPWAY_NGINX, "reload")
 
 
 class Followed(StringCommand):
@@ -310,13 +324,35 @@ class Followed(StringCommand):
         return not result.failed
 
 
-@operation()
+Git = tuple[str, str, str]
+"""URL, ref and SSH command of a git source."""
+
+
+def _release(
+    app: str,
+    wanted: dict[str, Any],
+    request: dict[str, Any],
+    archive: object = None,
+    git: Git | None = None,
+    **_: object,
+) -> Iterator[Ask]:
+    yield plan.asking(ReleaseStatus, app=app)
+    if git and not _is_commit(git[1]):
+        yield plan.asking(GitCommit, url=git[0], ref=git[1], ssh=git[2])
+
+
+def _is_commit(ref: str) -> bool:
+    return len(ref) in (40, 64) and set(ref) <= set("0123456789abcdef")
+
+
+@plan.operation(_release)
 def release(
     app: str,
     wanted: dict[str, Any],
     request: dict[str, Any],
     archive: bytes | None = None,
-    git: tuple[str, str, str] | None = None,
+    git: Git | None = None,
+    keys: Sequence[str] = (),
     prober: Prober | None = None,
 ) -> Commands:
     """Release `app` if what serves was not made from just these inputs, or doesn't serve as it should.
@@ -326,20 +362,18 @@ def release(
     + request: secrets that only the build gets, who asks, how long to wait, and what they consent to
     + archive: source as a tar.gz, for a local folder
     + git: URL, ref and SSH command, for a git source; the ref is looked up from the host
+    + keys: files by which the host reaches it
     + prober: the traffic to release under
     """
-    status = host.get_fact(ReleaseStatus, app=app)
+    status = plan.known(ReleaseStatus, app=app)
+    unreached = bool(git) and (plan.changed("package", "git") or plan.made(*keys))
     if git:
-        url, ref, ssh = git
-        commit = (
-            ref
-            if len(ref) in (40, 64) and set(ref) <= set("0123456789abcdef")
-            else host.get_fact(GitCommit, url=url, ref=ref, ssh=ssh)
-        )
-        if commit.startswith("error: "):
-            told = f"{app}: {ref} of {url} can't be looked up from the host: {commit.removeprefix('error: ')}"
-            if dry_run():
-                host.log(told, logger.error)
+        commit = _commit(git, unreached)
+        if commit.startswith("error: ") and not (unreached and plan.planning()):
+            told = f"{app}: {git[1]} of {git[0]} can't be looked up from the host: {commit.removeprefix('error: ')}"
+            if plan.planning():
+                plan.say(told, logger.error)
+            plan.announce(Change("release", app, "run", note="it fails: its source can't be looked up"))
             yield failure(told)
             return
         wanted = wanted | {
@@ -350,54 +384,74 @@ def release(
     reasons = [key for key in inputs if before.get(key) != inputs[key]]
     faults, serving = status.get("faults", []), status.get("release")
     left = [each for each in status.get("rolled_back", []) if each["inputs"] == inputs]
-    if not faults and (not reasons or (left and not request["again"])):
+    if not faults and not unreached and (not reasons or (left and not request["again"])):
         told = f"{serving} serves and was made from just this"
         if reasons:
             told = f"{left[-1]['by']} went back from {left[-1]['id']}, made from just this, at {left[-1]['since']}"
             again = "New code, or --data again=true, makes a release"
-            host.log(f"{app}: {told}; {serving} serves. {again}.", logger.warning)
+            plan.say(f"{app}: {told}; {serving} serves. {again}.", logger.warning)
         if prober:
-            host.log(f"{app}: no traffic was sent, since there is nothing to release", logger.warning)
+            plan.say(f"{app}: no traffic was sent, since there is nothing to release", logger.warning)
         if status.get("wanted") == json.loads(json.dumps(wanted)):
             host.noop(f"{app}: {told}")
             return
-        host.log(f"{app}: settings change that need no release")
-        yield put(f"/etc/{app}/release.json", json.dumps(wanted, indent=1).encode(), "root", "root", "600")
+        path, text = f"/etc/{app}/release.json", json.dumps(wanted, indent=1)
+        diff = text_diff(path, json.dumps(status.get("wanted"), indent=1), text)
+        plan.announce(Change("file", path, "modify", diff, "settings change that need no release"), makes=[path])
+        yield placing(files={path: File(text, mode="600")})
         return
-    why = f"{', '.join(reasons)} changed since {serving}" if reasons and serving else "; ".join(faults)
-    host.log(f"{app}: {why if serving else 'its first release'}")
+    plan.announce(Change("release", app, "create", note=_why(app, status, reasons, unreached=unreached)))
     value = request | {"wanted": wanted}
     if archive is not None:
         value["archive"] = base64.b64encode(archive).decode()
-    if serving and "source" in reasons and dry_run():
-        plan: dict[str, Any] = host.get_fact(ReleasePlan, app=app, _stdin=json.dumps(value))
-        show_plan(app, plan)
+    if serving and "source" in reasons and not unreached and plan.planning():
+        show_plan(app, host.get_fact(ReleasePlan, app=app, _stdin=json.dumps(value)))
     program = ("/opt/slipway/bin/slipway-release", "deploy", "--request", app)
     yield Followed(*program, prober=prober if serving else None, _stdin=json.dumps(value))
 
 
-def show_plan(app: str, plan: Mapping[str, Any]) -> None:
-    """Print what a release would bring: its commits, and the migrations with their SQL."""
-    for commit in filter(None, plan.get("commits", [])):
-        host.log(f"{app}: commit {commit}")
-    if plan.get("error"):
-        host.log(f"{app}: its migrations can't be looked at before it is built: {plan['error']}", logger.warning)
-    heads, unknown = plan.get("heads", []), plan.get("unknown", [])
+def _commit(git: Git, unreached: bool) -> str:
+    """The commit that a git source is at; "error: …" if that can't be told."""
+    url, ref, ssh = git
+    if _is_commit(ref):
+        return ref
+    if unreached and not plan.planning():
+        return host.get_fact(GitCommit, url=url, ref=ref, ssh=ssh)
+    return plan.known(GitCommit, url=url, ref=ref, ssh=ssh) or "error: there is no git"
+
+
+def _why(app: str, status: Mapping[str, Any], reasons: Sequence[str], *, unreached: bool) -> str:
+    """Why an app is released, and what its visitors notice."""
+    serving, faults = status.get("release"), status.get("faults", [])
+    if not serving:
+        first = status or plan.changed("folder", f"/etc/{app}")
+        return "its first release" if first else "what serves can't be told yet: a release if it isn't just this"
+    if unreached:
+        return f"if its source isn't that of {serving}: it can't be looked up yet; no request is lost"
+    why = f"{', '.join(reasons)} changed since {serving}" if reasons else "; ".join(faults)
+    return why if faults else f"{why}; no request is lost"
+
+
+def show_plan(app: str, told: dict[str, Any]) -> None:
+    """Say what a release would bring: its commits, and the migrations with their SQL."""
+    for commit in filter(None, told.get("commits", [])):
+        plan.say(f"{app}: commit {commit}")
+    if told.get("error"):
+        plan.say(f"{app}: its migrations can't be looked at before it is built: {told['error']}", logger.warning)
+    heads, unknown = told.get("heads", []), told.get("unknown", [])
     if len(heads) > 1:
-        host.log(
+        plan.say(
             f"{app}: its migrations have {len(heads)} heads ({', '.join(heads)}), which is refused", logger.warning
         )
     if unknown:
-        host.log(f"{app}: the database is at {', '.join(unknown)}, which it doesn't have: refused", logger.warning)
-    for each in plan.get("pending", []):
-        host.log(f"{app}: migration {each['revision']} {each['doc']}")
-        for step in each["contract"]:
-            host.log(f"{app}: it {step}, which needs --data contract=true", logger.warning)
-        for line in (each["sql"] or "(Alembic can't render its SQL)").splitlines():
-            logger.info("  %s", line)
+        plan.say(f"{app}: the database is at {', '.join(unknown)}, which it doesn't have: refused", logger.warning)
+    for each in told.get("pending", []):
+        sql = each["sql"] or "(Alembic can't render its SQL)"
+        consent = f": it {' and '.join(each['contract'])}, which needs --data contract=true" if each["contract"] else ""
+        plan.announce(Change("migration", f"{each['revision']} of {app}", "run", sql, each["doc"] + consent))
 
 
-@operation(is_idempotent=False)
+@plan.operation(lambda app, request, prober=None: [plan.asking(ReleaseStatus, app=app)], is_idempotent=False)
 def rollback(app: str, request: dict[str, Any], prober: Prober | None = None) -> Commands:
     """Let another release of `app` serve again.
 
@@ -405,8 +459,10 @@ def rollback(app: str, request: dict[str, Any], prober: Prober | None = None) ->
     + request: who asks, which release (None: the good one from before), and what to do with a database ahead of it
     + prober: the traffic to do it under
     """
-    if not host.get_fact(ReleaseStatus, app=app).get("release"):
+    if not plan.known(ReleaseStatus, app=app).get("release"):
         yield failure(f"{app}: no release serves on this host, so there is nothing to go back from.")
         return
+    to = request["to"] or "the good one from before"
+    plan.announce(Change("release", app, "modify", note=f"{to} serves again; no request is lost"))
     program = ("/opt/slipway/bin/slipway-release", "rollback", "--request", app)
     yield Followed(*program, prober=prober, _stdin=json.dumps(request))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pyinfra.operations import files, server
-
-from roles import _operations as operations
 from roles._facts import HostOverview
+from roles._place import Account, Folder, place
 from roles._role import role
-from roles._templates import host_file, render
+from roles._templates import render
 from roles.settings import AppSettings, Settings
 
 MEMORY_PER_WORKER_MB = 150
@@ -71,28 +69,15 @@ def units(app: AppSettings, workers: int) -> dict[str, str]:
 @role("App")
 def app(settings: Settings) -> None:
     """User and folders of each app; its environment and its releases are made by roles/release.py."""
-    content = host_file("app/gunicorn.conf.py")
-    operations.file(name="Write what all Gunicorns share", path="/opt/slipway/gunicorn.conf.py", content=content)
     for each in settings.apps.values():
-        place(each)
-
-
-def place(app: AppSettings) -> None:
-    """One app's place on the host."""
-    server.user(
-        name=f"Create the user {app.user}",
-        user=app.user,
-        system=True,
-        home=app.home,
-        create_home=False,
-        shell="/usr/sbin/nologin",
-    )
-    folders = {
-        app.config_dir: ("root", app.group, "750"),
-        f"{app.config_dir}/releases": ("root", app.group, "750"),
-        app.root: ("root", "root", "755"),
-        app.releases_dir: ("root", "root", "755"),
-        app.home: (app.user, app.group, "750"),
-    }
-    for path, (user, group, mode) in folders.items():
-        files.directory(name=f"Create {path}", path=path, user=user, group=group, mode=mode)
+        place(
+            name=f"Give {each.name} its user and folders",
+            accounts=[Account(each.user, each.home)],
+            folders={
+                each.config_dir: Folder("750", "root", each.group),
+                f"{each.config_dir}/releases": Folder("750", "root", each.group),
+                each.root: Folder(),
+                each.releases_dir: Folder(),
+                each.home: Folder("750", each.user, each.group),
+            },
+        )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pyinfra.operations import files, server
-
 from roles import _operations as operations
+from roles._place import File, Folder, place
+from roles._plan import Change
 from roles._role import role
 from roles._templates import render
 from roles.settings import Settings
@@ -24,42 +24,53 @@ PACKAGES = (
 programs, pip fetches uv by its hash, openssl makes self-signed certificates."""
 JOURNAL = "/etc/systemd/journald.conf.d/50-slipway.conf"
 FOLDERS = {
-    "/opt/slipway": "755",
-    "/opt/slipway/bin": "755",
-    "/etc/slipway": "755",
-    "/var/lib/slipway": "755",
-    "/var/cache/slipway": "755",
-    "/var/cache/slipway/sources": "700",
-    "/var/cache/slipway/git": "700",
-    "/etc/systemd/journald.conf.d": "755",
+    "/opt/slipway": Folder(),
+    "/opt/slipway/bin": Folder(),
+    "/etc/slipway": Folder(),
+    "/var/lib/slipway": Folder(),
+    "/var/cache/slipway": Folder(),
+    "/var/cache/slipway/sources": Folder("700"),
+    "/var/cache/slipway/git": Folder("700"),
+    "/etc/systemd/journald.conf.d": Folder(),
 }
+# $1 zone
+_ZONE = """
+set -eu
+test -e "/usr/share/zoneinfo/$1"
+ln -sfn "/usr/share/zoneinfo/$1" /etc/localtime
+echo "$1" >/etc/timezone
+"""
+# $1 name: first where it resolves, or every sudo in between waits for DNS
+_NAME = """
+set -eu
+grep -qwF "$1" /etc/hosts || echo "127.0.1.1 $1" >>/etc/hosts
+hostnamectl set-hostname "$1"
+"""
 
 
 @role("Base")
 def base(settings: Settings) -> None:
     """Packages, folders, time zone, host name and journal."""
     operations.apt_packages(name="Install packages", packages=[*PACKAGES, *settings.packages])
-    for path, mode in FOLDERS.items():
-        files.directory(name=f"Create {path}", path=path, user="root", group="root", mode=mode)
+    journal = File(render("base/journald.conf.j2", settings=settings))
+    place(name="Make folders, and cap the journal", folders=FOLDERS, files={JOURNAL: journal})
     zone, file = settings.timezone, f"/usr/share/zoneinfo/{settings.timezone}"
     operations.command_unless(
         name=f"Set the time zone to {zone}",
-        satisfied=operations.script('[ ! -e "$1" ] || [ ! /etc/localtime -ef "$1" ] || echo same', file),
-        commands=[f"test -e {file}", f"ln -sfn {file} /etc/localtime", f"echo {zone} >/etc/timezone"],
+        satisfied=operations.shell_line('[ ! -e "$1" ] || [ ! /etc/localtime -ef "$1" ] || echo same', file),
+        command=operations.shell(_ZONE, zone),
+        change=Change("setting", f"time zone {zone}", "set"),
         why=f"the time zone is {zone}",
     )
     if settings.hostname:
-        # First where it resolves, or every sudo in between waits for DNS.
+        known = '! grep -qwF "$1" /etc/hosts || [ "$(hostname)" != "$1" ] || echo named'
         operations.command_unless(
-            name=f"Let {settings.hostname} resolve on the host itself",
-            satisfied=f"! grep -qwF {settings.hostname} /etc/hosts || echo known",
-            commands=[f"echo 127.0.1.1 {settings.hostname} >>/etc/hosts"],
-            why=f"/etc/hosts knows {settings.hostname}",
+            name=f"Name the host {settings.hostname}",
+            satisfied=operations.shell_line(known, settings.hostname),
+            command=operations.shell(_NAME, settings.hostname),
+            change=Change("setting", f"host name {settings.hostname}", "set"),
+            why=f"the host is called {settings.hostname}",
         )
-        server.hostname(name=f"Name the host {settings.hostname}", hostname=settings.hostname)
-    operations.file(
-        name="Cap the journal's size", path=JOURNAL, content=render("base/journald.conf.j2", settings=settings)
-    )
     operations.restart_if_stale(
         name="Restart the journal with its cap", unit="systemd-journald.service", paths=(JOURNAL,)
     )

@@ -6,16 +6,17 @@ import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from pyinfra.operations import files
-
 from roles import _operations as operations
 from roles._facts import HostOverview
+from roles._place import File, Folder, place
 from roles._role import role
 from roles._templates import host_file, render
 from roles.settings import AppSettings, Settings
 
 WEBROOT = "/var/lib/slipway/acme"
 """Where certbot puts the files that an ACME server asks for."""
+IPV6 = "/proc/net/if_inet6"
+"""There where the kernel has IPv6."""
 PACKAGED = {"debian 12": (1, 22, 1), "debian 13": (1, 26, 3), "ubuntu 24.04": (1, 24, 0)}
 """nginx's version in a distribution's packages, for a plan made before it is installed."""
 
@@ -36,7 +37,7 @@ def configuration(
     common = {
         "http2_directive": version >= (1, 25, 1),
         "rotates_tickets": version >= (1, 23, 2),
-        "ipv6": exists("/proc/net/if_inet6"),
+        "ipv6": exists(IPV6),
         "webroot": WEBROOT,
     }
     made = {
@@ -81,13 +82,13 @@ def certificate(app: AppSettings, exists: Callable[[str], bool], serving: str) -
 @role("Nginx")
 def nginx(settings: Settings, overview: HostOverview) -> None:
     """nginx with a site for every app; one that has no certificate yet answers ACME challenges only."""
-    program = "/opt/slipway/bin/slipway-nginx"
-    operations.file(
-        name="Write slipway-nginx", path=program, content=host_file("nginx/slipway-nginx"), mode="755", program=True
+    place(
+        name="Write slipway-nginx, and remove Debian's example site",
+        folders={WEBROOT: Folder()},
+        files={operations.SLIPWAY_NGINX: File(host_file("nginx/slipway-nginx"), "755", program=True)},
+        # It would be the default server, which ours must be; a site of the user's stays.
+        absent={"/etc/nginx/sites-enabled/default": "nginx"},
     )
-    files.directory(name=f"Create {WEBROOT}", path=WEBROOT, user="root", group="root", mode="755")
-    # Debian's example site would be the default server, which ours must be; a site of the user's stays.
-    files.link(name="Remove Debian's example site", path="/etc/nginx/sites-enabled/default", present=False)
     configure("Configure the sites", settings, overview)
     operations.unit_enabled(name="Enable nginx", unit="nginx.service")
 
@@ -107,4 +108,7 @@ def configure(title: str, settings: Settings, overview: HostOverview) -> None:
     ) -> dict[str, str]:
         return configuration(settings, version or packaged, exists, serving)
 
-    operations.nginx_configuration(name=title, files=made)
+    certificates = [
+        str(path) for app in settings.apps.values() for path in (app.certificate_path, app.key_path) if path
+    ]
+    operations.nginx_configuration(name=title, files=made, paths=[IPV6, *certificates])

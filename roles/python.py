@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-
-from pyinfra.operations import files, server
-
 from roles import _operations as operations
 from roles._facts import HostOverview
+from roles._place import Account, Folder, place
+from roles._plan import Change
 from roles._role import role
 from roles.settings import Settings
 
@@ -22,6 +20,8 @@ UV_CACHE = "/var/cache/slipway/python"
 """uv's cache of what root installs: Pythons and certbot. Builds of apps have one of their own."""
 BUILDER = "slipway-build"
 """User that builds releases: the code of an app's dependencies runs then, and must not run as root."""
+BUILD = "/var/cache/slipway/build"
+"""Its home."""
 
 # pip takes a hash from a requirements file only. Into a folder aside, then renamed: uv is there whole or not at all.
 _INSTALL_UV = """
@@ -32,6 +32,14 @@ file=$(mktemp); trap 'rm -rf "$file" "$folder.partial"' EXIT; echo "$requirement
 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-cache-dir \\
     --no-deps --only-binary=:all: --require-hashes --target "$folder.partial" "$@" -r "$file"
 mv -T "$folder.partial" "$folder"
+"""
+
+# $1 uv, $2 version, then uv's environment
+_INSTALL_PYTHON = """
+uv=$1 version=$2; shift 2
+env "$@" "$uv" python install --no-progress "$version" && exit 0
+echo "Python comes from github.com; where a host can't reach it, set python.install_mirror or downloads_json_url" >&2
+exit 1
 """
 
 
@@ -66,30 +74,23 @@ def python(settings: Settings, overview: HostOverview) -> None:
     operations.command_unless(
         name=f"Install uv {uv.version}",
         satisfied=f"[ ! -x {folder}/bin/uv ] || echo installed",
-        commands=[operations.shell(_INSTALL_UV, folder, f"uv=={uv.version} --hash=sha256:{digest}", *index)],
+        command=operations.shell(_INSTALL_UV, folder, f"uv=={uv.version} --hash=sha256:{digest}", *index),
+        change=Change("program", f"uv {uv.version}", "install"),
         why=f"uv {uv.version} is installed",
     )
-    files.link(name="Link uv", path=UV, target=f"{folder}/bin/uv", user="root", group="root")
-    environment = " ".join(f"{key}={shlex.quote(value)}" for key, value in uv_environment(settings).items())
-    told = "Python comes from github.com; where a host can't reach it, set python.install_mirror or downloads_json_url"
-    hint = f"{{ echo {shlex.quote(told)} >&2; exit 1; }}"
+    place(
+        name="Link uv, and give builds a user",
+        accounts=[Account(BUILDER, BUILD)],
+        folders={path: Folder("700", BUILDER, BUILDER) for path in ("/var/cache/slipway/uv", BUILD)},
+        links={UV: f"{folder}/bin/uv"},
+    )
+    environment = [f"{key}={value}" for key, value in uv_environment(settings).items()]
     for version in sorted({app.python_version for app in settings.apps.values()}):
         operations.command_unless(
             name=f"Install Python {version}",
             # Not asked of uv, which writes to its cache even for a question.
             satisfied=f"ls -d {FOLDER}/cpython-{version}[-.]*/bin/python3.* 2>/dev/null || true",
-            commands=[
-                f"env {environment} UV_CACHE_DIR={UV_CACHE} {UV} python install --no-progress {version} || {hint}"
-            ],
+            command=operations.shell(_INSTALL_PYTHON, UV, version, *environment, f"UV_CACHE_DIR={UV_CACHE}"),
+            change=Change("program", f"Python {version}", "install"),
             why=f"Python {version} is installed",
         )
-    server.user(
-        name=f"Create the user {BUILDER}",
-        user=BUILDER,
-        system=True,
-        home="/var/cache/slipway/build",
-        create_home=False,
-        shell="/usr/sbin/nologin",
-    )
-    for path in ("/var/cache/slipway/uv", "/var/cache/slipway/build"):
-        files.directory(name=f"Create {path}", path=path, user=BUILDER, group=BUILDER, mode="700")

@@ -16,6 +16,7 @@ from prober import Prober, site_and_load
 from roles import _operations as operations
 from roles import app as app_role
 from roles._facts import HostOverview, ReleaseHistory
+from roles._place import File, place
 from roles._role import role
 from roles._source import pack
 from roles._templates import host_file
@@ -102,8 +103,18 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     }
 
 
-PROGRAMS = {"slipway-release": "release/slipway-release", "slipway-schema": "release/slipway-schema"}
-"""What runs a release on the host, by name."""
+GUNICORN = "/opt/slipway/gunicorn.conf.py"
+"""What all Gunicorns share."""
+
+
+def programs() -> dict[str, File]:
+    """Path → file: what runs a release on the host, and what all Gunicorns share."""
+    program = "a release under way goes on with the one from before"
+    return {
+        f"{BIN}/slipway-release": File(host_file("release/slipway-release"), "755", program=True, note=program),
+        f"{BIN}/slipway-schema": File(host_file("release/slipway-schema"), "755", program=True),
+        GUNICORN: File(host_file("app/gunicorn.conf.py"), note="counts from the next start of a release"),
+    }
 
 
 def operator() -> str:
@@ -111,10 +122,19 @@ def operator() -> str:
     return f"{getpass.getuser()}@{platform.node()}"
 
 
-def write_programs() -> None:
-    """The programs that release on the host, as they are here."""
-    for name, source in PROGRAMS.items():
-        operations.file(name=f"Write {name}", path=f"{BIN}/{name}", content=host_file(source), mode="755", program=True)
+def inputs_of(settings: Settings, overview: HostOverview, app: AppSettings) -> dict[str, File]:
+    """Path → file: the app's environment, and the keys by which the host reaches its repository."""
+    workers = app_role.worker_count(app, overview, len(settings.apps))
+    text = render_env(app_role.environment(app, workers))
+    made = {app.env_path: File(text, "640", group=app.group, secret=True, note="for its next release")}
+    return made | {
+        path: File(local.read_text(encoding="utf-8"), "600", secret=True)
+        for local, path in (
+            (app.deploy_key_local, app.deploy_key_path),
+            (app.known_hosts_local, app.known_hosts_path),
+        )
+        if local and not isinstance(app.source, FolderSource)
+    }
 
 
 @role("Release")
@@ -123,7 +143,10 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
 
     A release that fails doesn't keep the other apps from theirs: the caller gets the steps to judge.
     """
-    write_programs()
+    files = programs()
+    for app in chosen(settings, options):
+        files |= inputs_of(settings, overview, app)
+    place(name="Write the programs and the apps' environments", files=files)
     return {
         f"the release of {app.name}": release_app(settings, overview, app, options) for app in chosen(settings, options)
     }
@@ -132,7 +155,7 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
 @role("Rollback")
 def rollback(settings: Settings, options: RunOptions) -> dict[str, OperationMeta]:
     """Let the release from before, or the one that ``--data to=`` names, serve again; nothing is built or fetched."""
-    write_programs()
+    place(name="Write the programs", files=programs())
     return {
         f"the rollback of {app.name}": operations.rollback(
             name=f"Roll back {app.name}",
@@ -159,30 +182,12 @@ def prober(app: AppSettings, options: RunOptions) -> Prober | None:
 
 def release_app(settings: Settings, overview: HostOverview, app: AppSettings, options: RunOptions) -> OperationMeta:
     """One app's release."""
-    workers = app_role.worker_count(app, overview, len(settings.apps))
-    operations.file(
-        name=f"Write the environment of {app.name}",
-        path=app.env_path,
-        content=render_env(app_role.environment(app, workers)),
-        group=app.group,
-        mode="640",
-        secret=True,
-    )
     archive, git, commit = None, None, ""
     if isinstance(app.source, FolderSource):
         assert app.source_dir is not None
         archive = pack(app.source_dir)
         commit = digest(archive)
     else:
-        for what, local, path in (
-            ("deploy key", app.deploy_key_local, app.deploy_key_path),
-            ("known hosts", app.known_hosts_local, app.known_hosts_path),
-        ):
-            if local:
-                text = local.read_text(encoding="utf-8")
-                operations.file(
-                    name=f"Write the {what} of {app.name}", path=path, content=text, mode="600", secret=True
-                )
         git = (app.source.git, app.source.ref, git_ssh(app))
     return operations.release(
         name=f"Release {app.name}",
@@ -197,6 +202,7 @@ def release_app(settings: Settings, overview: HostOverview, app: AppSettings, op
         },
         archive=archive,
         git=git,
+        keys=(app.deploy_key_path, app.known_hosts_path),
         prober=prober(app, options),
         _ignore_errors=True,
     )

@@ -165,7 +165,7 @@ class Target:
     def overview(self) -> HostOverview:
         """The host as roles see it."""
         fact = Overview()
-        return fact.process(self.run(fact.command()).splitlines())
+        return fact.process(self.run(fact.command().get_raw_value()).splitlines())
 
     @cached_property
     def nginx_status(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def test_no_package_is_half_installed(target: Target) -> None:
 
 def test_folders(target: Target) -> None:
     """Owner and mode of the folders that all apps share."""
-    expected = {path: ("directory", mode, "root", "root") for path, mode in FOLDERS.items()}
+    expected = {path: ("directory", folder.mode, "root", "root") for path, folder in FOLDERS.items()}
     assert {path: tuple(entry) for path, entry in target.stat(*FOLDERS).items()} == expected
 
 

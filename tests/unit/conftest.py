@@ -19,21 +19,22 @@ from pyinfra.api.inventory import Inventory
 from pyinfra.api.state import State, StateStage
 from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import ctx_host, ctx_state
-from pyinfra.facts.deb import DebPackages
-from pyinfra.facts.files import Directory, Link
-from pyinfra.facts.server import Groups, Hostname, Os, Users, Which
 
 from roles._facts import (
     Answer,
-    FileState,
-    FileText,
+    Existing,
     GitCommit,
     HostOverview,
     NginxStatus,
     NginxVersion,
     Overview,
+    PackageFacts,
+    Packages,
+    Places,
+    ReleasePlan,
     ReleaseStatus,
     Stale,
+    Texts,
     Unit,
 )
 from roles.settings import Settings, load
@@ -229,24 +230,19 @@ def bare(overview: HostOverview) -> Facts:
     """Facts of a host that has nothing but systemd, sshd and IPv6."""
     return {
         Overview: overview,
-        FileState: None,
-        FileText: "",
+        Places: {},
+        Texts: lambda paths: dict.fromkeys(paths, ""),
+        Answer: "",
         # Only what comes with the kernel is there yet.
-        Answer: lambda question: "yes" if "/proc/net/if_inet6" in question else "",
+        Existing: lambda paths: frozenset({"/proc/net/if_inet6"} & {*paths}),
         Unit: {},
         Stale: False,
-        DebPackages: {"python3": {"3.11"}},
+        Packages: PackageFacts(frozenset({"python3"}), interrupted=False),
         NginxVersion: None,
         NginxStatus: {},
         ReleaseStatus: {},
+        ReleasePlan: {},
         GitCommit: COMMIT,
-        Directory: None,
-        Link: None,
-        Users: {},
-        Groups: [],
-        Hostname: "debian",
-        Os: "Linux",
-        Which: lambda command: f"/usr/bin/{command}",
     }
 
 
@@ -277,7 +273,7 @@ def plan(monkeypatch: pytest.MonkeyPatch, bare: Facts) -> Planner:
         def get_fact(host: Host, fact: type, *arguments: Any, **named: Any) -> Any:
             assert fact in known, f"undeclared fact: {fact.__name__}{arguments}{named}"
             value = known[fact]
-            return value(*arguments, *named.values()) if callable(value) else value
+            return value(*arguments, **named) if callable(value) else value
 
         monkeypatch.setattr(Host, "get_fact", get_fact)
         inventory = Inventory((["@fake"], {}), production=(["@fake"], {}))  # type: ignore[no-untyped-call]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import gzip
 import hashlib
 import json
 import shlex
@@ -13,12 +14,22 @@ from functools import cached_property
 from typing import Any
 
 from pyinfra.api.command import StringCommand
-from pyinfra.facts.deb import DebPackages
-from pyinfra.facts.files import Directory, Link
-from pyinfra.facts.server import Groups, Hostname, Users
 
 from roles import _operations as operations
-from roles._facts import Answer, FileFacts, FileState, NginxStatus, NginxVersion, Overview, ReleaseStatus, Unit
+from roles import _place
+from roles._facts import (
+    Answer,
+    Existing,
+    NginxStatus,
+    NginxVersion,
+    Overview,
+    PackageFacts,
+    Packages,
+    Place,
+    Places,
+    ReleaseStatus,
+    Unit,
+)
 from roles.nginx import configuration
 from roles.settings import Settings
 
@@ -42,10 +53,9 @@ class Write:
         return self.content.decode()
 
     @property
-    def facts(self) -> FileFacts:
+    def place(self) -> Place:
         """What the host says of it afterwards."""
-        digest = hashlib.sha256(self.content).hexdigest()
-        return FileFacts(mode=self.mode, user=self.user, group=self.group, sha256=digest)
+        return Place("f", self.mode, self.user, self.group, hashlib.sha256(self.content).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -66,14 +76,28 @@ class Command:
         return shlex.split(self.line)
 
     @cached_property
-    def write(self) -> Write | None:
-        """The file it makes, if that is what it does (`operations.put`)."""
-        argv = self.argv
-        if argv[:4] != ["sh", "-c", operations._PUT, "slipway"]:
-            return None
-        content = base64.b64decode(self.stdin, validate=True)
-        assert int(argv[5]) == len(content), self.line
-        return Write(argv[4], content, argv[6], argv[7], argv[8])
+    def steps(self) -> list[list[str]]:
+        """The steps that it puts things in their place by (`placing`), each as words."""
+        if self.argv[:2] != ["sh", "-c"] or not self.argv[2].startswith(_place._STEPS):
+            return []
+        lines = self.argv[2].removeprefix(_place._STEPS).splitlines()
+        return [words for line in lines if (words := shlex.split(line))]
+
+    @cached_property
+    def writes(self) -> dict[str, Write]:
+        """Path → file that it makes."""
+        rest = gzip.decompress(base64.b64decode(self.stdin, validate=True)) if self.stdin and self.steps else b""
+        made = {}
+        for verb, *words in self.steps:
+            if verb == "receive":
+                path, length, digest, owner, mode = words
+                content, rest = rest[: int(length)], rest[int(length) :]
+                assert hashlib.sha256(content).hexdigest() == digest, path
+                user, _, group = owner.partition(":")
+                made[path] = Write(path, content, user, group, mode)
+        assert [words[1] for words in self.steps if words[0] == "put"] == list(made)
+        assert rest == b""
+        return made
 
 
 @dataclass
@@ -92,7 +116,11 @@ class Operation:
     @property
     def writes(self) -> dict[str, Write]:
         """Path → file it makes."""
-        return {write.path: write for command in self.commands if (write := command.write)}
+        return {path: write for command in self.commands for path, write in command.writes.items()}
+
+    def steps(self, verb: str) -> dict[str, list[str]]:
+        """What the steps of a kind are about → the rest of their words."""
+        return {words[1]: words[2:] for command in self.commands for words in command.steps if words[0] == verb}
 
 
 class Plan(list[Operation]):
@@ -112,6 +140,10 @@ class Plan(list[Operation]):
     def writes(self) -> dict[str, Write]:
         """Path → file, of all of them."""
         return {path: write for operation in self for path, write in operation.writes.items()}
+
+    def steps(self, verb: str) -> dict[str, list[str]]:
+        """What the steps of a kind are about → the rest of their words."""
+        return {about: words for operation in self for about, words in operation.steps(verb).items()}
 
     def __call__(self, name: str) -> Operation:
         """The operation of this name, without the role's part of it."""
@@ -150,38 +182,26 @@ def status_of(wanted: dict[str, Any]) -> dict[str, Any]:
 
 def after(done: Plan, before: Facts, settings: Settings) -> Facts:
     """Facts of the host once `done` was carried out, and its certificates came: all that it wrote, made and enabled."""
-    writes = done.writes
     lines = [command.argv for operation in done for command in operation.commands]
-    directories: dict[str, dict[str, Any]] = {argv[2]: {} for argv in lines if argv[:2] == ["mkdir", "-p"]}
-    for argv in lines:
-        if argv[0] == "chmod" and argv[2] in directories:
-            directories[argv[2]]["mode"] = int(argv[1])
-        if argv[0] == "chown" and argv[2] in directories:
-            directories[argv[2]] |= dict(zip(("user", "group"), argv[1].split(":"), strict=True))
-    owner = {"user": "root", "group": "root"}
-    links = {argv[-1]: {"link_target": argv[-2], **owner} for argv in lines if argv[:2] == ["ln", "-s"]}
-    users = {}
-    for argv in (argv for argv in lines if argv[0] == "useradd"):
-        home, shell = argv[argv.index("-d") + 1], argv[argv.index("-s") + 1]
-        users[argv[-1]] = {"home": home, "shell": shell, "group": argv[-1], "groups": []}
+    there = {path: write.place for path, write in done.writes.items()}
+    for path, (owner, mode) in done.steps("folder").items():
+        user, _, group = owner.partition(":")
+        there[path] = Place("d", mode, user, group)
+    there |= {path: Place("l", target=target) for path, (target,) in done.steps("link").items()}
+    homes = {name: home for name, (home,) in done.steps("account").items()}
     released = wanted_by(done)
-    homes = {name: user["home"] for name, user in users.items()}
     installs = [argv for argv in lines if argv[:3] == ["sh", "-c", operations._APT]]
-    names = [argv[-1] for argv in lines if argv[0] in ("hostname", "hostnamectl")]
+    installed = before[Packages].installed | {package for argv in installs for package in argv[4:]}
     made = configuration(settings, (1, 22, 1), lambda path: True)
     files = {path: text.replace("@GENERATION@", "g") for path, text in made.items()}
     return before | {
-        FileState: lambda path: writes[path].facts if path in writes else None,
-        Answer: lambda question: "" if question == operations.INTERRUPTED else "yes",
-        Unit: {"ActiveState": "active", "UnitFileState": "enabled"},
-        DebPackages: before[DebPackages] | {package: {"1"} for argv in installs for package in argv[4:]},
+        Places: lambda **asked: {path: there[path] for paths in asked.values() for path in paths if path in there},
+        Answer: lambda question: _place.SHELL if question.startswith("getent passwd") else "yes",
+        Existing: lambda paths: frozenset(paths),
+        Unit: {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"},
+        Packages: PackageFacts(installed, interrupted=False),
         NginxVersion: (1, 22, 1),
         NginxStatus: {"generation": "g", "managed": True, "live": True, "files": files},
         Overview: dataclasses.replace(before[Overview], users=before[Overview].users | homes),
         ReleaseStatus: lambda app: status_of(released[app]),
-        Directory: directories.get,
-        Link: links.get,
-        Users: users,
-        Groups: list(users),
-        Hostname: names[-1] if names else before[Hostname],
     }

@@ -21,20 +21,24 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from prober import ProberError, Result
 from roles import _operations as operations
-from roles import tls
+from roles import _place, tls
 from roles._facts import (
-    FileFacts,
-    FileState,
-    FileText,
+    Existing,
     GitCommit,
     NginxStatus,
     NginxVersion,
     Overview,
+    Packages,
+    Place,
+    Places,
     ReleaseHistory,
     ReleasePlan,
     ReleaseStatus,
+    Texts,
     Unit,
 )
+from roles._place import File, Folder, placing, text_diff
+from slipway.questions import Question
 from tests.unit.plans import command_of
 
 USER = getpass.getuser()
@@ -49,8 +53,10 @@ def run(command: StringCommand) -> subprocess.CompletedProcess[str]:
 
 def ask(fact: FactBase[Any], *arguments: Any) -> Any:
     """A fact of this machine."""
-    command = fact.command(*arguments)
-    assert isinstance(command, str)
+    asked = fact.command(*arguments)
+    if not isinstance(fact, ReleasePlan):
+        assert isinstance(asked, Question), f"{fact.name} doesn't say that it only looks"
+    command = asked if isinstance(asked, str) else asked.get_raw_value()
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"a fact's command must not fail: {command}\n{done.stderr}"
     return fact.process(done.stdout.splitlines()) if done.stdout else fact.default()
@@ -59,73 +65,143 @@ def ask(fact: FactBase[Any], *arguments: Any) -> Any:
 # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"text\n", b"no line break", bytes(range(256)) * 300, "größe '\"$x`\n".encode()]
-)
-def test_a_file_arrives_as_it_is(tmp_path: Path, content: bytes) -> None:
+def put(path: Path, content: str, mode: str = "600") -> StringCommand:
+    """The command that makes a file."""
+    return placing(files={str(path): File(content, mode, USER, GROUP)})
+
+
+@pytest.mark.parametrize("content", ["", "text\n", "no line break", "\0x\n" * 50_000, "größe '\"$x`\n"])
+def test_a_file_arrives_as_it_is(tmp_path: Path, content: str) -> None:
     path = tmp_path / 'it\'s a "file" $HOME'
-    done = run(operations.put(str(path), content, USER, GROUP, "640"))
+    done = run(put(path, content, "640"))
     assert done.returncode == 0, done.stderr
-    assert path.read_bytes() == content
+    assert path.read_bytes() == content.encode()
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_does_not_arrive_whole_changes_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("before")
-    command = operations.put(str(path), b"afterwards", USER, GROUP, "600")
-    command.connector_arguments["_stdin"] = base64.b64encode(b"after").decode()
+def test_many_files_arrive_together(tmp_path: Path) -> None:
+    """In folders that come with them, each with its own content, owner and mode."""
+    wanted = {f"{tmp_path}/a/b/{number}": f"{number}\n" * number * 1000 for number in range(20)}
+    folders = {f"{tmp_path}/a": Folder("755", USER, GROUP), f"{tmp_path}/a/b": Folder("700", USER, GROUP)}
+    files = {path: File(text, "640" if path.endswith("1") else "600", USER, GROUP) for path, text in wanted.items()}
+    done = run(placing(folders=folders, files=files, links={f"{tmp_path}/a/link": "b/1"}))
+    assert done.returncode == 0, done.stderr
+    assert {str(path): path.read_text() for path in (tmp_path / "a/b").iterdir()} == wanted
+    told = ask(Places(), tuple(folders), tuple(files), (f"{tmp_path}/a/link",))
+    for path, file in files.items():
+        assert told[path] == Place("f", file.mode, USER, GROUP, file.digest)
+    assert {told[path].mode for path in folders} == {"755", "700"} and told[f"{tmp_path}/a/link"].target == "b/1"
+
+
+@pytest.mark.parametrize("cut", [0, 4, 30])
+def test_files_that_do_not_arrive_whole_change_nothing(tmp_path: Path, cut: int) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    first.write_text("before")
+    wanted = {str(path): File(os.urandom(3000).hex(), "600", USER, GROUP) for path in (first, second)}
+    command = placing(files=wanted)
+    whole = command.connector_arguments["_stdin"]
+    assert isinstance(whole, str)
+    command.connector_arguments["_stdin"] = whole[: len(whole) * cut // 40 // 4 * 4]
     done = run(command)
-    assert done.returncode == 1 and done.stderr == f"{path} did not arrive whole\n"
-    assert path.read_text() == "before"
+    assert done.returncode == 1 and "did not arrive whole" in done.stderr
+    assert first.read_text() == "before" and not second.exists()
 
 
 def test_what_a_killed_run_left_is_swept_by_the_next(tmp_path: Path) -> None:
-    (tmp_path / ".slipway-partial.abcDEF").write_text("half a secret")
+    (tmp_path / ".slipway-partial.other").write_text("half a secret")
     (tmp_path / ".slipway.conf").write_text("the user's own")
-    assert run(operations.put(str(tmp_path / "file"), b"x", USER, GROUP, "600")).returncode == 0
+    assert run(put(tmp_path / "file", "x")).returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [".slipway.conf", "file"]
+
+
+def test_nobody_else_can_read_what_is_on_its_way(tmp_path: Path) -> None:
+    """Killed between its arrival and its place, a secret lies there as closed as it will be."""
+    command = command_of(put(tmp_path / "file", "s3cr3t"))
+    script = command.argv[2].replace("put() {", "put() { exit 9; ")
+    done = subprocess.run(["sh", "-c", script], input=command.stdin, text=True, check=False)
+    (left,) = tmp_path.iterdir()
+    assert done.returncode == 9 and left.read_text() == "s3cr3t" and stat.S_IMODE(left.stat().st_mode) == 0o600
 
 
 def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "target").write_text("before")
     (tmp_path / "file").symlink_to("target")
-    assert run(operations.put(str(tmp_path / "file"), b"x", USER, GROUP, "600")).returncode == 0
+    assert run(put(tmp_path / "file", "x")).returncode == 0
     assert not (tmp_path / "file").is_symlink()
     assert (tmp_path / "target").read_text() == "before"
 
 
 def test_a_file_does_not_go_into_a_folder_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
-    assert run(operations.put(str(tmp_path / "file"), b"x", USER, GROUP, "600")).returncode != 0
+    assert run(put(tmp_path / "file", "x")).returncode != 0
     assert list((tmp_path / "file").iterdir()) == []
 
 
+def test_a_link_points_elsewhere_in_one_step(tmp_path: Path) -> None:
+    for target in ("one", "two", "two"):
+        assert run(placing(links={f"{tmp_path}/link": target})).returncode == 0
+        assert (tmp_path / "link").readlink() == Path(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+def test_what_must_not_be_there_goes(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    assert run(placing(absent=[f"{tmp_path}/link", f"{tmp_path}/none"])).returncode == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_a_link_stays_one(tmp_path: Path) -> None:
+    """An administrator may have moved it to another disk."""
+    (tmp_path / "disk").mkdir(mode=0o700)
+    (tmp_path / "folder").symlink_to("disk")
+    path = f"{tmp_path}/folder"
+    assert ask(Places(), (path,), (), ())[path].kind == "d"
+    assert run(placing(folders={path: Folder("755", USER, GROUP)})).returncode == 0
+    assert (tmp_path / "folder").is_symlink() and stat.S_IMODE((tmp_path / "disk").stat().st_mode) == 0o755
+
+
 def test_content_is_no_argument(tmp_path: Path) -> None:
-    sent = command_of(operations.put(str(tmp_path / "file"), b"s3cr3t", USER, GROUP, "600"))
+    sent = command_of(put(tmp_path / "file", "s3cr3t"))
     assert "s3cr3t" not in sent.line and base64.b64encode(b"s3cr3t").decode() not in sent.line
-    assert base64.b64decode(sent.stdin) == b"s3cr3t"
+    assert sent.writes[f"{tmp_path}/file"].text == "s3cr3t"
 
 
-def test_what_is_said_of_a_file_fits_what_was_put(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    assert ask(FileState(), str(path)) is None
-    run(operations.put(str(path), b"text", USER, GROUP, "600"))
+def test_what_is_said_of_paths(tmp_path: Path) -> None:
+    path = tmp_path / "a file"
+    assert ask(Places(), (), (str(path),), ()) == {}
+    run(put(path, "text"))
     digest = hashlib.sha256(b"text").hexdigest()
-    assert ask(FileState(), str(path)) == FileFacts(mode="600", user=USER, group=GROUP, sha256=digest)
-    assert ask(FileState(), str(tmp_path)) is None, "a folder is no file"
+    assert ask(Places(), (), (str(path),), ()) == {str(path): Place("f", "600", USER, GROUP, digest)}
+    found = ask(Places(), (), (str(tmp_path),), (str(path), f"{tmp_path}/none"))
+    assert found[str(tmp_path)].kind == "d", "a folder is no file"
+    assert found[str(path)].digest == "" and len(found) == 2
 
 
-def test_the_text_of_a_file(tmp_path: Path) -> None:
-    assert ask(FileText(), str(tmp_path / "none")) == ""
-    (tmp_path / "file").write_text("one\n\n two\n")
-    assert ask(FileText(), str(tmp_path / "file")) == "one\n\n two\n"
+def test_the_texts_of_files(tmp_path: Path) -> None:
+    paths = (str(tmp_path / "none"), str(tmp_path / "a file"), str(tmp_path / "empty"))
+    Path(paths[1]).write_text("one\n\n two")
+    Path(paths[2]).touch()
+    assert ask(Texts(), paths) == {paths[1]: "one\n\n two", paths[2]: ""}
+    assert ask(Existing(), paths) == {*paths[1:]}
+
+
+def test_a_diff_of_texts() -> None:
+    lines = text_diff("/etc/x", "a\nb\n", "a\nc\n").splitlines()
+    assert lines == ["--- /etc/x", "+++ /etc/x", "@@ -1,2 +1,2 @@", " a", "-b", "+c"]
+    assert text_diff("/etc/x", "", "a\n").splitlines()[2:] == ["@@ -0,0 +1 @@", "+a"]
+    assert text_diff("/etc/x", "a\n", "a\n") == ""
+
+
+def test_packages_as_dpkg_tells_them() -> None:
+    found = Packages().process(["ii  git", "rc  nginx", "iF  openssl", "un  htop", "interrupted"])
+    assert found.installed == {"git"} and found.interrupted
+    assert Packages().process(["ii  git"]).interrupted is False
 
 
 def test_a_script_gets_its_arguments_as_they_are() -> None:
-    done = run(operations.shell('printf "%s|" "$@"; cat', "a b", "$HOME", "it's", "", stdin="input"))
-    assert done.stdout == "a b|$HOME|it's||input"
+    done = run(operations.shell('printf "%s|" "$@"', "a b", "$HOME", "it's", ""))
+    assert done.stdout == "a b|$HOME|it's||"
 
 
 def test_a_failure_says_its_message_and_fails() -> None:
@@ -133,7 +209,7 @@ def test_a_failure_says_its_message_and_fails() -> None:
     assert (done.returncode, done.stderr) == (1, "app: it's $HOME\n")
 
 
-@pytest.mark.parametrize("script", [operations._APT, operations._PUT, operations.INTERRUPTED])
+@pytest.mark.parametrize("script", [operations._APT, operations._SERVED, _place._STEPS])
 def test_scripts_are_posix_shell(script: str) -> None:
     done = subprocess.run(["sh", "-n", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -191,6 +267,7 @@ def test_a_units_properties() -> None:
 def test_a_host_without_our_programs_has_no_status() -> None:
     for fact, arguments in ((NginxStatus(), ()), (ReleaseStatus(), ("no-such-app",))):
         assert ask(fact, *arguments) == {}
+        assert fact.process(["Traceback of a program that was edited"]) == {}
 
 
 def test_a_programs_status() -> None:
@@ -362,7 +439,7 @@ NAMES = "DNS:a.example.com,DNS:b.example.com"
 
 def signed(folder: Path, names: str = NAMES) -> bool:
     """Whether the TLS role would leave the certificate in `folder` as it is."""
-    question = operations.script(tls._SIGNED, str(folder / "chain.pem"), str(folder / "key.pem"), names)
+    question = operations.shell_line(tls._SIGNED, str(folder / "chain.pem"), str(folder / "key.pem"), names)
     done = subprocess.run(["sh", "-c", question], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return bool(done.stdout.strip())
@@ -406,7 +483,7 @@ def test_a_certificate_without_its_key_is_signed_anew(tmp_path: Path) -> None:
     assert not signed(tmp_path)
 
 
-@pytest.mark.parametrize("script", [tls._SIGN, tls._SIGNED, tls._SERVED])
+@pytest.mark.parametrize("script", [tls._SIGN, tls._SIGNED, tls._HAS, tls._INSTALL, tls._INSTALLED])
 def test_scripts_of_the_tls_role_are_posix_shell(script: str) -> None:
     done = subprocess.run(["sh", "-n", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

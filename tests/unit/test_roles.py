@@ -14,17 +14,20 @@ from typing import Any
 import pytest
 
 from roles import _operations as operations
+from roles import _place
 from roles import app as app_role
 from roles import base as base_role
 from roles._facts import (
     Answer,
-    FileFacts,
-    FileState,
+    Existing,
     GitCommit,
     HostOverview,
     NginxStatus,
     NginxVersion,
     Overview,
+    Packages,
+    Place,
+    Places,
     ReleaseHistory,
     ReleasePlan,
     ReleaseStatus,
@@ -123,25 +126,20 @@ def test_every_file_and_folder_has_an_owner_and_a_mode(plan_deploy: Planner, dat
         assert re.fullmatch(r"/[a-zA-Z0-9._/@-]+", path)
         assert write.user and write.group and re.fullmatch(r"[0-7]{3}", write.mode), write
         assert int(write.mode, 8) & 0o022 == 0, f"others may write {path}: {write.mode}"
-    made = [argv for operation in done for argv in map(shlex.split, operation.lines)]
-    for _, _, path in [argv for argv in made if argv[0] == "mkdir"]:
-        modes = [argv[1] for argv in made if argv[0] == "chmod" and argv[2] == path]
-        owners = [argv[1] for argv in made if argv[0] == "chown" and argv[-1] == path]
-        assert modes and owners, f"{path}: modes {modes}, owners {owners}"
-        assert all(int(mode, 8) & 0o022 == 0 for mode in modes), f"others may write {path}: {modes}"
+    folders = done.steps("folder")
+    assert folders
+    for path, (owner, mode) in folders.items():
+        assert re.fullmatch(r"[a-z-]+:[a-z-]+", owner) and int(mode, 8) & 0o022 == 0, f"{path}: {owner} {mode}"
 
 
 def test_every_folder_is_there_before_what_is_put_into_it(plan_deploy: Planner, data: dict[str, Any]) -> None:
     folders = {"/etc/systemd/system", "/etc", "/opt", "/srv", "/var/lib", "/var/cache", "/etc/systemd"}
     for operation in plan_deploy(data):
-        for command in operation.commands:
-            if command.argv[:2] == ["mkdir", "-p"]:
-                # mkdir -p would make what is above it too, with a mode that nobody chose.
-                assert str(Path(command.argv[2]).parent) in folders, f"{operation.name}: {command.line}"
-                folders.add(command.argv[2])
-            elif command.write:
-                parent = str(Path(command.write.path).parent)
-                assert parent in folders, f"{operation.name}: {command.write.path}"
+        for path in operation.steps("folder"):
+            assert str(Path(path).parent) in folders, f"{operation.name}: {path}"
+            folders.add(path)
+        for path in [*operation.writes, *operation.steps("link")]:
+            assert str(Path(path).parent) in folders, f"{operation.name}: {path}"
 
 
 def test_the_second_run_changes_nothing_and_says_why(
@@ -154,8 +152,8 @@ def test_the_second_run_changes_nothing_and_says_why(
         assert operation.reasons, f"{operation.name} doesn't say why it does nothing"
 
 
-SITES = ["Nginx | Configure the sites", "Nginx | Configure the sites with TLS"]
-ENVIRONMENT = "Release | Write the environment of notes"
+SITES = ["Nginx | Configure the sites"]
+ENVIRONMENT = "Release | Write the programs and the apps' environments"
 RELEASE = "Release | Release notes"
 
 
@@ -187,9 +185,13 @@ RELEASE = "Release | Release notes"
         ("<app>.lock_wait", 0, []),
         ("<app>.probe", {"short": ["/"]}, []),
         ("nginx.worker_connections", 2000, SITES),
-        ("journal_max_size", "3G", ["Base | Cap the journal's size"]),
+        (
+            "journal_max_size",
+            "3G",
+            ["Base | Make folders, and cap the journal", "Base | Restart the journal with its cap"],
+        ),
         ("packages", ["libpq5", "htop"], ["Base | Install packages"]),
-        ("acme.email", "other@example.com", ["TLS | Write certbot's configuration"]),
+        ("acme.email", "other@example.com", ["TLS | Write what certificates need"]),
     ],
 )
 def test_a_setting_changes_what_it_touches_alone(
@@ -208,30 +210,41 @@ def test_a_setting_changes_what_it_touches_alone(
 
 
 @pytest.mark.parametrize(
-    ("edit", "changes"),
+    ("path", "edit", "changes"),
     [
-        (("/etc/notes/env", {"sha256": "0"}), [ENVIRONMENT]),
-        (("/etc/notes/env", {"mode": "644"}), [ENVIRONMENT]),
-        (("/etc/notes/env", {"group": "root"}), [ENVIRONMENT]),
-        (("/etc/slipway/tls/wiki-next/privkey.pem", {"user": "notes"}), ["TLS | Write the key of wiki-next"]),
-        (("/opt/slipway/bin/slipway-nginx", {"mode": "644"}), ["Nginx | Write slipway-nginx"]),
+        ("/etc/notes/env", {"digest": "0"}, [ENVIRONMENT]),
+        ("/etc/notes/env", {"mode": "644"}, [ENVIRONMENT]),
+        ("/etc/notes/env", {"group": "root"}, [ENVIRONMENT]),
+        ("/etc/notes/env", {"kind": "l"}, [ENVIRONMENT]),
+        ("/etc/slipway/tls/wiki-next/privkey.pem", {"user": "notes"}, ["TLS | Write what certificates need"]),
+        ("/opt/slipway/bin/uv", {"target": "/usr/bin/uv"}, ["Python | Link uv, and give builds a user"]),
+        ("/srv/notes", {"user": "notes"}, ["App | Give notes its user and folders"]),
+        (
+            "/opt/slipway/bin/slipway-nginx",
+            {"mode": "644"},
+            ["Nginx | Write slipway-nginx, and remove Debian's example site"],
+        ),
     ],
 )
-def test_a_file_that_was_edited_is_put_right(
+def test_what_was_edited_is_put_right_and_nothing_else(
     plan_deploy: Planner,
     converge: Converge,
     maximal_data: dict[str, Any],
-    edit: tuple[str, dict[str, str]],
+    path: str,
+    edit: dict[str, str],
     changes: list[str],
 ) -> None:
     facts = converge(maximal_data)
-    known = facts[FileState]
+    known = facts[Places]
 
-    def edited(path: str) -> FileFacts:
-        found: FileFacts = known(path)
-        return dataclasses.replace(found, **edit[1]) if path == edit[0] else found
+    def edited(**asked: tuple[str, ...]) -> dict[str, Place]:
+        found: dict[str, Place] = known(**asked)
+        return found | ({path: dataclasses.replace(found[path], **edit)} if path in found else {})
 
-    assert plan_deploy(maximal_data, facts=facts | {FileState: edited}).changes == changes
+    done = plan_deploy(maximal_data, facts=facts | {Places: edited})
+    assert done.changes == changes
+    touched = {about: words for verb in ("put", "link", "folder") for about, words in done.steps(verb).items()}
+    assert list(touched) == [path]
 
 
 # ── preflight ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -366,27 +379,32 @@ def test_an_interrupted_dpkg_is_repaired_though_nothing_is_missing(
 ) -> None:
     facts = converge(minimal_data)
     assert plan(base, minimal, facts=facts)("Install packages").reasons == ["the packages are installed"]
-    broken = facts | {Answer: lambda question: "interrupted" if question == operations.INTERRUPTED else "yes"}
+    broken = facts | {Packages: dataclasses.replace(facts[Packages], interrupted=True)}
     (line,) = plan(base, minimal, facts=broken)("Install packages").commands
     assert line.argv[2:] == [operations._APT, "slipway"]
 
 
 def test_base_sets_the_time_zone(plan: Planner, maximal: Settings) -> None:
-    lines = plan(base, maximal)("Set the time zone to Europe/Berlin").lines
-    assert "ln -sfn /usr/share/zoneinfo/Europe/Berlin /etc/localtime" in lines
-    assert lines[0] == "test -e /usr/share/zoneinfo/Europe/Berlin", "a wrong name must not break the clock"
+    (command,) = plan(base, maximal)("Set the time zone to Europe/Berlin").commands
+    assert command.argv[2:] == [base_role._ZONE, "slipway", "Europe/Berlin"]
+    checked, *_ = base_role._ZONE.split("set -eu")[1].split()
+    assert checked == "test", "a wrong name must not break the clock"
 
 
 def test_the_hosts_name_is_left_alone_unless_set(plan: Planner, minimal: Settings, maximal: Settings) -> None:
     assert not [name for name in plan(base, minimal).names if "Name the host" in name]
-    assert plan(base, maximal)("Name the host box").lines == ["hostnamectl set-hostname box"]
+    (command,) = plan(base, maximal)("Name the host box").commands
+    assert command.argv[2:] == [base_role._NAME, "slipway", "box"]
 
 
-def test_the_journal_restarts_only_when_its_cap_is_younger(plan: Planner, minimal: Settings, bare: Facts) -> None:
-    name = "Restart the journal with its cap"
-    assert plan(base, minimal)(name).commands == []
-    stale = plan(base, minimal, facts=bare | {Stale: True})
-    assert stale(name).lines == ["systemctl restart systemd-journald.service"]
+def test_the_journal_restarts_when_its_cap_is_younger_or_about_to_be(
+    plan: Planner, converge: Converge, minimal: Settings, minimal_data: dict[str, Any], bare: Facts
+) -> None:
+    name, restart = "Restart the journal with its cap", ["systemctl restart systemd-journald.service"]
+    converged = converge(minimal_data)
+    assert plan(base, minimal, facts=converged)(name).lines == []
+    assert plan(base, minimal, facts=converged | {Stale: True})(name).lines == restart
+    assert plan(base, minimal)(name).lines == restart, "this run writes its cap"
 
 
 # ── python ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -418,22 +436,23 @@ def test_where_pythons_and_packages_come_from(
     plan: Planner, maximal: Settings, minimal: Settings, overview: HostOverview
 ) -> None:
     done = plan(python, maximal, overview)
-    (line,) = done("Install Python 3.12").lines
+    (command,) = done("Install Python 3.12").commands
     for part in (
         "UV_PYTHON_INSTALL_DIR=/opt/slipway/python",
         "UV_PYTHON_INSTALL_MIRROR=https://mirror.example.com/python/",
         "UV_PYTHON_DOWNLOADS_JSON_URL=file:///etc/pythons.json",
         "UV_SYSTEM_CERTS=1",
     ):
-        assert part in shlex.split(line), line
+        assert part in command.argv, command.line
     assert "--index-url" in done(f"Install uv {maximal.python.uv.version}").commands[0].argv
     (line,) = plan(python, minimal, overview)("Install Python 3.13").lines
     assert "MIRROR" not in line and "JSON_URL" not in line
 
 
 def test_builds_run_as_a_user_that_cannot_log_in(plan: Planner, minimal: Settings, overview: HostOverview) -> None:
-    line = plan(python, minimal, overview)("Create the user slipway-build").lines[0]
-    assert line.split()[-1] == "slipway-build" and "/usr/sbin/nologin" in line and " -r " in line
+    done = plan(python, minimal, overview)("Link uv, and give builds a user")
+    assert done.steps("account") == {"slipway-build": ["/var/cache/slipway/build"]}
+    assert "--system" in _place._STEPS and _place.SHELL == "/usr/sbin/nologin"
 
 
 # ── app ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -468,26 +487,17 @@ def test_workers_as_set(maximal: Settings, overview: HostOverview) -> None:
 
 
 def test_an_apps_place(plan: Planner, maximal: Settings) -> None:
-    done = plan(app, maximal)
-    user = done("Create the user notes").lines[0].split()
-    assert user[0] == "useradd" and user[-1] == "notes" and "-r" in user and "-M" in user
-    assert user[user.index("-s") + 1] == "/usr/sbin/nologin" and user[user.index("-d") + 1] == "/var/lib/notes"
-    expected = {
-        "/etc/notes": ("750", "root:notes"),
-        "/etc/notes/releases": ("750", "root:notes"),
-        "/srv/notes": ("755", "root:root"),
-        "/srv/notes/releases": ("755", "root:root"),
-        "/var/lib/notes": ("750", "notes:notes"),
+    done = plan(app, maximal)("Give notes its user and folders")
+    assert done.steps("account") == {"notes": ["/var/lib/notes"]}
+    assert done.steps("folder") == {
+        "/etc/notes": ["root:notes", "750"],
+        "/etc/notes/releases": ["root:notes", "750"],
+        "/srv/notes": ["root:root", "755"],
+        "/srv/notes/releases": ["root:root", "755"],
+        "/var/lib/notes": ["notes:notes", "750"],
     }
-    for path, (mode, owner) in expected.items():
-        assert done(f"Create {path}").lines[-2:] == [f"chmod {mode} {path}", f"chown {owner} {path}"]
-
-
-def test_the_user_is_made_before_what_it_owns(plan: Planner, maximal: Settings) -> None:
-    names = plan(app, maximal).names
-    for name in maximal.apps:
-        at = names.index(f"App | Create the user {name}")
-        assert at < min(index for index, each in enumerate(names) if each.endswith(f"/{name}"))
+    verbs = [words[0] for words in done.commands[0].steps]
+    assert verbs[0] == "account", "who owns a folder is there before it"
 
 
 # ── nginx ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -495,7 +505,7 @@ def test_the_user_is_made_before_what_it_owns(plan: Planner, maximal: Settings) 
 
 def test_nginx_is_configured_before_it_starts(plan: Planner, minimal: Settings, overview: HostOverview) -> None:
     names = plan(nginx, minimal, overview).names
-    order = ["Write slipway-nginx", "Remove Debian's example site", "Configure the sites", "Enable nginx"]
+    order = ["Write slipway-nginx, and remove Debian's example site", "Configure the sites", "Enable nginx"]
     assert [name.split(" | ")[1] for name in names if name.split(" | ")[1] in order] == order
     assert plan(nginx_with_certificates, minimal, overview).names == ["Nginx | Configure the sites with TLS"]
 
@@ -504,7 +514,7 @@ def test_nginx_is_planned_for_the_version_that_it_will_have(
     plan: Planner, minimal: Settings, overview: HostOverview, bare: Facts
 ) -> None:
     def applied(found: HostOverview, version: tuple[int, int, int] | None) -> str:
-        facts = bare | {NginxVersion: version, Answer: "yes"}
+        facts = bare | {NginxVersion: version, Existing: lambda paths: frozenset(paths)}
         (command,) = plan(nginx, minimal, found, facts=facts)("Configure the sites").commands
         made: dict[str, str] = json.loads(command.stdin)
         return made["sites/notes.conf"]
@@ -547,24 +557,21 @@ def test_nginx_is_configured_again_unless_it_serves_just_that(
 def test_certbot_comes_before_the_first_order(plan: Planner, maximal: Settings) -> None:
     names = [name.split(" | ")[1] for name in plan(tls, maximal).names]
     order = [
-        "Write certbot's locked requirements",
+        "Write what certificates need",
         "Install certbot",
-        "Write the ACME server's CA",
-        "Write certbot's configuration",
-        "Write the renewal hook",
-        "Write slipway-acme",
         "Enable the renewal timer",
         "Order the certificate of notes",
-        "Let nginx serve the certificate of notes",
+        "Let nginx serve the certificates",
     ]
     assert [name for name in names if name in order] == order
 
 
 def test_certbot_is_installed_by_hash(plan: Planner, maximal: Settings, minimal: Settings) -> None:
     made = plan(tls, maximal)
-    install = made("Install certbot").lines
-    assert "--require-hashes" in install[1] and "--default-index https://index.example.com/simple/" in install[1]
-    assert "--default-index" not in plan(tls, minimal)("Install certbot").lines[1]
+    (command,) = made("Install certbot").commands
+    assert "--require-hashes" in command.argv[command.argv.index("-c") + 1]
+    assert command.argv[-2:] == ["--default-index", "https://index.example.com/simple/"]
+    assert "--default-index" not in plan(tls, minimal)("Install certbot").lines[0]
     locked = made.writes["/opt/slipway/certbot-requirements.txt"].text
     for block in re.split(r"\n(?=\S)", locked):
         assert block.startswith("#") or "--hash=sha256:" in block, block
@@ -605,7 +612,7 @@ def test_certbot_only_where_an_app_needs_it(
 ) -> None:
     minimal_data["apps"]["notes"]["tls"] = {"mode": "self-signed"}
     names = plan(tls, make_settings(minimal_data)).names
-    assert not [name for name in names if "certbot" in name or "renewal" in name]
+    assert not [name for name in names if "certbot" in name or "renewal" in name or "Order" in name]
 
 
 def test_the_users_own_certificate(plan: Planner, maximal: Settings, folder: Path) -> None:
@@ -808,8 +815,7 @@ def asked(done: Plan, name: str) -> dict[str, Any]:
 def test_the_programs_come_before_what_they_do(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
     done = plan(release, maximal, overview, RunOptions())
     names = [name.removeprefix("Release | ") for name in done.names]
-    assert names[:2] == ["Write slipway-release", "Write slipway-schema"]
-    assert names.index("Write the environment of notes") < names.index("Release notes")
+    assert names[0] == "Write the programs and the apps' environments"
     for path in ("/opt/slipway/bin/slipway-release", "/opt/slipway/bin/slipway-schema"):
         assert (done.writes[path].user, done.writes[path].mode) == ("root", "755")
 
@@ -849,8 +855,6 @@ def test_a_release_of_a_repository(plan: Planner, maximal: Settings, overview: H
     request = asked(done, "wiki-next")
     assert "archive" not in request
     assert request["wanted"]["source"]["commit"] == request["wanted"]["inputs"]["source"] == COMMIT
-    names = done.names
-    assert names.index("Release | Write the deploy key of wiki-next") < names.index("Release | Release wiki-next")
 
 
 def served(done: Plan, **apps: dict[str, Any]) -> Callable[[str], dict[str, Any]]:
@@ -869,9 +873,10 @@ def again(
     """`again(facts=…, **options)(notes={…})`: another release of a host whose apps all serve, but for what is told."""
     caplog.set_level("INFO", "pyinfra")
     first = plan(release, maximal, overview, RunOptions())
+    written = {path: write.place for path, write in first.writes.items()}
 
     def make(facts: Facts | None = None, options: RunOptions | None = None, **apps: dict[str, Any]) -> Plan:
-        known = bare | {ReleaseStatus: served(first, **apps)} | (facts or {})
+        known = bare | {Places: written, ReleaseStatus: served(first, **apps)} | (facts or {})
         caplog.clear()
         return plan(release, maximal, overview, options or RunOptions(), facts=known)
 
@@ -893,21 +898,26 @@ def test_a_release_that_serves_is_not_made_again(again: Again) -> None:
 
 def test_the_first_release(plan: Planner, minimal: Settings, overview: HostOverview, caplog: Any) -> None:
     caplog.set_level("INFO", "pyinfra")
+    plan(lambda: (app(minimal), release(minimal, overview, RunOptions())))
+    assert "will create release notes: its first release" in logged(caplog)
+    caplog.clear()
     plan(release, minimal, overview, RunOptions())
-    assert "notes: its first release" in logged(caplog)
+    said = "will create release notes: what serves can't be told yet: a release if it isn't just this"
+    assert said in logged(caplog), "its folders are there, so an earlier one may serve"
 
 
 def test_why_a_release_is_due_is_told(again: Again, caplog: pytest.LogCaptureFixture) -> None:
     done = again(notes={"inputs": {}})
     assert asked(done, "notes") and lookup(done, "lab").commands == []
-    line = next(line for line in logged(caplog) if line.startswith("notes: "))
-    assert line.startswith("notes: source, folder, Python, environment, ") and line.endswith(" changed since r1")
+    line = next(line for line in logged(caplog) if "release notes" in line)
+    assert line.startswith("will create release notes: source, folder, Python, environment, ")
+    assert line.endswith(" changed since r1; no request is lost")
 
 
 def test_a_release_that_does_not_serve_fully_is_healed(again: Again, caplog: pytest.LogCaptureFixture) -> None:
     done = again(notes={"faults": ["notes@r1.service isn't running", "nginx's upstream names r0"]})
     assert asked(done, "notes") and lookup(done, "lab").commands == []
-    assert "notes: notes@r1.service isn't running; nginx's upstream names r0" in logged(caplog)
+    assert "will create release notes: notes@r1.service isn't running; nginx's upstream names r0" in logged(caplog)
 
 
 def test_settings_that_need_no_release_are_sent_all_the_same(again: Again, caplog: pytest.LogCaptureFixture) -> None:
@@ -917,7 +927,7 @@ def test_settings_that_need_no_release_are_sent_all_the_same(again: Again, caplo
     assert len(done.commands) == 1 and written.path == "/etc/notes/release.json"
     assert (written.user, written.group, written.mode) == ("root", "root", "600")
     assert MARK not in written.text and json.loads(written.content)["keep"] == 3
-    assert "notes: settings change that need no release" in logged(caplog)
+    assert "will modify /etc/notes/release.json: settings change that need no release" in logged(caplog)
 
 
 def back_from(wanted_now: dict[str, Any], **other: Any) -> dict[str, Any]:
@@ -986,7 +996,8 @@ def test_a_ref_that_is_not_there_fails_its_app_alone(
     def commit(url: str, ref: str, ssh: str) -> str:
         return "error: there is no such branch or tag" if "wiki" in url else COMMIT
 
-    done = plan(release, maximal, overview, RunOptions(), facts=bare | {GitCommit: commit})
+    facts = bare | {GitCommit: commit}
+    done = plan(release, maximal, overview, RunOptions(), facts=facts)
     (command,) = done("Release wiki-next").commands
     found = "git@git.example.com:team/wiki.git can't be looked up from the host: there is no such branch or tag"
     assert command.argv[2:] == ['echo "$1" >&2; exit 1', "slipway", f"wiki-next: main of {found}"]
@@ -997,9 +1008,7 @@ def test_one_app_is_released(plan: Planner, maximal: Settings, overview: HostOve
     judged: list[str] = []
     done = plan(lambda: judged.extend(release(maximal, overview, RunOptions(app="lab"))))
     assert [name.split(" | ")[1] for name in done.changes] == [
-        "Write slipway-release",
-        "Write slipway-schema",
-        "Write the environment of lab",
+        "Write the programs and the apps' environments",
         "Release lab",
     ]
     assert judged == ["the release of lab"]
@@ -1008,21 +1017,14 @@ def test_one_app_is_released(plan: Planner, maximal: Settings, overview: HostOve
 # ── a release that is shown before it is made ────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture
-def dry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pyinfra was called with --dry."""
-    monkeypatch.setattr("sys.argv", ["pyinfra", "--dry", "production.py", "deploy.py"])
-
-
-@pytest.mark.usefixtures("dry")
 def test_a_dry_run_shows_commits_and_migrations(again: Again, caplog: pytest.LogCaptureFixture) -> None:
     given: list[tuple[Any, ...]] = []
     steps = {"contract": ["drops the table old"], "sql": "DROP TABLE old;\n-- x"}
     revision = {"revision": "r3", "doc": "drops old"} | steps
     other: dict[str, Any] = {"revision": "r4", "doc": "by hand", "contract": [], "sql": None}
 
-    def plan_of(*arguments: Any) -> dict[str, Any]:
-        given.append(arguments)
+    def plan_of(app: str, _stdin: str) -> dict[str, Any]:
+        given.append((app, _stdin))
         return {"commits": ["abc1234 Fix it", ""], "pending": [revision, other], "error": None}
 
     again({ReleasePlan: plan_of}, **{"wiki-next": {"inputs": {}}})
@@ -1030,29 +1032,29 @@ def test_a_dry_run_shows_commits_and_migrations(again: Again, caplog: pytest.Log
     assert app_name == "wiki-next" and json.loads(sent)["wanted"]["source"]["commit"] == COMMIT
     said = logged(caplog)
     at = said.index("wiki-next: commit abc1234 Fix it")
-    assert said[at : at + 7] == [
+    assert said[at : at + 6] == [
         "wiki-next: commit abc1234 Fix it",
-        "wiki-next: migration r3 drops old",
-        "wiki-next: it drops the table old, which needs --data contract=true",
+        "will run migration r3 of wiki-next: drops old: it drops the table old, which needs --data contract=true",
         "DROP TABLE old;",
         "-- x",
-        "wiki-next: migration r4 by hand",
+        "will run migration r4 of wiki-next: by hand",
         "(Alembic can't render its SQL)",
     ]
 
 
-@pytest.mark.usefixtures("dry")
 def test_a_dry_run_tells_what_it_cannot_show(again: Again, caplog: pytest.LogCaptureFixture) -> None:
     again({ReleasePlan: {"error": "no module"}}, notes={"inputs": {}})
     assert "notes: its migrations can't be looked at before it is built: no module" in logged(caplog)
 
 
-@pytest.mark.usefixtures("dry")
 @pytest.mark.parametrize(
     "told", [{}, {"release": None, "inputs": {}, "faults": ["no release serves yet"]}, {"faults": ["x"]}]
 )
 def test_nothing_is_planned_where_no_code_changes(again: Again, told: dict[str, Any]) -> None:
-    again(notes=told)  # ReleasePlan isn't declared: it would fail
+    def asked_in_vain(**_: Any) -> dict[str, Any]:
+        raise AssertionError("there is nothing to plan")
+
+    again({ReleasePlan: asked_in_vain}, notes=told)
 
 
 # ── rollback and history ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -1067,11 +1069,11 @@ def test_a_rollback(
     facts = bare | {ReleaseStatus: {"release": "r1"}}
     options = RunOptions(app="notes", to="abcdef0", schema="downgrade")
     done = plan(lambda: judged.extend(rollback(maximal, options)), facts=facts)
-    assert done.names[:2] == ["Rollback | Write slipway-release", "Rollback | Write slipway-schema"]
+    assert done.names[0] == "Rollback | Write the programs"
     (command,) = done("Roll back notes").commands
     assert command.line == command.shown == "/opt/slipway/bin/slipway-release rollback --request notes"
     assert json.loads(command.stdin) == {"by": "ann@desk", "wait": 8, "to": "abcdef0", "schema": "downgrade"}
-    assert judged == ["the rollback of notes"] and len(done) == 3
+    assert judged == ["the rollback of notes"] and len(done) == 2
 
 
 def test_a_rollback_of_every_app(plan: Planner, maximal: Settings, bare: Facts) -> None:
@@ -1230,10 +1232,9 @@ def test_every_step_of_an_app_is_judged(plan: Planner, maximal: Settings, overvi
 def test_units_are_enabled_unless_they_are(
     plan: Planner, minimal: Settings, overview: HostOverview, bare: Facts
 ) -> None:
-    for state, lines in (
-        ({"ActiveState": "active", "UnitFileState": "enabled"}, []),
-        ({"ActiveState": "active", "UnitFileState": "disabled"}, ["systemctl enable --now --quiet nginx.service"]),
-        ({"ActiveState": "failed", "UnitFileState": "enabled"}, ["systemctl enable --now --quiet nginx.service"]),
-    ):
-        done = plan(nginx, minimal, overview, facts=bare | {Unit: state})("Enable nginx")
-        assert done.lines[1:] == lines, state
+    good = {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
+    for state in ({}, {"UnitFileState": "disabled"}, {"ActiveState": "failed"}, {"NeedDaemonReload": "yes"}):
+        done = plan(nginx, minimal, overview, facts=bare | {Unit: good | state})("Enable nginx")
+        lines = [command.argv[2:] for command in done.commands]
+        enable = 'systemctl daemon-reload && systemctl enable --now --quiet "$1"'
+        assert lines == ([[enable, "slipway", "nginx.service"]] if state else []), state
