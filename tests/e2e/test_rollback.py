@@ -29,7 +29,7 @@ PROBE = {
 QUICK = {"watch": 0, "drain_timeout": 5, "keep_warm": 3600}
 """Settings of both apps: what is warm stays so as long as the story lasts, unless told otherwise."""
 RELEASE, ROLLBACK = "Release | Release {}", "Rollback | Roll back {}"
-ENVIRONMENT = "Release | Write the environment of {}"
+ENVIRONMENT = "Release | Write the programs and the apps' environments"
 HOOK = """
 import json, os, sys
 told = {name: value for name, value in os.environ.items() if name.startswith("SLIPWAY_")}
@@ -222,7 +222,7 @@ def test_an_environment_alone_is_released_without_a_build(site: Site) -> None:
     host.app("tiny")["env"] = {"MARK": "three"}
     run = task(host, "release", app="tiny")
     after = host.release("tiny")
-    assert run.changed == [ENVIRONMENT.format("tiny"), RELEASE.format("tiny")]
+    assert run.changed == [ENVIRONMENT, RELEASE.format("tiny")]
     run.says(f"environment changed since {before}", f"(the environment of {before})")
     assert facts(host, "/env")["MARK"] == "three"
     steps = record(host, after)["steps"]

@@ -52,15 +52,15 @@ def test_a_dry_run_on_the_bare_host_tells_what_it_would_do_and_does_nothing(host
     run = host.deploy("--dry", "--diff")
     for operation in (
         "Base | Install packages",
-        "App | Create the user notes",
-        "App | Create the user litestar-notes",
+        "App | Give notes its user and folders",
+        "App | Give litestar-notes its user and folders",
         "Nginx | Configure the sites",
         "TLS | Order the certificate of notes",
         "Release | Release notes",
         "Release | Release litestar-notes",
     ):
         assert operation in run.changed
-    run.says("Will create /etc/systemd/journald.conf.d/50-slipway.conf", "+ SystemMaxUse=")
+    run.says("will create /etc/systemd/journald.conf.d/50-slipway.conf", "+SystemMaxUse=")
     run.has_no_traceback()
     host.unchanged_since(before)
 
@@ -94,8 +94,8 @@ def test_a_second_run_changes_nothing(host: Host) -> None:
 def test_a_dry_run_on_the_converged_host_lists_nothing(host: Host) -> None:
     run = host.deploy("--dry", "--diff")
     assert run.changed == []
-    assert len(run.unchanged) > 30
-    assert "Will modify" not in run.output and "Will create" not in run.output
+    assert len(run.unchanged) > 15
+    assert "] will " not in run.output
 
 
 def test_the_same_inventory_as_root_changes_nothing(host: Host) -> None:
@@ -112,7 +112,7 @@ def test_workers_of_one_app_release_that_app_alone(host: Host) -> None:
     host.settings(apps__notes__workers=3)
     with host.traffic() as notes, host.traffic("litestar.test") as litestar:
         run = host.deploy()
-    only(run.changed, "Release | Write the environment of notes", "Release | Release notes")
+    only(run.changed, "Release | Write the programs and the apps' environments", "Release | Release notes")
     notes.unbroken()
     litestar.unbroken()
     after = releases(host)
@@ -129,7 +129,7 @@ def test_an_environment_variable_reaches_the_app_by_a_release_of_it(host: Host) 
     host.settings(apps__notes__env={"GREETING": awkward})
     with host.traffic() as notes:
         run = host.deploy()
-    only(run.changed, "Release | Write the environment of notes", "Release | Release notes")
+    only(run.changed, "Release | Write the programs and the apps' environments", "Release | Release notes")
     notes.unbroken()
     after = releases(host)
     assert after["notes"] != before["notes"] and after["litestar-notes"] == before["litestar-notes"]
@@ -157,7 +157,7 @@ def test_the_journals_size_changes_the_journal_alone(host: Host) -> None:
     host.settings(journal_max_size="200M")
     with host.traffic() as notes:
         run = host.deploy()
-    only(run.changed, "Base | Cap the journal's size", "Base | Restart the journal with its cap")
+    only(run.changed, "Base | Make folders, and cap the journal", "Base | Restart the journal with its cap")
     notes.unbroken()
     assert releases(host) == before
     host.converged()
