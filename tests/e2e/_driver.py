@@ -230,6 +230,8 @@ class Host:
     def __init__(self, target: lifecycle.Description, folder: Path, apps: tuple[str, ...]) -> None:
         self.target = target
         self.folder = folder
+        self.project = ROOT
+        """Folder of the project that deploys; a story that changes it has a copy."""
         self.inventory = folder / "inv.py"
         self.slipway: dict[str, Any] = {
             "acme": {
@@ -358,7 +360,12 @@ class Host:
         dry = "--dry" in options
         # With -y pyinfra skips what a dry run is for; with --json it hides the diff.
         command = self.command(*(() if dry else ("-y", "--json")), *options, user=user)
-        return _run_pyinfra(" ".join(["deploy", *options]), command, dry=dry, check=check)
+        return _run_pyinfra(" ".join(["deploy", *options]), command, dry=dry, check=check, folder=self.project)
+
+    def planned(self) -> list[str]:
+        """Names of the operations that ``pyinfra --dry --json <inventory> deploy.py`` lists as changes."""
+        command = self.command("--dry", "--json")
+        return _run_pyinfra("plan", command, dry=True, check=True, folder=self.project).changed
 
     def converged(self, **options: Any) -> Run:
         """Deploy, and fail if anything changed."""
@@ -670,12 +677,12 @@ class Host:
         return _start_pyinfra(self.task_command(entry, "-y", *options, **data), output)
 
 
-def _run_pyinfra(what: str, command: list[str], *, dry: bool, check: bool) -> Run:
-    """Run pyinfra to its end; with `check`, fail unless it ends well."""
+def _run_pyinfra(what: str, command: list[str], *, dry: bool, check: bool, folder: Path = ROOT) -> Run:
+    """Run pyinfra in a folder of the project, to its end; with `check`, fail unless it ends well."""
     began = time.monotonic()
     done = subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=folder,
         env=_environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -730,6 +737,11 @@ def _parse(done: subprocess.CompletedProcess[str], seconds: float, *, dry: bool)
     """A run from pyinfra's JSON, or from its log where it printed none (dry runs and failures)."""
     shown = _COLOUR.sub("", done.stderr)
     run = Run(done.returncode, shown, seconds)
+    if dry and done.stdout.startswith("{"):
+        for operation in json.loads(done.stdout)["plan"]:
+            changes = operation["hosts_with_change"] + operation["hosts_with_conditional_change"]
+            (run.changed if changes else run.unchanged).append(operation["name"])
+        return run
     if dry:
         run.output = _COLOUR.sub("", done.stdout) + shown
         cell = r"\s{2,}(-|\d+ \([^)]*\))"
