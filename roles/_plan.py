@@ -25,6 +25,8 @@ from pyinfra.api.operation import operation as pyinfra_operation
 from pyinfra.api.output import format_text
 from pyinfra.context import ctx_host
 
+from slipway.connector import SlipwayConnector
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -88,7 +90,10 @@ def _current() -> _Pass:
     if found is None or found.executing != state.is_executing:
         found = _passes[this] = _Pass(state.is_executing)
         if found.executing:
-            for ask in _ahead.get(this, {}):
+            asks = _ahead.get(this, {})
+            if isinstance(this.connector, SlipwayConnector):
+                this.connector.expect([fact().command(**dict(arguments)) for fact, arguments in asks])
+            for ask in asks:
                 found.answers[ask] = _get(ask)
     return found
 

@@ -244,6 +244,8 @@ class Host:
         }
         self.data: dict[str, Any] = {}
         """Connection data that differs from the usual, such as ``{"_sudo": False}``."""
+        self.connector = "@slipway/"
+        """What stands before the host's name in the inventory; empty is pyinfra's own SSH connector."""
         self._control = tempfile.mkdtemp(prefix="slw")
 
     @classmethod
@@ -337,7 +339,8 @@ class Host:
             **self.data,
             "slipway": self.slipway,
         }
-        self.inventory.write_text(f"hosts = {pprint.pformat([(self.target['container'], data)], sort_dicts=False)}\n")
+        hosts = [(self.connector + self.target["container"], data)]
+        self.inventory.write_text(f"hosts = {pprint.pformat(hosts, sort_dicts=False)}\n")
         return self.inventory
 
     def command(self, *options: str, user: str | None = None) -> list[str]:
@@ -366,6 +369,27 @@ class Host:
         """Names of the operations that ``pyinfra --dry --json <inventory> deploy.py`` lists as changes."""
         command = self.command("--dry", "--json")
         return _run_pyinfra("plan", command, dry=True, check=True, folder=self.project).changed
+
+    def run_slipway(self, verb: str, *options: str, typed: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run ``slipway VERB <inventory>``; the caller looks at exit code, stdout and stderr.
+
+        + typed: name of an inventory instead of this host's own
+        """
+        program = [sys.executable, "-c", "from slipway.cli import main; main()"]
+        command = [*program, verb, typed or str(self.write_inventory()), *options]
+        began = time.monotonic()
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=DEPLOY_SECONDS,
+            check=False,
+        )
+        log.info("slipway %s: exit %s after %.1f s", verb, done.returncode, time.monotonic() - began)
+        return done
 
     def converged(self, **options: Any) -> Run:
         """Deploy, and fail if anything changed."""
@@ -720,7 +744,8 @@ def _plain(value: object) -> str:
 def _environment() -> dict[str, str]:
     """The environment of a deploy: without what would steer or colour it."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLIPWAY_", "PYINFRA_", "PYTEST_"))}
-    return kept | {"PYINFRA_PROGRESS": "off", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+    cache = {"XDG_CACHE_HOME": str(ROOT / ".target" / "cache")}
+    return kept | cache | {"PYINFRA_PROGRESS": "off", "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def _release_in(answer: httpx.Response) -> str:

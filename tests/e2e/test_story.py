@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 from functools import partial
 from typing import Any
 
@@ -104,6 +106,20 @@ def test_the_same_inventory_as_root_changes_nothing(host: Host) -> None:
     assert releases(host) == before
 
 
+def test_pyinfras_own_connector_finds_nothing_to_do_either(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "connector", "")
+    host.converged()
+
+
+def test_slipway_plan_tells_by_its_exit_code_that_nothing_would_change(host: Host) -> None:
+    text, as_json = host.run_slipway("plan"), host.run_slipway("plan", "--json")
+    assert (text.returncode, text.stdout) == (0, "")
+    assert text.stderr == f"{host.target['container']}: nothing to change\n"
+    told = json.loads(as_json.stdout)
+    assert (as_json.returncode, as_json.stderr, told["outcome"]) == (0, "", "nothing")
+    assert told["hosts"][host.target["container"]]["operations"] == []
+
+
 # ── settings ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -152,12 +168,27 @@ def test_an_upload_limit_changes_nginx_alone(host: Host) -> None:
     assert host.request("POST", "/api/upload", domain="litestar.test", content=b"x" * 2_000_000).is_success
 
 
-def test_the_journals_size_changes_the_journal_alone(host: Host) -> None:
+def operations(done: subprocess.CompletedProcess[str], host: Host) -> list[dict[str, Any]]:
+    """What a run of ``slipway … --json`` says that it changes, without how long that took."""
+    told: list[dict[str, Any]] = json.loads(done.stdout)["hosts"][host.target["container"]]["operations"]
+    return [{key: value for key, value in operation.items() if key != "seconds"} for operation in told]
+
+
+def test_the_journals_size_changes_the_journal_alone_and_slipway_announces_just_that(host: Host) -> None:
     before = releases(host)
     host.settings(journal_max_size="200M")
+    plan = host.run_slipway("plan", "--json")
     with host.traffic() as notes:
-        run = host.deploy()
-    only(run.changed, "Base | Make folders, and cap the journal", "Base | Restart the journal with its cap")
+        applied = host.run_slipway("apply", "--json")
+    assert (plan.returncode, applied.returncode) == (2, 0), plan.stderr + applied.stderr
+    planned = operations(plan, host)
+    only(
+        [each["operation"] for each in planned],
+        "Base | Make folders, and cap the journal",
+        "Base | Restart the journal with its cap",
+    )
+    assert operations(applied, host) == planned
+    assert "+SystemMaxUse=200M" in planned[0]["changes"][0]["diff"]
     notes.unbroken()
     assert releases(host) == before
     host.converged()
@@ -177,8 +208,14 @@ def test_broken_directives_of_the_inventory_are_refused_and_the_site_goes_on(hos
     name = host.file("broken.conf", "keepalive_timeout 30s;\nlocation /x {\n    retrun 200;\n}\n")
     with host.changed({"apps": {"notes": {"nginx_extra": name}}}), host.traffic() as notes:
         run = host.refused("extra/notes.conf:3", 'unknown directive "retrun"', "nothing was changed")
-        again = host.refused("extra/notes.conf:3")
-    assert "Nginx | Configure the sites" in run.errors + again.errors
+        again = host.run_slipway("apply", "--json")
+        text = host.run_slipway("apply", "--quiet")
+    assert "Nginx | Configure the sites" in run.errors
+    told = json.loads(again.stdout)
+    assert (again.returncode, told["outcome"]) == (1, "failed")
+    assert any("extra/notes.conf:3" in line for line in told["hosts"][host.target["container"]]["errors"])
+    assert text.returncode == 1
+    assert 'unknown directive "retrun"' in text.stderr and "run it again: slipway apply " in text.stderr
     notes.unbroken()
     # nginx itself serves on: the same generation, the same files, the same processes' answers.
     assert host.ssh(LIVE) == before

@@ -1,0 +1,175 @@
+"""`slipway`: pyinfra's runs of this project under short names, with exit codes and JSON that scripts can use."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from typing_extensions import override
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTHING, FAILED, CHANGES, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes; a shell's for a program that SIGINT ended."""
+
+_VERBS = {
+    "plan": ("deploy.py", "show what `slipway apply` would change, with diffs; the host stays as it is"),
+    "apply": ("deploy.py", "make the host what the inventory says, and release its apps"),
+    "release": ("tasks/release.py", "release the apps, and nothing else of the host"),
+    "rollback": ("tasks/rollback.py", "let the good release from before serve again"),
+    "releases": ("tasks/releases.py", "list every release and rollback"),
+}
+"""Verb → what pyinfra runs, and what it is for."""
+
+_EPILOG = """\
+exit codes
+  0    done; of a plan: there is nothing to change
+  1    it failed, or something is wrong with the command line or the inventory
+  2    of a plan (`slipway plan`, `slipway release --dry`): there are changes
+  130  interrupted
+
+Every verb is a run of pyinfra, which shows more of itself:
+  slipway plan INVENTORY      .venv/bin/pyinfra --dry --diff INVENTORY deploy.py
+  slipway apply INVENTORY     .venv/bin/pyinfra -y INVENTORY deploy.py
+Options behind -- are pyinfra's: slipway apply INVENTORY -- --limit 203.0.113.5
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, but 2 isn't the exit code of a wrong command line: it says that a plan has changes."""
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, and exit."""
+        self.print_usage(sys.stderr)
+        self.exit(FAILED, f"Error: {message}; `{self.prog} --help` tells more\n")
+
+
+def parser() -> Parser:
+    """Of the command line."""
+    made = Parser(
+        prog="slipway",
+        description="From a machine that only answers SSH to an ASGI app served over HTTPS, checked and kept that way.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = made.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb, (_, purpose) in _VERBS.items():
+        add = verbs.add_parser(verb, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
+        add.add_argument("inventory", metavar="INVENTORY", help="the hosts, such as inventories/production.py")
+        add.add_argument("--app", metavar="NAME", help="only this app")
+        if verb in ("apply", "release"):
+            add.add_argument("--contract", action="store_true", help="consent to migrations the old release can't bear")
+            add.add_argument("--again", action="store_true", help="release again what was rolled back from")
+        if verb == "release":
+            add.add_argument("--dry", action="store_true", help="only show what would be released")
+        if verb in ("apply", "release", "rollback"):
+            add.add_argument("--prove", action="store_true", help="send traffic meanwhile; fail if a request is lost")
+        if verb == "rollback":
+            add.add_argument("--to", metavar="RELEASE", help="the release to go back to: the beginning of its id")
+            add.add_argument("--schema", choices=["code-only", "downgrade"], help="where the database is ahead of it")
+        if verb != "releases":
+            add.add_argument(
+                "--json", action="store_true", help="tell all of it as one JSON object, on standard output"
+            )
+            add.add_argument("-q", "--quiet", action="store_true", help="say nothing unless it fails")
+        add.add_argument("pyinfra", nargs="*", metavar="-- OPTION", help="options for pyinfra")
+    return made
+
+
+def arguments_for(options: argparse.Namespace) -> list[str]:
+    """pyinfra's command line for ours."""
+    entry, _ = _VERBS[options.verb]
+    given = vars(options)
+    data = [f"{name}={given[name]}" for name in ("app", "to", "schema") if given.get(name)]
+    data += [f"{name}=true" for name in ("prove", "contract", "again") if given.get(name)]
+    mode = ["-y"] if options.verb == "releases" else ["--json", "--dry" if planning(options) else "-y"]
+    inventory = Path(options.inventory)
+    shown = str(inventory.absolute()) if inventory.suffix == ".py" else options.inventory
+    return [*mode, *(word for each in data for word in ("--data", each)), *options.pyinfra, shown, entry]
+
+
+def planning(options: argparse.Namespace) -> bool:
+    """Whether this run only looks."""
+    return options.verb == "plan" or bool(vars(options).get("dry"))
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one verb, and exit."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    options = parser().parse_args(words)
+    with contextlib.suppress(BrokenPipeError):
+        code = run(options, shlex.join(["slipway", *words]))
+        sys.stdout.flush()
+        sys.exit(code)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has gone: nothing more to say
+    sys.exit(FAILED)
+
+
+def run(options: argparse.Namespace, typed: str) -> int:
+    """Run pyinfra for a verb, show what comes of it, and return the exit code; `typed` is our command line."""
+    import pyinfra_cli  # noqa: F401 (gevent's patches must come before anything that they patch)
+
+    from slipway.screen import Screen
+
+    if not Path(options.inventory).is_file() and Path(options.inventory).suffix == ".py":
+        there = ", ".join(sorted(f"inventories/{path.name}" for path in (ROOT / "inventories").glob("*.py")))
+        print(f"Error: there is no inventory {options.inventory}; those of this project are {there}", file=sys.stderr)
+        return FAILED
+    sys.argv = ["pyinfra", *arguments_for(options)]
+    os.chdir(ROOT)  # where pyinfra finds config.py and what its entry points import
+    as_json, quiet = bool(vars(options).get("json")), bool(vars(options).get("quiet"))
+    screen = Screen(
+        options.verb, typed, planning=planning(options), quiet=quiet or as_json or options.verb == "releases"
+    )
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    began = time.monotonic()
+    with screen:
+        error = _pyinfra(sys.argv[1:], keep_output=options.verb == "releases")
+    report = screen.report(error, seconds=time.monotonic() - began)
+    if as_json:
+        import json
+
+        print(json.dumps(report.as_json()))
+    elif options.verb != "releases" or report.failed:
+        screen.summary(report)
+    if error == "interrupted":
+        return INTERRUPTED
+    if report.failed:
+        return FAILED
+    return CHANGES if planning(options) and report.changes else NOTHING
+
+
+def _pyinfra(arguments: list[str], *, keep_output: bool) -> str:
+    """Run pyinfra's command line in this process; what was wrong, or nothing.
+
+    Its own report goes nowhere: `Screen` shows what happens, and reads the result from its state.
+    """
+    import click
+    from pyinfra_cli.cli import cli
+    from pyinfra_cli.exceptions import UnexpectedExternalError, UnexpectedInternalError
+
+    kept = io.StringIO()
+    silent: Any = contextlib.redirect_stderr(kept) if keep_output else contextlib.redirect_stdout(kept)
+    try:
+        with silent:
+            cli.main(arguments, prog_name="pyinfra", standalone_mode=False)
+    except KeyboardInterrupt:
+        return "interrupted"
+    except SystemExit as done:  # pyinfra's 1 is "a host failed", which its state says better
+        return "" if done.code in (0, 1, None) else f"pyinfra ended with exit code {done.code}"
+    except (UnexpectedExternalError, UnexpectedInternalError) as unexpected:
+        return f"this shouldn't happen, please report it:\n{unexpected.get_traceback()}{unexpected.get_exception()}"
+    except click.ClickException as error:
+        return error.format_message()
+    except click.Abort:
+        return "interrupted"
+    return ""

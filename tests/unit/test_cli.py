@@ -1,0 +1,165 @@
+"""`slipway`: what it makes of a command line, of pyinfra's log, and of what became of a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roles._plan import Change
+from slipway.cli import CHANGES, FAILED, NOTHING, arguments_for, parser, planning
+from slipway.screen import Report, Screen, Step
+
+INVENTORY = str(Path("inventories/docker.py").absolute())
+
+
+@pytest.mark.parametrize(
+    ("typed", "given"),
+    [
+        ("plan", ["--json", "--dry", INVENTORY, "deploy.py"]),
+        ("apply", ["--json", "-y", INVENTORY, "deploy.py"]),
+        ("release", ["--json", "-y", INVENTORY, "tasks/release.py"]),
+        ("release --dry", ["--json", "--dry", INVENTORY, "tasks/release.py"]),
+        ("rollback", ["--json", "-y", INVENTORY, "tasks/rollback.py"]),
+        ("releases", ["-y", INVENTORY, "tasks/releases.py"]),
+        (
+            "release --app notes --prove --contract",
+            [
+                "--json",
+                "-y",
+                "--data",
+                "app=notes",
+                "--data",
+                "prove=true",
+                "--data",
+                "contract=true",
+                INVENTORY,
+                "tasks/release.py",
+            ],
+        ),
+        (
+            "rollback --to 2026 --schema code-only",
+            ["--json", "-y", "--data", "to=2026", "--data", "schema=code-only", INVENTORY, "tasks/rollback.py"],
+        ),
+    ],
+)
+def test_each_verb_is_a_run_of_pyinfra(typed: str, given: list[str]) -> None:
+    verb, *options = typed.split()
+    assert arguments_for(parser().parse_args([verb, "inventories/docker.py", *options])) == given
+
+
+def test_pyinfras_own_options_stand_behind_two_dashes() -> None:
+    options = parser().parse_args(["apply", "inventories/docker.py", "--", "--limit", "web"])
+    assert arguments_for(options) == ["--json", "-y", "--limit", "web", INVENTORY, "deploy.py"]
+
+
+def test_which_runs_only_look() -> None:
+    looks = [typed for typed in ("plan x", "apply x", "release x", "release x --dry") if planning_of(typed)]
+    assert looks == ["plan x", "release x --dry"]
+
+
+def planning_of(typed: str) -> bool:
+    return planning(parser().parse_args(typed.split()))
+
+
+@pytest.mark.parametrize("typed", ["", "destroy x", "apply", "plan x --schema code-only", "rollback x --schema none"])
+def test_a_wrong_command_line_is_not_taken_for_changes(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(typed.split())
+    assert ended.value.code == FAILED
+    assert "Error: " in capsys.readouterr().err
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    program = [sys.executable, "-c", "from slipway.cli import main; main()"]
+    return subprocess.run([*program, *words], capture_output=True, text=True, check=False)
+
+
+def test_a_missing_inventory_is_one_line_and_exit_code_1() -> None:
+    done = command("plan", "inventories/nope.py")
+    assert (done.returncode, done.stdout) == (FAILED, "")
+    assert done.stderr.startswith("Error: there is no inventory inventories/nope.py; those of this project are ")
+
+
+def test_a_wrong_inventory_is_told_without_a_traceback_in_text_and_in_json(tmp_path: Path) -> None:
+    path = tmp_path / "production.py"
+    path.write_text('hosts = [("@slipway/203.0.113.5", {"slipway": {"apps": {}}})]')
+    text, as_json = command("apply", str(path)), command("apply", str(path), "--json")
+    assert (text.returncode, as_json.returncode) == (FAILED, FAILED)
+    assert text.stderr.startswith(f"Error: {path}: 203.0.113.5: 1 setting is wrong; the host was not touched")
+    told = json.loads(as_json.stdout)
+    assert (told["outcome"], told["hosts"]) == ("failed", {})
+    assert "1 setting is wrong" in told["error"]
+    assert "Traceback" not in text.stderr + as_json.stderr
+
+
+def report(*steps: Step, error: str = "", planning: bool = True) -> Report:
+    return Report("plan", planning, 1.0, error, {"web": list(steps)}, {}, {"web": 3})
+
+
+FILE = Change("file", "/etc/motd", "modify", diff="-old\n+new")
+
+
+@pytest.mark.parametrize(
+    ("steps", "error", "outcome"),
+    [
+        ([], "", "nothing"),
+        ([Step("Base | Write", [FILE])], "", "changes"),
+        ([Step("Base | Write", [FILE]), Step("Base | Run", [], failed=True)], "", "failed"),
+        ([], "it can't be reached", "failed"),
+    ],
+)
+def test_the_outcome_in_json(steps: list[Step], error: str, outcome: str) -> None:
+    told = report(*steps, error=error).as_json()
+    assert told["outcome"] == outcome
+    assert json.loads(json.dumps(told)) == told
+    assert {"nothing": NOTHING, "changes": CHANGES, "failed": FAILED}[outcome] in (0, 1, 2)
+
+
+def shown(capsys: pytest.CaptureFixture[str], screen: Screen, of: Report) -> str:
+    screen.summary(of)
+    return capsys.readouterr().err
+
+
+def test_a_plan_shows_each_change_with_its_diff(capsys: pytest.CaptureFixture[str]) -> None:
+    told = shown(capsys, Screen("plan", "slipway plan x", planning=True, quiet=False), report(Step("Base | W", [FILE])))
+    assert told == (
+        "Base | W\n  will modify /etc/motd\n      -old\n      +new\n"
+        "web: 1 operation would change it, 3 have nothing to do\n"
+    )
+
+
+def test_a_failure_says_what_to_type_next_even_when_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen("apply", "slipway apply x", planning=False, quiet=True)
+    failed = report(Step("Release | Release notes", [], failed=True), planning=False)
+    failed.errors["web"] = ["notes: the app doesn't import"]
+    told = shown(capsys, screen, failed)
+    assert "Error: Release | Release notes failed on web\n  notes: the app doesn't import\n" in told
+    assert told.endswith("then run it again: slipway apply x\n")
+
+
+def test_success_is_quiet_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen("apply", "slipway apply x", planning=False, quiet=True)
+    assert shown(capsys, screen, report(planning=False)) == ""
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("--> Starting operation: Base | Install packages ", ""),
+        ("[web] Success", ""),
+        ("[web] \x1b[36mNo changes\x1b[0m", ""),
+        ("[web] notes: 3/9 check 0.9 s", "  notes: 3/9 check 0.9 s\n"),
+        ("[web] Error: executed 0 commands", ""),
+        ("nothing to change", ""),
+    ],
+)
+def test_what_pyinfra_says_of_itself_is_not_shown(message: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen("apply", "slipway apply x", planning=False, quiet=False)
+    record = logging.LogRecord("pyinfra", logging.INFO, "", 0, message, None, None)
+    assert screen.filter(record) is False
+    assert capsys.readouterr().err == line
