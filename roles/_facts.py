@@ -116,7 +116,7 @@ class Place:
     """What there is at a path."""
 
     kind: str
-    """As `find` says it: "f" a regular file, "d" a folder, "l" a symbolic link, …"""
+    """As `find` says it: "f" a regular file, "d" a folder, "l" a symbolic link, …; "account" for a user."""
     mode: str = ""
     """Octal, without a leading zero."""
     user: str = ""
@@ -125,12 +125,13 @@ class Place:
     digest: str = ""
     """SHA-256 of a file's content, where it was asked for."""
     target: str = ""
-    """Where a link points."""
+    """Where a link points; an account's shell."""
 
 
 class Places(FactBase[dict[str, Place]]):
-    """What there is at paths, in one round trip; where there is nothing, nothing is told.
+    """What there is at paths, and the accounts that there are, in one round trip; what isn't there isn't told.
 
+    + accounts: names of users
     + folders: links to folders among these are followed
     + files: those whose content counts
     + others: the rest
@@ -139,9 +140,13 @@ class Places(FactBase[dict[str, Place]]):
     default = dict
 
     @override
-    def command(self, folders: tuple[str, ...], files: tuple[str, ...], others: tuple[str, ...]) -> Question:
+    def command(
+        self, accounts: tuple[str, ...], folders: tuple[str, ...], files: tuple[str, ...], others: tuple[str, ...]
+    ) -> Question:
         looked = "-maxdepth 0 -printf '%y\\t%m\\t%u\\t%g\\t%p\\t%l\\n' 2>/dev/null"
-        asked = [f"find -H {shlex.join(folders)} {looked}"] if folders else []
+        asked = [f"getent passwd {shlex.join(accounts)}"] if accounts else []
+        if folders:
+            asked.append(f"find -H {shlex.join(folders)} {looked}")
         if files or others:
             asked.append(f"find {shlex.join([*files, *others])} {looked}")
         if files:
@@ -156,9 +161,12 @@ class Places(FactBase[dict[str, Place]]):
             if told:
                 mode, user, group, path, target = told
                 found[path] = Place(kind, mode, user, group, target=target)
-            else:
+            elif "  " in line:
                 digest, _, path = line.partition("  ")
                 found[path] = replace(found[path], digest=digest)
+            else:
+                user, *_, shell = line.split(":")
+                found[user] = Place("account", target=shell)
         return found
 
 

@@ -197,6 +197,9 @@ Files = Callable[["tuple[int, int, int] | None", Callable[[str], bool], Mapping[
 and the files that serve."""
 
 
+_TLS = "ssl_certificate "
+
+
 def _nginx(files: Files, paths: Sequence[str]) -> Iterator[Ask]:
     yield plan.asking(NginxStatus)
     yield plan.asking(NginxVersion)
@@ -234,6 +237,10 @@ def nginx_configuration(files: Files, paths: Sequence[str]) -> Commands:
             whole = f"{NGINX}/{path}"
             changes.append(Change("file", whole, action, text_diff(whole, before, after)))
     note = "no request is lost" if status.get("live") else "it doesn't serve its configuration yet"
+    closed = [path for path in desired if _TLS in current.get(path, "") and _TLS not in desired[path]]
+    if closed:
+        sites = " and ".join(path.removeprefix("sites/").removesuffix(".conf") for path in closed)
+        note = f"not lossless: HTTPS of {sites} ends, until there is a certificate"
     plan.announce(*changes, Change("nginx", "nginx", "reload", note=note))
     plan.becomes(NginxStatus, {"generation": "@GENERATION@", "managed": True, "live": True, "files": desired})
     yield StringCommand(SLIPWAY_NGINX, "apply", _stdin=json.dumps(desired))

@@ -10,7 +10,7 @@ import difflib
 import gzip
 import hashlib
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -18,7 +18,7 @@ from pyinfra import host, state
 from pyinfra.api.command import StringCommand
 
 from roles import _plan as plan
-from roles._facts import Answer, Place, Places, Texts
+from roles._facts import Place, Places, Texts
 from roles._plan import Ask, Change, Commands
 
 
@@ -142,27 +142,19 @@ def text_diff(path: str, before: str, after: str) -> str:
     return "\n".join(lines)
 
 
-def _look(folders: Collection[str], files: Collection[str], links: Collection[str], absent: Collection[str]) -> Ask:
-    return plan.asking(Places, folders=tuple(folders), files=tuple(files), others=(*links, *absent))
-
-
-def _account(name: str) -> str:
-    return f"getent passwd {shlex.quote(name)} | cut -d : -f 7"
-
-
-def _asks(
+def _look(
     accounts: Collection[Account] = (),
     folders: Mapping[str, Folder] = MappingProxyType({}),
     files: Mapping[str, File] = MappingProxyType({}),
     links: Mapping[str, str] = MappingProxyType({}),
     absent: Mapping[str, str] = MappingProxyType({}),
-) -> Iterator[Ask]:
-    for each in accounts:
-        yield plan.asking(Answer, question=_account(each.name))
-    yield _look(folders, files, links, absent)
+) -> Ask:
+    """The one question of all that `place` is given."""
+    names = tuple(each.name for each in accounts)
+    return plan.asking(Places, accounts=names, folders=tuple(folders), files=tuple(files), others=(*links, *absent))
 
 
-@plan.operation(_asks)
+@plan.operation(lambda **given: [_look(**given)])
 def place(
     accounts: Collection[Account] = (),
     folders: Mapping[str, Folder] = MappingProxyType({}),
@@ -178,10 +170,9 @@ def place(
     + links: path → what it points to
     + absent: path of a file or a link that must not be there → the package that brings it; empty for none
     """
-    shells = {each: plan.known(Answer, question=_account(each.name)) for each in accounts}
-    fact, arguments = _look(folders, files, links, absent)
+    fact, arguments = _look(accounts, folders, files, links, absent)
     there: dict[str, Place] = plan.known(fact, **dict(arguments))
-    due_accounts = [each for each, shell in shells.items() if shell != SHELL]
+    due_accounts = [each for each in accounts if each.name not in there or there[each.name].target != SHELL]
     due_folders = {path: each for path, each in folders.items() if not _fits(there.get(path), "d", each)}
     due_files = {path: each for path, each in files.items() if not _fits(there.get(path), "f", each)}
     due_links = {
@@ -194,7 +185,7 @@ def place(
         host.noop("all is in its place")
         return
     changes = [
-        Change("user", each.name, "modify" if shells[each] else "create", note=f"home {each.home}, no login")
+        Change("user", each.name, "modify" if each.name in there else "create", note=f"home {each.home}, no login")
         for each in due_accounts
     ]
     changes += [
@@ -243,12 +234,13 @@ def _file_changes(files: Mapping[str, File], there: Mapping[str, Place]) -> list
     texts = plan.known(Texts, paths=asked) if asked else {}
     changes = []
     for path, each in files.items():
-        diff, count = "", each.content.count("\n")
+        diff, count = "", len(each.content.splitlines())
+        lines = "1 line" if count == 1 else f"{count} lines"
         if path in edited or path not in there:
             if each.secret:
-                diff = f"{count} lines, not shown: it may hold secrets"
+                diff = f"{lines}, not shown: it may hold secrets"
             elif each.program and path not in there:
-                diff = f"{count} lines, not shown: a program of Slipway's"
+                diff = f"{lines}, not shown: a program of Slipway's"
             elif shown:
                 diff = text_diff(path, texts.get(path, ""), each.content)
         notes = [_owner(there.get(path), each) if path in there else "", each.note]

@@ -26,6 +26,7 @@ from pyinfra.api.output import format_text
 from pyinfra.context import ctx_host
 
 from slipway.connector import SlipwayConnector
+from slipway.questions import Question
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -191,9 +192,10 @@ def changes(of: Host) -> dict[str, list[Change]]:
     return {_name(by): list(made) for by, made in found.changes.items()} if found else {}
 
 
-def questions(of: Host) -> list[Ask]:
-    """What the operations that were called so far ask of a host: facts with their arguments, each once."""
-    return list(_ahead.get(of, {}))
+def questions(of: Host) -> list[Question]:
+    """What the operations that were called so far will ask of a host when its run begins, each once, in this order."""
+    asked = (fact().command(**dict(arguments)) for fact, arguments in _ahead.get(of, {}))
+    return [question for question in asked if isinstance(question, Question)]
 
 
 def planning() -> bool:

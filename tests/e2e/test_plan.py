@@ -159,6 +159,7 @@ BY_HAND = (
     "apt-get -q -y purge logrotate",
     "apt-get -q -y remove python3-minimal",
     "apt-get -q -y remove tzdata",
+    "cd /tmp && apt-get -q download ncal && dpkg --unpack ncal_*.deb",
     # users
     "userdel --force notes",
     "userdel --force slipway-build",

@@ -188,6 +188,7 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
         user, _, group = owner.partition(":")
         there[path] = Place("d", mode, user, group)
     there |= {path: Place("l", target=target) for path, (target,) in done.steps("link").items()}
+    there |= {name: Place("account", target=_place.SHELL) for name in done.steps("account")}
     homes = {name: home for name, (home,) in done.steps("account").items()}
     released = wanted_by(done)
     installs = [argv for argv in lines if argv[:3] == ["sh", "-c", operations._APT]]
@@ -196,7 +197,7 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
     files = {path: text.replace("@GENERATION@", "g") for path, text in made.items()}
     return before | {
         Places: lambda **asked: {path: there[path] for paths in asked.values() for path in paths if path in there},
-        Answer: lambda question: _place.SHELL if question.startswith("getent passwd") else "yes",
+        Answer: "yes",
         Existing: lambda paths: frozenset(paths),
         Unit: {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"},
         Packages: PackageFacts(installed, interrupted=False),

@@ -88,7 +88,8 @@ def test_many_files_arrive_together(tmp_path: Path) -> None:
     done = run(placing(folders=folders, files=files, links={f"{tmp_path}/a/link": "b/1"}))
     assert done.returncode == 0, done.stderr
     assert {str(path): path.read_text() for path in (tmp_path / "a/b").iterdir()} == wanted
-    told = ask(Places(), tuple(folders), tuple(files), (f"{tmp_path}/a/link",))
+    told = ask(Places(), ("root", "nosuchuser"), tuple(folders), tuple(files), (f"{tmp_path}/a/link",))
+    assert told["root"].kind == "account" and told["root"].target.startswith("/") and "nosuchuser" not in told
     for path, file in files.items():
         assert told[path] == Place("f", file.mode, USER, GROUP, file.digest)
     assert {told[path].mode for path in folders} == {"755", "700"} and told[f"{tmp_path}/a/link"].target == "b/1"
@@ -156,7 +157,7 @@ def test_a_folder_that_is_a_link_stays_one(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir(mode=0o700)
     (tmp_path / "folder").symlink_to("disk")
     path = f"{tmp_path}/folder"
-    assert ask(Places(), (path,), (), ())[path].kind == "d"
+    assert ask(Places(), (), (path,), (), ())[path].kind == "d"
     assert run(placing(folders={path: Folder("755", USER, GROUP)})).returncode == 0
     assert (tmp_path / "folder").is_symlink() and stat.S_IMODE((tmp_path / "disk").stat().st_mode) == 0o755
 
@@ -169,11 +170,11 @@ def test_content_is_no_argument(tmp_path: Path) -> None:
 
 def test_what_is_said_of_paths(tmp_path: Path) -> None:
     path = tmp_path / "a file"
-    assert ask(Places(), (), (str(path),), ()) == {}
+    assert ask(Places(), (), (), (str(path),), ()) == {}
     run(put(path, "text"))
     digest = hashlib.sha256(b"text").hexdigest()
-    assert ask(Places(), (), (str(path),), ()) == {str(path): Place("f", "600", USER, GROUP, digest)}
-    found = ask(Places(), (), (str(tmp_path),), (str(path), f"{tmp_path}/none"))
+    assert ask(Places(), (), (), (str(path),), ()) == {str(path): Place("f", "600", USER, GROUP, digest)}
+    found = ask(Places(), (), (), (str(tmp_path),), (str(path), f"{tmp_path}/none"))
     assert found[str(tmp_path)].kind == "d", "a folder is no file"
     assert found[str(path)].digest == "" and len(found) == 2
 

@@ -12,10 +12,17 @@ from pyinfra import host
 from pyinfra.api.command import StringCommand
 
 from roles import _plan
-from roles._facts import Existing, Place, Places
+from roles import base as base_role
+from roles._facts import Answer, Existing, GitCommit, HostOverview, PackageFacts, Packages, Place, Places, ReleaseStatus
 from roles._place import File, Folder, place
 from roles._plan import Change, Commands, asking
-from tests.unit.plans import Facts, Planner
+from roles.base import base
+from roles.nginx import nginx, nginx_with_certificates
+from roles.release import release, wanted
+from roles.settings import RunOptions, Settings
+from roles.tls import tls
+from tests.unit.conftest import COMMIT
+from tests.unit.plans import Facts, Planner, status_of, wanted_by
 
 
 class World(set[str]):
@@ -137,7 +144,7 @@ def test_a_file_in_a_folder_that_is_not_there_yet_is_shown_in_full(plan: Planner
     ]
     diffs = [each.diff for each in changes["Place"]]
     assert diffs[1].splitlines()[2:] == ["@@ -0,0 +1,2 @@", "+a", "+b"]
-    assert diffs[2] == "1 lines, not shown: it may hold secrets"
+    assert diffs[2] == "1 line, not shown: it may hold secrets"
 
 
 def test_what_a_package_brings_is_removed_with_it(plan: Planner, bare: Facts) -> None:
@@ -153,3 +160,120 @@ def test_what_a_package_brings_is_removed_with_it(plan: Planner, bare: Facts) ->
 
     assert plan(role, installs=True, facts=bare).changes == ["Install", "Place"]
     assert plan(role, installs=False, facts=bare).changes == []
+
+
+# ── what follows ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def changes_of(plan: Planner, role: Any, *arguments: Any, facts: Facts) -> dict[str, list[Change]]:
+    """What the plan of a role announces."""
+    found: dict[str, list[Change]] = {}
+
+    def noted() -> None:
+        role(*arguments)
+        found.update(_plan.changes(_plan._host()))
+
+    plan(noted, facts=facts)
+    return found
+
+
+@pytest.fixture
+def converged(converge: Any, minimal_data: dict[str, Any]) -> Facts:
+    """A host that is as the smallest inventory wants it."""
+    facts: Facts = converge(minimal_data)
+    return facts
+
+
+def test_an_ordered_certificate_is_served_at_once(
+    plan: Planner, converged: Facts, minimal: Settings, overview: HostOverview
+) -> None:
+    """It is due for other domains, say: the site serves the one from before meanwhile."""
+
+    def role() -> None:
+        tls(minimal)
+        nginx_with_certificates(minimal, overview)
+
+    ordered = converged | {Answer: lambda question: "" if "renewal" in question else "yes"}
+    found = changes_of(plan, role, facts=ordered)
+    assert list(found) == ["TLS | Order the certificate of notes", "TLS | Let nginx serve the certificates"]
+    (change,) = found["TLS | Let nginx serve the certificates"]
+    assert (change.what, change.action) == ("nginx", "reload")
+    assert change.note == "for the certificate of notes; no request is lost"
+
+
+def test_an_order_that_fails_is_followed_by_nothing(plan: Planner, converged: Facts, minimal: Settings) -> None:
+    ordered = converged | {Answer: lambda question: "" if "renewal" in question else "yes"}
+    done = plan(tls, minimal, facts=ordered, failing=("TLS | Order the certificate of notes",))
+    assert done.changes == ["TLS | Order the certificate of notes"]
+
+
+def test_a_site_gets_tls_where_its_first_certificate_comes(
+    plan: Planner, bare: Facts, minimal: Settings, overview: HostOverview
+) -> None:
+    def role() -> None:
+        nginx(minimal, overview)
+        tls(minimal)
+        nginx_with_certificates(minimal, overview)
+
+    found = changes_of(plan, role, facts=bare)
+    assert "TLS | Let nginx serve the certificates" not in found, "nginx reads it with the site's TLS part"
+    site, reload = found["Nginx | Configure the sites with TLS"]
+    assert site.target == "/etc/nginx/slipway/sites/notes.conf" and "+    ssl_certificate " in site.diff
+    assert reload.note == "no request is lost"
+    failing = ("TLS | Order the certificate of notes",)
+    assert "Nginx | Configure the sites with TLS" not in plan(role, facts=bare, failing=failing).changes
+
+
+def test_what_loses_requests_is_told(
+    plan: Planner, converged: Facts, minimal: Settings, overview: HostOverview
+) -> None:
+    """A certificate that was deleted: until the next one is there, nginx would refuse a site with TLS."""
+    gone = converged | {Existing: lambda paths: frozenset(path for path in paths if "letsencrypt" not in path)}
+    found = changes_of(plan, nginx, minimal, overview, facts=gone)
+    *_, reload = found["Nginx | Configure the sites"]
+    assert reload.note == "not lossless: HTTPS of notes ends, until there is a certificate"
+
+
+def test_a_timer_whose_files_change_is_read_anew(plan: Planner, converged: Facts, minimal: Settings) -> None:
+    known = converged[Places]
+
+    def edited(**asked: tuple[str, ...]) -> dict[str, Place]:
+        path = "/etc/systemd/system/certbot-renew.timer"
+        found: dict[str, Place] = known(**asked)
+        return found | ({path: dataclasses.replace(found[path], digest="0")} if path in found else {})
+
+    found = changes_of(plan, tls, minimal, facts=converged | {Places: edited})
+    assert list(found) == ["TLS | Write what certificates need", "TLS | Enable the renewal timer"]
+
+
+@pytest.mark.parametrize("lost", ["git", "the key"])
+def test_a_source_that_cannot_be_looked_up_yet_is_released(
+    plan: Planner, converged: Facts, bare: Facts, maximal: Settings, overview: HostOverview, lost: str
+) -> None:
+    """Whether the code is newer shows only in the run, which asks the host's program in either case."""
+    app = maximal.apps["wiki-next"]
+
+    def role() -> None:
+        base(maximal)
+        release(maximal, overview, RunOptions(app=app.name))
+
+    there = {path: write.place for path, write in plan(role, facts=bare).writes.items()}
+    installed = {*base_role.PACKAGES, *maximal.packages}
+    if lost == "git":
+        installed.remove("git")
+        told = ["", "", COMMIT]  # to the plan, to the run at its start, to the release
+    else:
+        del there[app.deploy_key_path]
+        told = ["error: Permission denied", "error: Permission denied", COMMIT]
+    answers = iter(told)
+    facts = converged | {
+        Packages: PackageFacts(frozenset(installed), interrupted=False),
+        Places: there,
+        ReleaseStatus: status_of(wanted(maximal, overview, app, COMMIT)),
+        GitCommit: lambda **_: next(answers),
+    }
+    found = changes_of(plan, role, facts=facts)
+    (change,) = found["Release | Release wiki-next"]
+    assert change.note == "if its source isn't that of r1: it can't be looked up yet; no request is lost"
+    answers = iter(told)
+    assert wanted_by(plan(role, facts=facts))[app.name]["source"]["commit"] == COMMIT
