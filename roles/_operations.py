@@ -192,6 +192,7 @@ def failure(message: str) -> StringCommand:
 SLIPWAY_NGINX = "/opt/slipway/bin/slipway-nginx"
 NGINX = "/etc/nginx/slipway"
 """Where nginx's configuration of ours is."""
+MAIN = "/etc/nginx/nginx.conf"
 Files = Callable[["tuple[int, int, int] | None", Callable[[str], bool], Mapping[str, str]], dict[str, str]]
 """Makes the files of a configuration: called with nginx's version, a function that tells whether a path is on the host,
 and the files that serve."""
@@ -229,7 +230,7 @@ def nginx_configuration(files: Files, paths: Sequence[str]) -> Commands:
     if status.get("managed") and status.get("live") and current == expected:
         host.noop(f"nginx serves generation {generation}")
         return
-    changes = []
+    changes = [] if status.get("managed") else [Change("link", MAIN, "create", note="to slipway/nginx.conf")]
     for path in sorted(desired.keys() | current.keys()):
         before, after = current.get(path, ""), expected.get(path, "")
         if path not in current or before != after:

@@ -47,7 +47,8 @@ class Change:
     target: str
     """Which one: a path, a name."""
     action: str
-    """What becomes of it: "create", "modify", "remove", "install", "repair", "enable", "restart", "reload", "run"."""
+    """What becomes of it: "create", "modify", "remove", "install", "repair", "set", "enable", "restart", "reload",
+    "order", "sign", "run"."""
     diff: str = ""
     """Unified diff of its text, or why none is shown; empty where no text changes."""
     note: str = ""
