@@ -10,8 +10,9 @@ import os
 import random
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -183,11 +184,9 @@ BY_HAND = (
 """What is done on the host, as root."""
 
 
-def of_a_setting(host: Host, chance: random.Random) -> str:
+def of_a_setting(path: str, host: Host, chance: random.Random) -> str:
     """Give a setting another value."""
-    path = chance.choice(list(SETTINGS))
-    parts = path.split(".")
-    *above, last = parts
+    *above, last = path.split(".")
     at: object = host.slipway
     for part in above:
         at = at.get(part, {}) if isinstance(at, dict) else {}
@@ -208,16 +207,14 @@ def of_a_secret(host: Host, chance: random.Random) -> str:
     return "notes.env"
 
 
-def of_the_project(host: Host, chance: random.Random) -> str:
+def of_the_project(name: str, host: Host, chance: random.Random) -> str:
     """Change a file of Slipway's own."""
-    name = chance.choice(PROJECT)
     comment(host.project / name, chance)
     return name
 
 
-def of_the_app(host: Host, chance: random.Random) -> str:
+def of_the_app(name: str, host: Host, chance: random.Random) -> str:
     """Change a file of the app."""
-    name = chance.choice(APP)
     comment(host.folder / "notes" / name, chance)
     return f"the app's {name}"
 
@@ -235,36 +232,8 @@ def of_the_schema(host: Host, chance: random.Random) -> str:
     return f"migration {number}"
 
 
-def of_a_file(host: Host, chance: random.Random) -> str:
-    """Change a file on the host, or take it away."""
-    return by_hand(host, chance.choice(TO_A_FILE).format(chance.choice(FILES)))
-
-
-def of_a_folder(host: Host, chance: random.Random) -> str:
-    """Change a folder on the host."""
-    return by_hand(host, chance.choice(TO_A_FOLDER).format(chance.choice(FOLDERS)))
-
-
-def of_the_host(host: Host, chance: random.Random) -> str:
-    """Do something else to the host."""
-    return by_hand(host, chance.choice(BY_HAND))
-
-
-KINDS: dict[Edit, int] = {
-    of_a_setting: 4,
-    of_a_secret: 1,
-    of_the_project: 3,
-    of_the_app: 1,
-    of_the_schema: 1,
-    of_a_file: 4,
-    of_a_folder: 2,
-    of_the_host: 8,
-}
-"""Kind of edit → how often it is taken, beside the others."""
-
-
-def by_hand(host: Host, command: str) -> str:
-    """Run it on the host, as far as it can be."""
+def of_the_host(command: str, host: Host, chance: random.Random) -> str:
+    """Run a command on the host, as far as it can be."""
     done = host.run(f"export DEBIAN_FRONTEND=noninteractive; {command}")
     return (
         command if done.returncode == 0 else f"{command} (ended with {done.returncode}: {done.stderr.strip()[-200:]})"
@@ -275,6 +244,28 @@ def comment(path: Path, chance: random.Random) -> None:
     """Add a comment to a text file."""
     with path.open("a") as file:
         file.write(f"# {chance.random()}\n")
+
+
+KINDS: dict[str, tuple[int, list[Edit]]] = {
+    "setting": (5, [partial(of_a_setting, path) for path in SETTINGS]),
+    "secret": (1, [of_a_secret]),
+    "project": (4, [partial(of_the_project, name) for name in PROJECT]),
+    "app": (1, [*(partial(of_the_app, name) for name in APP), of_the_schema]),
+    "file": (5, [partial(of_the_host, how.format(path)) for how in TO_A_FILE for path in FILES]),
+    "folder": (2, [partial(of_the_host, how.format(path)) for how in TO_A_FOLDER for path in FOLDERS]),
+    "host": (11, [partial(of_the_host, command) for command in BY_HAND]),
+}
+"""Kind of edit → how often it is drawn beside the others, and its edits."""
+
+
+def drawn(count: int, chance: random.Random) -> Iterator[Edit]:
+    """`count` edits by chance; of a kind, none twice before all were drawn."""
+    decks: dict[str, list[Edit]] = {}
+    for _ in range(count):
+        (kind,) = chance.choices(list(KINDS), [weight for weight, _ in KINDS.values()])
+        if not decks.get(kind):
+            decks[kind] = chance.sample(KINDS[kind][1], len(KINDS[kind][1]))
+        yield decks[kind].pop()
 
 
 # ── the property ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -326,12 +317,12 @@ def test_the_bare_host(host: Host) -> None:
 def edited(host: Host, count: int) -> None:
     """Make `count` edits, one after the other, each followed by the comparison; fail with all that were wrong."""
     log.info("    SLIPWAY_SEED=%d SLIPWAY_EDITS=%d", SEED, count)
-    chance, done = random.Random(SEED), []
-    for _ in range(count):
-        (kind,) = chance.choices(list(KINDS), list(KINDS.values()))
-        edit = kind(host, chance)
-        log.info("    edit: %s", edit)
-        done.append(compare(host, edit))
+    chance = random.Random(SEED)
+    done: list[Compared] = []
+    for edit in drawn(count, chance):
+        what = edit(host, chance)
+        log.info("    edit %d: %s", len(done) + 1, what)
+        done.append(compare(host, what))
     assert [found.wrong for found in done if found.wrong] == []
     assert any(found.changed for found in done)
     assert host.get("/readyz", verify=False, scheme=scheme(host)).status_code == 200
