@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import http.client
 import shutil
 import socket
 import stat
@@ -25,7 +26,7 @@ from tests.unit.programs import ACME, NGINX, PROGRAMS, ROOT, Recorder, load, tre
 @pytest.mark.parametrize("path", PROGRAMS)
 def test_a_program_runs_with_python_3_10_and_nothing_else(path: str) -> None:
     text = (ROOT / "files" / path).read_text()
-    assert text.startswith("#!/usr/bin/python3\n")
+    assert text.startswith("#!/usr/bin/python3 -IS\n"), "nothing of the environment's, and no time for site-packages"
     parsed = ast.parse(text, feature_version=(3, 10))
     imported = {
         name.split(".")[0]
@@ -577,8 +578,8 @@ def internet(acme: Any, monkeypatch: pytest.MonkeyPatch) -> type[Connection]:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [(0, 0, 0, "", (address, port)) for address in Fresh.answers]
 
-    monkeypatch.setattr(acme.socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(acme.http.client, "HTTPConnection", Fresh)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(http.client, "HTTPConnection", Fresh)
     return Fresh
 
 
