@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import datetime
 import errno
 import fcntl
+import functools
 import hashlib
 import io
 import json
@@ -42,6 +42,30 @@ IDS = [f"2026010{day}T000000Z-aaaaaa{day}" for day in range(1, 10)]
 SWITCH = "/opt/slipway/bin/slipway-nginx switch notes "
 
 
+HELPERS = [f"notes-{what}.service" for what in ("check", "schema", "hook", "migrate")]
+
+
+@dataclass
+class Host(Recorder):
+    """Stands in for a program's `run`, on a host where every unit runs but those of `states`."""
+
+    states: dict[str, dict[str, str]] = field(
+        default_factory=lambda: {each: {"ActiveState": "inactive"} for each in HELPERS}
+    )
+    """Unit → what systemd knows of it, where that isn't what it knows of all."""
+
+    def __call__(self, *argv: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+        done = super().__call__(*argv, check=check, **options)
+        if argv[:2] != ("systemctl", "show"):
+            return done
+        known = {"ActiveState": "active", "LoadState": "loaded", "NRestarts": "0", "MainPID": "1"}
+        known |= {"Description": "x none", "Job": ""} | dict(line.split("=", 1) for line in done.stdout.splitlines())
+        names = argv[2].removeprefix("--property=").split(",")
+        blocks = [known | self.states.get(unit, {}) for unit in argv[3:]]
+        told = ["".join(f"{name}={block[name]}\n" for name in names if name in block) for block in blocks]
+        return subprocess.CompletedProcess(argv, 0, "\n".join(told))
+
+
 @dataclass
 class Release:
     """slipway-release on a host that is a folder, for the app ``notes``."""
@@ -49,7 +73,7 @@ class Release:
     program: Any
     app: Any
     root: Path
-    run: Recorder
+    run: Host
     named: str | None = None
     """The release that nginx's upstream names."""
     owners: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -82,6 +106,14 @@ class Release:
             path = (folder or self.program.UNITS) / self.app.unit(release, kind)
             path.parent.mkdir(exist_ok=True)
             path.write_text(f"# {release} {kind}\n")
+
+    def enable(self, release: str) -> None:
+        """Let a reboot start the units of a release."""
+        for kind, target in (("socket", "sockets"), ("service", "multi-user")):
+            unit = self.app.unit(release, kind)
+            folder = self.program.UNITS / f"{target}.target.wants"
+            folder.mkdir(exist_ok=True)
+            (folder / unit).symlink_to(self.program.UNITS / unit)
 
     def warm(self, release: str, seconds: float = 100) -> None:
         """A release that served until a moment ago, and runs on for a while."""
@@ -138,13 +170,12 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
     }
     (app.etc / "env").write_text("")
     (app.etc / "release.json").write_text(json.dumps(app.wanted))
-    made = Release(program, app, tmp_path, Recorder(program.Failed))
+    made = Release(program, app, tmp_path, Host(program.Failed))
 
     def switch(line: str) -> None:
         made.named = line.removeprefix(SWITCH)
 
     made.run.doing[SWITCH] = switch
-    made.run.printing["systemctl show"] = "ActiveState=active\nNRestarts=0\nMainPID=1\nDescription=x none\n"
     monkeypatch.setattr(program, "run", made.run)
     monkeypatch.setattr(type(app), "proxied", lambda self: made.named)
     monkeypatch.setattr(program, "leaving", lambda: False)
@@ -412,9 +443,11 @@ def test_what_nobody_went_back_from_is_not_held(release: Release) -> None:
     ("spoil", "fault"),
     [
         ("nothing", None),
-        ("is-active --quiet notes@r1.socket", "notes@r1.socket isn't running"),
-        ("is-active --quiet notes@r1.service", "notes@r1.service isn't running"),
-        ("is-enabled --quiet notes@r1.service", "notes@r1.service isn't enabled"),
+        ("notes@r1.socket inactive", "notes@r1.socket isn't running"),
+        ("notes@r1.service failed", "notes@r1.service isn't running"),
+        ("notes@r1.service reloading", None),
+        ("enabled", "notes@r1.service isn't enabled"),
+        ("masked", "notes@r1.socket isn't enabled"),
         ("proxied", "nginx's upstream names r0"),
         ("unproxied", "nginx's upstream names no release"),
         ("units", "units of other releases are there: r2, r3"),
@@ -426,7 +459,15 @@ def test_what_nobody_went_back_from_is_not_held(release: Release) -> None:
 )
 def test_what_is_wrong_with_the_release_that_serves(release: Release, spoil: str, fault: str | None) -> None:
     release.add("r1", units=True, current=True)
-    release.run.failing = {spoil: ""} if spoil.startswith("is-") else {}
+    release.enable("r1")
+    unit, _, state = spoil.partition(" ")
+    if state:
+        release.run.states[unit] = {"ActiveState": state}
+    if spoil == "enabled":
+        (release.program.UNITS / "multi-user.target.wants/notes@r1.service").unlink()
+    if spoil == "masked":
+        (release.program.UNITS / "notes@r1.socket").unlink()
+        (release.program.UNITS / "notes@r1.socket").symlink_to("/dev/null")
     release.named = {"proxied": "r0", "unproxied": None}.get(spoil, "r1")
     if spoil == "units":
         for name in ("notes@r3.service", "notes@r2.socket"):
@@ -440,14 +481,14 @@ def test_what_is_wrong_with_the_release_that_serves(release: Release, spoil: str
     if spoil == "wanted":
         (release.app.etc / "release.json").unlink()
     expected = fault.format(releases=release.app.releases, etc=release.app.etc) if fault else None
-    assert release.app.healthy("r1") == ([expected] if expected else [])
+    assert release.program.status(release.app)["faults"] == ([expected] if expected else [])
 
 
 # ── status, history, log ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_status_of_an_app(release: Release) -> None:
-    release.run.printing["systemctl show"] = "ActiveState=inactive\nDescription=\n"
+    release.run.states["notes-release.service"] = {"ActiveState": "inactive", "Description": ""}
     assert release.program.status(release.app) == {
         "release": None,
         "commit": None,
@@ -461,6 +502,7 @@ def test_the_status_of_an_app(release: Release) -> None:
     }
     bad = {"since": "2026-01-01T00:00:00Z", "by": "bob@desk", "why": "slow"}
     release.add(IDS[0], units=True, current=True, steps={"fetch": 1.5})
+    release.enable(IDS[0])
     release.warm(IDS[1])
     release.app.write_record(IDS[1], bad=bad)
     found = release.program.status(release.app)
@@ -492,6 +534,7 @@ def test_the_run_that_is_under_way(release: Release, state: str, there: bool) ->
     told = release.program.status(release.app)["run"]
     assert told == ({"verb": "deploy", "by": "bob", "since": "noon"} if there else None)
     assert release.run.calls[0] == "systemctl show --property=ActiveState,Description notes-release.service"
+    assert len(release.run.calls) == 2, "one question, however much of it there is to know"
 
 
 def test_a_unit_of_that_name_that_is_no_run_of_ours(release: Release) -> None:
@@ -624,7 +667,19 @@ def test_tidying_keeps_what_is_warm(release: Release) -> None:
     release.program.tidy(release.app)
     assert release.releases == [IDS[0], *IDS[3:6]]
     assert release.app.installed_units() == {IDS[0], IDS[5]}
-    assert [call for call in release.run.matching(IDS[0]) if "is-active" not in call] == [], "it must not be touched"
+    calls = release.run.matching(IDS[0])
+    assert [call for call in calls if "systemctl show" not in call] == [], "it must not be touched"
+
+
+@pytest.mark.parametrize("known", ["not-found", "loaded"])
+def test_systemd_reads_its_units_anew_where_it_still_knows_what_is_gone(release: Release, known: str) -> None:
+    """It takes longer than all the rest of taking a release away."""
+    release.warm(IDS[0])
+    release.run.states[f"notes@{IDS[0]}.socket"] = {"LoadState": "not-found"}
+    release.run.states[f"notes@{IDS[0]}.service"] = {"LoadState": known}
+    release.program.take_away(release.app, IDS[0])
+    reloaded = [call == "systemctl daemon-reload" for call in release.run.calls]
+    assert sum(reloaded) == (known == "loaded") == reloaded[-1], "after the files are gone"
 
 
 @pytest.mark.parametrize("why", ["over", "stopped"])
@@ -633,7 +688,7 @@ def test_tidying_takes_away_what_is_warm_no_more(release: Release, why: str) -> 
     release.add(IDS[1], units=True, current=True)
     release.warm(IDS[0], seconds=-1 if why == "over" else 100)
     if why == "stopped":
-        release.run.failing = {f"is-active --quiet notes@{IDS[0]}.service": ""}
+        release.run.states[f"notes@{IDS[0]}.service"] = {"ActiveState": "inactive"}
     release.program.tidy(release.app)
     assert release.app.installed_units() == {IDS[1]} and release.releases == IDS[:2]
     assert f"systemctl stop notes@{IDS[0]}.service notes@{IDS[0]}.socket" in release.run.calls
@@ -660,15 +715,20 @@ def test_tidying_takes_every_trace_of_an_unfinished_release_away(release: Releas
     left = [name for name in tree(release.root) if any(part in name for part in gone)]
     assert left == [f"records/{IDS[1]}.json"]
     assert release.app.installed_units() == {IDS[0]}
-    for verb in ("disable --quiet", "kill --signal=SIGKILL", "stop", "reset-failed"):
+    for verb in ("disable --quiet --no-reload", "kill --signal=SIGKILL", "stop", "reset-failed"):
         assert [call for call in release.run.calls if f"systemctl {verb} notes@{IDS[1]}.s" in call], verb
     assert release.run.matching(IDS[0]) == [], "what serves must not be touched"
 
 
 def test_tidying_stops_what_outlived_its_run(release: Release) -> None:
     release.program.tidy(release.app)
-    (stopped,) = release.run.matching("systemctl stop")
-    assert set(stopped.split()[2:]) >= {f"notes-{what}.service" for what in ("check", "schema", "hook", "migrate")}
+    assert release.run.matching("systemctl stop") == [] == release.run.matching("reset-failed"), "there is none"
+    release.run.states["notes-check.service"] = {"ActiveState": "active"}
+    release.run.states["notes-hook.service"] = {"ActiveState": "failed"}
+    release.run.states["notes-migrate.service"] = {"ActiveState": "inactive", "Job": "17"}
+    release.program.tidy(release.app)
+    left = "notes-check.service notes-hook.service notes-migrate.service"
+    assert release.run.matching(left) == [f"systemctl stop {left}", f"systemctl reset-failed {left}"]
 
 
 @pytest.mark.parametrize("named", [None, IDS[1]])
@@ -1352,7 +1412,7 @@ def test_a_run_with_nothing_to_do_leaves_a_warm_release_warm(release: Release, s
     serve_what_is_wanted(release)
     release.warm(IDS[1])
     release.program.deploy(release.app)
-    assert [call for call in release.run.matching(IDS[1]) if "is-active" not in call] == []
+    assert [call for call in release.run.matching(IDS[1]) if "systemctl show" not in call] == []
 
 
 def test_units_that_somebody_took_away_are_written_again(release: Release, story: Story) -> None:
@@ -1435,14 +1495,8 @@ def test_an_id_is_not_given_twice(release: Release, monkeypatch: pytest.MonkeyPa
         slept.append(seconds)
         (release.app.records / f"{first}.json").unlink()
 
-    class Now(datetime.datetime):
-        """A clock that stands still."""
-
-        @classmethod
-        def now(cls, zone: Any = None) -> Any:
-            return cls.strptime(first.partition("-")[0], "%Y%m%dT%H%M%SZ")
-
-    monkeypatch.setattr(release.program.datetime, "datetime", Now)
+    at = time.strptime(first.partition("-")[0], "%Y%m%dT%H%M%SZ")
+    monkeypatch.setattr(release.program.time, "gmtime", lambda *_: at)
     release.app.write_record(first, state="failed")
     monkeypatch.setattr(release.program.time, "sleep", sleep)
     assert release.program.new_id(release.app, "abc1234") == first and slept == [0.1]
@@ -1460,7 +1514,7 @@ def two(release: Release) -> Release:
     release.add(IDS[0])
     release.add(IDS[1], units=True, current=True, previous=IDS[0], committed="2026-01-02T00:00:00Z")
     release.app.request = {"verb": "rollback", "by": "ann@desk", "wait": 0, "to": None, "schema": None}
-    release.run.failing[f"is-active --quiet notes@{IDS[0]}.service"] = ""
+    release.run.states[f"notes@{IDS[0]}.service"] = {"ActiveState": "inactive"}
     return release
 
 
@@ -1486,7 +1540,7 @@ def test_a_rollback(two: Release, story: Story, capsys: pytest.CaptureFixture[st
 
 def test_a_rollback_to_a_warm_release_starts_nothing(two: Release, story: Story) -> None:
     """That is what it is kept for."""
-    two.run.failing.clear()
+    del two.run.states[f"notes@{IDS[0]}.service"]
     two.app.write_record(IDS[0], warm_until=time.time() + 100, left=time.time())
     two.install(IDS[0], two.program.WARM_UNITS)
     two.program.rollback(two.app)
@@ -1597,7 +1651,7 @@ def test_a_downgrade_is_made_good_if_the_rollback_fails(
 @pytest.mark.parametrize("step", ["prove", "switch"])
 def test_a_rollback_to_a_warm_release_that_fails(two: Release, story: Story, step: str) -> None:
     """It was about to serve, so that nothing would end it any more: it must not run on, nor start with the host."""
-    two.run.failing.clear()
+    del two.run.states[f"notes@{IDS[0]}.service"]
     two.app.write_record(IDS[0], warm_until=time.time() + 100, left=time.time())
     two.install(IDS[0], two.program.WARM_UNITS)
     story.fails = step
@@ -2464,6 +2518,46 @@ def test_a_lock_file_outside_the_source_does_not_count(release: Release, project
     assert release.fails(release.program.build, release.app, "r1").startswith("The source has no uv.lock")
 
 
+@pytest.fixture
+def library(release: Release) -> Path:
+    """The standard library of a Python that uv has installed."""
+    folder = release.root / "python/cpython-3.13.1/lib/python3.13"
+    folder.mkdir(parents=True)
+    for name in ("abc", "zipimport"):
+        (folder / f"{name}.py").touch()
+    release.app.wanted["uv_env"] = {"UV_PYTHON_INSTALL_DIR": str(release.root / "python")}
+    return folder
+
+
+def test_the_standard_library_is_compiled_once(release: Release, library: Path) -> None:
+    """The app may not write there, so that each of its starts would do it."""
+    python = str(library.parents[1] / "bin/python3.13")
+
+    def compiled() -> int:
+        release.run.calls.clear()
+        release.program.compile_library(release.app, python)
+        return len(release.run.matching(f"{python} -IS -m compileall "))
+
+    assert compiled() == 1 and release.run.calls[0].endswith(f" {library}")
+    (library / "__pycache__").mkdir()
+    (library / "__pycache__/abc.cpython-313.pyc").touch()
+    assert compiled() == 1, "it was killed before the end"
+    (library / "__pycache__/zipimport.cpython-313.pyc").touch()
+    assert compiled() == 0
+    release.run.failing["compileall"] = "a file that can't be"
+    (library / "new.py").touch()
+    assert compiled() == 1, "which is slower, and no more"
+
+
+def test_the_standard_library_of_another_python_is_not_ours(release: Release, library: Path) -> None:
+    release.app.wanted["uv_env"] = {"UV_PYTHON_INSTALL_DIR": "/opt/slipway/python"}
+    release.program.compile_library(release.app, str(library.parents[1] / "bin/python3.13"))
+    release.program.compile_library(release.app, str(release.root / "nowhere/bin/python3.13"))
+    release.app.wanted["uv_env"] = {}
+    release.program.compile_library(release.app, str(library.parents[1] / "bin/python3.13"))
+    assert release.run.calls == []
+
+
 # ── an environment that is there already ─────────────────────────────────────────────────────────────────────────────
 
 
@@ -2620,7 +2714,7 @@ def test_a_check_writes_the_environment_and_the_units(release: Release) -> None:
     assert release.run.matching("slipway-nginx check") == ["/opt/slipway/bin/slipway-nginx check"]
     (verified,) = release.run.matching("systemd-analyze verify ")
     assert verified.count("notes@r1.") == 2
-    assert release.run.calls[-1] == "systemctl daemon-reload"
+    assert release.run.matching("daemon-reload") == [], "systemd knows neither unit yet, and will read its file"
 
 
 @pytest.mark.parametrize(
@@ -2879,11 +2973,12 @@ def test_the_public_name_is_answered_by_the_new_release(
     wrong: str | None,
     scheme: str,
 ) -> None:
-    kinds: set[str] = set()
+    reached: set[tuple[str, bool]] = set()
     asked = [0]
+    monkeypatch.setattr(release.program, "site_socket", lambda name, tls: reached.add((name, tls)))
 
-    def ask(connection: Any, readiness: dict[str, Any]) -> tuple[int, str, str | None]:
-        kinds.add(type(connection).__name__)
+    def ask(connect: Callable[[], Any], readiness: dict[str, Any]) -> tuple[int, str, str | None]:
+        connect()
         asked[0] += 1
         return answers[min(asked[0], len(answers)) - 1]
 
@@ -2896,7 +2991,7 @@ def test_the_public_name_is_answered_by_the_new_release(
     else:
         message = release.fails(release.program.public, release.app, "r1")
         assert message == f"{scheme}://notes.example.com/readyz isn't answered by r1 but {wrong}"
-    assert kinds == {"SiteConnection" if scheme == "https" else "HTTPConnection"}
+    assert reached == {("notes.example.com", scheme == "https")}
 
 
 def test_the_public_name_is_asked_of_this_hosts_nginx(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -2907,12 +3002,12 @@ def test_the_public_name_is_asked_of_this_hosts_nginx(release: Release, monkeypa
         (release.root / name).write_bytes(content)
     context.load_cert_chain(release.root / "chain.pem", release.root / "key.pem")
     context.sni_callback = lambda connection, name, _: names.append(name)
-    connect = socket.create_connection
+    create = socket.create_connection
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def redirected(address: tuple[str, int], timeout: float) -> socket.socket:
             assert address == ("127.0.0.1", 443)
-            return connect(server.getsockname(), timeout)
+            return create(server.getsockname(), timeout)
 
         def serve() -> None:
             plain, _ = server.accept()
@@ -2923,8 +3018,9 @@ def test_the_public_name_is_asked_of_this_hosts_nginx(release: Release, monkeypa
         monkeypatch.setattr(release.program.socket, "create_connection", redirected)
         serving = threading.Thread(target=serve)
         serving.start()
-        connection = release.program.SiteConnection("notes.example.com")
-        assert release.program.ask(connection, release.app.wanted["readiness"]) == (200, "ok", "r1")
+        readiness = release.app.wanted["readiness"]
+        connect = functools.partial(release.program.site_socket, "notes.example.com", True)
+        assert release.program.ask(connect, readiness) == (200, "ok", "r1")
         serving.join()
     assert names == ["notes.example.com"] and "\r\nHost: notes.example.com\r\n" in asked[0]
 
@@ -3446,7 +3542,7 @@ def test_a_source_that_comes_with_a_request_is_kept(
 
 
 def test_who_asks(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release.program.socket, "gethostname", lambda: "box")
+    monkeypatch.setattr(release.program.os, "uname", lambda: os.uname_result(("Linux", "box", "6", "1", "x86_64")))
     for name, found in (("SUDO_USER", "ann@box"), ("USER", "bob@box")):
         monkeypatch.delenv("SUDO_USER", raising=False)
         monkeypatch.setenv(name, found.partition("@")[0])
