@@ -92,10 +92,9 @@ def _current() -> _Pass:
     if found is None or found.executing != state.is_executing:
         found = _passes[this] = _Pass(state.is_executing)
         if found.executing:
-            asks = _ahead.get(this, {})
             if isinstance(this.connector, SlipwayConnector):
-                this.connector.expect([fact().command(**dict(arguments)) for fact, arguments in asks])
-            for ask in asks:
+                this.connector.expect(questions(this))
+            for ask in _ahead.get(this, {}):
                 found.answers[ask] = _get(ask)
     return found
 

@@ -160,12 +160,9 @@ class SlipwayConnector(SSHConnector):
         line: str = make_unix_command_for_host(self.state, self.host, command, **arguments).get_raw_value()
         return line
 
-    def expect(self, commands: Iterable[str | StringCommand]) -> None:
-        """Say which commands of facts this run is going to ask, so that they are asked together with the next one.
-
-        Those that aren't a `Question` are left out.
-        """
-        self.memory.expect(each.get_raw_value() for each in commands if isinstance(each, Question))
+    def expect(self, questions: Iterable[Question]) -> None:
+        """Say what this run is going to ask, so that it is asked together with the next question."""
+        self.memory.expect(question.get_raw_value() for question in questions)
 
     # --- Questions ---------------------------------------------------------------------------------------------------
 
