@@ -93,18 +93,16 @@ folder() {{ # path, owner, mode
     chmod "$3" "$1"
 }}
 sweep() {{ rm -f "$1"/.slipway-partial.*; }}
+beside() {{ partial=${{1%/*}}/.slipway-partial.${{1##*/}}; }}
 receive() {{ # path, length, digest, owner, mode
-    head -c "$2" >"${{1%/*}}/.slipway-partial.${{1##*/}}"
-    [ "$(sha256sum <"${{1%/*}}/.slipway-partial.${{1##*/}}")" = "$3  -" ] \\
-        || {{ echo "$1 did not arrive whole" >&2; exit 1; }}
-    chown "$4" "${{1%/*}}/.slipway-partial.${{1##*/}}"
-    chmod "$5" "${{1%/*}}/.slipway-partial.${{1##*/}}"
+    beside "$1"
+    head -c "$2" >"$partial"
+    [ "$(sha256sum <"$partial")" = "$3  -" ] || {{ echo "$1 did not arrive whole" >&2; exit 1; }}
+    chown "$4" "$partial"
+    chmod "$5" "$partial"
 }}
-put() {{ mv -fT "${{1%/*}}/.slipway-partial.${{1##*/}}" "$1"; }}
-link() {{ # path, target
-    ln -s "$2" "${{1%/*}}/.slipway-partial.${{1##*/}}"
-    put "$1"
-}}
+put() {{ beside "$1"; mv -fT "$partial" "$1"; }}
+link() {{ beside "$1"; ln -s "$2" "$partial"; put "$1"; }} # path, target
 """
 
 
@@ -138,8 +136,9 @@ def placing(
 
 def text_diff(path: str, before: str, after: str) -> str:
     """Unified diff of a file's text; empty where it doesn't change."""
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), path, path, n=2, lineterm="")
-    return "\n".join(lines)
+    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), path, path, n=2)
+    ended = (line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    return "".join(ended)
 
 
 def _look(

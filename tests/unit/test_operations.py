@@ -192,6 +192,7 @@ def test_a_diff_of_texts() -> None:
     assert lines == ["--- /etc/x", "+++ /etc/x", "@@ -1,2 +1,2 @@", " a", "-b", "+c"]
     assert text_diff("/etc/x", "", "a\n").splitlines()[2:] == ["@@ -0,0 +1 @@", "+a"]
     assert text_diff("/etc/x", "a\n", "a\n") == ""
+    assert text_diff("/etc/x", "a\n", "a").splitlines()[3:] == ["-a", "+a", "\\ No newline at end of file"]
 
 
 def test_packages_as_dpkg_tells_them() -> None:
