@@ -342,6 +342,14 @@ def test_after_a_hundred_edits(host: Host) -> None:
     edited(host, int(EDITS or 100))
 
 
+def test_a_user_that_is_made_again_owns_what_it_owned(host: Host) -> None:
+    before = host.ssh("stat -c '%u %g %a' /var/lib/notes /etc/notes/env; id notes")
+    host.ssh("userdel --force notes")
+    assert host.run("id notes").returncode != 0
+    assert not compare(host, "userdel --force notes").wrong
+    assert host.ssh("stat -c '%u %g %a' /var/lib/notes /etc/notes/env; id notes") == before
+
+
 def test_no_secret_shows_in_a_plan_or_a_run_at_any_verbosity(host: Host) -> None:
     secrets = [*SECRETS, "s3cr3t-once-more-09c2"]
     host.file("notes.env", f"SECRET={secrets[0]}\nOTHER='{secrets[1]}'\nLATER={secrets[2]}\n")

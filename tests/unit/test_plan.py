@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
 from typing import Any
 
 import pytest
@@ -13,14 +14,30 @@ from pyinfra.api.command import StringCommand
 
 from roles import _plan
 from roles import base as base_role
-from roles._facts import Answer, Existing, GitCommit, HostOverview, PackageFacts, Packages, Place, Places, ReleaseStatus
+from roles._facts import (
+    Answer,
+    Existing,
+    GitCommit,
+    HostOverview,
+    NginxStatus,
+    PackageFacts,
+    Packages,
+    Place,
+    Places,
+    ReleaseStatus,
+    Stale,
+    Unit,
+)
 from roles._place import File, Folder, place
 from roles._plan import Change, Commands, asking
+from roles.app import app
 from roles.base import base
 from roles.nginx import nginx, nginx_with_certificates
+from roles.python import python
 from roles.release import release, wanted
 from roles.settings import RunOptions, Settings
 from roles.tls import tls
+from slipway.questions import Question
 from tests.unit.conftest import COMMIT
 from tests.unit.plans import Facts, Planner, status_of, wanted_by
 
@@ -251,11 +268,11 @@ def test_a_source_that_cannot_be_looked_up_yet_is_released(
     plan: Planner, converged: Facts, bare: Facts, maximal: Settings, overview: HostOverview, lost: str
 ) -> None:
     """Whether the code is newer shows only in the run, which asks the host's program in either case."""
-    app = maximal.apps["wiki-next"]
+    wiki = maximal.apps["wiki-next"]
 
     def role() -> None:
         base(maximal)
-        release(maximal, overview, RunOptions(app=app.name))
+        release(maximal, overview, RunOptions(app=wiki.name))
 
     there = {path: write.place for path, write in plan(role, facts=bare).writes.items()}
     installed = {*base_role.PACKAGES, *maximal.packages}
@@ -263,17 +280,48 @@ def test_a_source_that_cannot_be_looked_up_yet_is_released(
         installed.remove("git")
         told = ["", "", COMMIT]  # to the plan, to the run at its start, to the release
     else:
-        del there[app.deploy_key_path]
+        del there[wiki.deploy_key_path]
         told = ["error: Permission denied", "error: Permission denied", COMMIT]
     answers = iter(told)
     facts = converged | {
         Packages: PackageFacts(frozenset(installed), interrupted=False),
         Places: there,
-        ReleaseStatus: status_of(wanted(maximal, overview, app, COMMIT)),
+        ReleaseStatus: status_of(wanted(maximal, overview, wiki, COMMIT)),
         GitCommit: lambda **_: next(answers),
     }
     found = changes_of(plan, role, facts=facts)
     (change,) = found["Release | Release wiki-next"]
     assert change.note == "if its source isn't that of r1: it can't be looked up yet; no request is lost"
     answers = iter(told)
-    assert wanted_by(plan(role, facts=facts))[app.name]["source"]["commit"] == COMMIT
+    assert wanted_by(plan(role, facts=facts))[wiki.name]["source"]["commit"] == COMMIT
+
+
+def test_every_question_of_a_run_can_be_asked_anywhere(
+    plan: Planner, maximal: Settings, overview: HostOverview
+) -> None:
+    """Each is told beforehand, says that it only looks, and ends well on a machine that has nothing of ours."""
+    found: list[Question] = []
+    asked: set[type] = set()
+
+    def role() -> None:
+        for each, arguments in (
+            (base, (maximal,)),
+            (python, (maximal, overview)),
+            (app, (maximal,)),
+            (nginx, (maximal, overview)),
+            (tls, (maximal,)),
+            (nginx_with_certificates, (maximal, overview)),
+            (release, (maximal, overview, RunOptions())),
+        ):
+            each(*arguments)
+        found.extend(_plan.questions(_plan._host()))
+        asked.update(fact for fact, _ in _plan._ahead[_plan._host()])
+
+    plan(role)
+    assert len(found) == len({question.get_raw_value() for question in found}) > 20
+    assert {Answer, Existing, GitCommit, NginxStatus, Packages, Places, ReleaseStatus, Stale, Unit} <= asked
+    for question in found:
+        line = question.get_raw_value()
+        if "git ls-remote" not in line:
+            done = subprocess.run(["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            assert done.returncode == 0, f"{line}\n{done.stderr.decode()}"
