@@ -38,7 +38,7 @@ from roles.release import release, wanted
 from roles.settings import RunOptions, Settings
 from roles.tls import tls
 from slipway.questions import Question
-from tests.unit.conftest import COMMIT
+from tests.unit.conftest import COMMIT, MARK
 from tests.unit.plans import Facts, Planner, status_of, wanted_by
 
 
@@ -296,6 +296,29 @@ def test_a_source_that_cannot_be_looked_up_yet_is_released(
     assert wanted_by(plan(role, facts=facts))[wiki.name]["source"]["commit"] == COMMIT
 
 
+def everything(settings: Settings, overview: HostOverview) -> None:
+    """The roles of deploy.py."""
+    base(settings)
+    python(settings, overview)
+    app(settings)
+    nginx(settings, overview)
+    tls(settings)
+    nginx_with_certificates(settings, overview)
+    release(settings, overview, RunOptions())
+
+
+def test_no_change_holds_a_secret(plan: Planner, bare: Facts, maximal: Settings, overview: HostOverview) -> None:
+    told = json.dumps(
+        [
+            dataclasses.asdict(each)
+            for made in changes_of(plan, everything, maximal, overview, facts=bare).values()
+            for each in made
+        ]
+    )
+    assert MARK not in told and "PRIVATE KEY" not in told
+    assert told.count("not shown: it may hold secrets") > 3 and "+SystemMaxUse=2G" in told
+
+
 def test_every_question_of_a_run_can_be_asked_anywhere(
     plan: Planner, maximal: Settings, overview: HostOverview
 ) -> None:
@@ -304,16 +327,7 @@ def test_every_question_of_a_run_can_be_asked_anywhere(
     asked: set[type] = set()
 
     def role() -> None:
-        for each, arguments in (
-            (base, (maximal,)),
-            (python, (maximal, overview)),
-            (app, (maximal,)),
-            (nginx, (maximal, overview)),
-            (tls, (maximal,)),
-            (nginx_with_certificates, (maximal, overview)),
-            (release, (maximal, overview, RunOptions())),
-        ):
-            each(*arguments)
+        everything(maximal, overview)
         found.extend(_plan.questions(_plan._host()))
         asked.update(fact for fact, _ in _plan._ahead[_plan._host()])
 
