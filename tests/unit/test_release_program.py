@@ -3015,7 +3015,7 @@ def test_the_public_name_is_asked_of_this_hosts_nginx(release: Release, monkeypa
                 asked.append(connection.recv(65536).decode())
                 connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slipway-Release: r1\r\nContent-Length: 2\r\n\r\nok")
 
-        monkeypatch.setattr(release.program.socket, "create_connection", redirected)
+        monkeypatch.setattr(socket, "create_connection", redirected)
         serving = threading.Thread(target=serve)
         serving.start()
         readiness = release.app.wanted["readiness"]
