@@ -1,0 +1,178 @@
+"""How long provisioning takes, side by side: python -m tests.bench
+
+It brings a target up, lets Slipway provision it, and reads from it what Slipway manages. From this one description it
+makes what others would write for the same: a pyinfra deploy of its stock operations, an Ansible playbook (run plain,
+and with Mitogen) and a shell script. Each must mend what is damaged there and find nothing to change then, before it is
+measured; and every figure is thrown away, with the whole run, if the host isn't as it should be after it.
+
+The host is far away by a relay in front of its SSH port, which adds a round trip's delay, the handshake of each
+connection included. "round trips" is how many of them a case makes one after the other: the slope of the seconds over
+the delays, by least squares. "to Slipway" and "to the script" tell how many times as long as these a tool takes, at the
+shortest and at the longest delay. All seconds are medians of interleaved rounds; compare those of one run only.
+
+cases:
+  converged  nothing is to be changed             release  a release of the example app: code only
+  dry        the same, when it only looks         files    what 50 further files cost a converged run of Slipway
+  file       one managed file's content differs   app      what a further app costs it
+  first      a bare host, every download nearby: Slipway and the shell script
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from roles.settings import load_inventory
+from tests.bench import cases
+from tests.bench.cases import CASES, MORE_FILES, OTHER_APP, Plan
+from tests.bench.figures import Figures, aligned, slope, table
+from tests.bench.tools import APP, TOOLS, Ansible, Bench, BenchError, Slipway
+from tests.target.console import TargetError
+
+ALONE = ("files", "app", "first")
+"""Cases of Slipway alone, or of it and the shell script."""
+
+LEGEND = """What each does and doesn't do
+  {count} resources: packages, users, folders, files, links, units, and what commands make. Where Slipway asks whether
+  the certificate is valid and nginx serves it, whether nginx and the app run what is on disk and answer, and which code
+  a release is made from, the others look whether a file is there.
+  stock pyinfra: an operation a resource. Ansible: pipelining, ControlPersist, loops, no gathering of facts.
+  Shell script: all of it in one text, with no plan, no diff, and no more than `set -e` between a failure and its end.
+  A release by Slipway runs checks and migrations, starts beside the old one, proves itself, switches nginx without a
+  lost request, is watched for {watch} s (which are part of its seconds), recorded, and can be taken back. All others
+  unpack, `uv sync`, migrate, point the link, and restart the service: no proof, no way back, and requests are lost
+  meanwhile; they end when systemd says that Gunicorn's first process is up, not when the app answers.
+  First provisioning by the shell script is not resumable and unpinned (uv by version only); packages, uv and wheels
+  are in the host's caches, and the Python comes from a mirror in the next container.
+"""
+
+
+def milliseconds(text: str) -> list[float]:
+    """Delays as the command line takes them, in seconds."""
+    try:
+        values = sorted({float(part) / 1000 for part in text.split(",")})
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: write milliseconds with commas between, such as 0,50") from error
+    if any(not 0 <= value <= 2 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r}: 0 to 2000 ms")
+    return values
+
+
+def names_of(known: Sequence[str], text: str) -> list[str]:
+    """Names with commas between, each of which must be known."""
+    given = [part.strip() for part in text.split(",")]
+    if unknown := [name for name in given if name not in known]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose from {', '.join(known)}")
+    return [name for name in known if name in given]
+
+
+def count(text: str) -> int:
+    """A number from 1 to 100."""
+    if not text.isdigit() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r}: a number from 1 to 100")
+    return int(text)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    every = [*CASES, *ALONE]
+    top.add_argument("--delays", type=milliseconds, default="0,20,50,100", metavar="MS,…",
+                     help="added round trips in milliseconds (0,20,50,100)")  # fmt: skip
+    top.add_argument("--rounds", type=count, default=3, metavar="N", help="runs of each cell (3)")
+    top.add_argument("--slow-delays", type=milliseconds, metavar="MS,…",
+                     help=f"for tools that need more than {cases.QUICK_SECONDS:.0f} s without delay to find nothing to "
+                     "change (the first and the last of --delays)")  # fmt: skip
+    top.add_argument("--slow-rounds", type=count, default=1, metavar="N", help="runs of each cell of theirs (1)")
+    top.add_argument("--tools", type=lambda text: names_of(list(TOOLS), text), default=",".join(TOOLS),
+                     metavar="NAME,…", help=f"which of {', '.join(TOOLS)}")  # fmt: skip
+    top.add_argument("--cases", type=lambda text: names_of(every, text), default=",".join(every),
+                     metavar="NAME,…", help=f"which of {', '.join(every)}")  # fmt: skip
+    top.add_argument("--os", choices=("debian12", "debian13"), default="debian12", help="system of the target")
+    top.add_argument("--name", default=f"bench-{os.getpid()}", help="name of the target; it is removed in the end")
+    return top
+
+
+def measured(given: argparse.Namespace, folder: Path) -> tuple[Figures, int, int]:
+    """Bring a target up and measure what was asked for; returns the figures, and of the host: resources, watch."""
+    plan = Plan(given.delays, given.rounds, given.slow_delays or [given.delays[0], given.delays[-1]], given.slow_rounds)
+    figures = Figures()
+    if any(issubclass(TOOLS[name], Ansible) for name in given.tools):
+        Ansible.install()
+    with cases.target(given.name, given.os, folder) as (bench, relay):
+        chosen = [TOOLS[name](bench) for name in given.tools]
+        described = bench.state.count
+        cases.say(f"{described} resources are described; each tool shows that it holds them …")
+        for tool in chosen:
+            tool.describe()
+            cases.prove(bench, tool)
+        cases.compare(bench, relay, chosen, [name for name in CASES if name in given.cases], plan, figures)
+        slipway = next((tool for tool in chosen if isinstance(tool, Slipway)), None)
+        if slipway and "files" in given.cases:
+            cases.more_files(bench, relay, plan, slipway, figures)
+        if slipway and "app" in given.cases:
+            cases.further_app(bench, relay, plan, slipway, figures)
+        if "first" in given.cases:
+            cases.first(bench, relay, plan, chosen, figures)
+        return figures, described, watch(bench)
+
+
+def watch(bench: Bench) -> int:
+    """Seconds for which Slipway watches a release of the app."""
+    [(_, _, settings)] = load_inventory(bench.near.write_inventory())
+    return settings.apps[APP].watch
+
+
+def show(given: argparse.Namespace, figures: Figures) -> None:
+    """Print the tables."""
+    titles = {name: TOOLS[name].title for name in given.tools}
+    delays = sorted({*given.delays, *(given.slow_delays or [])})
+    for case, (title, _) in CASES.items():
+        if figures.has(case):
+            print(f"\n{title} (seconds; medians of up to {figures.runs(case)} runs)")
+            print(table(figures, case, titles, delays))
+    if figures.has("first"):
+        print("\nFirst provisioning of a bare host, every download nearby (seconds)")
+        print(table(figures, "first", titles, delays))
+    lines = [["", *(f"{delay * 1000:.0f} ms" for delay in delays), "round trips"]]
+    for case, title in (("files", f"{MORE_FILES} further files"), ("app", f"a further app ({OTHER_APP})")):
+        without, with_ = figures.of(case, "without"), figures.of(case, "with")
+        added = {delay: with_[delay] - without[delay] for delay in with_}
+        trips = slope(added)
+        if added:
+            cells = [f"{added[delay]:+.2f}" if delay in added else "·" for delay in delays]
+            lines.append([title, *cells, "·" if trips is None else f"{trips:+.0f}"])
+    if lines[1:]:
+        print("\nWhat a converged run of Slipway takes longer (seconds)")
+        print(aligned(lines))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run it all; returns the exit status."""
+    given = parser().parse_args(arguments)
+    began = time.monotonic()
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench") as folder:
+            figures, resources, seconds = measured(given, Path(folder))
+    except (BenchError, TargetError, AssertionError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; the target is removed.", file=sys.stderr)
+        return 130
+    print(f"{given.os}, {os.cpu_count()} cores, {(time.monotonic() - began) / 60:.0f} minutes")
+    show(given, figures)
+    print()
+    print(LEGEND.format(count=resources, watch=seconds), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

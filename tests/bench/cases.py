@@ -1,0 +1,282 @@
+"""What is measured: each case prepares the host, lets a tool run through the relay, and looks at the result."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tests.bench import state, tools
+from tests.bench.figures import Figures
+from tests.bench.relay import Relay
+from tests.bench.tools import APP, PLAIN, Bench, BenchError, Outcome, Script, Slipway, Stock, Tool
+from tests.e2e._driver import EXAMPLES, ROOT, Host
+from tests.e2e.apps import copy_example
+from tests.target import lifecycle
+from tests.target.engine import call, docker
+
+OTHER_APP = "litestar-notes"
+MORE_FILES = 50
+DAMAGE = (
+    f"echo '# changed' >>{state.CHANGED}",
+    "chmod 700 /var/lib/slipway",
+    "ln -sfn /usr/bin/false /opt/slipway/bin/uv",
+    "systemctl stop certbot-renew.timer",
+)
+"""What every tool must mend before it is measured: a file, a folder, a link and a unit."""
+WHEELS = "/var/cache/wheels"
+CACHES = (
+    "var/cache/apt/archives", "var/lib/apt/lists", "var/cache/slipway/python", "var/cache/slipway/uv",
+    WHEELS[1:], "etc/pip.conf",
+)  # fmt: skip
+"""What a bare host is given, so that its first provisioning downloads nothing from afar."""
+SECONDS_FOR_CACHES = 300
+QUICK_SECONDS = 4.0
+"""A tool that needs longer to find nothing to do, without delay, is measured less often."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How often, and at which delays (seconds of added round trip)."""
+
+    delays: Sequence[float]
+    rounds: int
+    slow_delays: Sequence[float]
+    """For tools that aren't quick."""
+    slow_rounds: int
+
+    @property
+    def ends(self) -> Sequence[float]:
+        """The first and the last delay, for what takes long with every tool."""
+        return sorted({self.delays[0], self.delays[-1]})
+
+    def wants(self, tool: Tool, round_: int, delay: float) -> bool:
+        """Whether a tool runs in this round at this delay."""
+        if tool.quick:
+            return round_ < self.rounds and delay in self.delays
+        return round_ < self.slow_rounds and delay in self.slow_delays
+
+
+def say(text: str) -> None:
+    """Tell what is done now, beside the table."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def expect(good: bool, what: str) -> None:
+    """End the run where a figure would be one of something else."""
+    if not good:
+        raise BenchError(what)
+
+
+@contextmanager
+def target(name: str, os_name: str, folder: Path) -> Iterator[tuple[Bench, Relay]]:
+    """A target that Slipway has provisioned, and the relay in front of it; both are removed in the end."""
+    near = Host.up(name, os_name, folder)
+    try:
+        app = copy_example(APP, folder)
+        near.settings(**{f"apps__{APP}__source": {"path": str(app)}, f"apps__{APP}__keep_releases": 3})
+        say("Slipway provisions the target …")
+        near.deploy()
+        ssh = near.target["ssh"]
+        with Relay(ssh["host"], ssh["port"]) as relay:
+            (folder / "far").mkdir()
+            far = Host(seen_through(relay, near, folder), folder / "far", ())
+            far.slipway = near.slipway
+            near.converged()
+            yield Bench(near, far, app, folder), relay
+    finally:
+        near.down()
+
+
+def seen_through(relay: Relay, near: Host, folder: Path) -> lifecycle.Description:
+    """A target's description as it is reached through the relay."""
+    ssh = near.target["ssh"]
+    known = folder / "known_hosts"
+    keys = Path(ssh["known_hosts"]).read_text()
+    known.write_text(keys.replace(f"[{ssh['host']}]:{ssh['port']} ", f"[127.0.0.1]:{relay.port} "))
+    through = ssh | {"host": "127.0.0.1", "port": relay.port, "known_hosts": str(known)}
+    return near.target | {"ssh": through, "container": tools.SLIPWAY_HOST.format(name=near.target["container"])}
+
+
+def converged(bench: Bench, tool: Tool) -> Outcome:
+    """A run that finds everything as it should be."""
+    done = tool.converge()
+    expect(done.changed == 0, f"{tool.title} changed {done.changed} things on a host that was as described")
+    return done
+
+
+def dry(bench: Bench, tool: Tool) -> Outcome:
+    """The same, when it only looks."""
+    done = tool.dry()
+    expect(done.changed == 0, f"{tool.title} would change {done.changed} things on a host that is as described")
+    return done
+
+
+def one_file(bench: Bench, tool: Tool) -> Outcome:
+    """A run where the content of one file differs."""
+    bench.damage(f"echo '# changed' >>{state.CHANGED}")
+    done = tool.converge()
+    expect(done.changed == 1, f"{tool.title} changed {done.changed} things where one file differed")
+    wrong = bench.near.ssh(f"grep -c '# changed' {state.CHANGED} || true")
+    expect(wrong == "0", f"{tool.title} left {state.CHANGED} as it was")
+    return done
+
+
+def release(bench: Bench, tool: Tool) -> Outcome:
+    """A release of new code."""
+    link = f"/srv/{APP if isinstance(tool, Slipway) else PLAIN}/current"
+    before = bench.near.ssh(f"readlink {link} || true")
+    done = tool.release()
+    after = bench.near.ssh(f"readlink {link}")
+    expect(before != after, f"{tool.title} left {link} at {before}")
+    code = bench.near.ssh(f"cat {link}/number.py")
+    expect(code == f"NUMBER = {bench.releases}", f"{tool.title} released {code}")
+    return done
+
+
+CASES: Mapping[str, tuple[str, Callable[[Bench, Tool], Outcome]]] = {
+    "converged": ("Converged run: nothing to change", converged),
+    "dry": ("Dry run of the same", dry),
+    "file": ("The content of one managed file differs", one_file),
+    "release": ("A release: the app's code changed, and nothing else", release),
+}
+"""Name → title and case, for every tool; the order is that of the table."""
+
+
+def prove(bench: Bench, tool: Tool) -> None:
+    """Fail unless the tool holds the very state: it mends what is damaged, and finds nothing to change then."""
+    for each in DAMAGE:
+        bench.damage(each)
+    done = tool.converge()
+    left = bench.differs()
+    expect(not left, f"{tool.title} left the {' and '.join(left)} damaged")
+    expect(done.changed > 0, f"{tool.title} mended the host and told of no change")
+    again = converged(bench, tool)
+    tool.quick = again.seconds < QUICK_SECONDS
+    say(f"  {tool.title} mends {len(DAMAGE)} damages ({done.seconds:.1f} s), and finds nothing more to change")
+
+
+def compare(
+    bench: Bench, relay: Relay, chosen: Sequence[Tool], names: Sequence[str], plan: Plan, into: Figures
+) -> None:
+    """Measure cases with every tool, in interleaved rounds."""
+    # A release is the last: from then on the host isn't as described any more.
+    for group in ([name for name in names if name != "release"], [name for name in names if name == "release"]):
+        if group == ["release"]:
+            bench.prepare_plain()
+            for tool in chosen:
+                if not isinstance(tool, Slipway):
+                    say(f"  {tool.title} fills uv's cache …")
+                    tool.release()
+                    break
+        for round_ in range(max(plan.rounds, plan.slow_rounds)):
+            for delay in sorted({*plan.delays, *plan.slow_delays}):
+                for name in group:
+                    for tool in [*chosen[round_ % len(chosen) :], *chosen[: round_ % len(chosen)]]:
+                        if plan.wants(tool, round_, delay):
+                            measure(name, relay, delay, tool.name, partial(CASES[name][1], bench, tool), into)
+
+
+def measure(
+    case: str, relay: Relay, delay: float, name: str, act: Callable[[], Outcome], into: Figures, *, shown: str = ""
+) -> None:
+    """Do it once at this delay, and count the seconds."""
+    relay.delay = delay
+    try:
+        done = act()
+    finally:
+        relay.delay = 0.0
+    into.add(case, name, delay, done.seconds)
+    say(f"  {case} {delay * 1000:.0f} ms {shown or name}: {done.seconds:.2f} s")
+
+
+def more_files(bench: Bench, relay: Relay, plan: Plan, tool: Tool, into: Figures) -> None:
+    """Measure Slipway's converged run with and without further files."""
+    extra = str(ROOT / "tests/bench/more_files.py")
+
+    def run(*entries: str) -> Outcome:
+        command = bench.far.command("-y", "--json", "--data", f"more_files={MORE_FILES}")
+        seconds, told = tools.run([*command, *entries])
+        return Outcome(seconds, Stock.changed(told))
+
+    def unchanged(*entries: str) -> Outcome:
+        done = run(*entries)
+        expect(done.changed == 0, f"Slipway changed {done.changed} things on a host that was as described")
+        return done
+
+    made = run(extra)
+    expect(made.changed > 0, "the further files were there already")
+    for _ in range(plan.rounds if tool.quick else plan.slow_rounds):
+        for delay in plan.ends:
+            for name, entries in (("without", ()), ("with", (extra,))):
+                measure("files", relay, delay, name, partial(unchanged, *entries), into)
+
+
+def further_app(bench: Bench, relay: Relay, plan: Plan, tool: Tool, into: Figures) -> None:
+    """Measure Slipway's converged run with one app, then with two."""
+
+    def several(name: str) -> None:
+        for _ in range(plan.rounds if tool.quick else plan.slow_rounds):
+            for delay in plan.ends:
+                measure("app", relay, delay, name, lambda: converged(bench, tool), into)
+
+    several("without")
+    bench.near.change({"apps": {OTHER_APP: EXAMPLES[OTHER_APP]}})
+    say("  the further app is deployed …")
+    bench.near.deploy()
+    several("with")
+    bench.near.slipway["apps"].pop(OTHER_APP)  # what comes next is about one app
+
+
+def first(bench: Bench, relay: Relay, plan: Plan, chosen: Sequence[Tool], into: Figures) -> None:
+    """Measure the first provisioning of a bare host that has every download nearby."""
+    bench.describe()
+    caches = bench.folder / "caches.tar"
+    keep_caches(bench.near, caches)
+    for delay in plan.ends:
+        for tool in chosen:
+            if isinstance(tool, Slipway | Script):
+                bare(bench, relay, caches)
+                act = tool.converge if isinstance(tool, Slipway) else partial(provision, bench, tool)
+                measure("first", relay, delay, tool.name, act, into)
+                answer = bench.near.get("/readyz")
+                expect(answer.status_code == 200, f"{tool.title} made a site that answers {answer.status_code}")
+
+
+def provision(bench: Bench, tool: Tool) -> Outcome:
+    """Let the shell script make all of it."""
+    assert isinstance(tool, Script)
+    return tool.provision(bench.folder / f"{APP}.tar.gz")
+
+
+def keep_caches(near: Host, path: Path) -> None:
+    """Keep what a host has downloaded, the wheel of uv too, which pip doesn't keep."""
+    version = Path(near.ssh("readlink /opt/slipway/bin/uv")).parents[1].name
+    near.ssh(f"python3 -m pip download --quiet --no-deps --dest {WHEELS} uv=={version}")
+    near.ssh("cat >/etc/pip.conf", stdin=f"[global]\nno-index = true\nfind-links = {WHEELS}\n")
+    packed = call("exec", near.target["container"], "tar", "-C", "/", "-cf", "-", *CACHES, timeout=SECONDS_FOR_CACHES)
+    expect(packed.returncode == 0, f"the caches can't be packed: {packed.stderr.decode(errors='replace')}")
+    path.write_bytes(packed.stdout)
+
+
+def bare(bench: Bench, relay: Relay, caches: Path) -> None:
+    """Make the target's host anew, with what `keep_caches` kept; its ACME server stays."""
+    near, far = bench.near, bench.far
+    docker("rm", "--force", "--volumes", near.target["container"])
+    near.target = lifecycle.up(near.name)
+    relay.target = (near.target["ssh"]["host"], near.target["ssh"]["port"])
+    far.target = seen_through(relay, near, bench.folder)
+    unpacked = call(
+        "exec", "--interactive", near.target["container"], "tar", "-C", "/", "-xpf", "-",
+        stdin=caches.read_bytes(), timeout=SECONDS_FOR_CACHES,
+    )  # fmt: skip
+    expect(unpacked.returncode == 0, f"the caches can't be unpacked: {unpacked.stderr.decode(errors='replace')}")
+
+
+def has_ssh() -> bool:
+    """Whether this machine has OpenSSH's client and tar, which people's tools run."""
+    return all(shutil.which(each) for each in ("ssh", "tar"))
