@@ -60,7 +60,8 @@ def _made(made: Made) -> str:
 
 def script(state: State, *, dry: bool = False) -> str:
     """The script; `dry`: it only says what it would change."""
-    lines: list[str] = [f"dry={'yes' if dry else ''}", _FUNCTIONS, _line("packages", *state.packages)]
+    lines: list[str] = [f"dry={'yes' if dry else ''}", _FUNCTIONS]
+    lines += [_line("packages", *state.packages)] if state.packages else []
     lines += [_line("user", each.name, str(each.uid), each.home, each.shell) for each in state.users]
     lines += [_line("folder", each.path, each.user, each.group, each.mode) for each in state.folders]
     lines += [_line("absent", each) for each in state.absent]

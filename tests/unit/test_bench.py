@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import getpass
+import grp
+import json
+import os
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.bench import __main__ as command_line
+from tests.bench.figures import Figures, ratios, slope, table
+from tests.bench.playbook import state_playbook
 from tests.bench.relay import Relay
+from tests.bench.script import script
+from tests.bench.state import File, Folder, Link, Made, State
 
 TRIP = 0.1
 SLACK = 0.06
@@ -110,3 +122,120 @@ def test_a_relay_that_stopped_holds_no_connection(echo: int) -> None:
         assert connection.recv(1) == b""
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", relay.port), timeout=10)
+
+
+# ── the state ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> State:
+    """A state of which all lies in a folder of this user's."""
+    user, group = getpass.getuser(), grp.getgrgid(os.getgid()).gr_name
+    return State(
+        packages=(),
+        users=(),
+        folders=(Folder(f"{tmp_path}/a", user, group, "750"),),
+        files=(File(f"{tmp_path}/a/it's one", user, group, "640", b"$HOME `id` \\ 'END'\nEND\n\x00\xff"),),
+        links=(Link(f"{tmp_path}/link", "a/it's one"),),
+        absent=(f"{tmp_path}/old",),
+        units=(),
+        made=(Made("the made one", f"{tmp_path}/made", f"touch {tmp_path}/made"),),
+    )
+
+
+def said(text: str) -> list[str]:
+    done = subprocess.run(["sh", "-s"], input=text, capture_output=True, text=True, check=True, timeout=30)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_the_script_makes_the_state_once(described: State, tmp_path: Path) -> None:
+    (tmp_path / "old").touch()
+    assert said(script(described, dry=True))[-1] == "5 changed"
+    assert [each.name for each in tmp_path.iterdir()] == ["old"]
+    assert said(script(described))[-1] == "5 changed"
+    assert (tmp_path / "link").read_bytes() == described.files[0].content
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o750
+    assert (tmp_path / "made").exists()
+    assert not (tmp_path / "old").exists()
+    assert said(script(described)) == ["0 changed"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ('echo more >>"$1/a/it\'s one"', "/a/it's one"),
+        ('chmod 600 "$1/a/it\'s one"', "/a/it's one"),
+        ("chmod 700 $1/a", "/a"),
+        ("ln -sfn elsewhere $1/link", "/link"),
+    ],
+)
+def test_the_script_mends_what_differs(described: State, tmp_path: Path, damage: str, told: str) -> None:
+    said(script(described))
+    subprocess.run(["sh", "-c", damage, "sh", tmp_path], check=True)
+    expected = [f"changed: {tmp_path}{told}", "1 changed"]
+    assert said(script(described, dry=True)) == expected
+    assert said(script(described)) == expected
+    assert said(script(described)) == ["0 changed"]
+
+
+def test_the_playbook_names_every_resource(described: State, tmp_path: Path) -> None:
+    unit = File("/etc/systemd/system/one.timer", "root", "root", "644", b"")
+    held = dataclasses.replace(described, files=(*described.files, unit), units=("one.timer",))
+    sources = {file.path: tmp_path / str(number) for number, file in enumerate(held.files)}
+    [play] = json.loads(state_playbook(held, sources))
+    told = json.dumps(play["tasks"])
+    paths = [*(each.path for each in held.folders), *(each.path for each in held.files)]
+    named = [*paths, held.links[0].path, held.made[0].command]
+    assert [each for each in [*named, *held.absent, *held.units] if each not in told] == []
+    [handler] = play["handlers"]
+    assert handler["ansible.builtin.shell"] == "systemctl daemon-reload"
+    [notifies] = [task for task in play["tasks"] if "notify" in task]
+    assert notifies["notify"] == handler["name"]
+    assert [item["path"] for item in notifies["loop"]] == [unit.path]
+
+
+# ── the figures ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_slope_is_the_number_of_round_trips() -> None:
+    assert slope({0.0: 1.0, 0.02: 1.24, 0.05: 1.6, 0.1: 2.2}) == pytest.approx(12)
+    assert slope({0.0: 1.0}) is None
+
+
+def test_a_table_shows_medians_and_leaves_open_what_was_not_measured() -> None:
+    figures = Figures()
+    for seconds in (9.0, 1.0, 2.0):
+        figures.add("converged", "shell", 0.0, seconds)
+    figures.add("converged", "shell", 0.1, 3.0)
+    figures.add("converged", "slow", 0.1, 30.0)
+    assert figures.of("converged", "shell") == {0.0: 2.0, 0.1: 3.0}
+    rows = [
+        line.split() for line in table(figures, "converged", {"slow": "slow", "shell": "sh"}, [0.0, 0.1]).splitlines()
+    ]
+    assert rows[1] == ["slow", "·", "30.00", "·", "10.0"]
+    assert rows[2] == ["sh", "2.00", "3.00", "10"]
+
+
+def test_ratios_are_told_at_the_ends_of_what_both_have() -> None:
+    assert ratios({0.0: 2.0, 0.05: 9.0, 0.1: 6.0}, {0.0: 1.0, 0.05: 1.0, 0.1: 2.0}) == "2.0 / 3.0"
+    assert ratios({0.0: 2.0}, {0.0: 1.0, 0.1: 1.0}) == "2.0"
+    assert ratios({0.0: 2.0}, {}) == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--delays", "fast"], "write milliseconds with commas between"),
+        (["--delays", "-1"], "0 to 2000 ms"),
+        (["--tools", "slipway,salt"], "salt: choose from slipway, pyinfra, ansible, mitogen, shell"),
+        (["--cases", "all"], "all: choose from converged, dry, file, release, files, app, first"),
+        (["--rounds", "0"], "a number from 1 to 100"),
+    ],
+)
+def test_a_wrong_option_is_refused_with_what_to_write(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command_line.parser().parse_args([arguments[0] + "=" + arguments[1]])
+    assert told in " ".join(capsys.readouterr().err.split())
