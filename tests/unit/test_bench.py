@@ -24,9 +24,9 @@ from tests.bench.relay import Relay
 from tests.bench.script import script
 from tests.bench.state import File, Folder, Link, Made, State
 
-TRIP = 0.1
-SLACK = 0.06
-"""What a busy machine adds."""
+TRIP = 0.4
+SLACK = 0.9 * TRIP
+"""What a busy machine may add: less than a further round trip."""
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_ten_echoes_under_way_at_once_take_one_round_trip_in_order(far: socket.s
         sent += b"%d" % number
         time.sleep(0.002)
     assert received(far, 10) == sent
-    assert TRIP <= time.monotonic() - began < TRIP + SLACK + 0.02
+    assert TRIP <= time.monotonic() - began < TRIP + SLACK
 
 
 def test_much_takes_little_longer_than_little(far: socket.socket) -> None:
@@ -92,7 +92,7 @@ def test_much_takes_little_longer_than_little(far: socket.socket) -> None:
     sender.start()
     assert received(far, len(much)) == much
     sender.join()
-    assert time.monotonic() - began < TRIP + 1
+    assert time.monotonic() - began < TRIP + 3  # one chunk a round trip would take more than twice as long
 
 
 def test_the_end_is_passed_on_after_what_came_before_it(far: socket.socket) -> None:
