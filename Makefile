@@ -1,10 +1,12 @@
 # Verbs of this repository; `make help` lists them. They make .venv from uv.lock first, and again when that changes.
 #
 # NAME=demo OS=debian12    which target `make demo` and its kin mean, and its system (debian12 or debian13)
+# BENCH="--rounds 5"       options of `make bench` (`python -m tests.bench --help`)
 # YES=1                    may install missing packages (Docker's engine) without asking; CI=true means the same
 
 NAME ?= demo
 OS ?=
+BENCH ?=
 BIN := .venv/bin
 
 # When this run began: the time that making .venv takes is part of the demo's table.
@@ -16,7 +18,7 @@ unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo demo-ssh demo-down test test-all check lint format unit examples e2e engine clean
+.PHONY: help setup demo demo-ssh demo-down test test-all check lint format unit examples e2e bench engine clean
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r verb text; do \
@@ -60,6 +62,9 @@ examples: setup ## The example apps' own tests, each in an environment of its ow
 
 e2e: setup engine ## Stories on real hosts: minutes
 	@$(BIN)/pytest tests/e2e -q -n 2 --dist loadfile --durations=15 -m 'not slow'
+
+bench: setup engine ## What a run takes near and far, beside stock pyinfra, Ansible and a shell script (BENCH=--help)
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 engine: setup ## Install and start a Docker engine where none answers
 	@$(BIN)/python -m tests.target engine

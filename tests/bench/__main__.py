@@ -31,7 +31,7 @@ from roles.settings import load_inventory
 from tests.bench import cases
 from tests.bench.cases import CASES, MORE_FILES, OTHER_APP, Plan
 from tests.bench.figures import Figures, aligned, slope, table
-from tests.bench.tools import APP, TOOLS, Ansible, Bench, BenchError, Slipway
+from tests.bench.tools import APP, TOOLS, Ansible, Bench, BenchError
 from tests.target.console import TargetError
 
 ALONE = ("files", "app", "first")
@@ -88,8 +88,8 @@ def parser() -> argparse.ArgumentParser:
                      help="added round trips in milliseconds (0,20,50,100)")  # fmt: skip
     top.add_argument("--rounds", type=count, default=3, metavar="N", help="runs of each cell (3)")
     top.add_argument("--slow-delays", type=milliseconds, metavar="MS,…",
-                     help=f"for tools that need more than {cases.QUICK_SECONDS:.0f} s without delay to find nothing to "
-                     "change (the first and the last of --delays)")  # fmt: skip
+                     help=f"for what takes more than {cases.QUICK_SECONDS:.0f} s at the first delay "
+                     "(the first and the last of --delays)")  # fmt: skip
     top.add_argument("--slow-rounds", type=count, default=1, metavar="N", help="runs of each cell of theirs (1)")
     top.add_argument("--tools", type=lambda text: names_of(list(TOOLS), text), default=",".join(TOOLS),
                      metavar="NAME,…", help=f"which of {', '.join(TOOLS)}")  # fmt: skip
@@ -114,11 +114,10 @@ def measured(given: argparse.Namespace, folder: Path) -> tuple[Figures, int, int
             tool.describe()
             cases.prove(bench, tool)
         cases.compare(bench, relay, chosen, [name for name in CASES if name in given.cases], plan, figures)
-        slipway = next((tool for tool in chosen if isinstance(tool, Slipway)), None)
-        if slipway and "files" in given.cases:
-            cases.more_files(bench, relay, plan, slipway, figures)
-        if slipway and "app" in given.cases:
-            cases.further_app(bench, relay, plan, slipway, figures)
+        if "files" in given.cases:
+            cases.more_files(bench, relay, plan, figures)
+        if "app" in given.cases:
+            cases.further_app(bench, relay, plan, figures)
         if "first" in given.cases:
             cases.first(bench, relay, plan, chosen, figures)
         return figures, described, watch(bench)

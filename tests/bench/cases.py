@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.bench import state, tools
-from tests.bench.figures import Figures
+from tests.bench.figures import Figures, Points
 from tests.bench.relay import Relay
 from tests.bench.tools import APP, PLAIN, Bench, BenchError, Outcome, Script, Slipway, Stock, Tool
 from tests.e2e._driver import EXAMPLES, ROOT, Host
@@ -36,7 +36,7 @@ CACHES = (
 """What a bare host is given, so that its first provisioning downloads nothing from afar."""
 SECONDS_FOR_CACHES = 300
 QUICK_SECONDS = 4.0
-"""A tool that needs longer to find nothing to do, without delay, is measured less often."""
+"""What takes longer, at the first delay, is measured less often."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Plan:
     delays: Sequence[float]
     rounds: int
     slow_delays: Sequence[float]
-    """For tools that aren't quick."""
+    """For what takes more than `QUICK_SECONDS` at the first delay."""
     slow_rounds: int
 
     @property
@@ -54,9 +54,15 @@ class Plan:
         """The first and the last delay, for what takes long with every tool."""
         return sorted({self.delays[0], self.delays[-1]})
 
-    def wants(self, tool: Tool, round_: int, delay: float) -> bool:
-        """Whether a tool runs in this round at this delay."""
-        if tool.quick:
+    @property
+    def cells(self) -> list[tuple[int, float]]:
+        """Every round with every delay, in the order of measuring."""
+        every = sorted({*self.delays, *self.slow_delays})
+        return [(round_, delay) for round_ in range(max(self.rounds, self.slow_rounds)) for delay in every]
+
+    def wants(self, seen: Points, round_: int, delay: float) -> bool:
+        """Whether a tool is measured in this round at this delay; `seen` is what it took so far."""
+        if min(seen.values(), default=0) < QUICK_SECONDS:
             return round_ < self.rounds and delay in self.delays
         return round_ < self.slow_rounds and delay in self.slow_delays
 
@@ -155,8 +161,7 @@ def prove(bench: Bench, tool: Tool) -> None:
     left = bench.differs()
     expect(not left, f"{tool.title} left the {' and '.join(left)} damaged")
     expect(done.changed > 0, f"{tool.title} mended the host and told of no change")
-    again = converged(bench, tool)
-    tool.quick = again.seconds < QUICK_SECONDS
+    converged(bench, tool)
     say(f"  {tool.title} mends {len(DAMAGE)} damages ({done.seconds:.1f} s), and finds nothing more to change")
 
 
@@ -173,17 +178,15 @@ def compare(
                     say(f"  {tool.title} fills uv's cache …")
                     tool.release()
                     break
-        for round_ in range(max(plan.rounds, plan.slow_rounds)):
-            for delay in sorted({*plan.delays, *plan.slow_delays}):
-                for name in group:
-                    for tool in [*chosen[round_ % len(chosen) :], *chosen[: round_ % len(chosen)]]:
-                        if plan.wants(tool, round_, delay):
-                            measure(name, relay, delay, tool.name, partial(CASES[name][1], bench, tool), into)
+        for round_, delay in plan.cells:
+            for name in group:
+                for tool in [*chosen[round_ % len(chosen) :], *chosen[: round_ % len(chosen)]]:
+                    if plan.wants(into.of(name, tool.name), round_, delay):
+                        measure(name, relay, delay, tool.name, partial(CASES[name][1], bench, tool), into)
+    bench.describe()
 
 
-def measure(
-    case: str, relay: Relay, delay: float, name: str, act: Callable[[], Outcome], into: Figures, *, shown: str = ""
-) -> None:
+def measure(case: str, relay: Relay, delay: float, name: str, act: Callable[[], Outcome], into: Figures) -> None:
     """Do it once at this delay, and count the seconds."""
     relay.delay = delay
     try:
@@ -191,10 +194,10 @@ def measure(
     finally:
         relay.delay = 0.0
     into.add(case, name, delay, done.seconds)
-    say(f"  {case} {delay * 1000:.0f} ms {shown or name}: {done.seconds:.2f} s")
+    say(f"  {case} {delay * 1000:.0f} ms {name}: {done.seconds:.2f} s")
 
 
-def more_files(bench: Bench, relay: Relay, plan: Plan, tool: Tool, into: Figures) -> None:
+def more_files(bench: Bench, relay: Relay, plan: Plan, into: Figures) -> None:
     """Measure Slipway's converged run with and without further files."""
     extra = str(ROOT / "tests/bench/more_files.py")
 
@@ -210,19 +213,20 @@ def more_files(bench: Bench, relay: Relay, plan: Plan, tool: Tool, into: Figures
 
     made = run(extra)
     expect(made.changed > 0, "the further files were there already")
-    for _ in range(plan.rounds if tool.quick else plan.slow_rounds):
-        for delay in plan.ends:
-            for name, entries in (("without", ()), ("with", (extra,))):
+    for round_, delay in plan.cells:
+        for name, entries in (("without", ()), ("with", (extra,))):
+            if delay in plan.ends and plan.wants(into.of("files", name), round_, delay):
                 measure("files", relay, delay, name, partial(unchanged, *entries), into)
 
 
-def further_app(bench: Bench, relay: Relay, plan: Plan, tool: Tool, into: Figures) -> None:
+def further_app(bench: Bench, relay: Relay, plan: Plan, into: Figures) -> None:
     """Measure Slipway's converged run with one app, then with two."""
+    tool = Slipway(bench)
 
     def several(name: str) -> None:
-        for _ in range(plan.rounds if tool.quick else plan.slow_rounds):
-            for delay in plan.ends:
-                measure("app", relay, delay, name, lambda: converged(bench, tool), into)
+        for round_, delay in plan.cells:
+            if delay in plan.ends and plan.wants(into.of("app", name), round_, delay):
+                measure("app", relay, delay, name, partial(converged, bench, tool), into)
 
     several("without")
     bench.near.change({"apps": {OTHER_APP: EXAMPLES[OTHER_APP]}})
@@ -234,7 +238,6 @@ def further_app(bench: Bench, relay: Relay, plan: Plan, tool: Tool, into: Figure
 
 def first(bench: Bench, relay: Relay, plan: Plan, chosen: Sequence[Tool], into: Figures) -> None:
     """Measure the first provisioning of a bare host that has every download nearby."""
-    bench.describe()
     caches = bench.folder / "caches.tar"
     keep_caches(bench.near, caches)
     for delay in plan.ends:

@@ -218,8 +218,6 @@ class Tool(ABC):
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.quick = True
-        """Whether its runs are short enough for many rounds at every delay; known once it ran."""
 
     @abstractmethod
     def describe(self) -> None:
