@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.target.engine import call, docker
 
 OTHER_APP = "litestar-notes"
 MORE_FILES = 50
+KEPT_RELEASES = 3
 DAMAGE = (
     f"echo '# changed' >>{state.CHANGED}",
     "chmod 700 /var/lib/slipway",
@@ -81,21 +81,20 @@ def expect(good: bool, what: str) -> None:
 @contextmanager
 def target(name: str, os_name: str, folder: Path) -> Iterator[tuple[Bench, Relay]]:
     """A target that Slipway has provisioned, and the relay in front of it; both are removed in the end."""
-    near = Host.up(name, os_name, folder)
-    try:
+    with ExitStack() as stack:
+        near = Host.up(name, os_name, folder)
+        stack.callback(near.down)
         app = copy_example(APP, folder)
-        near.settings(**{f"apps__{APP}__source": {"path": str(app)}, f"apps__{APP}__keep_releases": 3})
+        near.settings(**{f"apps__{APP}__source": {"path": str(app)}, f"apps__{APP}__keep_releases": KEPT_RELEASES})
         say("Slipway provisions the target …")
         near.deploy()
-        ssh = near.target["ssh"]
-        with Relay(ssh["host"], ssh["port"]) as relay:
-            (folder / "far").mkdir()
-            far = Host(seen_through(relay, near, folder), folder / "far", ())
-            far.slipway = near.slipway
-            near.converged()
-            yield Bench(near, far, app, folder), relay
-    finally:
-        near.down()
+        relay = stack.enter_context(Relay(near.target["ssh"]["host"], near.target["ssh"]["port"]))
+        (folder / "far").mkdir()
+        far = Host(seen_through(relay, near, folder), folder / "far", ())
+        stack.callback(far.down)  # the same target; what else is its own goes too
+        far.slipway = near.slipway
+        near.converged()
+        yield Bench(near, far, app, folder), relay
 
 
 def seen_through(relay: Relay, near: Host, folder: Path) -> lifecycle.Description:
@@ -267,19 +266,14 @@ def keep_caches(near: Host, path: Path) -> None:
 
 
 def bare(bench: Bench, relay: Relay, caches: Path) -> None:
-    """Make the target's host anew, with what `keep_caches` kept; its ACME server stays."""
+    """Make the target's host anew, with what `keep_caches` kept, as new as if fetched now; its ACME server stays."""
     near, far = bench.near, bench.far
     docker("rm", "--force", "--volumes", near.target["container"])
     near.target = lifecycle.up(near.name)
     relay.target = (near.target["ssh"]["host"], near.target["ssh"]["port"])
     far.target = seen_through(relay, near, bench.folder)
     unpacked = call(
-        "exec", "--interactive", near.target["container"], "tar", "-C", "/", "-xpf", "-",
+        "exec", "--interactive", near.target["container"], "tar", "-C", "/", "-xpmf", "-",
         stdin=caches.read_bytes(), timeout=SECONDS_FOR_CACHES,
     )  # fmt: skip
     expect(unpacked.returncode == 0, f"the caches can't be unpacked: {unpacked.stderr.decode(errors='replace')}")
-
-
-def has_ssh() -> bool:
-    """Whether this machine has OpenSSH's client and tar, which people's tools run."""
-    return all(shutil.which(each) for each in ("ssh", "tar"))
