@@ -86,6 +86,7 @@ def target(name: str, os_name: str, folder: Path) -> Iterator[tuple[Bench, Relay
         stack.callback(near.down)
         app = copy_example(APP, folder)
         near.settings(**{f"apps__{APP}__source": {"path": str(app)}, f"apps__{APP}__keep_releases": KEPT_RELEASES})
+        before = state.present(near)
         say("Slipway provisions the target …")
         near.deploy()
         relay = stack.enter_context(Relay(near.target["ssh"]["host"], near.target["ssh"]["port"]))
@@ -94,7 +95,10 @@ def target(name: str, os_name: str, folder: Path) -> Iterator[tuple[Bench, Relay
         stack.callback(far.down)  # the same target; what else is its own goes too
         far.slipway = near.slipway
         near.converged()
-        yield Bench(near, far, app, folder), relay
+        bench = Bench(near, far, app, folder)
+        lacking = state.forgotten(before, state.present(near), bench.state)
+        expect(not lacking, f"tests/bench/state.py describes nothing of {', '.join(lacking)}, which Slipway makes")
+        yield bench, relay
 
 
 def seen_through(relay: Relay, near: Host, folder: Path) -> lifecycle.Description:

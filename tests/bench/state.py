@@ -11,6 +11,7 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,17 @@ AFTERWARDS: Mapping[str, str] = {
     "/etc/systemd/journald.conf.d/": "systemctl restart systemd-journald.service",
 }
 """Beginning of a path → what is to be done when something there changed."""
+
+
+WATCHED = ("/etc", "/opt", "/srv", "/usr/local")
+"""Where whatever comes with a provisioning must be described, or be known as a by-product."""
+BY_PRODUCTS = (
+    "/etc/letsencrypt/", "/etc/nginx/slipway.d/", "/etc/nginx/nginx.conf.before-slipway",
+    "/etc/nginx/sites-enabled/", "/etc/nginx/modules-enabled/", "/etc/systemd/system/*.wants/",
+    f"{OPT}/uv/", f"{OPT}/python/", f"{OPT}/certbot/", "/srv/*/releases/",
+    "/etc/alternatives/", "/etc/ssl/", "/etc/rc*.d/", "/etc/*-", "/usr/local/lib/python3*/",
+)  # fmt: skip
+"""Beginnings of what a command that is described (`Made`), a package or systemd makes besides; `*` is any name."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +161,19 @@ def read(host: Host) -> State:
         units=tuple(sorted(found["units"], key=lambda unit: (not unit.endswith(".socket"), unit))),
         made=tuple(_made(host, found["uv"])),
     )
+
+
+def present(host: Host) -> set[str]:
+    """Every path below `WATCHED` that isn't a folder and no package's."""
+    packaged = "cat /var/lib/dpkg/info/*.list | sort -u >/root/packaged"
+    found = f"find {' '.join(WATCHED)} -xdev -not -type d | sort | comm -23 - /root/packaged"
+    return set(host.ssh(f"export LC_ALL=C; {packaged}; {found}").splitlines())
+
+
+def forgotten(before: set[str], after: set[str], described: State) -> list[str]:
+    """What came with a provisioning and is in the description neither itself nor as a by-product."""
+    known = {each.path for each in described.files} | {each.path for each in described.links}
+    return sorted(path for path in after - before - known if not any(fnmatch(path, f"{each}*") for each in BY_PRODUCTS))
 
 
 def _made(host: Host, uv: str) -> Iterable[Made]:

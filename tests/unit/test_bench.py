@@ -22,7 +22,7 @@ from tests.bench.figures import Figures, ratios, slope, table
 from tests.bench.playbook import state_playbook
 from tests.bench.relay import Relay
 from tests.bench.script import script
-from tests.bench.state import File, Folder, Link, Made, State
+from tests.bench.state import File, Folder, Link, Made, State, forgotten
 
 TRIP = 0.4
 SLACK = 0.9 * TRIP
@@ -141,6 +141,13 @@ def described(tmp_path: Path) -> State:
         units=(),
         made=(Made("the made one", f"{tmp_path}/made", f"touch {tmp_path}/made"),),
     )
+
+
+def test_what_comes_and_is_not_described_is_told(described: State) -> None:
+    known = {described.files[0].path, described.links[0].path}
+    by_products = {"/etc/letsencrypt/live/a/cert.pem", "/etc/rc2.d/S01nginx", "/etc/group-"}
+    after = known | by_products | {"/etc/new.conf", "/etc/passwd"}
+    assert forgotten({"/etc/passwd"}, after, described) == ["/etc/new.conf"]
 
 
 def said(text: str) -> list[str]:
