@@ -25,12 +25,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from roles.settings import load_inventory
 from tests.bench import cases
 from tests.bench.cases import CASES, MORE_FILES, OTHER_APP, Plan
 from tests.bench.figures import Figures, aligned, slope, table
+from tests.bench.switching import waited
 from tests.bench.tools import APP, TOOLS, Ansible, Bench, BenchError
 from tests.target.console import TargetError
 
@@ -129,6 +131,12 @@ def watch(bench: Bench) -> int:
     return settings.apps[APP].watch
 
 
+def versions(chosen: Sequence[str]) -> list[str]:
+    """Names and versions of the tools that were measured."""
+    others = Ansible.versions() if any(issubclass(TOOLS[name], Ansible) for name in chosen) else []
+    return [f"pyinfra {version('pyinfra')}", *others]
+
+
 def show(given: argparse.Namespace, figures: Figures) -> None:
     """Print the tables."""
     titles = {name: TOOLS[name].title for name in given.tools}
@@ -156,20 +164,23 @@ def show(given: argparse.Namespace, figures: Figures) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run it all; returns the exit status."""
     given = parser().parse_args(arguments)
-    began = time.monotonic()
+    began, idle = time.monotonic(), waited()
     try:
         with tempfile.TemporaryDirectory(prefix="bench") as folder:
-            figures, resources, seconds = measured(given, Path(folder))
+            figures, resources, watched = measured(given, Path(folder))
     except (BenchError, TargetError, AssertionError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Interrupted; the target is removed.", file=sys.stderr)
         return 130
-    print(f"{given.os}, {os.cpu_count()} cores, {(time.monotonic() - began) / 60:.0f} minutes")
+    seconds, busy = time.monotonic() - began, waited()
+    print(f"{given.os}, {os.cpu_count()} cores, {seconds / 60:.0f} minutes, {', '.join(versions(given.tools))}")
+    if idle is not None and busy is not None:
+        print(f"Some process waited for a processor in {(busy - idle) / seconds:.0%} of the time.")
     show(given, figures)
     print()
-    print(LEGEND.format(count=resources, watch=seconds), end="")
+    print(LEGEND.format(count=resources, watch=watched), end="")
     return 0
 
 

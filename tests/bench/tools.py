@@ -336,8 +336,15 @@ class Ansible(Tool):
     def install(cls) -> None:
         """Make the environment that Ansible and Mitogen have to themselves, as uv.lock has them."""
         uv = Path(sys.executable).with_name("uv")
-        run([str(uv), "sync", "--quiet", "--locked", "--only-group", "bench"],
-            environment={"UV_PROJECT_ENVIRONMENT": str(cls.environment)})  # fmt: skip
+        sync = [str(uv), "sync", "--quiet", "--locked", "--only-group", "bench", "--python", sys.executable]
+        run(sync, environment={"UV_PROJECT_ENVIRONMENT": str(cls.environment)})
+
+    @classmethod
+    def versions(cls) -> list[str]:
+        """Names and versions of what was installed there."""
+        names = ("ansible_core", "mitogen")
+        found = (path.name for name in names for path in cls.environment.glob(f"lib/python3*/site-packages/{name}-*"))
+        return [" ".join(name.removesuffix(".dist-info").split("-")) for name in found]
 
     def _settings(self) -> dict[str, str]:
         """Variables that Ansible gets beside its usual ones."""
