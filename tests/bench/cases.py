@@ -108,7 +108,7 @@ def seen_through(relay: Relay, near: Host, folder: Path) -> lifecycle.Descriptio
     keys = Path(ssh["known_hosts"]).read_text()
     known.write_text(keys.replace(f"[{ssh['host']}]:{ssh['port']} ", f"[127.0.0.1]:{relay.port} "))
     through = ssh | {"host": "127.0.0.1", "port": relay.port, "known_hosts": str(known)}
-    return near.target | {"ssh": through, "container": tools.SLIPWAY_HOST.format(name=near.target["container"])}
+    return near.target | {"ssh": through}
 
 
 def converged(bench: Bench, tool: Tool) -> Outcome:

@@ -26,8 +26,6 @@ from tests.bench.playbook import release_playbook, state_playbook
 from tests.bench.state import File, State
 from tests.e2e._driver import ROOT, Host, Run
 
-SLIPWAY_HOST = "{name}"
-"""How Slipway's inventory names a host; "@slipway/{name}" is one that a connector of that name reaches."""
 APP = "notes"
 RUN_SECONDS = 600
 """Time after which a run counts as hung."""
