@@ -245,9 +245,8 @@ class Screen(logging.Filter, BaseStateCallback):
         if report.error:
             self.console.print(Text(f"Error: {report.error}", style="red"))
         for host, steps in report.steps.items():
-            for step in steps:
-                if step.failed:
-                    self._failure(host, step, report)
+            if any(step.failed for step in steps):
+                self._failure(host, steps, report)
         if not report.failed and not report.planning and not self.quiet:
             self.console.print(Text(_ending(report), style="bold"))
 
@@ -266,16 +265,19 @@ class Screen(logging.Filter, BaseStateCallback):
             f"{host}: {_count(len(steps), 'operation')} would change it, {unchanged} have nothing to do", "bold"
         )
 
-    def _failure(self, host: str, step: Step, report: Report) -> None:
-        self.console.print(Text(f"Error: {step.operation} failed on {host}", style="red"))
+    def _failure(self, host: str, steps: list[Step], report: Report) -> None:
+        failed = [step.operation for step in steps if step.failed]
+        # The verdict fails because another operation did, and says no more than that.
+        named = [name for name in failed if not name.startswith("Verdict")] or failed
+        self.console.print(Text(f"Error: {' and '.join(named)} failed on {host}", style="red"))
         if self.quiet:
             for line in report.errors.get(host, []):
                 self.console.print(Text(f"  {line}"))
-        done = sum(not each.failed for each in report.steps[host])
+        done = _count(len(steps) - len(failed), "operation")
         self.console.print(
             Text(
-                f"  {_count(done, 'operation')} before it changed the host and stay; the releases that served go on "
-                f"serving unless something above says otherwise.\n  Mend the cause, then run it again: {self.again}"
+                f"  {done} changed the host and stay; a release that served goes on serving, unless something above "
+                f"says otherwise.\n  Mend the cause, then run it again: {self.again}"
             )
         )
 
