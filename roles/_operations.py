@@ -105,6 +105,14 @@ def apt_packages(packages: Sequence[str]) -> Commands:
     yield shell(_APT, *missing)
 
 
+_ENABLE = """
+set -eu
+systemctl unmask --quiet "$1"
+systemctl daemon-reload
+systemctl enable --now --quiet "$1"
+"""
+
+
 def _unit(unit: str, files: Sequence[str] = ()) -> Iterator[Ask]:
     yield plan.asking(Unit, unit=unit)
 
@@ -127,7 +135,7 @@ def unit_enabled(unit: str, files: Sequence[str] = ()) -> Commands:
         host.noop(f"{unit} is enabled and active")
         return
     plan.announce(Change("unit", unit, "enable", note=", ".join(why)))
-    yield shell('systemctl daemon-reload && systemctl enable --now --quiet "$1"', unit)
+    yield shell(_ENABLE, unit)
 
 
 @plan.operation(lambda unit, paths: [plan.asking(Stale, unit=unit, paths=paths)])
