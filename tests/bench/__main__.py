@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from tests.bench import cases
 from tests.bench.cases import CASES, MORE_FILES, OTHER_APP, Plan
 from tests.bench.figures import Figures, aligned, slope, table
 from tests.bench.switching import waited
-from tests.bench.tools import APP, TOOLS, Ansible, Bench, BenchError
+from tests.bench.tools import APP, TOOLS, Ansible, BenchError
 from tests.target.console import TargetError
 
 ALONE = ("files", "app", "first")
@@ -102,8 +103,21 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def measured(given: argparse.Namespace, folder: Path) -> tuple[Figures, int, int]:
-    """Bring a target up and measure what was asked for; returns the figures, and of the host: resources, watch."""
+@dataclass(frozen=True)
+class Measured:
+    """What a run brought."""
+
+    figures: Figures
+    resources: int
+    """Number of those described."""
+    lacking: list[str]
+    """What Slipway made and the description has nothing of."""
+    watch: int
+    """Seconds for which Slipway watches a release of the app."""
+
+
+def measured(given: argparse.Namespace, folder: Path) -> Measured:
+    """Bring a target up and measure what was asked for."""
     plan = Plan(given.delays, given.rounds, given.slow_delays or [given.delays[0], given.delays[-1]], given.slow_rounds)
     figures = Figures()
     if any(issubclass(TOOLS[name], Ansible) for name in given.tools):
@@ -122,13 +136,8 @@ def measured(given: argparse.Namespace, folder: Path) -> tuple[Figures, int, int
             cases.further_app(bench, relay, plan, figures)
         if "first" in given.cases:
             cases.first(bench, relay, plan, chosen, figures)
-        return figures, described, watch(bench)
-
-
-def watch(bench: Bench) -> int:
-    """Seconds for which Slipway watches a release of the app."""
-    [(_, _, settings)] = load_inventory(bench.near.write_inventory())
-    return settings.apps[APP].watch
+        [(_, _, settings)] = load_inventory(bench.near.write_inventory())
+        return Measured(figures, described, bench.lacking, settings.apps[APP].watch)
 
 
 def versions(chosen: Sequence[str]) -> list[str]:
@@ -167,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
     began, idle = time.monotonic(), waited()
     try:
         with tempfile.TemporaryDirectory(prefix="bench") as folder:
-            figures, resources, watched = measured(given, Path(folder))
+            done = measured(given, Path(folder))
     except (BenchError, TargetError, AssertionError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
@@ -178,9 +187,11 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{given.os}, {os.cpu_count()} cores, {seconds / 60:.0f} minutes, {', '.join(versions(given.tools))}")
     if idle is not None and busy is not None:
         print(f"Some process waited for a processor in {(busy - idle) / seconds:.0%} of the time.")
-    show(given, figures)
+    if done.lacking:
+        print(f"Slipway made {', '.join(done.lacking)}, which tests/bench/state.py doesn't describe: others do less.")
+    show(given, done.figures)
     print()
-    print(LEGEND.format(count=resources, watch=watched), end="")
+    print(LEGEND.format(count=done.resources, watch=done.watch), end="")
     return 0
 
 

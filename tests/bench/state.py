@@ -38,7 +38,8 @@ BY_PRODUCTS = (
     "/etc/letsencrypt/", "/etc/nginx/slipway.d/", "/etc/nginx/nginx.conf.before-slipway",
     "/etc/nginx/sites-enabled/", "/etc/nginx/modules-enabled/", "/etc/systemd/system/*.wants/",
     f"{OPT}/uv/", f"{OPT}/python/", f"{OPT}/certbot/", "/srv/*/releases/",
-    "/etc/alternatives/", "/etc/ssl/", "/etc/rc*.d/", "/etc/*-", "/usr/local/lib/python3*/",
+    "/etc/alternatives/", "/etc/ssl/", "/etc/rc*.d/", "/etc/*-", "/etc/inputrc", "/etc/python3/",
+    "/usr/local/lib/python3*/",
 )  # fmt: skip
 """Beginnings of what a command that is described (`Made`), a package or systemd makes besides; `*` is any name."""
 

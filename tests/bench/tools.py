@@ -147,6 +147,8 @@ class Bench:
         self.near, self.far, self.app, self.folder = near, far, app, folder
         self.state: State
         self.releases = 0
+        self.lacking: list[str] = []
+        """What Slipway made and the description has nothing of."""
         self.describe()
 
     def describe(self) -> None:
