@@ -105,9 +105,8 @@ def parser() -> argparse.ArgumentParser:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run brought."""
+    """What a run brought beside the figures."""
 
-    figures: Figures
     resources: int
     """Number of those described."""
     lacking: list[str]
@@ -116,10 +115,9 @@ class Measured:
     """Seconds for which Slipway watches a release of the app."""
 
 
-def measured(given: argparse.Namespace, folder: Path) -> Measured:
+def measured(given: argparse.Namespace, folder: Path, figures: Figures) -> Measured:
     """Bring a target up and measure what was asked for."""
     plan = Plan(given.delays, given.rounds, given.slow_delays or [given.delays[0], given.delays[-1]], given.slow_rounds)
-    figures = Figures()
     if any(issubclass(TOOLS[name], Ansible) for name in given.tools):
         Ansible.install()
     with cases.target(given.name, given.os, folder) as (bench, relay):
@@ -137,7 +135,7 @@ def measured(given: argparse.Namespace, folder: Path) -> Measured:
         if "first" in given.cases:
             cases.first(bench, relay, plan, chosen, figures)
         [(_, _, settings)] = load_inventory(bench.near.write_inventory())
-        return Measured(figures, described, bench.lacking, settings.apps[APP].watch)
+        return Measured(described, bench.lacking, settings.apps[APP].watch)
 
 
 def versions(chosen: Sequence[str]) -> list[str]:
@@ -173,15 +171,16 @@ def show(given: argparse.Namespace, figures: Figures) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run it all; returns the exit status."""
     given = parser().parse_args(arguments)
-    began, idle = time.monotonic(), waited()
+    began, idle, figures = time.monotonic(), waited(), Figures()
     try:
         with tempfile.TemporaryDirectory(prefix="bench") as folder:
-            done = measured(given, Path(folder))
+            done = measured(given, Path(folder), figures)
     except (BenchError, TargetError, AssertionError) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted; the target is removed.", file=sys.stderr)
+        print("Interrupted; the target is removed. This was measured until then:", file=sys.stderr)
+        show(given, figures)
         return 130
     seconds, busy = time.monotonic() - began, waited()
     print(f"{given.os}, {os.cpu_count()} cores, {seconds / 60:.0f} minutes, {', '.join(versions(given.tools))}")
@@ -189,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"Some process waited for a processor in {(busy - idle) / seconds:.0%} of the time.")
     if done.lacking:
         print(f"Slipway made {', '.join(done.lacking)}, which tests/bench/state.py doesn't describe: others do less.")
-    show(given, done.figures)
+    show(given, figures)
     print()
     print(LEGEND.format(count=done.resources, watch=done.watch), end="")
     return 0
