@@ -44,7 +44,8 @@ LEGEND = """What each does and doesn't do
   {count} resources: packages, users, folders, files, links, units, and what commands make. Where Slipway asks whether
   the certificate is valid and nginx serves it, whether nginx and the app run what is on disk and answer, and which code
   a release is made from, the others look whether a file is there.
-  stock pyinfra: an operation a resource. Ansible: pipelining, ControlPersist, loops, no gathering of facts.
+  stock pyinfra: an operation a resource. Ansible: pipelining, ControlPersist, loops, no gathering of facts; the
+  host has python3-apt for it.
   Shell script: all of it in one text, with no plan, no diff, and no more than `set -e` between a failure and its end.
   A release by Slipway runs checks and migrations, starts beside the old one, proves itself, switches nginx without a
   lost request, is watched for {watch} s (which are part of its seconds), recorded, and can be taken back. All others

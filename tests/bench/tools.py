@@ -401,6 +401,8 @@ class Ansible(Tool):
     @override
     def describe(self) -> None:
         (self.bench.folder / "state.yml").write_text(state_playbook(self.bench.state, self.bench.sources))
+        # What its module for packages runs on: it would fetch it by itself, in its first run, and not with Mitogen.
+        self.bench.near.ssh("DEBIAN_FRONTEND=noninteractive apt-get -qq -y install python3-apt >/dev/null 2>&1")
 
     @override
     def converge(self) -> Outcome:
