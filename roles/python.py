@@ -85,6 +85,7 @@ def python(settings: Settings, overview: HostOverview) -> None:
         links={UV: f"{folder}/bin/uv"},
     )
     environment = [f"{key}={value}" for key, value in uv_environment(settings).items()]
+    environment += ["UV_COMPILE_BYTECODE=1"]  # only root may write it: each start of an app would compile it anew
     for version in sorted({app.python_version for app in settings.apps.values()}):
         operations.command_unless(
             name=f"Install Python {version}",
