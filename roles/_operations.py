@@ -389,7 +389,7 @@ def release(
             told = f"{app}: {git[1]} of {git[0]} can't be looked up from the host: {commit.removeprefix('error: ')}"
             if plan.planning():
                 plan.say(told, logger.error)
-            plan.announce(Change("release", app, "run", note="it fails: its source can't be looked up"))
+            plan.announce(Change("release", f"of {app}", "make", note="it fails: its source can't be looked up"))
             yield failure(told)
             return
         wanted = wanted | {
@@ -416,7 +416,7 @@ def release(
         plan.announce(Change("file", path, "modify", diff, "settings change that need no release"), makes=[path])
         yield placing(files={path: File(text, mode="600")})
         return
-    plan.announce(Change("release", app, "create", note=_why(app, status, reasons, unreached=unreached)))
+    plan.announce(Change("release", f"of {app}", "make", note=_why(app, status, reasons, unreached=unreached)))
     value = request | {"wanted": wanted}
     if archive is not None:
         value["archive"] = base64.b64encode(archive).decode()
@@ -479,6 +479,6 @@ def rollback(app: str, request: dict[str, Any], prober: Prober | None = None) ->
         yield failure(f"{app}: no release serves on this host, so there is nothing to go back from.")
         return
     to = request["to"] or "the good one from before"
-    plan.announce(Change("release", app, "modify", note=f"{to} serves again; no request is lost"))
+    plan.announce(Change("rollback", f"of {app}", "make", note=f"{to} serves again; no request is lost"))
     program = ("/opt/slipway/bin/slipway-release", "rollback", "--request", app)
     yield Followed(*program, prober=prober, _stdin=json.dumps(request))

@@ -898,25 +898,25 @@ def test_a_release_that_serves_is_not_made_again(again: Again) -> None:
 def test_the_first_release(plan: Planner, minimal: Settings, overview: HostOverview, caplog: Any) -> None:
     caplog.set_level("INFO", "pyinfra")
     plan(lambda: (app(minimal), release(minimal, overview, RunOptions())))
-    assert "will create release notes: its first release" in logged(caplog)
+    assert "will make release of notes: its first release" in logged(caplog)
     caplog.clear()
     plan(release, minimal, overview, RunOptions())
-    said = "will create release notes: what serves can't be told yet: a release if it isn't just this"
+    said = "will make release of notes: what serves can't be told yet: a release if it isn't just this"
     assert said in logged(caplog), "its folders are there, so an earlier one may serve"
 
 
 def test_why_a_release_is_due_is_told(again: Again, caplog: pytest.LogCaptureFixture) -> None:
     done = again(notes={"inputs": {}})
     assert asked(done, "notes") and lookup(done, "lab").commands == []
-    line = next(line for line in logged(caplog) if "release notes" in line)
-    assert line.startswith("will create release notes: source, folder, Python, environment, ")
+    line = next(line for line in logged(caplog) if "release of notes" in line)
+    assert line.startswith("will make release of notes: source, folder, Python, environment, ")
     assert line.endswith(" changed since r1; no request is lost")
 
 
 def test_a_release_that_does_not_serve_fully_is_healed(again: Again, caplog: pytest.LogCaptureFixture) -> None:
     done = again(notes={"faults": ["notes@r1.service isn't running", "nginx's upstream names r0"]})
     assert asked(done, "notes") and lookup(done, "lab").commands == []
-    assert "will create release notes: notes@r1.service isn't running; nginx's upstream names r0" in logged(caplog)
+    assert "will make release of notes: notes@r1.service isn't running; nginx's upstream names r0" in logged(caplog)
 
 
 def test_settings_that_need_no_release_are_sent_all_the_same(again: Again, caplog: pytest.LogCaptureFixture) -> None:
