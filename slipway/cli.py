@@ -81,6 +81,7 @@ def parser() -> Parser:
                 "--json", action="store_true", help="tell all of it as one JSON object, on standard output"
             )
             add.add_argument("-q", "--quiet", action="store_true", help="say nothing unless it fails")
+        add.add_argument("--data", action="append", default=[], metavar="KEY=VALUE", help="the same in pyinfra's words")
         add.add_argument("pyinfra", nargs="*", metavar="-- OPTION", help="options for pyinfra")
     return made
 
@@ -89,7 +90,7 @@ def arguments_for(options: argparse.Namespace) -> list[str]:
     """pyinfra's command line for ours."""
     entry, _ = _VERBS[options.verb]
     given = vars(options)
-    data = [f"{name}={given[name]}" for name in ("app", "to", "schema") if given.get(name)]
+    data = [*options.data, *(f"{name}={given[name]}" for name in ("app", "to", "schema") if given.get(name))]
     data += [f"{name}=true" for name in ("prove", "contract", "again") if given.get(name)]
     mode = ["-y"] if options.verb == "releases" else ["--json", "--dry" if planning(options) else "-y"]
     inventory = Path(options.inventory)

@@ -26,6 +26,10 @@ INVENTORY = str(Path("inventories/docker.py").absolute())
         ("release --dry", ["--json", "--dry", INVENTORY, "tasks/release.py"]),
         ("rollback", ["--json", "-y", INVENTORY, "tasks/rollback.py"]),
         ("releases", ["-y", INVENTORY, "tasks/releases.py"]),
+        (  # as messages of a run name it
+            "release --data contract=true",
+            ["--json", "-y", "--data", "contract=true", INVENTORY, "tasks/release.py"],
+        ),
         (
             "release --app notes --prove --contract",
             [
