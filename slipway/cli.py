@@ -93,6 +93,7 @@ def arguments_for(options: argparse.Namespace) -> list[str]:
     data = [*options.data, *(f"{name}={given[name]}" for name in ("app", "to", "schema") if given.get(name))]
     data += [f"{name}=true" for name in ("prove", "contract", "again") if given.get(name)]
     mode = ["-y"] if options.verb == "releases" else ["--json", "--dry" if planning(options) else "-y"]
+    mode += ["--diff"] if given.get("json") else []  # a plan has them anyway; a run asks for what is there before
     inventory = Path(options.inventory)
     shown = str(inventory.absolute()) if inventory.suffix == ".py" else options.inventory
     return [*mode, *(word for each in data for word in ("--data", each)), *options.pyinfra, shown, entry]

@@ -370,13 +370,10 @@ class Host:
         command = self.command("--dry", "--json")
         return _run_pyinfra("plan", command, dry=True, check=True, folder=self.project).changed
 
-    def run_slipway(self, verb: str, *options: str, typed: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run ``slipway VERB <inventory>``; the caller looks at exit code, stdout and stderr.
-
-        + typed: name of an inventory instead of this host's own
-        """
+    def run_slipway(self, verb: str, *options: str) -> subprocess.CompletedProcess[str]:
+        """Run ``slipway VERB <inventory>``; the caller looks at exit code, stdout and stderr."""
         program = [sys.executable, "-c", "from slipway.cli import main; main()"]
-        command = [*program, verb, typed or str(self.write_inventory()), *options]
+        command = [*program, verb, str(self.write_inventory()), *options]
         began = time.monotonic()
         done = subprocess.run(
             command,

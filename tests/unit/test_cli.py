@@ -24,6 +24,7 @@ INVENTORY = str(Path("inventories/docker.py").absolute())
         ("apply", ["--json", "-y", INVENTORY, "deploy.py"]),
         ("release", ["--json", "-y", INVENTORY, "tasks/release.py"]),
         ("release --dry", ["--json", "--dry", INVENTORY, "tasks/release.py"]),
+        ("apply --json", ["--json", "-y", "--diff", INVENTORY, "deploy.py"]),
         ("rollback", ["--json", "-y", INVENTORY, "tasks/rollback.py"]),
         ("releases", ["-y", INVENTORY, "tasks/releases.py"]),
         (  # as messages of a run name it
