@@ -169,6 +169,7 @@ BY_HAND = (
     "systemctl stop nginx",
     "systemctl disable --quiet nginx",
     "systemctl disable --now --quiet nginx",
+    "systemctl mask --now --quiet nginx",
     "systemctl mask --quiet nginx",
     "systemctl stop certbot-renew.timer",
     "systemctl disable --quiet certbot-renew.timer",
