@@ -11,7 +11,7 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from paramiko import SSHException, Transport
@@ -189,16 +189,22 @@ class SlipwayConnector(SSHConnector):
         self.at_once = min(2 * self.at_once, sys.maxsize)
         if len(together) == 1:
             outcome = self._run(self._wrapped(StringCommand(question), arguments), b"", timeout, _silent)
-            self.answers[way, question] = outcome, time.monotonic()
+            self._keep(way, [question], [outcome])
             return outcome
         script, mark = ask(together)
         outcome = self._run(self._wrapped(StringCommand("sh"), arguments), script.encode(), timeout, _silent)
         answered = answers(outcome, mark)
         if not answered:  # sudo wants a password, the disk is full: what it says is the answer
             return outcome
-        now = time.monotonic()
-        self.answers |= {(way, each): (found, now) for each, found in zip(together, answered, strict=False)}
+        self._keep(way, together, answered)
         return answered[0]
+
+    def _keep(self, way: str, questions: Sequence[str], answered: Sequence[Outcome]) -> None:
+        """Keep answers, but for failures: those may end otherwise when sudo was given a password."""
+        now = time.monotonic()
+        for question, outcome in zip(questions, answered, strict=False):
+            if outcome.status == 0:
+                self.answers[way, question] = outcome, now
 
 
 def _silent(stream: str, line: str) -> None:

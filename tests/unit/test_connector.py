@@ -152,6 +152,14 @@ def test_an_old_answer_is_not_used(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert trips(host) == [1, 1]
 
 
+def test_a_failure_is_no_answer(run: Run, tmp_path: Path) -> None:
+    host = run()
+    look = Question(f"echo q; [ -e {tmp_path}/made ]")
+    assert host.run_shell_command(look)[0] is False
+    (tmp_path / "made").touch()
+    assert host.run_shell_command(look)[0] is True
+
+
 def test_the_same_question_asked_in_another_way_is_another_one(run: Run) -> None:
     host = run()
     look = Question("echo q$NAME")
