@@ -450,8 +450,8 @@ def _why(app: str, status: Mapping[str, Any], reasons: Sequence[str], *, unreach
 
 def show_plan(app: str, told: dict[str, Any]) -> None:
     """Say what a release would bring: its commits, and the migrations with their SQL."""
-    for commit in filter(None, told.get("commits", [])):
-        plan.say(f"{app}: commit {commit}")
+    for commit, _, subject in (line.partition(" ") for line in told.get("commits", []) if line):
+        plan.announce(Change("commit", f"{commit} of {app}", "release", note=subject))
     if told.get("error"):
         plan.say(f"{app}: its migrations can't be looked at before it is built: {told['error']}", logger.warning)
     heads, unknown = told.get("heads", []), told.get("unknown", [])

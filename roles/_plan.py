@@ -43,12 +43,12 @@ class Change:
 
     what: str
     """Kind of the thing: "package", "folder", "file", "link", "user", "unit", "certificate", "nginx", "release",
-    "rollback", "migration", "program", "setting"."""
+    "commit", "rollback", "migration", "program", "setting"."""
     target: str
     """Which one: a path, a name."""
     action: str
     """What becomes of it: "create", "modify", "remove", "install", "repair", "set", "enable", "restart", "reload",
-    "order", "sign", "run", "make"."""
+    "order", "sign", "run", "make", "release"."""
     diff: str = ""
     """Unified diff of its text, or why none is shown; empty where no text changes."""
     note: str = ""

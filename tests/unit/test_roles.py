@@ -1030,9 +1030,9 @@ def test_a_dry_run_shows_commits_and_migrations(again: Again, caplog: pytest.Log
     app_name, sent = given[0]
     assert app_name == "wiki-next" and json.loads(sent)["wanted"]["source"]["commit"] == COMMIT
     said = logged(caplog)
-    at = said.index("wiki-next: commit abc1234 Fix it")
+    at = said.index("will release commit abc1234 of wiki-next: Fix it")
     assert said[at : at + 6] == [
-        "wiki-next: commit abc1234 Fix it",
+        "will release commit abc1234 of wiki-next: Fix it",
         "will run migration r3 of wiki-next: drops old: it drops the table old, which needs --data contract=true",
         "DROP TABLE old;",
         "-- x",
