@@ -298,6 +298,16 @@ def serve_certificates(certificates: Mapping[str, tuple[str, str]]) -> Commands:
     yield StringCommand(SLIPWAY_NGINX, "reload")
 
 
+class Unseen(list[str]):
+    """Standard input of a fact: pyinfra logs a fact's arguments, and this holds what only a build gets."""
+
+    @override
+    def __repr__(self) -> str:
+        return "…"
+
+    __str__ = __repr__
+
+
 class Followed(StringCommand):
     """A command that takes long: what it prints is shown while it runs, and under traffic if a prober is given.
 
@@ -389,7 +399,7 @@ def release(
             told = f"{app}: {git[1]} of {git[0]} can't be looked up from the host: {commit.removeprefix('error: ')}"
             if plan.planning():
                 plan.say(told, logger.error)
-            plan.announce(Change("release", f"of {app}", "make", note="it fails: its source can't be looked up"))
+            plan.announce(Change("release", f"of {app}", "fail", note="its source can't be looked up"))
             yield failure(told)
             return
         wanted = wanted | {
@@ -421,7 +431,7 @@ def release(
     if archive is not None:
         value["archive"] = base64.b64encode(archive).decode()
     if serving and "source" in reasons and not unreached and plan.planning():
-        show_plan(app, host.get_fact(ReleasePlan, app=app, _stdin=json.dumps(value)))
+        show_plan(app, host.get_fact(ReleasePlan, app=app, _stdin=Unseen([json.dumps(value)])))
     program = ("/opt/slipway/bin/slipway-release", "deploy", "--request", app)
     yield Followed(*program, prober=prober if serving else None, _stdin=json.dumps(value))
 

@@ -2,8 +2,8 @@
 
 pyinfra has two passes: one plans (``--dry`` ends there), one carries out. In both, each of our operations decides from
 the same two things: what the host answered before the pass changed anything (`known`), and what the operations before
-it do, or would do (`changed`, `made`). Never from what a change has just left behind, which a plan can't see. So all
-questions of a run are asked before its first change, one after the other.
+it do, or would do (`changed`, `made`). Never from what a change has just left behind, which a plan can't see. So what
+decides is asked before a run's first change; only what a change brings (a newer nginx's version, say) is asked later.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Change:
     """Which one: a path, a name."""
     action: str
     """What becomes of it: "create", "modify", "remove", "install", "repair", "set", "enable", "restart", "reload",
-    "order", "sign", "run", "make", "release"."""
+    "order", "sign", "run", "make", "release"; "fail" where a plan knows that it can't be done."""
     diff: str = ""
     """Unified diff of its text, or why none is shown; empty where no text changes."""
     note: str = ""
@@ -78,6 +78,8 @@ class _Pass:
 _passes: WeakKeyDictionary[Host, _Pass] = WeakKeyDictionary()
 _ahead: WeakKeyDictionary[Host, dict[Ask, None]] = WeakKeyDictionary()
 """Host → what its operations ask, from when they were called: before any of them is carried out."""
+_names: WeakKeyDictionary[Host, dict[str, str]] = WeakKeyDictionary()
+"""Host → hash of an operation → its name there: hosts share the hash, and pyinfra keeps the names of all in one set."""
 
 
 def _host() -> Host:
@@ -130,9 +132,13 @@ def operation(
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> OperationMeta:
+            this, title = _host(), str(kwargs.get("name", function.__name__))
             mine = {key: value for key, value in kwargs.items() if key in own}
-            _ahead.setdefault(_host(), {}).update(dict.fromkeys(asks(*args, **mine)))
-            return inner(*args, **kwargs)
+            _ahead.setdefault(this, {}).update(dict.fromkeys(asks(*args, **mine)))
+            meta = inner(*args, **kwargs)
+            role = this.current_deploy_name
+            _names.setdefault(this, {})[meta._hash] = f"{role} | {title}" if role else title
+            return meta
 
         return cast(PyinfraOperation[P], call)
 
@@ -189,7 +195,13 @@ def changes(of: Host) -> dict[str, list[Change]]:
     Empty before the first. Of a run, those of an operation that failed are among them: they are what it began.
     """
     found = _passes.get(of)
-    return {_name(by): list(made) for by, made in found.changes.items()} if found else {}
+    return {name_of(of, by): list(made) for by, made in found.changes.items()} if found else {}
+
+
+def name_of(of: Host, operation: str) -> str:
+    """Name of an operation on a host, by pyinfra's hash of it: ours, or anybody's on the same command line."""
+    named = _names.get(of, {}).get(operation)
+    return named or ", ".join(sorted(state.get_op_meta(operation).names))
 
 
 def questions(of: Host) -> list[Question]:
@@ -219,8 +231,3 @@ def _operation() -> str:
     by = host.current_op_hash
     assert by is not None  # only operations call this
     return by
-
-
-def _name(by: str) -> str:
-    (name,) = state.get_op_meta(by).names
-    return name

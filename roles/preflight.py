@@ -78,6 +78,8 @@ def problems(found: HostOverview, settings: Settings, now: float) -> list[str]:
 def preflight(settings: Settings) -> HostOverview:
     """The host's overview, once nothing speaks against provisioning it; else `PreflightError` with all reasons."""
     found = host.get_fact(Overview)
+    if found is None:  # with other hosts beside it, pyinfra goes on
+        raise PreflightError(f"{host.name} didn't answer the first question; the reason stands above")
     reasons = problems(found, settings, time.time())
     if reasons:
         count = "1 reason" if len(reasons) == 1 else f"{len(reasons)} reasons"

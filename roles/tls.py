@@ -116,7 +116,7 @@ certificate=/etc/letsencrypt/live/$1/fullchain.pem
 grep -qsxF "server = $2" "/etc/letsencrypt/renewal/$1.conf" || exit 0
 openssl x509 -in "$certificate" -noout -checkend 0 >/dev/null 2>&1 || exit 0
 names=$(openssl x509 -in "$certificate" -noout -ext subjectAltName | tail -n 1 | tr -d ' ')
-names=$(echo "$names" | tr , '\\n' | sort | paste -sd ,)
+names=$(echo "$names" | tr , '\\n' | LC_ALL=C sort | paste -sd ,)
 [ "$names" != "$3" ] || echo "$names"
 """
 
@@ -149,7 +149,8 @@ def alternative_names(app: AppSettings) -> str:
 # $1 certificate, $2 key, $3 "DNS:name" of each domain, sorted, joined by commas
 _SIGNED = """
 openssl x509 -in "$1" -noout -checkend 2592000 >/dev/null 2>&1 || exit 0  # 30 days
-names=$(openssl x509 -in "$1" -noout -ext subjectAltName | tail -n 1 | tr -d ' ' | tr , '\\n' | sort | paste -sd ,)
+names=$(openssl x509 -in "$1" -noout -ext subjectAltName | tail -n 1 | tr -d ' ')
+names=$(echo "$names" | tr , '\\n' | LC_ALL=C sort | paste -sd ,)
 [ "$names" = "$3" ] || exit 0
 [ "$(openssl x509 -in "$1" -noout -pubkey)" = "$(openssl pkey -in "$2" -pubout 2>/dev/null)" ] && echo signed || true
 """

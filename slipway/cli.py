@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import os
 import shlex
 import signal
@@ -99,6 +100,21 @@ def arguments_for(options: argparse.Namespace) -> list[str]:
     return [*mode, *(word for each in data for word in ("--data", each)), *options.pyinfra, shown, entry]
 
 
+_OURS = ("--dry", "--diff", "-y", "--yes", "--json")
+"""Options of pyinfra that a verb decides on."""
+
+
+def without_passwords(words: Sequence[str]) -> list[str]:
+    """A command line as it may be shown again."""
+    shown = [word.partition("=")[0] + "=…" if "password" in word and "=" in word else word for word in words]
+    return [
+        "…"
+        if before.startswith("--") and "password" in before and "=" not in before and "prompt" not in before
+        else word
+        for before, word in zip(["", *shown], shown, strict=False)
+    ]
+
+
 def planning(options: argparse.Namespace) -> bool:
     """Whether this run only looks."""
     return options.verb == "plan" or bool(vars(options).get("dry"))
@@ -107,9 +123,12 @@ def planning(options: argparse.Namespace) -> bool:
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb, and exit."""
     words = list(sys.argv[1:] if argv is None else argv)
-    options = parser().parse_args(words)
+    made = parser()
+    options = made.parse_args(words)
+    if ours := [word for word in options.pyinfra if word in _OURS]:
+        made.error(f"{ours[0]} can't stand behind --; `slipway plan` only looks, the other verbs do")
     with contextlib.suppress(BrokenPipeError):
-        code = run(options, shlex.join(["slipway", *words]))
+        code = run(options, shlex.join(["slipway", *without_passwords(words)]))
         sys.stdout.flush()
         sys.exit(code)
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has gone: nothing more to say
@@ -120,15 +139,20 @@ def run(options: argparse.Namespace, typed: str) -> int:
     """Run pyinfra for a verb, show what comes of it, and return the exit code; `typed` is our command line."""
     import pyinfra_cli  # noqa: F401 (gevent's patches must come before anything that they patch)
 
-    from slipway.screen import Screen
+    from slipway.screen import Report, Screen
 
+    as_json, quiet = bool(vars(options).get("json")), bool(vars(options).get("quiet"))
     if not Path(options.inventory).is_file() and Path(options.inventory).suffix == ".py":
         there = ", ".join(sorted(f"inventories/{path.name}" for path in (ROOT / "inventories").glob("*.py")))
-        print(f"Error: there is no inventory {options.inventory}; those of this project are {there}", file=sys.stderr)
+        error = f"there is no inventory {options.inventory}; those of this project are {there}"
+        report = Report(options.verb, planning(options), 0.0, error, {}, {}, {})
+        if as_json:
+            print(json.dumps(report.as_json()))
+        else:
+            print(f"Error: {error}", file=sys.stderr)
         return FAILED
     sys.argv = ["pyinfra", *arguments_for(options)]
     os.chdir(ROOT)  # where pyinfra finds config.py and what its entry points import
-    as_json, quiet = bool(vars(options).get("json")), bool(vars(options).get("quiet"))
     screen = Screen(
         options.verb, typed, planning=planning(options), quiet=quiet or as_json or options.verb == "releases"
     )
@@ -138,8 +162,6 @@ def run(options: argparse.Namespace, typed: str) -> int:
         error = _pyinfra(sys.argv[1:], keep_output=options.verb == "releases")
     report = screen.report(error, seconds=time.monotonic() - began)
     if as_json:
-        import json
-
         print(json.dumps(report.as_json()))
     elif options.verb != "releases" or report.failed:
         screen.summary(report)
@@ -156,9 +178,11 @@ def _pyinfra(arguments: list[str], *, keep_output: bool) -> str:
     Its own report goes nowhere: `Screen` shows what happens, and reads the result from its state.
     """
     import click
+    import pyinfra
     from pyinfra_cli.cli import cli
     from pyinfra_cli.exceptions import UnexpectedExternalError, UnexpectedInternalError
 
+    pyinfra.is_cli = True  # as its own main says: passphrases are asked for, operations of several hosts put in order
     kept = io.StringIO()
     silent: Any = contextlib.redirect_stderr(kept) if keep_output else contextlib.redirect_stdout(kept)
     try:
@@ -166,7 +190,7 @@ def _pyinfra(arguments: list[str], *, keep_output: bool) -> str:
             cli.main(arguments, prog_name="pyinfra", standalone_mode=False)
     except KeyboardInterrupt:
         return "interrupted"
-    except SystemExit as done:  # pyinfra's 1 is "a host failed", which its state says better
+    except SystemExit as done:  # pyinfra's 1 is "a host failed", which its state tells `Screen` better
         return "" if done.code in (0, 1, None) else f"pyinfra ended with exit code {done.code}"
     except (UnexpectedExternalError, UnexpectedInternalError) as unexpected:
         return f"this shouldn't happen, please report it:\n{unexpected.get_traceback()}{unexpected.get_exception()}"

@@ -81,7 +81,7 @@ class SlipwayConnector(SSHConnector):
     def disconnect(self) -> None:
         """End the shell, and remember what was asked for the next run."""
         if self.host not in self.state.failed_hosts:
-            self.memory.save()
+            self.memory.save(complete=self.state.is_executing)  # all questions come before the first change
         if self.shell:
             self.shell.close()
         super().disconnect()

@@ -34,7 +34,8 @@ trap 'rm -rf "$folder"' EXIT
 seq {count} | xargs -P "$(nproc)" -I{{}} sh -c '
     sh "$1/{{}}.sh" </dev/null >"$1/{{}}.out" 2>"$1/{{}}.err"; echo $? >"$1/{{}}.status"' ask "$folder"
 for n in $(seq {count}); do
-    cat "$folder/$n.out"; printf '\\n{mark} %d\\n' "$(cat "$folder/$n.status")"
+    status=$(cat "$folder/$n.status")
+    cat "$folder/$n.out"; printf '\\n{mark} %d\\n' "${{status:-1}}"
     cat "$folder/$n.err" >&2; printf '\\n{mark}\\n' >&2
 done
 """
@@ -44,7 +45,8 @@ def ask(questions: Sequence[str]) -> tuple[str, str]:
     """The script that asks them all, and the mark between its answers."""
     mark = secrets.token_hex(16)
     written = "".join(
-        f"cat >\"$folder/{number}.sh\" <<'{mark}'\n{question}\n{mark}\n" for number, question in enumerate(questions, 1)
+        f"cat >\"$folder/{number}.sh\" <<'{mark}' || exit 1\n{question}\n{mark}\n"
+        for number, question in enumerate(questions, 1)
     )
     return _ASK.format(questions=written, count=len(questions), mark=mark), mark
 
@@ -95,10 +97,13 @@ class Memory:
         following = self.known[self.known.index(question) + 1 :] if question in self.known else []
         return [question, *following[: most - 1]]
 
-    def save(self) -> None:
-        """Keep what was asked, unless the run ended before it asked what the last one did."""
+    def save(self, *, complete: bool) -> None:
+        """Keep what was asked, unless the run ended before it asked what the last one did.
+
+        + complete: it surely asked all that it had to ask
+        """
         asked = list(self.asked)
-        if asked == self.remembered[: len(asked)]:
+        if asked == self.remembered[: len(asked)] and not (complete and asked):
             return
         # A cache that can't be written (a read-only home) costs round trips, nothing else.
         with contextlib.suppress(OSError):

@@ -21,29 +21,21 @@ from pyinfra.context import ctx_state
 from rich.console import Console
 from rich.text import Text
 
-from roles._plan import Change, changes
+from roles._plan import Change, changes, name_of
 
 LONG = 15.0
 """Seconds after which a step is told to be under way where no terminal shows it all the time; then again and again."""
-
+FAIL = "fail"
+"""Action of a `Change` that a plan knows to be impossible."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
-_TOLD_OTHERWISE = (
-    "Success",
-    "No changes",
-    "Skipped",
-    "Connected",
-    "Loading:",
-    "Ready:",
-    "Error: executed",
-    "Error (ignored): executed",
-    "noop:",
-    "will ",
+_PREFIX = re.compile(r"\[([^\]]+)\]\s*")
+"""How pyinfra begins a line about a host, padded where hosts' names differ in length."""
+_TOLD_OTHERWISE = re.compile(
+    r"-->|Success\b|No changes$|Skipped$|Connected$|Loading:|Ready:|noop:|will |Error(?: \(ignored\))?: executed "
+    r"|nothing to change$|\d+ of \d+ operations changed the host$"
 )
-"""Beginnings of what pyinfra and `roles._plan` say of their workings, which `Screen` tells in its own way."""
-
-_ENDINGS = re.compile(r"nothing to change|\d+ of \d+ operations changed the host")
-"""How roles/verdict.py ends a run."""
+"""What pyinfra, `roles._plan` and roles/verdict.py log of their workings, which `Screen` tells in its own way."""
 
 
 @dataclass
@@ -56,6 +48,7 @@ class Step:
     seconds: float = 0.0
     """How long it took; 0 in a plan."""
     failed: bool = False
+    """In a plan: it is known that it would."""
 
 
 @dataclass
@@ -70,16 +63,18 @@ class Report:
     steps: dict[str, list[Step]]
     """Host → its operations that change something, or failed; in their order."""
     errors: dict[str, list[str]]
-    """Host → lines that its failed operations printed."""
+    """Host → lines that its failed operations printed, or why it wasn't reached."""
     unchanged: dict[str, int]
     """Host → operations that had nothing to do."""
+    lost: list[str] = field(default_factory=list)
+    """Hosts that weren't reached, or didn't answer."""
     roles: dict[str, float] = field(default_factory=dict)
     """Role → seconds."""
 
     @property
     def failed(self) -> bool:
         """Whether anything did."""
-        return bool(self.error) or any(step.failed for steps in self.steps.values() for step in steps)
+        return bool(self.error or self.lost) or any(step.failed for steps in self.steps.values() for step in steps)
 
     @property
     def changes(self) -> int:
@@ -88,6 +83,7 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """It as an object of JSON; `version` changes when its meaning does."""
+        hosts = dict.fromkeys([*self.steps, *self.lost, *self.errors])
         return {
             "version": 1,
             "verb": self.verb,
@@ -98,11 +94,15 @@ class Report:
             "roles": {role: round(seconds, 3) for role, seconds in self.roles.items()},
             "hosts": {
                 host: {
-                    "operations": [dataclasses.asdict(step) | {"seconds": round(step.seconds, 3)} for step in steps],
+                    "operations": [
+                        dataclasses.asdict(step) | {"seconds": round(step.seconds, 3)}
+                        for step in self.steps.get(host, [])
+                    ],
                     "unchanged": self.unchanged.get(host, 0),
+                    "reached": host not in self.lost,
                     "errors": self.errors.get(host, []),
                 }
-                for host, steps in self.steps.items()
+                for host in hosts
             },
         }
 
@@ -120,11 +120,14 @@ class Screen(logging.Filter, BaseStateCallback):
         self.verb, self.again, self.planning, self.quiet = verb, again, planning, quiet
         self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
         self.state: State | None = None
-        self.began: dict[str, float] = {}
-        self.took: dict[str, float] = {}
+        self.began: dict[tuple[str, str], float] = {}
+        """(host, hash of an operation under way) → when it began."""
+        self.took: dict[tuple[str, str], float] = {}
+        self.said: dict[str, list[str]] = {}
+        """Host → what the operation under way there has said so far."""
         self.kept: dict[str, list[str]] = {}
+        """Host → what operations said that failed, and errors outside of any."""
         self.ticker: gevent.Greenlet | None = None
-        self.doing = ""
         self.status = self.console.status("connecting") if not quiet and self.console.is_terminal else None
 
     # --- While it runs -----------------------------------------------------------------------------------------------
@@ -152,23 +155,30 @@ class Screen(logging.Filter, BaseStateCallback):
             self.state = ctx_state.get()  # type: ignore[no-untyped-call]
             state.add_callback_handler(self)  # type: ignore[no-untyped-call]
         if record.levelno >= logging.INFO:
-            self._line(str(record.msg) % record.args if record.args else str(record.msg), record.levelno)
+            text = str(record.msg) % record.args if record.args else str(record.msg)
+            self._line(text, record.levelno, logged=True)
         return False
 
     def _echo(self, message: Any = None, **_: Any) -> None:
-        self._line(str(message or ""), logging.INFO)
+        self._line(str(message or ""), logging.INFO, logged=False)
 
-    def _line(self, text: str, level: int) -> None:
+    def _line(self, text: str, level: int, *, logged: bool) -> None:
+        """Show a line.
+
+        + logged: by pyinfra or a role; not a line that a command printed, whatever that begins with
+        """
         text = _ANSI.sub("", text)  # we colour it ourselves, and only on a terminal
-        named = re.match(r"\[([^\]]+)\] ?", text)
-        said = text[named.end() :] if named else text
-        if not said.strip() or text.startswith("-->") or said.startswith(_TOLD_OTHERWISE) or _ENDINGS.fullmatch(said):
+        named = _PREFIX.match(text)
+        host, said = (named[1], text[named.end() :]) if named else ("", text)
+        if not said.strip() or (logged and _TOLD_OTHERWISE.match(said)):
             return
-        if level >= logging.ERROR and named:
-            self.kept.setdefault(named[1], []).append(said)
+        if host in self.said:
+            self.said[host].append(said)
+        elif host and level >= logging.ERROR:
+            self.kept.setdefault(host, []).append(said)
         style = "red" if level >= logging.ERROR else "yellow" if level >= logging.WARNING else ""
         several = self.state is not None and len(self.state.inventory.hosts) > 1
-        self._print(f"  {text if several or not named else said}", style)
+        self._print(f"  [{host}] {said}" if several and host else f"  {said}", style)
 
     def _print(self, text: str, style: str = "") -> None:
         if not self.quiet:
@@ -178,29 +188,27 @@ class Screen(logging.Filter, BaseStateCallback):
         """Say what takes long, and for how long it has."""
         while True:
             gevent.sleep(0.25 if self.status else LONG)
-            for operation, began in self.began.items():
+            for (_, op_hash), began in self.began.items():
                 seconds = time.monotonic() - began
+                title = ", ".join(sorted(state.get_op_meta(op_hash).names))
                 if self.status:
-                    self.status.update(f"{operation} {seconds:.0f} s")
+                    self.status.update(f"{title} {seconds:.0f} s")
                 elif seconds >= LONG:
-                    self._print(f"  … {operation}, {seconds:.0f} s so far")
+                    self._print(f"  … {title}, {seconds:.0f} s so far")
 
-    def operation_start(self, state: State, op_hash: str) -> None:  # type: ignore[override]
-        """An operation begins, on all hosts."""
-        self.began = {_name(state, op_hash): time.monotonic()}
-
-    def operation_end(self, state: State, op_hash: str) -> None:  # type: ignore[override]
-        """It has ended on all of them."""
-        name = _name(state, op_hash)
-        self.took[name] = time.monotonic() - self.began.pop(name)
+    def operation_host_start(self, state: State, host: Host, op_hash: str) -> None:  # type: ignore[override]
+        """An operation begins on a host."""
+        self.began[host.name, op_hash] = time.monotonic()
+        self.said[host.name] = []
 
     def operation_host_success(  # type: ignore[override]
         self, state: State, host: Host, op_hash: str, retry_count: int = 0
     ) -> None:
-        """It did what it should on one host; pyinfra sets its result a moment later."""
-        name = _name(state, op_hash)
+        """It did what it should there; pyinfra sets its result a moment later."""
+        seconds = self._ended(host, op_hash)
+        self.said.pop(host.name, None)
+        name = name_of(host, op_hash)
         if made := changes(host).get(name):
-            seconds = time.monotonic() - self.began[name]
             self._print(f"{name}  {seconds:.1f} s", "green")
             for change in made:
                 self._print(f"  {change.line.removeprefix('will ')}")
@@ -208,44 +216,59 @@ class Screen(logging.Filter, BaseStateCallback):
     def operation_host_error(  # type: ignore[override]
         self, state: State, host: Host, op_hash: str, retry_count: int = 0, max_retries: int = 0
     ) -> None:
-        """It failed on one host; what it printed was shown already."""
-        self._print(f"{_name(state, op_hash)}  failed", "red")
+        """It failed there; what it printed was shown already."""
+        self._ended(host, op_hash)
+        self.kept.setdefault(host.name, []).extend(self.said.pop(host.name, []))
+        self._print(f"{name_of(host, op_hash)}  failed", "red")
+
+    def _ended(self, host: Host, op_hash: str) -> float:
+        key = host.name, op_hash
+        self.took[key] = time.monotonic() - self.began.pop(key)
+        return self.took[key]
 
     # --- In the end --------------------------------------------------------------------------------------------------
 
     def report(self, error: str, *, seconds: float) -> Report:
         """What became of the run, from pyinfra's state."""
-        steps: dict[str, list[Step]] = {}
-        unchanged: dict[str, int] = {}
-        for host, of_host in _operations(self.state):
+        report = Report(self.verb, self.planning, seconds, error, {}, self.kept, {})
+        for host, operations in _operations(self.state):
             announced = changes(host)
-            made = steps[host.name] = []
-            unchanged[host.name] = 0
-            for name, operation in of_host:
-                complete = operation.operation_meta.is_complete()
-                failed = complete and operation.operation_meta.did_error()
-                does = operation.operation_meta.did_change() if complete else self.planning and name in announced
-                if failed or does:
-                    made.append(Step(name, announced.get(name, []), self.took.get(name, 0.0), bool(failed)))
-                else:
-                    unchanged[host.name] += 1
-        if error == "No hosts remaining!" and any(step.failed for of_host in steps.values() for step in of_host):
-            error = ""  # what failed on them says it
-        roles: dict[str, float] = {}
-        for name, took in self.took.items():
-            role = name.partition(" | ")[0]
-            roles[role] = roles.get(role, 0.0) + took
-        return Report(self.verb, self.planning, seconds, error, steps, self.kept, unchanged, roles)
+            made = report.steps[host.name] = []
+            report.unchanged[host.name] = 0
+            for op_hash, operation in operations:
+                name, ended = name_of(host, op_hash), operation.operation_meta.is_complete()
+                does = announced.get(name, [])
+                step = Step(name, does, self.took.get((host.name, op_hash), 0.0))
+                if ended:
+                    step.failed = operation.operation_meta.did_error()
+                elif self.planning:
+                    step.failed = any(change.action == FAIL for change in does)
+                if step.failed or (operation.operation_meta.did_change() if ended else self.planning and does):
+                    made.append(step)
+                elif ended or self.planning:
+                    report.unchanged[host.name] += 1
+                role = name.partition(" | ")[0]
+                if ended:
+                    report.roles[role] = report.roles.get(role, 0.0) + step.seconds
+        if self.state is not None and self.state.initialised:
+            failed = {host.name for host in self.state.failed_hosts}
+            report.lost = sorted(host for host in failed if not any(step.failed for step in report.steps.get(host, [])))
+            if not error and not failed and not self.state.activated_hosts and self.verb != "releases":
+                report.error = "no host was reached: there is none that --limit and --exclude leave"
+        if error == "No hosts remaining!":  # what failed on them says it
+            report.error = "" if report.failed and (report.lost or any(report.steps.values())) else error
+        return report
 
     def summary(self, report: Report) -> None:
         """Show how it ended: quiet success, loud failure."""
         for host, steps in report.steps.items():
-            if report.planning and not self.quiet:
+            if report.planning and not self.quiet and host not in report.lost:
                 self._plan(host, steps, report.unchanged[host])
         if report.error:
             self.console.print(Text(f"Error: {report.error}", style="red"))
-        for host, steps in report.steps.items():
-            if any(step.failed for step in steps):
+        for host in dict.fromkeys([*report.steps, *report.lost, *report.errors]):
+            steps = report.steps.get(host, [])
+            if host in report.lost or any(step.failed for step in steps):
                 self._failure(host, steps, report)
         if not report.failed and not report.planning and not self.quiet:
             self.console.print(Text(_ending(report), style="bold"))
@@ -257,7 +280,7 @@ class Screen(logging.Filter, BaseStateCallback):
         for step in steps:
             self._print(step.operation, "bold")
             for change in step.changes:
-                self._print(f"  {change.line}")
+                self._print(f"  {change.line}", "red" if change.action == FAIL else "")
                 for line in change.diff.splitlines():
                     style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
                     self._print(f"      {line}", style)
@@ -269,32 +292,30 @@ class Screen(logging.Filter, BaseStateCallback):
         failed = [step.operation for step in steps if step.failed]
         # The verdict fails because another operation did, and says no more than that.
         named = [name for name in failed if not name.startswith("Verdict")] or failed
-        self.console.print(Text(f"Error: {' and '.join(named)} failed on {host}", style="red"))
+        what = f"{' and '.join(named)} {'would fail' if report.planning else 'failed'} on {host}"
+        self.console.print(Text(f"Error: {what if failed else f'{host} was not reached'}", style="red"))
         if self.quiet:
             for line in report.errors.get(host, []):
                 self.console.print(Text(f"  {line}"))
-        done = _count(len(steps) - len(failed), "operation")
-        self.console.print(
-            Text(
+        told = f"  Mend the cause, then run it again: {self.again}"
+        if not report.planning and failed:
+            done = _count(len(steps) - len(failed), "operation")
+            told = (
                 f"  {done} changed the host and stay; a release that served goes on serving, unless something above "
-                f"says otherwise.\n  Mend the cause, then run it again: {self.again}"
+                f"says otherwise.\n{told}"
             )
-        )
-
-
-def _name(state: State, op_hash: str) -> str:
-    return ", ".join(state.get_op_meta(op_hash).names)
+        self.console.print(Text(told))
 
 
 def _operations(state: State | None) -> Iterator[tuple[Host, list[tuple[str, Any]]]]:
-    """Every host that was reached, with its operations by name, in their order."""
+    """Every host that was reached, with its operations by pyinfra's hash, in their order."""
     if state is None:
         return
     order = state.get_op_order()  # type: ignore[no-untyped-call]
     for host in state.inventory:
         if host in state.activated_hosts:
             made: Mapping[str, Any] = state.ops[host]
-            yield host, [(_name(state, op_hash), made[op_hash]) for op_hash in order if op_hash in made]
+            yield host, [(op_hash, made[op_hash]) for op_hash in order if op_hash in made]
 
 
 def _count(number: int, what: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from roles._plan import Change
-from slipway.cli import CHANGES, FAILED, NOTHING, arguments_for, parser, planning
+from slipway.cli import CHANGES, FAILED, NOTHING, arguments_for, main, parser, planning, without_passwords
 from slipway.screen import Report, Screen, Step
 
 INVENTORY = str(Path("inventories/docker.py").absolute())
@@ -71,6 +71,20 @@ def planning_of(typed: str) -> bool:
     return planning(parser().parse_args(typed.split()))
 
 
+@pytest.mark.parametrize("option", ["--dry", "-y", "--json"])
+def test_what_a_verb_decides_on_cannot_be_said_to_pyinfra(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["apply", "inventories/docker.py", "--", option])
+    assert ended.value.code == FAILED
+    assert f"Error: {option} can't stand behind --" in capsys.readouterr().err
+
+
+def test_passwords_are_not_told_again() -> None:
+    typed = ["apply", "x", "--", "--ssh-password", "s3cret", "--ssh-key-password=s3cret", "--ssh-password-prompt", "-v"]
+    shown = ["apply", "x", "--", "--ssh-password", "…", "--ssh-key-password=…", "--ssh-password-prompt", "-v"]
+    assert without_passwords(typed) == shown
+
+
 @pytest.mark.parametrize("typed", ["", "destroy x", "apply", "plan x --schema code-only", "rollback x --schema none"])
 def test_a_wrong_command_line_is_not_taken_for_changes(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -123,6 +137,34 @@ def test_the_outcome_in_json(steps: list[Step], error: str, outcome: str) -> Non
     assert told["outcome"] == outcome
     assert json.loads(json.dumps(told)) == told
     assert {"nothing": NOTHING, "changes": CHANGES, "failed": FAILED}[outcome] in (0, 1, 2)
+
+
+def test_a_host_that_was_not_reached_is_a_failure_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen("apply", "slipway apply x", planning=False, quiet=True)
+    screen._line("[db] Could not connect (timed out)", logging.ERROR, logged=True)
+    lost = Report("apply", False, 1.0, "", {"web": []}, screen.kept, {"web": 3}, lost=["db"])
+    assert lost.as_json()["outcome"] == "failed"
+    assert lost.as_json()["hosts"]["db"] == {
+        "operations": [],
+        "unchanged": 0,
+        "reached": False,
+        "errors": ["Could not connect (timed out)"],
+    }
+    assert shown(capsys, screen, lost).startswith("Error: db was not reached\n  Could not connect (timed out)\n")
+
+
+def test_what_a_plan_knows_to_fail_is_a_failure() -> None:
+    doomed = Change("release", "of notes", "fail", note="its source can't be looked up")
+    assert report(Step("Release | Release notes", [doomed], failed=True)).as_json()["outcome"] == "failed"
+
+
+def test_what_a_command_printed_is_kept_for_its_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen("release", "slipway release x", planning=False, quiet=True)
+    screen.said["web"] = []
+    screen._echo("[web]   will it work? Success is near", err=True)
+    screen._line("[web] Success", logging.INFO, logged=True)
+    assert screen.said == {"web": ["will it work? Success is near"]}
+    assert capsys.readouterr().err == ""
 
 
 def shown(capsys: pytest.CaptureFixture[str], screen: Screen, of: Report) -> str:

@@ -80,7 +80,7 @@ class Nginx:
         if self.refuses:
             raise self.program.Refused(self.refuses)
 
-    def prove(self, expected: dict[str, str | None]) -> None:
+    def prove(self, expected: dict[str, str | None], unmask: bool = False) -> None:
         """In place of `reload_and_prove`."""
         self.proven.append(expected)
         if self.not_live:

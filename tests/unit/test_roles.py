@@ -1017,18 +1017,19 @@ def test_one_app_is_released(plan: Planner, maximal: Settings, overview: HostOve
 
 
 def test_a_dry_run_shows_commits_and_migrations(again: Again, caplog: pytest.LogCaptureFixture) -> None:
-    given: list[tuple[Any, ...]] = []
+    given: list[tuple[str, list[str]]] = []
     steps = {"contract": ["drops the table old"], "sql": "DROP TABLE old;\n-- x"}
     revision = {"revision": "r3", "doc": "drops old"} | steps
     other: dict[str, Any] = {"revision": "r4", "doc": "by hand", "contract": [], "sql": None}
 
-    def plan_of(app: str, _stdin: str) -> dict[str, Any]:
+    def plan_of(app: str, _stdin: list[str]) -> dict[str, Any]:
         given.append((app, _stdin))
         return {"commits": ["abc1234 Fix it", ""], "pending": [revision, other], "error": None}
 
     again({ReleasePlan: plan_of}, **{"wiki-next": {"inputs": {}}})
     app_name, sent = given[0]
-    assert app_name == "wiki-next" and json.loads(sent)["wanted"]["source"]["commit"] == COMMIT
+    assert app_name == "wiki-next" and json.loads("".join(sent))["wanted"]["source"]["commit"] == COMMIT
+    assert str(sent) == "…", "pyinfra logs it"
     said = logged(caplog)
     at = said.index("will release commit abc1234 of wiki-next: Fix it")
     assert said[at : at + 6] == [

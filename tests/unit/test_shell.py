@@ -160,3 +160,9 @@ def test_a_script_that_did_not_run_answers_nothing(shell: Shell) -> None:
     script, mark = ask(["echo one", "echo two"])
     outcome = shell.run("echo sudo: a password is required >&2; exit 1", script.encode())
     assert answers(outcome, mark) == []
+
+
+def test_a_question_whose_answer_was_not_written_has_failed(shell: Shell) -> None:
+    script, mark = ask(["echo one", "kill -9 $PPID"])
+    told = answers(shell.run("sh", script.encode()), mark)
+    assert [each.status for each in told][1] == 1
