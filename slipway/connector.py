@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from paramiko import SSHException, Transport
@@ -72,7 +73,7 @@ class SlipwayConnector(SSHConnector):
         """Connect; the shell is started with the first command."""
         super().connect()
         self.shell = None
-        scripts = [word for word in sys.argv[1:] if word.endswith(".py")]
+        scripts = [str(Path(word).resolve()) for word in sys.argv[1:] if word.endswith(".py")]
         self.memory = Memory(self.host.name, *scripts)
         self.answers: dict[tuple[str, str], tuple[Outcome, float]] = {}
         self.at_once = sys.maxsize
