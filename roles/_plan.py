@@ -57,7 +57,7 @@ class Change:
     @property
     def line(self) -> str:
         """It in one line, for people."""
-        named = self.target if self.target.startswith("/") else f"{self.what} {self.target}"
+        named = self.target if self.target.startswith("/") or self.target == self.what else f"{self.what} {self.target}"
         return f"will {self.action} {named}" + (f": {self.note}" if self.note else "")
 
 
