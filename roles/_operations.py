@@ -399,7 +399,7 @@ def release(
             told = f"{app}: {git[1]} of {git[0]} can't be looked up from the host: {commit.removeprefix('error: ')}"
             if plan.planning():
                 plan.say(told, logger.error)
-            plan.announce(Change("release", f"of {app}", "fail", note="its source can't be looked up"))
+            plan.announce(Change("release", f"of {app}", plan.FAIL, note="its source can't be looked up"))
             yield failure(told)
             return
         wanted = wanted | {

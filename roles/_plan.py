@@ -36,6 +36,9 @@ Commands = Generator[StringCommand, None, None]
 Ask = tuple[type[FactBase[Any]], tuple[tuple[str, Any], ...]]
 """A fact with its arguments."""
 
+FAIL = "fail"
+"""Action of a `Change` of which a plan knows that it can't be done."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -48,7 +51,7 @@ class Change:
     """Which one: a path, a name."""
     action: str
     """What becomes of it: "create", "modify", "remove", "install", "repair", "set", "enable", "restart", "reload",
-    "order", "sign", "run", "make", "release"; "fail" where a plan knows that it can't be done."""
+    "order", "sign", "run", "make", "release"; or `FAIL`."""
     diff: str = ""
     """Unified diff of its text, or why none is shown; empty where no text changes."""
     note: str = ""

@@ -75,11 +75,17 @@ def problems(found: HostOverview, settings: Settings, now: float) -> list[str]:
     return reasons
 
 
+def overview() -> HostOverview:
+    """The host's overview; `PreflightError` where it doesn't answer: with other hosts beside it, pyinfra goes on."""
+    found = host.get_fact(Overview)
+    if found is None:
+        raise PreflightError(f"{host.name} didn't answer the first question; the reason stands above")
+    return found
+
+
 def preflight(settings: Settings) -> HostOverview:
     """The host's overview, once nothing speaks against provisioning it; else `PreflightError` with all reasons."""
-    found = host.get_fact(Overview)
-    if found is None:  # with other hosts beside it, pyinfra goes on
-        raise PreflightError(f"{host.name} didn't answer the first question; the reason stands above")
+    found = overview()
     reasons = problems(found, settings, time.time())
     if reasons:
         count = "1 reason" if len(reasons) == 1 else f"{len(reasons)} reasons"

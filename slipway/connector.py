@@ -11,7 +11,7 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from pyinfra.connectors.util import (
 from typing_extensions import Unpack, override
 
 from slipway.questions import Memory, Question, answers, ask
-from slipway.shell import AGENT, STDERR, Outcome, Shell, ShellError
+from slipway.shell import AGENT, STDERR, Outcome, Shell, ShellError, silent
 
 NAME = "slipway"
 """What pyinfra knows the connector by, as pyproject.toml registers it."""
@@ -130,7 +130,7 @@ class SlipwayConnector(SSHConnector):
                     show(stream, line)
             else:
                 line = self._wrapped(command, arguments)
-                outcome = self._run(line, stdin, timeout, show if print_output else lambda stream, line: None)
+                outcome = self._run(line, stdin, timeout, show if print_output else silent)
             lines = [OutputLine(stream, line) for stream, line in outcome.lines]
             return outcome.status, CommandOutput(lines)
 
@@ -147,7 +147,9 @@ class SlipwayConnector(SSHConnector):
             self.shell = Shell(channel)
         return self.shell
 
-    def _run(self, line: str, stdin: bytes, timeout: float | None, show: Any) -> Outcome:
+    def _run(
+        self, line: str, stdin: bytes, timeout: float | None, show: Callable[[str, str], None] = silent
+    ) -> Outcome:
         shell = self._started()
         try:
             return shell.run(line, stdin, timeout=timeout, show=show)
@@ -189,11 +191,11 @@ class SlipwayConnector(SSHConnector):
         together = self.memory.next_of(question, self.at_once)
         self.at_once = min(2 * self.at_once, sys.maxsize)
         if len(together) == 1:
-            outcome = self._run(self._wrapped(StringCommand(question), arguments), b"", timeout, _silent)
+            outcome = self._run(self._wrapped(StringCommand(question), arguments), b"", timeout)
             self._keep(way, [question], [outcome])
             return outcome
         script, mark = ask(together)
-        outcome = self._run(self._wrapped(StringCommand("sh"), arguments), script.encode(), timeout, _silent)
+        outcome = self._run(self._wrapped(StringCommand("sh"), arguments), script.encode(), timeout)
         answered = answers(outcome, mark)
         if not answered:  # sudo wants a password, the disk is full: what it says is the answer
             return outcome
@@ -206,10 +208,6 @@ class SlipwayConnector(SSHConnector):
         for question, outcome in zip(questions, answered, strict=False):
             if outcome.status == 0:
                 self.answers[way, question] = outcome, now
-
-
-def _silent(stream: str, line: str) -> None:
-    pass
 
 
 def _bytes(stdin: Any) -> bytes:

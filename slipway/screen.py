@@ -21,12 +21,10 @@ from pyinfra.context import ctx_state
 from rich.console import Console
 from rich.text import Text
 
-from roles._plan import Change, changes, name_of
+from roles._plan import FAIL, Change, changes, name_of
 
 LONG = 15.0
 """Seconds after which a step is told to be under way where no terminal shows it all the time; then again and again."""
-FAIL = "fail"
-"""Action of a `Change` that a plan knows to be impossible."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _PREFIX = re.compile(r"\[([^\]]+)\]\s*")
@@ -250,13 +248,13 @@ class Screen(logging.Filter, BaseStateCallback):
                 role = name.partition(" | ")[0]
                 if ended:
                     report.roles[role] = report.roles.get(role, 0.0) + step.seconds
-        if self.state is not None and self.state.initialised:
+        if self.state is not None:
             failed = {host.name for host in self.state.failed_hosts}
             report.lost = sorted(host for host in failed if not any(step.failed for step in report.steps.get(host, [])))
             if not error and not failed and not self.state.activated_hosts and self.verb != "releases":
                 report.error = "no host was reached: there is none that --limit and --exclude leave"
-        if error == "No hosts remaining!":  # what failed on them says it
-            report.error = "" if report.failed and (report.lost or any(report.steps.values())) else error
+        if error == "No hosts remaining!" and (report.lost or any(report.steps.values())):
+            report.error = ""  # what failed on them says it
         return report
 
     def summary(self, report: Report) -> None:
@@ -266,7 +264,7 @@ class Screen(logging.Filter, BaseStateCallback):
                 self._plan(host, steps, report.unchanged[host])
         if report.error:
             self.console.print(Text(f"Error: {report.error}", style="red"))
-        for host in dict.fromkeys([*report.steps, *report.lost, *report.errors]):
+        for host in dict.fromkeys([*report.steps, *report.lost]):
             steps = report.steps.get(host, [])
             if host in report.lost or any(step.failed for step in steps):
                 self._failure(host, steps, report)

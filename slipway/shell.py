@@ -62,6 +62,10 @@ class Outcome:
     """Exit status."""
 
 
+def silent(stream: str, line: str) -> None:
+    """Show nothing of a line."""
+
+
 def unmarked(lines: list[str]) -> list[str]:
     """The lines before a mark, without the line break that was put before the mark.
 
@@ -85,7 +89,7 @@ class Shell:
         stdin: bytes = b"",
         *,
         timeout: float | None = None,
-        show: Callable[[str, str], None] = lambda stream, line: None,
+        show: Callable[[str, str], None] = silent,
     ) -> Outcome:
         """Run `command` by sh, and wait for its end.
 

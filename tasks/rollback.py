@@ -8,14 +8,13 @@ which revisions, and goes on only when told: `--data schema=code-only`, or `--da
 
 from pyinfra import host
 
-from roles._facts import Overview
-from roles.preflight import provisioned
+from roles.preflight import overview, provisioned
 from roles.release import rollback
 from roles.settings import load_for, options_for
 from roles.verdict import verdict
 
 settings = load_for(host)
 options = options_for(host, "tasks/rollback.py")
-provisioned(settings, options, host.get_fact(Overview))
+provisioned(settings, options, overview())
 
 verdict(rollback(settings, options))

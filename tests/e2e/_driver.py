@@ -373,18 +373,8 @@ class Host:
     def run_slipway(self, verb: str, *options: str) -> subprocess.CompletedProcess[str]:
         """Run ``slipway VERB <inventory>``; the caller looks at exit code, stdout and stderr."""
         program = [sys.executable, "-c", "from slipway.cli import main; main()"]
-        command = [*program, verb, str(self.write_inventory()), *options]
         began = time.monotonic()
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=DEPLOY_SECONDS,
-            check=False,
-        )
+        done = _run([*program, verb, str(self.write_inventory()), *options], ROOT)
         log.info("slipway %s: exit %s after %.1f s", verb, done.returncode, time.monotonic() - began)
         return done
 
@@ -698,10 +688,9 @@ class Host:
         return _start_pyinfra(self.task_command(entry, "-y", *options, **data), output)
 
 
-def _run_pyinfra(what: str, command: list[str], *, dry: bool, check: bool, folder: Path = ROOT) -> Run:
-    """Run pyinfra in a folder of the project, to its end; with `check`, fail unless it ends well."""
-    began = time.monotonic()
-    done = subprocess.run(
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command of the project in a folder of it, to its end, with nobody at its standard input."""
+    return subprocess.run(
         command,
         cwd=folder,
         env=_environment(),
@@ -711,6 +700,12 @@ def _run_pyinfra(what: str, command: list[str], *, dry: bool, check: bool, folde
         timeout=DEPLOY_SECONDS,
         check=False,
     )
+
+
+def _run_pyinfra(what: str, command: list[str], *, dry: bool, check: bool, folder: Path = ROOT) -> Run:
+    """Run pyinfra in a folder of the project, to its end; with `check`, fail unless it ends well."""
+    began = time.monotonic()
+    done = _run(command, folder)
     run = _parse(done, time.monotonic() - began, dry=dry)
     changed = ", ".join(run.changed) if 0 < len(run.changed) <= 6 else f"{len(run.changed)} operations"
     log.info("    %s: exit %d after %.1f s, changed: %s", what, run.code, run.seconds, changed)
