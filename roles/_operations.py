@@ -189,12 +189,8 @@ def all_succeeded(steps: Mapping[str, OperationMeta]) -> Commands:
         host.noop("every step succeeded")
         return
     what = " and ".join(failed)
-    yield failure(f"{host.name}: {what} failed; the reason stands above, at its operation. Everything else was done.")
-
-
-def failure(message: str) -> StringCommand:
-    """A command that fails with this message: an exception would end the run on every other host too."""
-    return shell('echo "$1" >&2; exit 1', message)
+    told = f"{host.name}: {what} failed; the reason stands above, at its operation. Everything else was done."
+    yield plan.failure(told)
 
 
 SLIPWAY_NGINX = "/opt/slipway/bin/slipway-nginx"
@@ -400,7 +396,7 @@ def release(
             if plan.planning():
                 plan.say(told, logger.error)
             plan.announce(Change("release", f"of {app}", plan.FAIL, note="its source can't be looked up"))
-            yield failure(told)
+            yield plan.failure(told)
             return
         wanted = wanted | {
             "source": wanted["source"] | {"commit": commit},
@@ -486,7 +482,7 @@ def rollback(app: str, request: dict[str, Any], prober: Prober | None = None) ->
     + prober: the traffic to do it under
     """
     if not plan.known(ReleaseStatus, app=app).get("release"):
-        yield failure(f"{app}: no release serves on this host, so there is nothing to go back from.")
+        yield plan.failure(f"{app}: no release serves on this host, so there is nothing to go back from.")
         return
     to = request["to"] or "the good one from before"
     plan.announce(Change("rollback", f"of {app}", "make", note=f"{to} serves again; no request is lost"))

@@ -171,6 +171,10 @@ def place(
     """
     fact, arguments = _look(accounts, folders, files, links, absent)
     there: dict[str, Place] = plan.known(fact, **dict(arguments))
+    if obstacles := _obstacles(there, folders, [*files, *links, *absent]):
+        plan.announce(*obstacles)
+        yield plan.failure("; ".join(f"{each.target}: {each.note}" for each in obstacles))
+        return
     due_accounts = [each for each in accounts if each.name not in there or there[each.name].target != SHELL]
     due_folders = {path: each for path, each in folders.items() if not _fits(there.get(path), "d", each)}
     due_files = {path: each for path, each in files.items() if not _fits(there.get(path), "f", each)}
@@ -201,6 +205,14 @@ def place(
         )
     plan.announce(*changes, makes=[*due_files, *due_links, *due_absent])
     yield placing(due_accounts, due_folders, due_files, due_links, due_absent)
+
+
+def _obstacles(there: Mapping[str, Place], folders: Collection[str], others: Collection[str]) -> list[Change]:
+    """Where a folder stands in the place of a file, or the reverse: what may hold somebody's data isn't replaced."""
+    found = [path for path in folders if path in there and there[path].kind != "d"]
+    what = [Change("folder", path, plan.FAIL, note="something else stands there; move it away") for path in found]
+    found = [path for path in others if path in there and there[path].kind == "d"]
+    return what + [Change("file", path, plan.FAIL, note="a folder stands there; move it away") for path in found]
 
 
 def _fits(found: Place | None, kind: str, wanted: Folder | File) -> bool:

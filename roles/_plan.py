@@ -8,6 +8,7 @@ decides is asked before a run's first change; only what a change brings (a newer
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from functools import wraps
@@ -178,6 +179,11 @@ def announce(*changes: Change, makes: Iterable[str] = ()) -> None:
         if state.config.DIFF or change.what == "migration":
             for line in change.diff.splitlines():
                 show(format_text(line, colours[line[0]]) if line[:1] in colours else line)
+
+
+def failure(message: str) -> StringCommand:
+    """A command that fails with this message: an exception would end the run on every other host too."""
+    return StringCommand(shlex.join(["sh", "-c", 'echo "$1" >&2; exit 1', "slipway", message]))
 
 
 def changed(what: str, target: str) -> bool:

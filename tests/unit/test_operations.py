@@ -21,7 +21,7 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from prober import ProberError, Result
 from roles import _operations as operations
-from roles import _place, tls
+from roles import _place, _plan, tls
 from roles._facts import (
     Existing,
     GitCommit,
@@ -207,7 +207,7 @@ def test_a_script_gets_its_arguments_as_they_are() -> None:
 
 
 def test_a_failure_says_its_message_and_fails() -> None:
-    done = run(operations.failure("app: it's $HOME"))
+    done = run(_plan.failure("app: it's $HOME"))
     assert (done.returncode, done.stderr) == (1, "app: it's $HOME\n")
 
 

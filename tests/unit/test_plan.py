@@ -164,6 +164,33 @@ def test_a_file_in_a_folder_that_is_not_there_yet_is_shown_in_full(plan: Planner
     assert diffs[2] == "1 line, not shown: it may hold secrets"
 
 
+def test_what_stands_in_the_way_is_told_and_left_alone(plan: Planner, bare: Facts) -> None:
+    """A folder may hold somebody's data: neither it, nor a file in the place of a folder, is replaced."""
+    changes: dict[str, list[Change]] = {}
+
+    def role() -> None:
+        place(
+            name="Place",
+            folders={"/a": Folder()},
+            files={"/b": File("b\n"), "/c": File("c\n")},
+            links={"/d": "b"},
+            absent={"/e": ""},
+        )
+        changes.update(_plan.changes(_plan._host()))
+
+    there = {"/a": Place("f", "644", "root", "root")}
+    there |= {path: Place("d", "755", "root", "root") for path in ("/b", "/d", "/e")}
+    done = plan(role, facts=bare | {Places: there})
+    assert [each.line for each in changes["Place"]] == [
+        "will fail /a: something else stands there; move it away",
+        "will fail /b: a folder stands there; move it away",
+        "will fail /d: a folder stands there; move it away",
+        "will fail /e: a folder stands there; move it away",
+    ]
+    (command,) = done("Place").commands
+    assert command.argv[2] == 'echo "$1" >&2; exit 1' and "/e: a folder stands there" in command.argv[4]
+
+
 def test_what_a_package_brings_is_removed_with_it(plan: Planner, bare: Facts) -> None:
     @_plan.operation(list)
     def install() -> Commands:
