@@ -60,15 +60,17 @@ echo "cores=$(nproc)"
 echo "memory_mb=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)"
 echo "disk_free_mb=$(df -Pm /srv | awk 'NR == 2 {print $4}')"
 echo "clock=$(date +%s)"
-# Who listens: the socket of a port in state 0A (LISTEN), then the process that has it open.
-for port in 80 443; do
-    for inode in $(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null |
-        awk -v port="$(printf ':%04X$' $port)" '$2 ~ port && $4 == "0A" {print $10}' | sort -u); do
-        fd=$(find /proc/[0-9]*/fd -lname "socket:\[$inode\]" 2>/dev/null | head -n 1)
-        [ -n "$fd" ] || continue
-        pid=${fd#/proc/}; pid=${pid%%/*}
-        echo "listener=$port $(cat /proc/$pid/comm) (process $pid)"
-    done
+# Who listens: the sockets of both ports in state 0A (LISTEN), then the first process that has each of them open.
+{
+    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '
+        $4 == "0A" && $2 ~ /:0050$/ {print "80", "socket:[" $10 "]"}
+        $4 == "0A" && $2 ~ /:01BB$/ {print "443", "socket:[" $10 "]"}'
+    find /proc/[0-9]*/fd -lname 'socket:*' -printf '%p %l\n' 2>/dev/null
+} | awk '
+    $1 ~ /^[0-9]/ {port[$2] = $1}
+    $1 ~ /^\// && $2 in port {split($1, part, "/"); print port[$2], part[3]; delete port[$2]}' |
+while read -r port pid; do
+    echo "listener=$port $(cat /proc/$pid/comm) (process $pid)"
 done
 while IFS=: read -r user _ _ _ _ home _; do echo "user=$user $home"; done </etc/passwd
 """

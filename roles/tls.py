@@ -114,9 +114,8 @@ def certbot(settings: Settings) -> None:
 _HAS = """
 certificate=/etc/letsencrypt/live/$1/fullchain.pem
 grep -qsxF "server = $2" "/etc/letsencrypt/renewal/$1.conf" || exit 0
-openssl x509 -in "$certificate" -noout -checkend 0 >/dev/null 2>&1 || exit 0
-names=$(openssl x509 -in "$certificate" -noout -ext subjectAltName | tail -n 1 | tr -d ' ')
-names=$(echo "$names" | tr , '\\n' | LC_ALL=C sort | paste -sd ,)
+told=$(openssl x509 -in "$certificate" -noout -ext subjectAltName -checkend 0 2>/dev/null) || exit 0
+names=$(echo "$told" | grep DNS: | tr -d ' ' | tr , '\\n' | LC_ALL=C sort | paste -sd ,)
 [ "$names" != "$3" ] || echo "$names"
 """
 

@@ -7,7 +7,6 @@ once, and nothing waits for a delayed acknowledgement.
 
 from __future__ import annotations
 
-import shlex
 import socket
 import sys
 import time
@@ -15,8 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import gevent
+from gevent.event import AsyncResult
 from paramiko import SSHException, Transport
-from pyinfra.api.arguments import ConnectorArguments
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, ConnectorArguments, pop_global_arguments
 from pyinfra.api.command import StringCommand
 from pyinfra.api.output import echo, format_text
 from pyinfra.connectors.ssh import SSHConnector
@@ -28,8 +29,8 @@ from pyinfra.connectors.util import (
 )
 from typing_extensions import Unpack, override
 
-from slipway.questions import Memory, Question, answers, ask
-from slipway.shell import AGENT, STDERR, Outcome, Shell, ShellError, silent
+from slipway.questions import Answers, Memory, Question, ask
+from slipway.shell import STDERR, Channel, Outcome, Shell, ShellError, silent
 
 NAME = "slipway"
 """What pyinfra knows the connector by, as pyproject.toml registers it."""
@@ -70,19 +71,24 @@ class SlipwayConnector(SSHConnector):
 
     @override
     def connect(self) -> None:
-        """Connect; the shell is started with the first command."""
+        """Connect, and ask what the last run asked: the host works on it while this side reads and plans."""
         super().connect()
         self.shell = None
         scripts = [str(Path(word).resolve()) for word in sys.argv[1:] if word.endswith(".py")]
         self.memory = Memory(self.host.name, *scripts)
         self.answers: dict[tuple[str, str], tuple[Outcome, float]] = {}
+        self.awaited: dict[tuple[str, str], AsyncResult] = {}
+        self.asking: gevent.Greenlet | None = None
         self.at_once = sys.maxsize
+        self._ask_ahead()
 
     @override
     def disconnect(self) -> None:
         """End the shell, and remember what was asked for the next run."""
         if self.host not in self.state.failed_hosts:
             self.memory.save(complete=self.state.is_executing)  # all questions come before the first change
+        if self.asking:
+            self.asking.kill()
         if self.shell:
             self.shell.close()
         super().disconnect()
@@ -109,12 +115,12 @@ class SlipwayConnector(SSHConnector):
         if not question:
             self._forget()
         shell = self._started()
-        if arguments.get("_get_pty") or shell.busy:
+        if arguments.get("_get_pty") or (shell.busy and not self.asking):
             return super().run_shell_command(command, print_output, print_input, **arguments)
         exit_codes = arguments.pop("_success_exit_codes", None) or [0]
         timeout = arguments.pop("_timeout", None)
         stdin = _bytes(arguments.pop("_stdin", None))
-        arguments.pop("_get_pty", None)
+        arguments.pop("_get_pty", None)  # what is left says in which way a question is asked: see _ask_ahead
 
         def show(stream: str, line: str) -> None:
             text = format_text(line, "red") if stream == STDERR else line
@@ -139,20 +145,27 @@ class SlipwayConnector(SSHConnector):
 
     def _started(self) -> Shell:
         if self.shell is None:
-            assert self.client is not None
-            transport = self.client.get_transport()
-            assert transport is not None
-            channel = transport.open_session()
-            channel.exec_command(f"exec sh -c {shlex.quote(AGENT)}")
-            self.shell = Shell(channel)
+            self.shell = Shell(self._channel())
         return self.shell
 
+    def _channel(self) -> Channel:
+        assert self.client is not None
+        transport = self.client.get_transport()
+        assert transport is not None
+        return transport.open_session()
+
     def _run(
-        self, line: str, stdin: bytes, timeout: float | None, show: Callable[[str, str], None] = silent
+        self,
+        line: str,
+        stdin: bytes,
+        timeout: float | None,
+        show: Callable[[str, str], None] = silent,
+        *,
+        public: bool = False,
     ) -> Outcome:
         shell = self._started()
         try:
-            return shell.run(line, stdin, timeout=timeout, show=show)
+            return shell.run(line, stdin, public=public, timeout=timeout, show=show)
         except ShellError as error:
             raise SSHException(str(error)) from None
         finally:
@@ -169,14 +182,32 @@ class SlipwayConnector(SSHConnector):
 
     # --- Questions ---------------------------------------------------------------------------------------------------
 
+    def _ask_ahead(self) -> None:
+        """Ask what the last run asked, in the way that facts are asked in where nothing says otherwise.
+
+        Not where sudo wants a password: the operator is asked for that when there is a question.
+        """
+        given: Any = pop_global_arguments(self.state, self.host, {})[0]
+        if self.memory.remembered and not given.get("_use_sudo_password"):
+            others = ("_get_pty", "_stdin", "_success_exit_codes", "_timeout")
+            arguments: Any = {name: given[name] for name in CONNECTOR_ARGUMENT_KEYS if name not in others}
+            self._ask(self.memory.remembered, arguments, None)
+
     def _forget(self) -> None:
         """The host is about to change: nothing is known any more.
 
         Only the next question is asked then, since another change may follow at once; two after it, then four.
         """
+        self._settle()
         if self.answers:
             self.answers.clear()
             self.at_once = 1
+
+    def _settle(self) -> None:
+        """Wait until the host has answered all that it was asked."""
+        if self.asking:
+            self.asking.join()
+            self.asking = None
 
     def _answer(self, question: str, arguments: ConnectorArguments, timeout: float | None) -> Outcome:
         """What the host answers, asked now or a moment ago.
@@ -184,30 +215,63 @@ class SlipwayConnector(SSHConnector):
         Questions are only asked together when they are asked as the same user, in the same way.
         """
         self.memory.asked[question] = None
-        way = repr(sorted((name, repr(value)) for name, value in arguments.items() if value))
-        known, since = self.answers.get((way, question), (None, 0.0))
-        if known and time.monotonic() - since < MAX_AGE:
+        asked = _way(arguments), question
+        if asked in self.awaited:
+            self.awaited[asked].get()
+        if known := self._known(asked):
             return known
+        self._settle()
         together = self.memory.next_of(question, self.at_once)
         self.at_once = min(2 * self.at_once, sys.maxsize)
-        if len(together) == 1:
-            outcome = self._run(self._wrapped(StringCommand(question), arguments), b"", timeout)
-            self._keep(way, [question], [outcome])
-            return outcome
-        script, mark = ask(together)
-        outcome = self._run(self._wrapped(StringCommand("sh"), arguments), script.encode(), timeout)
-        answered = answers(outcome, mark)
-        if not answered:  # sudo wants a password, the disk is full: what it says is the answer
-            return outcome
-        self._keep(way, together, answered)
-        return answered[0]
+        if len(together) > 1:
+            self._ask(together, arguments, timeout)
+            answer: Outcome | None = self.awaited[asked].get()
+            if answer:
+                return answer
+            self._settle()  # sudo wants a password, the disk is full: what it says alone is the answer
+        outcome = self._run(self._wrapped(StringCommand(question), arguments), b"", timeout)
+        self._keep(asked, outcome)
+        return outcome
 
-    def _keep(self, way: str, questions: Sequence[str], answered: Sequence[Outcome]) -> None:
-        """Keep answers, but for failures: those may end otherwise when sudo was given a password."""
-        now = time.monotonic()
-        for question, outcome in zip(questions, answered, strict=False):
-            if outcome.status == 0:
-                self.answers[way, question] = outcome, now
+    def _ask(self, questions: Sequence[str], arguments: ConnectorArguments, timeout: float | None) -> None:
+        """Ask all these; `awaited` gets their answers as they come, or None where none came."""
+        way = _way(arguments)
+        script, mark = ask(questions)
+        line = self._wrapped(StringCommand("sh"), arguments)
+        awaited = self.awaited = {(way, question): AsyncResult() for question in questions}
+
+        def tell(place: int, outcome: Outcome) -> None:
+            asked = way, questions[place]
+            self._keep(asked, outcome)
+            awaited[asked].set(outcome)
+
+        def run() -> None:
+            lost: Exception | None = None
+            try:
+                self._run(line, script.encode(), timeout, Answers(mark, tell).hear, public=True)
+            except (SSHException, TimeoutError) as error:
+                lost = error
+            finally:
+                self.awaited = {}
+                for each in awaited.values():
+                    if not each.ready():
+                        each.set_exception(lost) if lost else each.set(None)
+
+        self.asking = gevent.spawn(run)
+
+    def _known(self, asked: tuple[str, str]) -> Outcome | None:
+        outcome, since = self.answers.get(asked, (None, 0.0))
+        return outcome if time.monotonic() - since < MAX_AGE else None
+
+    def _keep(self, asked: tuple[str, str], outcome: Outcome) -> None:
+        """Keep an answer, but for a failure: that may end otherwise when sudo was given a password."""
+        if outcome.status == 0:
+            self.answers[asked] = outcome, time.monotonic()
+
+
+def _way(arguments: ConnectorArguments) -> str:
+    """In which way something is asked: as which user, where, with which variables."""
+    return repr(sorted((name, repr(value)) for name, value in arguments.items() if value))
 
 
 def _bytes(stdin: Any) -> bytes:

@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pyinfra.api.command import StringCommand
@@ -24,25 +24,25 @@ class Question(StringCommand):
     """
 
 
-# The questions run side by side, as many as there are cores, each with files of its own for what it prints; nobody
-# else may read them. $MARK ends each stream of each answer.
+# The questions run side by side, twice as many as there are cores since some of them wait, each with files of its own
+# for what it prints; nobody else may read them. An answer is told as soon as it is whole, with its number; the mark ends
+# each of its streams.
 _ASK = """
 umask 077
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 {questions}
-seq {count} | xargs -P "$(nproc)" -I{{}} sh -c '
-    sh "$1/{{}}.sh" </dev/null >"$1/{{}}.out" 2>"$1/{{}}.err"; echo $? >"$1/{{}}.status"' ask "$folder"
-for n in $(seq {count}); do
-    status=$(cat "$folder/$n.status")
-    cat "$folder/$n.out"; printf '\\n{mark} %d\\n' "${{status:-1}}"
-    cat "$folder/$n.err" >&2; printf '\\n{mark}\\n' >&2
+seq {count} | xargs -P "$((2 * $(nproc)))" -I{{}} sh -c '
+    sh "$1/{{}}.sh" </dev/null >"$1/{{}}.out" 2>"$1/{{}}.err"; echo "{{}} $?"' ask "$folder" |
+while read -r number status; do
+    cat "$folder/$number.out"; printf '\\n{mark} %d %d\\n' "$number" "$status"
+    cat "$folder/$number.err" >&2; printf '\\n{mark} %d\\n' "$number" >&2
 done
 """
 
 
 def ask(questions: Sequence[str]) -> tuple[str, str]:
-    """The script that asks them all, and the mark between its answers."""
+    """The script that asks them all, and the mark between its answers, as `Answers` takes it."""
     mark = secrets.token_hex(16)
     written = "".join(
         f"cat >\"$folder/{number}.sh\" <<'{mark}' || exit 1\n{question}\n{mark}\n"
@@ -51,21 +51,28 @@ def ask(questions: Sequence[str]) -> tuple[str, str]:
     return _ASK.format(questions=written, count=len(questions), mark=mark), mark
 
 
-def answers(outcome: Outcome, mark: str) -> list[Outcome]:
-    """What each of the questions of `ask` was answered, in their order; fewer where the script didn't get so far."""
-    answered: dict[str, list[Outcome]] = {}
-    for stream in (STDOUT, STDERR):
-        of_stream = answered[stream] = []
-        lines: list[str] = []
-        for text in (line for name, line in outcome.lines if name == stream):
-            if not text.startswith(mark):
-                lines.append(text)
-                continue
-            status = int(text.split()[1]) if stream == STDOUT else 0
-            of_stream.append(Outcome([(stream, line) for line in unmarked(lines)], status))
-            lines = []
-    pairs = zip(answered[STDOUT], answered[STDERR], strict=False)
-    return [Outcome(out.lines + err.lines, out.status) for out, err in pairs]
+class Answers:
+    """Hears what the script of `ask` prints, and tells each answer as soon as it is whole."""
+
+    def __init__(self, mark: str, tell: Callable[[int, Outcome], None]) -> None:
+        """Answers between marks like this; `tell` is called with a question's place, from 0, and its answer."""
+        self.mark, self.tell = mark, tell
+        self._lines: dict[str, list[str]] = {STDOUT: [], STDERR: []}
+        self._half: dict[int, dict[str, Outcome]] = {}
+
+    def hear(self, stream: str, line: str) -> None:
+        """Take the next line of a stream."""
+        lines = self._lines[stream]
+        if not line.startswith(self.mark):
+            lines.append(line)
+            return
+        number, status, *_ = [*map(int, line.split()[1:]), 0]
+        parts = self._half.setdefault(number, {})
+        parts[stream] = Outcome([(stream, each) for each in unmarked(lines)], status)
+        lines.clear()
+        if len(parts) == len(self._lines):
+            out = parts[STDOUT]
+            self.tell(number - 1, Outcome(out.lines + parts[STDERR].lines, out.status))
 
 
 class Memory:

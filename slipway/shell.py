@@ -5,17 +5,27 @@ An SSH channel of its own for every command costs two or three: opening it, aski
 
 from __future__ import annotations
 
+import base64
+import gzip
 import secrets
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import gevent
+from paramiko import SSHException
 
 # Reads "mark, size of the command, size of its input", then both; each stream of a command ends with a line of its
 # own: the mark, and on standard output the exit status. `head -c` takes just as many bytes as it is told to. What a
-# command leaves of its input is read all the same, or it would be taken for the next command.
+# command leaves of its input is read all the same, or it would be taken for the next command. Arguments, if there are
+# any, are the first command: its mark, itself, and its input (gzip in base64).
 AGENT = r"""
+if [ $# = 3 ]; then
+    printf %s "$3" | base64 -d | gzip -dc | sh -c "$2"
+    printf '\n%s %d\n' "$1" $?
+    printf '\n%s\n' "$1" >&2
+fi
 while read -r mark size input; do
     command=$(head -c "$size"; echo .)
     command=${command%.}
@@ -30,10 +40,15 @@ done
 """
 
 STDOUT, STDERR = "stdout", "stderr"
+LONGEST_START = 30_000
+"""Bytes of the command line that starts the agent: RFC 4253 (6.1) lets a packet have 35,000 in all."""
 
 
 class Channel(Protocol):
     """The part of paramiko's Channel that a shell needs."""
+
+    def exec_command(self, command: str) -> None:
+        """Start `command`, once, before anything else."""
 
     def sendall(self, data: bytes) -> None:
         """Send all of `data`."""
@@ -76,11 +91,12 @@ def unmarked(lines: list[str]) -> list[str]:
 
 
 class Shell:
-    """Runs commands in `AGENT`, one after the other, over a channel that has started it."""
+    """Runs commands in `AGENT`, one after the other, over a channel of its own; the first of them starts it."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.busy = False
+        self._started = False
         self._rest = {STDOUT: b"", STDERR: b""}
 
     def run(
@@ -88,34 +104,35 @@ class Shell:
         command: str,
         stdin: bytes = b"",
         *,
+        public: bool = False,
         timeout: float | None = None,
         show: Callable[[str, str], None] = silent,
     ) -> Outcome:
         """Run `command` by sh, and wait for its end.
 
         + stdin: what it reads
+        + public: nothing of either is secret: they may stand on the command line that starts the agent, which saves a
+          round trip
         + timeout: seconds; then the shell is ended, and TimeoutError raised
         + show: called with the stream and the line as soon as one is there
 
         Raises ShellError when the connection is lost meanwhile.
         """
         mark, outcome = secrets.token_hex(16), Outcome()
-        encoded = command.encode()
         self.busy = True
-        request = f"{mark} {len(encoded)} {len(stdin)}\n".encode() + encoded + stdin
         lost: list[Exception] = []
 
         def guarded(step: Callable[..., None], *arguments: object) -> None:
             try:
                 step(*arguments)
-            except (OSError, EOFError) as error:  # gevent would print its traceback
+            except (OSError, EOFError, SSHException) as error:  # gevent would print its traceback
                 lost.append(error)
 
         # Both streams are read while the input is still being sent, or a command that prints much would wait for us.
         steps = [
             gevent.spawn(guarded, self._read, STDOUT, mark, outcome, show),
             gevent.spawn(guarded, self._read, STDERR, mark, outcome, show),
-            gevent.spawn(guarded, self.channel.sendall, request),
+            gevent.spawn(guarded, self._send, mark, command, stdin, public),
         ]
         try:
             ended = gevent.joinall(steps, timeout=timeout)
@@ -134,6 +151,18 @@ class Shell:
         """End the shell, and with it what it runs as far as that notices."""
         self.busy = True
         self.channel.close()
+
+    def _send(self, mark: str, command: str, stdin: bytes, public: bool) -> None:
+        agent = ["exec", "sh", "-c", AGENT, "agent"]
+        if not self._started:
+            self._started = True
+            start = shlex.join([*agent, mark, command, base64.b64encode(gzip.compress(stdin)).decode()])
+            if public and len(start) <= LONGEST_START:
+                self.channel.exec_command(start)
+                return
+            self.channel.exec_command(shlex.join(agent))
+        encoded = command.encode()
+        self.channel.sendall(f"{mark} {len(encoded)} {len(stdin)}\n".encode() + encoded + stdin)
 
     def _read(self, stream: str, mark: str, outcome: Outcome, show: Callable[[str, str], None]) -> None:
         receive = self.channel.recv if stream == STDOUT else self.channel.recv_stderr

@@ -6,17 +6,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from paramiko import SSHException
 from pyinfra.api import Config, Inventory, State
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.command import StringCommand
 from pyinfra.connectors.ssh import SSHConnector
 
 from slipway import connector
 from slipway.connector import SlipwayConnector
 from slipway.questions import Question
-from slipway.shell import Outcome, Shell
+from slipway.shell import Channel, Outcome, Shell
 from tests.unit.test_shell import LocalChannel
 
 Run = Callable[[], SlipwayConnector]
@@ -25,7 +27,9 @@ Run = Callable[[], SlipwayConnector]
 class CountingShell(Shell):
     """Keeps how many questions each round trip carried; 0 for a command."""
 
-    trips: list[int]
+    def __init__(self, channel: Channel) -> None:
+        super().__init__(channel)
+        self.trips: list[int] = []
 
     def run(self, command: str, stdin: bytes = b"", **options: object) -> Outcome:
         asked = stdin.count(b'cat >"$folder/')
@@ -39,6 +43,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["pyinfra", "inventories/production.py", "deploy.py"])
     monkeypatch.setattr(SSHConnector, "connect", lambda self: None)
+    monkeypatch.setattr(SlipwayConnector, "_channel", lambda self: LocalChannel())
+    monkeypatch.setattr(connector, "Shell", CountingShell)
     shells: list[Shell] = []
 
     def begin() -> SlipwayConnector:
@@ -47,9 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
         host = inventory.get_host("203.0.113.5")
         made = SlipwayConnector(state, host)
         made.connect()
-        made.shell = CountingShell(LocalChannel())
-        made.shell.trips = []
-        shells.append(made.shell)
+        shells.append(made._started())
         return made
 
     yield begin
@@ -63,7 +67,14 @@ def trips(host: SlipwayConnector) -> list[int]:
 
 
 def asked(host: SlipwayConnector, *names: str) -> list[str]:
-    return [host.run_shell_command(Question(f"echo {name}"))[1].stdout for name in names]
+    return [ask(host, f"echo {name}") for name in names]
+
+
+def ask(host: SlipwayConnector, question: str) -> str:
+    """What the host answers, asked in the way that pyinfra's facts are."""
+    given: Any = pop_global_arguments(host.state, host.host, {})[0]
+    way = {name: given[name] for name in CONNECTOR_ARGUMENT_KEYS}
+    return host.run_shell_command(Question(question), **way)[1].stdout
 
 
 QUESTIONS = ("q1", "q2", "q3", "q4", "q5", "q6", "q7", "q8")
@@ -82,6 +93,36 @@ def test_the_second_run_asks_everything_at_once(run: Run) -> None:
     second = run()
     assert asked(second, *QUESTIONS) == list(QUESTIONS)
     assert trips(second) == [8]
+
+
+def test_what_the_last_run_asked_is_asked_before_the_first_question(run: Run) -> None:
+    first = run()
+    asked(first, *QUESTIONS)
+    first.disconnect()
+    second = run()
+    assert second.asking
+    second.asking.join()
+    assert trips(second) == [8]
+    assert asked(second, *QUESTIONS) == list(QUESTIONS)
+    assert trips(second) == [8]
+
+
+def test_where_sudo_wants_a_password_nothing_is_asked_ahead(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run()
+    asked(first, *QUESTIONS)
+    first.disconnect()
+    monkeypatch.setattr(connector, "pop_global_arguments", lambda *_: ({"_use_sudo_password": True}, []))
+    assert run().asking is None
+
+
+def test_a_change_waits_for_what_was_asked_and_makes_it_old(run: Run, tmp_path: Path) -> None:
+    look = f"sleep 0.3; [ ! -e {tmp_path}/made ] || echo there"
+    for answer in ("", "there"):
+        host = run()
+        host.run_shell_command(StringCommand(f"touch {tmp_path}/made" if answer else "true"))
+        assert ask(host, look) == answer
+        asked(host, *QUESTIONS)
+        host.disconnect()
 
 
 def test_what_a_run_says_it_will_ask_is_asked_at_once_the_first_time(run: Run) -> None:
@@ -198,6 +239,7 @@ def test_standard_input_is_what_pyinfra_takes(run: Run) -> None:
 
 def test_a_lost_connection_fails_the_command_as_pyinfra_expects(run: Run) -> None:
     host = run()
+    host.run_shell_command(StringCommand("true"))
     assert host.shell is not None and isinstance(host.shell.channel, LocalChannel)
     with pytest.raises(SSHException, match="connection to the host was lost"):
         host.run_shell_command(StringCommand(f"kill -9 {host.shell.channel.process.pid}; sleep 1"))

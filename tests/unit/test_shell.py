@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import time
 from collections.abc import Iterator
 
 import pytest
+from gevent.event import Event
 from gevent.subprocess import PIPE, Popen
 
-from slipway.questions import answers, ask
-from slipway.shell import AGENT, Shell, ShellError
+from slipway.questions import Answers, ask
+from slipway.shell import LONGEST_START, Outcome, Shell, ShellError
 
 
 class LocalChannel:
-    """An sh on this machine, read and written as paramiko's Channel is."""
+    """An sh on this machine, started, read and written as paramiko's Channel is."""
 
     def __init__(self) -> None:
-        self.process = Popen(["sh", "-c", AGENT], stdin=PIPE, stdout=PIPE, stderr=PIPE, bufsize=0)
+        self.started = Event()
+
+    def exec_command(self, command: str) -> None:
+        self.command = command
+        self.process = Popen(["sh", "-c", command], stdin=PIPE, stdout=PIPE, stderr=PIPE, bufsize=0)
+        self.started.set()
 
     def sendall(self, data: bytes) -> None:
         while data:
             data = data[self.process.stdin.write(data) :]
 
     def recv(self, nbytes: int) -> bytes:
+        self.started.wait()
         read: bytes = self.process.stdout.read(nbytes)
         return read
 
     def recv_stderr(self, nbytes: int) -> bytes:
+        self.started.wait()
         read: bytes = self.process.stderr.read(nbytes)
         return read
 
     def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        if self.started.is_set():
+            self.process.kill()
+            self.process.wait()
 
 
 @pytest.fixture
@@ -42,6 +52,14 @@ def shell() -> Iterator[Shell]:
     shell = Shell(LocalChannel())
     yield shell
     shell.close()
+
+
+def told(shell: Shell, *questions: str, command: str = "sh") -> dict[int, Outcome]:
+    """What the questions were answered, in the order in which the answers came."""
+    came: dict[int, Outcome] = {}
+    script, mark = ask(questions)
+    shell.run(command, script.encode(), show=Answers(mark, came.__setitem__).hear, public=True)
+    return came
 
 
 @pytest.mark.parametrize(
@@ -125,11 +143,11 @@ def test_a_time_limit_ends_the_shell(shell: Shell) -> None:
 def test_a_lost_connection_is_told(shell: Shell) -> None:
     assert isinstance(shell.channel, LocalChannel)
     with pytest.raises(ShellError, match="connection to the host was lost"):
-        shell.run(f"kill -{signal.SIGKILL} $PPID {shell.channel.process.pid}; sleep 1")
+        shell.run(f"kill -{signal.SIGKILL} $PPID; sleep 1")
     assert shell.busy
 
 
-def test_questions_are_answered_together_and_in_order(shell: Shell) -> None:
+def test_questions_are_answered_together(shell: Shell) -> None:
     questions = [
         "sleep 0.3; echo slow",
         "echo 'a b'; echo oops >&2; exit 4",
@@ -138,9 +156,8 @@ def test_questions_are_answered_together_and_in_order(shell: Shell) -> None:
         "cat; printf 'it'\"'\"'s\\n\\n'",
         "cat <<'END'\ntext\nEND",
     ]
-    script, mark = ask(questions)
-    told = [(each.status, each.lines) for each in answers(shell.run("sh", script.encode()), mark)]
-    assert told == [
+    came = told(shell, *questions)
+    assert [(came[place].status, came[place].lines) for place in range(len(questions))] == [
         (0, [("stdout", "slow")]),
         (4, [("stdout", "a b"), ("stderr", "oops")]),
         (0, [("stdout", "no end")]),
@@ -156,13 +173,30 @@ def test_questions_leave_nothing_behind(shell: Shell, tmp_path: object) -> None:
     assert shell.run(f"ls -A {tmp_path}").lines == []
 
 
+def test_an_answer_is_told_while_others_are_awaited(shell: Shell) -> None:
+    assert list(told(shell, "sleep 0.5; echo slow", "echo quick")) == [1, 0]
+
+
 def test_a_script_that_did_not_run_answers_nothing(shell: Shell) -> None:
-    script, mark = ask(["echo one", "echo two"])
-    outcome = shell.run("echo sudo: a password is required >&2; exit 1", script.encode())
-    assert answers(outcome, mark) == []
+    assert told(shell, "echo one", "echo two", command="echo sudo: a password is required >&2; exit 1") == {}
 
 
-def test_a_question_whose_answer_was_not_written_has_failed(shell: Shell) -> None:
-    script, mark = ask(["echo one", "kill -9 $PPID"])
-    told = answers(shell.run("sh", script.encode()), mark)
-    assert [each.status for each in told][1] == 1
+def test_a_question_that_was_killed_is_not_answered(shell: Shell) -> None:
+    assert 1 not in told(shell, "echo one", "kill -9 $PPID")
+    assert shell.run("echo next").lines == [("stdout", "next")]
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_what_is_public_starts_the_agent_if_it_is_short_enough(shell: Shell, size: int) -> None:
+    assert isinstance(shell.channel, LocalChannel)
+    data = secrets.token_hex(size // 2).encode()
+    outcome = shell.run("echo it is public; cat; exit 3", data, public=True)
+    assert (outcome.status, outcome.lines) == (3, [("stdout", "it is public"), ("stdout", data.decode())])
+    assert ("it is public" in shell.channel.command) == (size < LONGEST_START)
+    assert shell.run("cat", b"next").lines == [("stdout", "next")]
+
+
+def test_what_is_not_public_stays_off_the_command_line(shell: Shell) -> None:
+    assert isinstance(shell.channel, LocalChannel)
+    shell.run("echo mine", b"secret")
+    assert "mine" not in shell.channel.command
