@@ -6,7 +6,6 @@ import gzip
 import io
 import os
 import subprocess
-import tarfile
 from pathlib import Path
 
 from pyinfra.api.exceptions import PyinfraError
@@ -56,6 +55,8 @@ def listed(folder: Path) -> list[Path]:
 
 def pack(folder: Path) -> bytes:
     """The folder as a tar.gz without owners and times, so that its digest tells whether the source changed."""
+    import tarfile  # only here: the settings' check loads this module before it connects
+
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
         for path in listed(folder):

@@ -25,8 +25,8 @@ class Question(StringCommand):
 
 
 # The questions run side by side, twice as many as there are cores since some of them wait, each with files of its own
-# for what it prints; nobody else may read them. An answer is told as soon as it is whole, with its number; the mark ends
-# each of its streams.
+# for what it prints; nobody else may read them. An answer is told as soon as it is whole; the mark, with the question's
+# number, ends each of its streams.
 _ASK = """
 umask 077
 folder=$(mktemp -d) || exit 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import functools
 import os
 import re
 import stat
@@ -11,9 +12,8 @@ import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from packaging.requirements import InvalidRequirement, Requirement
@@ -25,6 +25,9 @@ from roles.settings import _environment, _names
 from roles.settings import _types as t
 from roles.settings._errors import HIDDEN, Problem, show, under
 from roles.settings._models import HOOKS, AppSettings, FolderSource, GitSource, Settings, UvSettings
+
+if TYPE_CHECKING:
+    from cryptography import x509  # takes long to load, and few hosts bring certificates along
 
 SMALLEST_RSA = 3072
 """Bits of the smallest RSA key for logins: what a hardened sshd asks for (RequiredRSASize; BSI TR-02102-1)."""
@@ -185,6 +188,8 @@ def _check_text(report: Report, path: str, file: Path | None, what: str) -> None
 
 
 def _certificates(content: bytes) -> list[x509.Certificate]:
+    from cryptography import x509
+
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError:
@@ -194,12 +199,18 @@ def _certificates(content: bytes) -> list[x509.Certificate]:
 # --- The source ------------------------------------------------------------------------------------------------------
 
 
+@functools.cache
+def _parsed(content: bytes) -> dict[str, Any]:
+    """TOML; nobody changes what is returned, since a run checks the same files twice, and a lock file is long."""
+    return tomllib.loads(content.decode("utf-8"))
+
+
 def _load_toml(report: Report, path: str, file: Path) -> dict[str, Any] | None:
     content = read_file(report, path, file, f"a project with {file.name}")
     if content is None:
         return None
     try:
-        return tomllib.loads(content.decode("utf-8"))
+        return _parsed(content)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         report.add(path, f"a readable {file.name}", f"{file}: {error}", "correct the file")
         return None
@@ -441,6 +452,8 @@ def _public_bytes(key: Any) -> bytes:
 
 
 def _check_certificate(report: Report, at: str, app: AppSettings, chain: list[x509.Certificate], key: Any) -> None:
+    from cryptography import x509
+
     leaf, place = chain[0], f"{at}.certificate"
     if key is not None:
         fitting = [_public_bytes(one.public_key()) == _public_bytes(key.public_key()) for one in chain]

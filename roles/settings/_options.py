@@ -28,7 +28,7 @@ def _switch(name: str) -> t.Narrow:
     return t.Narrow("true or false (yes, no, 1 and 0 will do)", f"write --data {name}=true, or leave it out")
 
 
-@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True))
+@dataclass(frozen=True, config=ConfigDict(strict=True, extra="forbid"))
 class RunOptions:
     """The options of one run; what isn't given has its default. Not a pydantic model, as those have a ``schema``."""
 

@@ -28,7 +28,7 @@ from roles.settings import (
     load_inventory,
     render_env,
 )
-from roles.settings._example import render_example
+from roles.settings._example import documentation, render_example
 from roles.settings._load import narrow_of
 from roles.settings._models import HOOKS
 from tests.unit.inventories import LOCK, MINIMAL, PYPROJECT, changed, new_key, ssh_key, write_private, write_project
@@ -432,7 +432,7 @@ def test_frozen(folder: Path) -> None:
 )
 def test_every_field_is_documented_and_narrow(model: type[BaseModel], name: str, field: FieldInfo) -> None:
     """Meaning in the manual, and a type that says what it expects and what to do."""
-    assert field.description, f"{model.__name__}.{name} has no documentation"
+    assert documentation(model)[name], f"{model.__name__}.{name} has no documentation"
     narrow = narrow_of(field)
     assert narrow is not None and narrow.expected and narrow.do
 
