@@ -423,7 +423,8 @@ def test_a_proof_needs_the_right_answer_from_a_new_worker(nginx: Nginx, monkeypa
     monkeypatch.setattr(program.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(program.time, "monotonic", lambda: next(clock))
     program.reload_and_prove({"/generation": "g"})
-    assert nginx.run.calls == ["systemctl is-active --quiet nginx", "systemctl reload nginx"]
+    asked = "systemctl kill --kill-whom=main --signal=HUP nginx"
+    assert nginx.run.calls == ["systemctl is-active --quiet nginx", asked]
     with pytest.raises(program.Refused, match=r"isn't live \(/generation is g, not h\)"):
         program.reload_and_prove({"/generation": "h"})
     monkeypatch.setattr(program, "workers", lambda: {2, 3})
