@@ -1021,6 +1021,7 @@ def test_a_drain(
     release.program.drain(release.app, IDS[0])
     assert waited == [1007]
     unit = f"notes@{IDS[0]}.service"
+    assert release.run.calls[0] == "systemctl daemon-reload", "let_go moved the units"
     expected = {"remove": f"systemctl stop {unit} notes@{IDS[0]}.socket", "restart": f"systemctl restart {unit}"}
     assert [call for call in release.run.calls if call in expected.values()] == ([expected[does]] if does else [])
     assert (IDS[0] in release.app.installed_units()) is (does != "remove" and state != "removed")
@@ -2614,8 +2615,8 @@ def test_an_environment_is_taken_along(real: Release) -> None:
     before, folder = real.app.venv(IDS[0]), real.app.folder(IDS[1])
     folder.mkdir()
     untouched = tree(before)
-    real.program.adopt(real.app, IDS[0], IDS[1])
     after = real.app.venv(IDS[1])
+    real.program.adopt(real.app, IDS[0], IDS[1]).rename(after)
     path = (packages / "fastapi/__init__.py").relative_to(before)
     assert (after / path).stat().st_ino == (before / path).stat().st_ino, "a hard link takes no room"
     assert (after / "bin/tool").stat().st_ino == (before / "bin/tool").stat().st_ino
@@ -2638,7 +2639,14 @@ def test_a_build_uses_the_environment_unless_something_of_it_changed(
     shutil.rmtree(project / ".venv")
     environment(release, IDS[0], made_from)
     adopted: list[tuple[str, str]] = []
-    monkeypatch.setattr(release.program, "adopt", lambda app, base, each: adopted.append((base, each)))
+
+    def adopt(app: Any, base: str, each: str) -> Path:
+        adopted.append((base, each))
+        partial: Path = app.releases / f".{each}.partial"
+        partial.mkdir()
+        return partial
+
+    monkeypatch.setattr(release.program, "adopt", adopt)
     if change == "python":
         release.app.wanted["python"] = "3.12"
     elif change == "index":
@@ -3062,6 +3070,31 @@ def test_a_crash_while_it_is_watched_is_enough(release: Release, clock: list[flo
     assert release.fails(release.program.watch, release.app, "r1") == (
         "It served, then /readyz turned bad: it answered nothing: it crashed.\nMemoryError"
     )
+
+
+@pytest.mark.parametrize("state", ["active", "deactivating", "inactive", "failed"])
+def test_what_made_room_is_taken_away_during_the_watch_once_it_has_ended(
+    release: Release, clock: list[float], state: str
+) -> None:
+    release.app.wanted["watch"] = 3
+    release.warm(IDS[0])
+    release.add(IDS[1], units=True, current=True)
+    release.add(IDS[2], "started", units=True)
+    release.run.states[f"notes@{IDS[0]}.service"] = {"ActiveState": state}
+    probes(release, GOOD)
+    release.program.watch(release.app, IDS[2])
+    gone = state in ("inactive", "failed")
+    assert release.app.installed_units() == {*IDS[gone:3]}, "what serves and what is watched stay"
+    assert release.releases == IDS[:3], "whether one is to be deleted is for the commit"
+
+
+def test_what_is_let_go_is_kept_while_the_rest_is_pruned(release: Release) -> None:
+    """A commit deletes what is too old before the release that it lets go counts as warm."""
+    for number in (0, 1, 2, 3):
+        release.add(IDS[number], units=number == 0, current=number == 0, previous=None)
+    release.app.wanted["keep"] = 1
+    release.program.commit(release.app, IDS[3])
+    assert release.releases == [IDS[0], IDS[3]]
 
 
 def test_no_watch(release: Release) -> None:
