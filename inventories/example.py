@@ -259,7 +259,8 @@ hosts = [
                         # Type: a whole number of seconds from 1 to 3600; default 60.
                         "readiness_timeout": 60,
                         # Seconds a release is watched after the switch: if its readiness path stops answering 200
-                        # meanwhile, the release before it serves again and the run fails. 0: not at all.
+                        # meanwhile, the release before it serves again and the run fails. 0: not at all; nor is the
+                        # first, which has none before it.
                         # Type: a whole number of seconds from 0 to 600; default 3.
                         "watch": 3,
                         # Seconds that requests, WebSockets and streams of the old release get to end by themselves

@@ -274,7 +274,7 @@ class AppSettings(_Model):
     """Seconds a new release has until its readiness path answers; then the run fails and the old one keeps serving."""
     watch: Annotated[int, t.whole(0, 600, "seconds")] = 3
     """Seconds a release is watched after the switch: if its readiness path stops answering 200 meanwhile, the release
-    before it serves again and the run fails. 0: not at all."""
+    before it serves again and the run fails. 0: not at all; nor is the first, which has none before it."""
     drain_timeout: Annotated[int, t.whole(0, 3600, "seconds")] = 30
     """Seconds that requests, WebSockets and streams of the old release get to end by themselves after a switch; then
     it is told to stop (WebSockets get a clean close), and graceful_timeout counts. 0: it is told at once."""

@@ -3044,6 +3044,7 @@ def test_the_public_name_is_asked_of_this_hosts_nginx(release: Release, monkeypa
 def test_a_release_is_watched(
     release: Release, clock: list[float], answers: list[tuple[bool, str]], wrong: str | None
 ) -> None:
+    release.add(IDS[0], current=True)
     release.app.wanted["watch"] = 3
     release.run.printing["journalctl"] = "the last line"
     given = probes(release, *answers)
@@ -3058,6 +3059,7 @@ def test_a_release_is_watched(
 
 def test_a_crash_while_it_is_watched_is_enough(release: Release, clock: list[float]) -> None:
     """systemd restarts it, and the next answer would be good."""
+    release.add(IDS[0], current=True)
     release.app.wanted["watch"] = 3
     release.run.printing |= {"systemctl show": "NRestarts=4\n", "journalctl": "MemoryError"}
     given = probes(release, GOOD)
@@ -3097,9 +3099,14 @@ def test_what_is_let_go_is_kept_while_the_rest_is_pruned(release: Release) -> No
     assert release.releases == [IDS[0], IDS[3]]
 
 
-def test_no_watch(release: Release) -> None:
+@pytest.mark.parametrize(("seconds", "first"), [(0, False), (3, True)])
+def test_no_watch(release: Release, seconds: int, first: bool) -> None:
+    """None is wanted, or there is nothing to go back to."""
+    if not first:
+        release.add(IDS[0], current=True)
+    release.app.wanted["watch"] = seconds
     given = probes(release, BAD)
-    release.program.watch(release.app, "r1")
+    assert release.program.watch(release.app, "r1") == ("none to go back to" if first else None)
     assert given == []
 
 
