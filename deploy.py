@@ -10,17 +10,18 @@ from roles.app import app
 from roles.base import base
 from roles.nginx import nginx, nginx_with_certificates
 from roles.preflight import preflight
-from roles.python import python
+from roles.python import python, pythons, uv
 from roles.release import release
 from roles.settings import load_for, options_for
-from roles.tls import tls
+from roles.tls import certbot, tls
 from roles.verdict import verdict
 
 settings = load_for(host)  # every mistake in the inventory is told here, before the host is touched
 options = options_for(host, "deploy.py")  # what --data asks of this run
 overview = preflight(settings)  # and every reason why this host can't be provisioned
 
-base(settings)  # packages, time zone, journal
+programs = [uv(settings, overview), *pythons(settings), *certbot(settings)]
+base(settings, programs)  # packages, and beside them what they let install; time zone, journal
 python(settings, overview)  # uv and the Pythons that the apps ask for
 app(settings)  # each app's user and folders
 nginx(settings, overview)  # sites; one without a certificate answers ACME challenges only

@@ -11,6 +11,7 @@ import base64
 import json
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyinfra import host, logger, state
@@ -50,8 +51,10 @@ def shell(text: str, *arguments: str) -> StringCommand:
     return StringCommand(shell_line(text, *arguments))
 
 
+# $1 what to do meanwhile, $2 packages that it needs, then all packages
 _APT = r"""
 set -eu
+meanwhile=$1 first=$2; shift 2
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 # Unattended upgrades may hold apt's locks for minutes: wait for them, and say who it was when that doesn't end.
 holder() {
@@ -85,15 +88,55 @@ fi
 [ $# -gt 0 ] || exit 0
 find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -mmin -60 | grep -q . || apt update
 # Lists that are out of step with the mirror name files that are gone: fetch them anew, once.
-install "$@" >/dev/null || { apt update; install "$@"; }
+get() { install "$@" >/dev/null || { apt update; install "$@"; }; }
+if [ -n "$meanwhile" ]; then
+    [ -z "$first" ] || get $first
+    sh -c "$meanwhile" >/dev/null 2>&1 &
+fi
+get "$@" || status=$?
+wait
+exit ${status:-0}
 """
 
 
-@plan.operation(lambda packages: [plan.asking(Packages, packages=tuple(packages))])
-def apt_packages(packages: Sequence[str]) -> Commands:
+OPT = "/opt/slipway"
+"""Where programs are."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a command of its own installs, and not apt."""
+
+    title: str
+    """Name and version."""
+    satisfied: str
+    """A shell command that prints a line when it is installed, and never fails."""
+    command: str
+    """A shell command that installs it."""
+    files: Mapping[str, File] = field(default_factory=dict)
+    """Path → file that the command reads, in a folder of roles/base.py's."""
+
+    @property
+    def line(self) -> str:
+        """The shell command that installs it unless it is there; a host does one at a time, whoever asked for it."""
+        due = f'[ -n "$({self.satisfied})" ] || {self.command}'
+        return shlex.join(["flock", OPT, "sh", "-c", due])
+
+
+def _packages(packages: Sequence[str], first: Sequence[str] = (), meanwhile: Sequence[Program] = ()) -> Iterator[Ask]:
+    yield plan.asking(Packages, packages=tuple(packages))
+    for program in meanwhile:
+        yield plan.asking(Answer, question=program.satisfied)
+
+
+@plan.operation(_packages)
+def apt_packages(packages: Sequence[str], first: Sequence[str] = (), meanwhile: Sequence[Program] = ()) -> Commands:
     """Install Debian packages; wait for whoever holds apt's locks, and repair a dpkg that was interrupted.
 
     + packages: names of packages, without recommended ones
+    + first: those of them that `meanwhile` needs
+    + meanwhile: programs whose own operations come later, each after what it needs: dpkg keeps one core busy, and the
+      line idle. What fails here is done again by its operation, which says why
     """
     found = plan.known(Packages, packages=tuple(packages))
     missing = [package for package in packages if package not in found.installed]
@@ -102,14 +145,28 @@ def apt_packages(packages: Sequence[str]) -> Commands:
         return
     repair = [Change("package", "dpkg", "repair", note="it was interrupted")] if found.interrupted else []
     plan.announce(*repair, *(Change("package", package, "install") for package in missing))
-    yield shell(_APT, *missing)
+    lines = [each.line for each in meanwhile if not plan.known(Answer, question=each.satisfied)]
+    needed = [package for package in missing if package in first]
+    yield shell(_APT, " && ".join(lines), " ".join(needed), *missing)
+
+
+def install(name: str, program: Program) -> OperationMeta:
+    """Install a program unless it is there."""
+    return command_unless(
+        name=name,
+        satisfied=program.satisfied,
+        command=StringCommand(program.line),
+        change=Change("program", program.title, "install"),
+        why=f"{program.title} is installed",
+    )
 
 
 _ENABLE = """
 set -eu
 systemctl unmask --quiet "$1"
 systemctl daemon-reload
-systemctl enable --now --quiet "$1"
+# As a package leaves it: `enable` takes half a second where there is an init script, too.
+{ systemctl is-enabled --quiet "$1" && systemctl is-active --quiet "$1"; } || systemctl enable --now --quiet "$1"
 """
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from roles import _operations as operations
+from roles._operations import Program
 from roles._place import File, Folder, place
 from roles._plan import Change
 from roles._role import role
 from roles._templates import render
 from roles.settings import Settings
 
-PACKAGES = (
-    "ca-certificates",
-    "git",
-    "logrotate",
-    "nginx",
-    "openssh-client",
-    "openssl",
-    "python3",
-    "python3-pip",
-    "tzdata",
-)
+FIRST = ("ca-certificates", "python3", "python3-pip-whl")
+"""What fetching uv takes. pip is used as the wheel that Debian keeps for virtual environments: nothing of it, nor
+of setuptools, gets into the system's Python, and 3 s of byte-compiling are saved."""
+PACKAGES = (*FIRST, "git", "logrotate", "nginx", "openssh-client", "openssl", "tzdata")
 """logrotate keeps nginx's logs small (Debian's nginx brings the rules, but doesn't ask for it), python3 runs the host
 programs, pip fetches uv by its hash, openssl makes self-signed certificates."""
 JOURNAL = "/etc/systemd/journald.conf.d/50-slipway.conf"
@@ -49,11 +45,16 @@ hostnamectl set-hostname "$1"
 
 
 @role("Base")
-def base(settings: Settings) -> None:
-    """Packages, folders, time zone, host name and journal."""
-    operations.apt_packages(name="Install packages", packages=[*PACKAGES, *settings.packages])
-    journal = File(render("base/journald.conf.j2", settings=settings))
-    place(name="Make folders, and cap the journal", folders=FOLDERS, files={JOURNAL: journal})
+def base(settings: Settings, programs: Sequence[Program] = ()) -> None:
+    """Folders, packages, time zone, host name and journal.
+
+    + programs: other roles' that can be installed while packages are, each after what it needs
+    """
+    files = {JOURNAL: File(render("base/journald.conf.j2", settings=settings))}
+    files |= {path: file for program in programs for path, file in program.files.items()}
+    place(name="Make folders, and cap the journal", folders=FOLDERS, files=files)
+    packages = [*PACKAGES, *settings.packages]
+    operations.apt_packages(name="Install packages", packages=packages, first=FIRST, meanwhile=programs)
     zone, file = settings.timezone, f"/usr/share/zoneinfo/{settings.timezone}"
     operations.command_unless(
         name=f"Set the time zone to {zone}",

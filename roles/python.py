@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from roles import _operations as operations
 from roles._facts import HostOverview
+from roles._operations import Program
 from roles._place import Account, Folder, place
-from roles._plan import Change
 from roles._role import role
 from roles.settings import Settings
 
@@ -29,7 +29,8 @@ set -eu
 folder=$1 requirement=$2; shift 2
 rm -rf "$folder" "$folder.partial"; mkdir -p "$(dirname "$folder")"
 file=$(mktemp); trap 'rm -rf "$file" "$folder.partial"' EXIT; echo "$requirement" >"$file"
-python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-cache-dir \\
+python3 "$(ls /usr/share/python-wheels/pip-*.whl)/pip" install \\
+    --quiet --disable-pip-version-check --root-user-action=ignore --no-cache-dir \\
     --no-deps --only-binary=:all: --require-hashes --target "$folder.partial" "$@" -r "$file"
 mv -T "$folder.partial" "$folder"
 """
@@ -64,34 +65,48 @@ def uv_environment(settings: Settings) -> dict[str, str]:
     return {key: value for key, value in chosen.items() if value is not None}
 
 
+def uv_program(settings: Settings) -> str:
+    """Path of uv's own file: the link to it comes later."""
+    return f"/opt/slipway/uv/{settings.python.uv.version}/bin/uv"
+
+
+def uv(settings: Settings, overview: HostOverview) -> Program:
+    """uv, by pip with its hash checked."""
+    version, program = settings.python.uv.version, uv_program(settings)
+    requirement = f"uv=={version} --hash=sha256:{uv_hashes(settings)[overview.architecture]}"
+    index = ["--index-url", settings.python.index_url] if settings.python.index_url else []
+    folder = program.removesuffix("/bin/uv")
+    return Program(
+        f"uv {version}",
+        satisfied=f"[ ! -x {program} ] || echo installed",
+        command=operations.shell_line(_INSTALL_UV, folder, requirement, *index),
+    )
+
+
+def pythons(settings: Settings) -> list[Program]:
+    """Each Python that an app asks for, by `uv python install`."""
+    environment = [f"{key}={value}" for key, value in uv_environment(settings).items()]
+    environment += [f"UV_CACHE_DIR={UV_CACHE}"]
+    environment += ["UV_COMPILE_BYTECODE=1"]  # only root may write it: each start of an app would compile it anew
+    return [
+        Program(
+            f"Python {version}",
+            # Not asked of uv, which writes to its cache even for a question.
+            satisfied=f"ls -d {FOLDER}/cpython-{version}[-.]*/bin/python3.* 2>/dev/null || true",
+            command=operations.shell_line(_INSTALL_PYTHON, uv_program(settings), version, *environment),
+        )
+        for version in sorted({app.python_version for app in settings.apps.values()})
+    ]
+
+
 @role("Python")
 def python(settings: Settings, overview: HostOverview) -> None:
-    """uv by pip with its hash checked, then each Python by `uv python install`."""
-    uv = settings.python.uv
-    digest = uv_hashes(settings)[overview.architecture]
-    folder = f"/opt/slipway/uv/{uv.version}"
-    index = ["--index-url", settings.python.index_url] if settings.python.index_url else []
-    operations.command_unless(
-        name=f"Install uv {uv.version}",
-        satisfied=f"[ ! -x {folder}/bin/uv ] || echo installed",
-        command=operations.shell(_INSTALL_UV, folder, f"uv=={uv.version} --hash=sha256:{digest}", *index),
-        change=Change("program", f"uv {uv.version}", "install"),
-        why=f"uv {uv.version} is installed",
-    )
+    """uv, a link to it, and the Pythons."""
+    for program in [uv(settings, overview), *pythons(settings)]:
+        operations.install(f"Install {program.title}", program)
     place(
         name="Link uv, and give builds a user",
         accounts=[Account(BUILDER, BUILD)],
         folders={path: Folder("700", BUILDER, BUILDER) for path in ("/var/cache/slipway/uv", BUILD)},
-        links={UV: f"{folder}/bin/uv"},
+        links={UV: uv_program(settings)},
     )
-    environment = [f"{key}={value}" for key, value in uv_environment(settings).items()]
-    environment += ["UV_COMPILE_BYTECODE=1"]  # only root may write it: each start of an app would compile it anew
-    for version in sorted({app.python_version for app in settings.apps.values()}):
-        operations.command_unless(
-            name=f"Install Python {version}",
-            # Not asked of uv, which writes to its cache even for a question.
-            satisfied=f"ls -d {FOLDER}/cpython-{version}[-.]*/bin/python3.* 2>/dev/null || true",
-            command=operations.shell(_INSTALL_PYTHON, UV, version, *environment, f"UV_CACHE_DIR={UV_CACHE}"),
-            change=Change("program", f"Python {version}", "install"),
-            why=f"Python {version} is installed",
-        )

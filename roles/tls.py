@@ -8,19 +8,20 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from roles import _operations as operations
+from roles._operations import Program
 from roles._place import File, Folder, place
 from roles._plan import Change
 from roles._role import role
 from roles._templates import host_file, render
 from roles.nginx import WEBROOT
-from roles.python import UV, UV_CACHE
+from roles.python import UV_CACHE, uv_program
 from roles.settings import AppSettings, Settings
 
 CERTBOT = "/opt/slipway/certbot"
 FOLDER = "/etc/slipway/tls"
+REQUIREMENTS = f"{CERTBOT}-requirements.txt"
 CONFIG = f"{FOLDER}/certbot.ini"
 CA_FILE = f"{FOLDER}/acme-ca.pem"
-REQUIREMENTS = f"{CERTBOT}-requirements.txt"
 HOOK = "/etc/letsencrypt/renewal-hooks/deploy/50-slipway-nginx"
 ACME = "/opt/slipway/bin/slipway-acme"
 TIMER = {kind: f"/etc/systemd/system/certbot-renew.{kind}" for kind in ("service", "timer")}
@@ -47,8 +48,10 @@ def tls(settings: Settings) -> dict[str, OperationMeta]:
         | (dict.fromkeys(letsencrypt, Folder()) if acme else {}),
         files=files | (certbot_files(settings) if acme else {}),
     )
+    for program in certbot(settings):
+        operations.install(f"Install {program.title}", program)
     if acme:
-        certbot(settings)
+        operations.unit_enabled(name="Enable the renewal timer", unit="certbot-renew.timer", files=(*TIMER.values(),))
     orders = {f"the certificate of {app.name}": order(settings, app) for app in acme}
     for app in own:
         if app.tls.mode == "self-signed":
@@ -60,10 +63,9 @@ def tls(settings: Settings) -> dict[str, OperationMeta]:
 
 
 def certbot_files(settings: Settings) -> dict[str, File]:
-    """Path → file: certbot's locked requirements, configuration, hook and timer, and the program that orders by it."""
+    """Path → file: certbot's configuration, hook and timer, and the program that orders by it."""
     values = {"settings": settings, "webroot": WEBROOT, "ca_file": CA_FILE, "certbot": CERTBOT, "config": CONFIG}
     made = {
-        REQUIREMENTS: File(host_file("tls/certbot-requirements.txt"), program=True),
         CONFIG: File(render("tls/certbot.ini.j2", **values), "600", secret=True),
         HOOK: File(render("tls/renewal-hook.j2", **values), "755"),
         ACME: File(host_file("tls/slipway-acme"), "755", program=True),
@@ -89,25 +91,21 @@ cp "$requirements" "$folder/requirements.txt"
 """
 
 
-def certbot(settings: Settings) -> None:
-    """certbot in an environment of its own, pinned by hash, and its timer.
+def certbot(settings: Settings) -> list[Program]:
+    """certbot in an environment of its own, pinned by hash, where an app's certificate is ordered by it.
 
     Not Debian's: 2.1 (Debian 12) hides what the ACME server answers, and neither it nor 4.0 (Debian 13) asks the
     server when to renew (ARI, RFC 9773).
     """
-    digest = File(host_file("tls/certbot-requirements.txt")).digest
+    if all(app.tls.mode != "acme" for app in settings.apps.values()):
+        return []
+    requirements = File(host_file("tls/certbot-requirements.txt"), program=True)
     index = ["--default-index", settings.python.index_url] if settings.python.index_url else []
     trust = ["UV_SYSTEM_CERTS=1"] if settings.python.system_certs else []
     environment = shlex.join(["env", "UV_NO_CONFIG=1", f"UV_CACHE_DIR={UV_CACHE}", *trust])
-    install = operations.shell_line(_INSTALL, CERTBOT, REQUIREMENTS, UV, *index)
-    operations.command_unless(
-        name="Install certbot",
-        satisfied=operations.shell_line(_INSTALLED, CERTBOT, digest),
-        command=StringCommand(environment, install),
-        change=Change("program", "certbot", "install"),
-        why="certbot is installed as locked",
-    )
-    operations.unit_enabled(name="Enable the renewal timer", unit="certbot-renew.timer", files=tuple(TIMER.values()))
+    install = operations.shell_line(_INSTALL, CERTBOT, REQUIREMENTS, uv_program(settings), *index)
+    satisfied = operations.shell_line(_INSTALLED, CERTBOT, requirements.digest)
+    return [Program("certbot", satisfied, f"{environment} {install}", {REQUIREMENTS: requirements})]
 
 
 # $1 name, $2 ACME server, $3 "DNS:name" of each domain, sorted, joined by commas

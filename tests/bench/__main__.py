@@ -51,8 +51,10 @@ LEGEND = """What each does and doesn't do
   lost request, is watched for {watch} s (which are part of its seconds), recorded, and can be taken back. All others
   unpack, `uv sync`, migrate, point the link, and restart the service: no proof, no way back, and requests are lost
   meanwhile; they end when systemd says that Gunicorn's first process is up, not when the app answers.
-  First provisioning by the shell script is not resumable and unpinned (uv by version only); packages, uv and wheels
-  are in the host's caches, and the Python comes from a mirror in the next container.
+  First provisioning: packages, uv and wheels are in the host's caches, and the Python comes from a mirror in the next
+  container, for both. Both end with the same packages, programs, certificate and release, which serves. Slipway
+  installs programs while packages are, and its release is checked and proven, but not watched: there is none to go
+  back to. The shell script does one thing after the other, isn't resumable, and pins uv by its version only.
 """
 
 
@@ -154,7 +156,8 @@ def show(given: argparse.Namespace, figures: Figures) -> None:
             print(f"\n{title} (seconds; medians of up to {figures.runs(case)} runs)")
             print(table(figures, case, titles, delays))
     if figures.has("first"):
-        print("\nFirst provisioning of a bare host, every download nearby (seconds)")
+        runs = figures.runs("first")
+        print(f"\nFirst provisioning of a bare host, every download nearby (seconds; medians of up to {runs} runs)")
         print(table(figures, "first", titles, delays))
     lines = [["", *(f"{delay * 1000:.0f} ms" for delay in delays), "round trips"]]
     for case, title in (("files", f"{MORE_FILES} further files"), ("app", f"a further app ({OTHER_APP})")):

@@ -21,6 +21,8 @@ from tests.e2e._driver import Host
 
 READER = Path(__file__).parent / "onhost/managed.py"
 OPT, CACHE = "/opt/slipway", "/var/cache/slipway"
+PIP = 'python3 "$(ls /usr/share/python-wheels/pip-*.whl)/pip"'
+"""As the package python3-pip-whl brings it."""
 CHANGED = "/etc/slipway/tls/certbot.ini"
 """The file whose content differs in the case of one changed file: made from a template, with nothing to restart."""
 
@@ -181,7 +183,7 @@ def _made(host: Host, uv: str) -> Iterable[Made]:
     python, apps = host.slipway["python"], host.slipway["apps"]
     folder, version = str(Path(uv).parents[1]), Path(uv).parents[1].name
     uv_bin, certbot, cache = f"{OPT}/bin/uv", f"{OPT}/certbot", f"{CACHE}/python"
-    pip = "python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps"
+    pip = f"{PIP} install --quiet --disable-pip-version-check --root-user-action=ignore --no-deps"
     yield Made(f"uv {version}", uv, f"{pip} --target {folder} uv=={version} && ln -sfn {uv} {uv_bin}")
     listed = host.ssh(f"ls -1d {OPT}/python/cpython-{python['version']}.*")
     source = python.get("downloads_json_url")

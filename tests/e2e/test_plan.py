@@ -155,7 +155,7 @@ BY_HAND = (
     # packages
     "apt-get -q -y remove nginx",
     "apt-get -q -y purge nginx nginx-common",
-    "apt-get -q -y purge python3-pip",
+    "apt-get -q -y purge python3-pip-whl",
     "apt-get -q -y remove git",
     "apt-get -q -y purge logrotate",
     "apt-get -q -y remove python3-minimal",

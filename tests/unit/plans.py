@@ -192,7 +192,7 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
     homes = {name: home for name, (home,) in done.steps("account").items()}
     released = wanted_by(done)
     installs = [argv for argv in lines if argv[:3] == ["sh", "-c", operations._APT]]
-    installed = before[Packages].installed | {package for argv in installs for package in argv[4:]}
+    installed = before[Packages].installed | {package for argv in installs for package in argv[6:]}
     made = configuration(settings, (1, 22, 1), lambda path: True)
     files = {path: text.replace("@GENERATION@", "g") for path, text in made.items()}
     return before | {

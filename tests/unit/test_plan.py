@@ -33,10 +33,10 @@ from roles._plan import Change, Commands, asking
 from roles.app import app
 from roles.base import base
 from roles.nginx import nginx, nginx_with_certificates
-from roles.python import python
+from roles.python import python, pythons, uv
 from roles.release import release, wanted
 from roles.settings import RunOptions, Settings
-from roles.tls import tls
+from roles.tls import certbot, tls
 from slipway.questions import Question
 from tests.unit.conftest import COMMIT, MARK
 from tests.unit.plans import Facts, Planner, status_of, wanted_by
@@ -325,7 +325,7 @@ def test_a_source_that_cannot_be_looked_up_yet_is_released(
 
 def everything(settings: Settings, overview: HostOverview) -> None:
     """The roles of deploy.py."""
-    base(settings)
+    base(settings, [uv(settings, overview), *pythons(settings), *certbot(settings)])
     python(settings, overview)
     app(settings)
     nginx(settings, overview)

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 import shlex
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,11 @@ from roles.app import app, worker_count
 from roles.base import base
 from roles.nginx import nginx, nginx_with_certificates
 from roles.preflight import SUPPORTED, PreflightError, preflight, problems, provisioned
-from roles.python import UV_SHA256, python
+from roles.python import UV_SHA256, python, pythons, uv
 from roles.release import digest, git_ssh, history, release, rollback, wanted
 from roles.settings import RunOptions, Settings, render_env
 from roles.settings._models import HOOKS
-from roles.tls import tls
+from roles.tls import certbot, tls
 from roles.verdict import verdict
 from tests.unit.conftest import COMMIT, MARK
 from tests.unit.plans import DEPLOY, Facts, Operation, Plan, Planner, status_of, wanted_by
@@ -370,7 +371,57 @@ def test_nothing_is_planned_for_a_host_that_is_refused(
 
 def test_base_installs_only_what_is_missing(plan: Planner, maximal: Settings) -> None:
     (line,) = plan(base, maximal)("Install packages").commands
-    assert line.argv[4:] == [*(name for name in base_role.PACKAGES if name != "python3"), "libpq5"]
+    assert line.argv[4:6] == ["", "ca-certificates python3-pip-whl"]
+    assert line.argv[6:] == [*(name for name in base_role.PACKAGES if name != "python3"), "libpq5"]
+
+
+def test_programs_that_are_due_are_installed_while_packages_are(
+    plan: Planner, maximal: Settings, overview: HostOverview, bare: Facts
+) -> None:
+    programs = [uv(maximal, overview), *pythons(maximal), *certbot(maximal)]
+    (line,) = plan(base, maximal, programs)("Install packages").commands
+    assert line.argv[4] == " && ".join(program.line for program in programs)
+    there = bare | {Answer: lambda question: "yes" if question == programs[1].satisfied else ""}
+    (line,) = plan(base, maximal, programs, facts=there)("Install packages").commands
+    assert line.argv[4] == " && ".join(program.line for program in programs if program is not programs[1])
+
+
+def test_what_installs_a_program_early_is_what_its_own_operation_does(
+    plan: Planner, maximal: Settings, overview: HostOverview
+) -> None:
+    early = [uv(maximal, overview), *pythons(maximal), *certbot(maximal)]
+    later = [*plan(python, maximal, overview), *plan(tls, maximal)]
+    lines = [each.lines for each in later if each.name.split(" | ")[1] in {f"Install {one.title}" for one in early}]
+    assert lines == [[program.line] for program in early]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_program_is_installed_once(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maximal: Settings, overview: HostOverview
+) -> None:
+    """Whoever comes second finds it."""
+    monkeypatch.setattr(operations, "OPT", str(tmp_path))
+    mark = tmp_path / "it's here"
+    if there:
+        mark.touch()
+    write = operations.shell_line('echo "$2" >"$1"', str(mark), "made")
+    program = operations.Program("it", operations.shell_line('[ ! -e "$1" ] || echo yes', str(mark)), write)
+    for _ in range(2):
+        assert subprocess.run(["sh", "-c", program.line], check=False).returncode == 0
+        assert mark.read_text() == ("" if there else "made\n")
+        write_again = dataclasses.replace(program, command="exit 3")
+        assert subprocess.run(["sh", "-c", write_again.line], check=False).returncode == 0
+    mark.unlink()
+    assert subprocess.run(["sh", "-c", write_again.line], check=False).returncode == 3
+
+
+def test_programs_bring_what_they_are_installed_from(plan: Planner, maximal: Settings) -> None:
+    done = plan(base, maximal, certbot(maximal))
+    assert done.names.index("Base | Make folders, and cap the journal") < done.names.index("Base | Install packages")
+    locked = done.writes["/opt/slipway/certbot-requirements.txt"].text
+    for block in re.split(r"\n(?=\S)", locked):
+        assert block.startswith("#") or "--hash=sha256:" in block, block
+    assert re.search(r"^certbot==[5-9]", locked, re.MULTILINE)
 
 
 def test_an_interrupted_dpkg_is_repaired_though_nothing_is_missing(
@@ -380,7 +431,7 @@ def test_an_interrupted_dpkg_is_repaired_though_nothing_is_missing(
     assert plan(base, minimal, facts=facts)("Install packages").reasons == ["the packages are installed"]
     broken = facts | {Packages: dataclasses.replace(facts[Packages], interrupted=True)}
     (line,) = plan(base, minimal, facts=broken)("Install packages").commands
-    assert line.argv[2:] == [operations._APT, "slipway"]
+    assert line.argv[2:] == [operations._APT, "slipway", "", ""]
 
 
 def test_base_sets_the_time_zone(plan: Planner, maximal: Settings) -> None:
@@ -410,20 +461,18 @@ def test_the_journal_restarts_when_its_cap_is_younger_or_about_to_be(
 
 
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
-def test_uv_is_pinned_by_hash(plan: Planner, minimal: Settings, overview: HostOverview, architecture: str) -> None:
-    done = plan(python, minimal, dataclasses.replace(overview, architecture=architecture))
+def test_uv_is_pinned_by_hash(minimal: Settings, overview: HostOverview, architecture: str) -> None:
     version = minimal.python.uv.version
-    (command,) = done(f"Install uv {version}").commands
-    assert command.argv[4:] == [f"/opt/slipway/uv/{version}", f"uv=={version} --hash=sha256:{UV_SHA256[architecture]}"]
-    assert "--require-hashes" in command.argv[2] and "--only-binary=:all:" in command.argv[2]
+    argv = shlex.split(uv(minimal, dataclasses.replace(overview, architecture=architecture)).command)
+    assert argv[4:] == [f"/opt/slipway/uv/{version}", f"uv=={version} --hash=sha256:{UV_SHA256[architecture]}"]
+    assert "--require-hashes" in argv[2] and "--only-binary=:all:" in argv[2]
 
 
-def test_uv_of_the_users_own(
-    plan: Planner, make_settings: MakeSettings, minimal_data: dict[str, Any], overview: HostOverview
-) -> None:
+def test_uv_of_the_users_own(make_settings: MakeSettings, minimal_data: dict[str, Any], overview: HostOverview) -> None:
     minimal_data["python"] = {"uv": {"version": "0.13.9", "sha256": {"x86_64": "a" * 64}}}
-    (command,) = plan(python, make_settings(minimal_data), overview)("Install uv 0.13.9").commands
-    assert command.argv[5] == f"uv==0.13.9 --hash=sha256:{'a' * 64}"
+    program = uv(make_settings(minimal_data), overview)
+    assert program.title == "uv 0.13.9"
+    assert shlex.split(program.command)[5] == f"uv==0.13.9 --hash=sha256:{'a' * 64}"
 
 
 def test_each_python_is_installed_once(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
@@ -431,21 +480,18 @@ def test_each_python_is_installed_once(plan: Planner, maximal: Settings, overvie
     assert names == ["Python | Install Python 3.12", "Python | Install Python 3.13"]
 
 
-def test_where_pythons_and_packages_come_from(
-    plan: Planner, maximal: Settings, minimal: Settings, overview: HostOverview
-) -> None:
-    done = plan(python, maximal, overview)
-    (command,) = done("Install Python 3.12").commands
+def test_where_pythons_and_packages_come_from(maximal: Settings, minimal: Settings, overview: HostOverview) -> None:
+    command = pythons(maximal)[0].command
     for part in (
         "UV_PYTHON_INSTALL_DIR=/opt/slipway/python",
         "UV_PYTHON_INSTALL_MIRROR=https://mirror.example.com/python/",
         "UV_PYTHON_DOWNLOADS_JSON_URL=file:///etc/pythons.json",
         "UV_SYSTEM_CERTS=1",
     ):
-        assert part in command.argv, command.line
-    assert "--index-url" in done(f"Install uv {maximal.python.uv.version}").commands[0].argv
-    (line,) = plan(python, minimal, overview)("Install Python 3.13").lines
-    assert "MIRROR" not in line and "JSON_URL" not in line
+        assert part in shlex.split(command)
+    assert "--index-url" in shlex.split(uv(maximal, overview).command)
+    (program,) = pythons(minimal)
+    assert "MIRROR" not in program.command and "JSON_URL" not in program.command
 
 
 def test_builds_run_as_a_user_that_cannot_log_in(plan: Planner, minimal: Settings, overview: HostOverview) -> None:
@@ -565,16 +611,19 @@ def test_certbot_comes_before_the_first_order(plan: Planner, maximal: Settings) 
     assert [name for name in names if name in order] == order
 
 
-def test_certbot_is_installed_by_hash(plan: Planner, maximal: Settings, minimal: Settings) -> None:
-    made = plan(tls, maximal)
-    (command,) = made("Install certbot").commands
-    assert "--require-hashes" in command.argv[command.argv.index("-c") + 1]
-    assert command.argv[-2:] == ["--default-index", "https://index.example.com/simple/"]
-    assert "--default-index" not in plan(tls, minimal)("Install certbot").lines[0]
-    locked = made.writes["/opt/slipway/certbot-requirements.txt"].text
-    for block in re.split(r"\n(?=\S)", locked):
-        assert block.startswith("#") or "--hash=sha256:" in block, block
-    assert re.search(r"^certbot==[5-9]", locked, re.MULTILINE)
+def test_certbot_is_installed_by_hash(maximal: Settings, minimal: Settings) -> None:
+    (program,) = certbot(maximal)
+    argv = shlex.split(program.command)
+    assert "--require-hashes" in argv[argv.index("-c") + 1]
+    assert argv[-2:] == ["--default-index", "https://index.example.com/simple/"]
+    (program,) = certbot(minimal)
+    assert "--default-index" not in program.command
+
+
+@pytest.mark.parametrize("name", ["wiki-next", "lab", "plain"])
+def test_certbot_is_there_for_orders_only(make_settings: MakeSettings, maximal_data: dict[str, Any], name: str) -> None:
+    maximal_data["apps"] = {name: maximal_data["apps"][name]}
+    assert certbot(make_settings(maximal_data)) == []
 
 
 def test_an_order_names_all_that_the_certificate_is_for(plan: Planner, maximal: Settings, minimal: Settings) -> None:
