@@ -7,6 +7,7 @@ import getpass
 import grp
 import hashlib
 import os
+import shlex
 import stat
 import subprocess
 from pathlib import Path
@@ -215,6 +216,40 @@ def test_a_failure_says_its_message_and_fails() -> None:
 def test_scripts_are_posix_shell(script: str) -> None:
     done = subprocess.run(["sh", "-n", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# Installs in its turn what it is told to; the rest of the packages take until what is meant for meanwhile has begun.
+APT_GET = """#!/bin/sh
+set -eu
+case "$*" in *" install "*) ;; *) exit 1 ;; esac
+packages=${*##*=--force-confold install }
+case "$packages" in
+*git*)
+    for _ in $(seq 500); do [ -e "$LOG.meanwhile" ] && break; sleep 0.01; done
+    cat "$LOG.meanwhile" >>"$LOG"; ${BROKEN:-true} ;;
+esac
+echo "$packages" >>"$LOG"
+"""
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("meanwhile", ["true", "exit 3"])
+def test_programs_are_installed_while_apt_installs_the_rest(tmp_path: Path, meanwhile: str, broken: bool) -> None:
+    """What becomes of them is their own operation's affair, and nothing goes on after the packages'."""
+    bin_, log = tmp_path / "bin", tmp_path / "log"
+    bin_.mkdir()
+    for name, text in {"apt-get": APT_GET, "find": "#!/bin/sh\necho lists\n", "dpkg": "", "ls": ""}.items():
+        (bin_ / name).write_text(text or "#!/bin/sh\n")
+        (bin_ / name).chmod(0o755)
+    programs = f'echo programs >"$LOG.meanwhile"; sleep 0.2; echo ended >"$LOG.ended"; echo noise; {meanwhile}'
+    given = shlex.split(operations.shell_line(operations._APT, programs, "python3", "python3", "git", "htop"))
+    environment = os.environ | {"PATH": f"{bin_}:{os.environ['PATH']}", "LOG": str(log)}
+    environment |= {"BROKEN": "false"} if broken else {}
+    done = subprocess.run(given, env=environment, capture_output=True, text=True, check=False)
+    assert ((tmp_path / "log.ended").read_text(), "noise" in done.stdout) == ("ended\n", False)
+    assert done.returncode == (1 if broken else 0), done.stdout + done.stderr
+    lines = log.read_text().splitlines()
+    assert lines == (["python3", "programs", "programs"] if broken else ["python3", "programs", "python3 git htop"])
 
 
 # ── the host ─────────────────────────────────────────────────────────────────────────────────────────────────────────
