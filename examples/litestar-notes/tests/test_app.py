@@ -17,6 +17,7 @@ from websockets.sync.client import unix_connect
 def test_page_and_static_files(client: httpx2.Client) -> None:
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self';")
     assert "/static/style.css?v=test-release" in page.text and "$" not in page.text
     assert client.head("/").status_code == 200
     assert client.get("/static/style.css").headers["content-type"].startswith("text/css")
