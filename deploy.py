@@ -8,7 +8,7 @@ from pyinfra import host
 
 from roles.app import app
 from roles.base import base
-from roles.nginx import nginx, nginx_with_certificates
+from roles.nginx import nginx, nginx_sandbox, nginx_with_certificates
 from roles.preflight import preflight
 from roles.python import python, pythons, uv
 from roles.release import release
@@ -20,6 +20,7 @@ settings = load_for(host)  # every mistake in the inventory is told here, before
 options = options_for(host, "deploy.py")  # what --data asks of this run
 overview = preflight(settings)  # and every reason why this host can't be provisioned
 
+nginx_sandbox(settings)  # before its package starts it
 programs = [uv(settings, overview), *pythons(settings), *certbot(settings)]
 base(settings, programs)  # packages, and beside them what they let install; time zone, journal
 python(settings, overview)  # uv and the Pythons that the apps ask for

@@ -109,6 +109,19 @@ hosts = [
                     # by a single slow client with many connections.
                     # Type: a whole number of connections from 64 to 65536; default 4096.
                     "worker_connections": 4096,
+                    # Seconds a client has for the header of a request: slow ones would hold connections that others
+                    # need.
+                    # Type: a whole number of seconds from 1 to 3600; default 10.
+                    "header_timeout": 10,
+                    # Seconds a client may pause while it sends a body, or while it reads the answer.
+                    # Type: a whole number of seconds from 1 to 3600; default 30.
+                    "body_timeout": 30,
+                    # systemd shuts nginx off from all that a proxy doesn't need: it can write to /var/log/nginx,
+                    # /var/lib/nginx, /var/cache/nginx and /run alone, and sees neither home folders nor others' /tmp.
+                    # False: it may do what root may; for sites of your own that need that, a drop-in of yours
+                    # (systemctl edit nginx) opens less.
+                    # Type: True or False; default True.
+                    "sandbox": True,
                     # File beside the inventory with nginx directives for the http block.
                     # Type: a path on this machine, relative to the inventory, or None; default None.
                     "extra": None,
@@ -220,6 +233,32 @@ hosts = [
                         # Mask of the files the app makes: 0027 lets its group read them and others nothing.
                         # Type: four octal digits as a string, from "0000" to "0077"; default "0027".
                         "umask": "0027",
+                        # What the app is shut off from. It always runs without privileges, can write to its home and
+                        # /tmp alone, and sees neither devices nor other users' processes; `systemd-analyze security`
+                        # tells the rest.
+                        "sandbox": {
+                            # What the app may talk to. internet: any address. unix: Unix sockets alone, such as
+                            # PostgreSQL's and Redis's on this host (postgresql:///notes?host=/run/postgresql);
+                            # neither the Internet nor 127.0.0.1, so nothing that gets hold of the app can call home.
+                            # Type: one of "internet", "unix"; default "internet".
+                            "network": "internet",
+                            # No memory is both written and run as code. False for packages that make machine code as
+                            # they run (numba, JAX, callbacks of cffi); what an attacker smuggles into memory can then
+                            # be run.
+                            # Type: True or False; default True.
+                            "memory_deny_write_execute": True,
+                            # /proc has the app's own processes and nothing else (ProcSubset=pid). False for packages
+                            # that read the machine's load or memory there (psutil, monitoring agents); the app then
+                            # sees the kernel's settings and statistics.
+                            # Type: True or False; default True.
+                            "hide_system": True,
+                            # Only the system calls that a service needs (@system-service of systemd, without those
+                            # that set priorities or need privileges, chown among them). False for packages that call
+                            # others and get "Operation not permitted"; the whole kernel is then open to what gets
+                            # hold of the app.
+                            # Type: True or False; default True.
+                            "filter_system_calls": True,
+                        },
                         # --- Release --------------------------------------------------------------------------------
                         # "auto": `alembic upgrade head` where the app's folder has Alembic's configuration; None:
                         # never; otherwise the command. It runs once a release, in the app's folder, as the app's
@@ -352,6 +391,76 @@ hosts = [
                         # Header in which trusted_proxies give the client's address.
                         # Type: the name of an HTTP header: letters, digits and hyphens; default "X-Forwarded-For".
                         "real_ip_header": "X-Forwarded-For",
+                        # Headers that nginx adds to every answer. A location of your own with an add_header
+                        # (nginx_extra) has none of them, unless it includes /etc/nginx/slipway/headers/<app>.conf.
+                        "headers": {
+                            # How long (in seconds: two years, as Mozilla and OWASP advise) browsers come by HTTPS
+                            # alone. Append "; includeSubDomains" when every name below these domains has HTTPS, and
+                            # "; preload" to be put on browsers' own lists (hstspreload.org), which is hard to undo.
+                            # "max-age=0" makes browsers forget it; with None they remember what they were told. Never
+                            # sent without TLS or with a self-signed certificate.
+                            # Type: max-age=seconds, with or without ; includeSubDomains and ; preload, or None;
+                            # default "max-age=63072000".
+                            "strict_transport_security": "max-age=63072000",
+                            # What a page may load, and who may frame it. The default breaks no page that isn't framed
+                            # by others; which scripts a page needs only its app knows, so the policy that stops
+                            # injected ones is best sent by the app (see examples/notes), or set here.
+                            # Type: the value of a header: one line of ASCII without ", \ and $, or None; default
+                            # "base-uri 'self'; frame-ancestors 'none'; object-src 'none'".
+                            "content_security_policy": "base-uri 'self'; frame-ancestors 'none'; object-src 'none'",
+                            # A policy to try out: browsers report (by its report-uri, and in their console) what it
+                            # would stop, and stop nothing.
+                            # Type: the value of a header: one line of ASCII without ", \ and $, or None; default
+                            # None.
+                            "content_security_policy_report_only": None,
+                            # Who may frame a page, for browsers that don't know frame-ancestors: "DENY" or
+                            # "SAMEORIGIN".
+                            # Type: the value of a header: one line of ASCII without ", \ and $, or None; default
+                            # "DENY".
+                            "x_frame_options": "DENY",
+                            # Browsers take a file for what its Content-Type says.
+                            # Type: the value of a header: one line of ASCII without ", \ and $, or None; default
+                            # "nosniff".
+                            "x_content_type_options": "nosniff",
+                            # What other sites learn of the page that a visitor comes from: its origin, and nothing
+                            # without TLS. "no-referrer" tells less, and makes the Origin of a form "null", which
+                            # protections against CSRF refuse.
+                            # Type: the value of a header: one line of ASCII without ", \ and $, or None; default
+                            # "strict-origin-when-cross-origin".
+                            "referrer_policy": "strict-origin-when-cross-origin",
+                            # No policy files for documents of Adobe's programs.
+                            # Type: the value of a header: one line of ASCII without ", \ and $, or None; default
+                            # "none".
+                            "x_permitted_cross_domain_policies": "none",
+                            # Features of the browser that pages may use, such as "camera=(), geolocation=(),
+                            # microphone=()".
+                            # Type: the value of a header: one line of ASCII without ", \ and $, or None; default
+                            # None.
+                            "permissions_policy": None,
+                            # "same-origin" cuts a page off from windows of other origins, and so breaks logins in a
+                            # pop-up.
+                            # Type: the value of a header: one line of ASCII without ", \ and $, or None; default
+                            # None.
+                            "cross_origin_opener_policy": None,
+                            # "same-origin" keeps other sites from showing this one's images and files.
+                            # Type: the value of a header: one line of ASCII without ", \ and $, or None; default
+                            # None.
+                            "cross_origin_resource_policy": None,
+                        },
+                        # Beginning of a path → how often one address may ask for what is below it, such as {"/login":
+                        # {"rate": "10r/m", "burst": 5}, "/api/": {"rate": "20r/s", "burst": 40}}; of several that
+                        # fit, each counts. Empty: no limit, because what is too much only the app knows, and an
+                        # office shares one address.
+                        # Type: a mapping of paths to limits; default {}.
+                        "rate_limits": {},
+                        # Requests under way that one address may have, each stream of HTTP/2 and each WebSocket
+                        # counting; beyond it nginx answers 429. None: no limit.
+                        # Type: a whole number of connections from 1 to 65536, or None; default None.
+                        "connections_per_client": None,
+                        # True: nginx answers 503 with a page (or JSON, for those who ask for JSON) instead of the
+                        # app, which runs on and can be released. The host itself, and tunnels to port, reach the app.
+                        # Type: True or False; default False.
+                        "maintenance": False,
                         # Where the app's certificate comes from.
                         "tls": {
                             # Where the certificate comes from. acme: from the CA in acme below, by HTTP-01, renewed

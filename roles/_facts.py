@@ -10,7 +10,7 @@ import json
 import re
 import shlex
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyinfra.api.facts import FactBase
 from typing_extensions import override
@@ -288,8 +288,16 @@ class ReleaseHistory(FactBase[list[str]]):
         return output
 
 
-class NginxVersion(FactBase["tuple[int, int, int] | None"]):
-    """Version of the nginx that is installed; None where there is none."""
+class Versions(NamedTuple):
+    """What decides how nginx is configured."""
+
+    nginx: tuple[int, int, int]
+    openssl: tuple[int, int]
+    """Of the library that nginx runs with: major, minor."""
+
+
+class NginxVersion(FactBase["Versions | None"]):
+    """Versions of the nginx that is installed and of its OpenSSL; None where there is none."""
 
     @override
     @staticmethod
@@ -298,12 +306,18 @@ class NginxVersion(FactBase["tuple[int, int, int] | None"]):
 
     @override
     def command(self) -> Question:
-        return Question("! command -v nginx >/dev/null || nginx -v 2>&1")
+        return Question("! command -v nginx >/dev/null || nginx -V 2>&1 | head -n 3")
 
     @override
-    def process(self, output: list[str]) -> tuple[int, int, int] | None:
-        found = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", "\n".join(output))
-        return (int(found[1]), int(found[2]), int(found[3])) if found else None
+    def process(self, output: list[str]) -> Versions | None:
+        text = "\n".join(output)
+        nginx = re.search(r"nginx/(\d+)\.(\d+)\.(\d+)", text)
+        # "built with OpenSSL …", and "(running with OpenSSL …)" behind it where that is another.
+        libraries = re.findall(r"OpenSSL (\d+)\.(\d+)", text)
+        if nginx is None:
+            return None
+        major, minor = libraries[-1] if libraries else (0, 0)
+        return Versions((int(nginx[1]), int(nginx[2]), int(nginx[3])), (int(major), int(minor)))
 
 
 class GitCommit(FactBase[str]):

@@ -36,6 +36,7 @@ from roles._facts import (
     ReleaseStatus,
     Stale,
     Unit,
+    Versions,
 )
 from roles._place import File, placing, text_diff
 from roles._plan import Ask, Change, Commands
@@ -254,9 +255,9 @@ SLIPWAY_NGINX = "/opt/slipway/bin/slipway-nginx"
 NGINX = "/etc/nginx/slipway"
 """Where nginx's configuration of ours is."""
 MAIN = "/etc/nginx/nginx.conf"
-Files = Callable[["tuple[int, int, int] | None", Callable[[str], bool], Mapping[str, str]], dict[str, str]]
-"""Makes the files of a configuration: called with nginx's version, a function that tells whether a path is on the host,
-and the files that serve."""
+Files = Callable[["Versions | None", Callable[[str], bool], Mapping[str, str]], dict[str, str]]
+"""Makes the files of a configuration: called with the versions of nginx and its OpenSSL, a function that tells whether
+a path is on the host, and the files that serve."""
 
 
 _TLS = "ssl_certificate "

@@ -11,6 +11,19 @@ from roles.settings import AppSettings, Settings
 MEMORY_PER_WORKER_MB = 150
 """A FastAPI app with SQLAlchemy takes 70 to 120 MB a worker."""
 
+SYSTEM_CALLS = (
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged @resources",
+    # A call that is refused fails, as it would for lack of a privilege, rather than killing the worker.
+    "SystemCallErrorNumber=EPERM",
+)
+"""The system calls of a service; Gunicorn, uvloop and httptools need no others once systemd made the socket."""
+NETWORK = {
+    "internet": ("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",),
+    "unix": ("RestrictAddressFamilies=AF_UNIX", "PrivateNetwork=yes", "IPAddressDeny=any"),
+}
+"""What an app may talk to: sandbox.network → the unit's lines. nginx reaches it by a Unix socket either way."""
+
 
 def worker_count(app: AppSettings, overview: HostOverview, apps: int) -> int:
     """Gunicorn's workers for one of `apps` apps: as set, else one a core, bounded by memory.
@@ -34,24 +47,32 @@ def sandbox(app: AppSettings) -> list[str]:
         f"StateDirectory={app.name}",
         "StateDirectoryMode=0750",
         "NoNewPrivileges=yes",
+        "CapabilityBoundingSet=",
         "ProtectSystem=strict",
         "ProtectHome=yes",
         "PrivateTmp=yes",
         "PrivateDevices=yes",
+        "DevicePolicy=closed",
+        "PrivateUsers=yes",
+        "PrivateIPC=yes",
+        "ProtectProc=invisible",
         "ProtectKernelTunables=yes",
         "ProtectKernelModules=yes",
         "ProtectKernelLogs=yes",
         "ProtectControlGroups=yes",
         "ProtectClock=yes",
         "ProtectHostname=yes",
-        "ProtectProc=invisible",
-        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
         "RestrictNamespaces=yes",
         "RestrictRealtime=yes",
         "RestrictSUIDSGID=yes",
         "LockPersonality=yes",
-        "CapabilityBoundingSet=",
+        "RemoveIPC=yes",
+        "KeyringMode=private",
         "SystemCallArchitectures=native",
+        *(["ProcSubset=pid"] if app.sandbox.hide_system else []),
+        *(["MemoryDenyWriteExecute=yes"] if app.sandbox.memory_deny_write_execute else []),
+        *(SYSTEM_CALLS if app.sandbox.filter_system_calls else []),
+        *NETWORK[app.sandbox.network],
     ]
 
 

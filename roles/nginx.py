@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from roles import _operations as operations
-from roles._facts import HostOverview
+from roles._facts import HostOverview, Versions
 from roles._place import File, Folder, place
 from roles._role import role
 from roles._templates import host_file, render
@@ -17,26 +17,34 @@ WEBROOT = "/var/lib/slipway/acme"
 """Where certbot puts the files that an ACME server asks for."""
 IPV6 = "/proc/net/if_inet6"
 """There where the kernel has IPv6."""
-PACKAGED = {"debian 12": (1, 22, 1), "debian 13": (1, 26, 3), "ubuntu 24.04": (1, 24, 0)}
-"""nginx's version in a distribution's packages, for a plan made before it is installed."""
+PACKAGED = {
+    "debian 12": Versions((1, 22, 1), (3, 0)),
+    "debian 13": Versions((1, 26, 3), (3, 5)),
+    "ubuntu 24.04": Versions((1, 24, 0), (3, 0)),
+}
+"""Versions in a distribution's packages, for a plan made before nginx is installed."""
+DROP_IN = "/etc/systemd/system/nginx.service.d/50-slipway.conf"
+"""What systemd shuts nginx off from."""
 
 
 def configuration(
     settings: Settings,
-    version: tuple[int, int, int],
+    versions: Versions,
     exists: Callable[[str], bool],
     serving: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, str]:
     """Relative path → content of /etc/nginx/slipway.
 
-    + version: nginx's: HTTP/2 is written as ``http2 on`` since 1.25.1, session tickets rotate since 1.23.2
+    + versions: nginx's: HTTP/2 is written as ``http2 on`` since 1.25.1, session tickets rotate since 1.23.2; and
+      OpenSSL's: X25519MLKEM768, which a quantum computer doesn't break, since 3.5
     + exists: whether a path is on the host: a site whose certificate is yet to come has no TLS part
     + serving: the configuration that serves: until another certificate is there, a site keeps the one it has
     """
     apps = list(settings.apps.values())
     common = {
-        "http2_directive": version >= (1, 25, 1),
-        "rotates_tickets": version >= (1, 23, 2),
+        "http2_directive": versions.nginx >= (1, 25, 1),
+        "rotates_tickets": versions.nginx >= (1, 23, 2),
+        "post_quantum": versions.openssl >= (3, 5),
         "ipv6": exists(IPV6),
         "webroot": WEBROOT,
     }
@@ -65,6 +73,8 @@ def configuration(
         }
         made[f"sites/{app.name}.conf"] = render("nginx/site.conf.j2", **values, **common)
         made[f"proxy/{app.name}.conf"] = render("nginx/proxy.conf.j2", app=app)
+        made[f"headers/{app.name}.conf"] = render("nginx/headers.conf.j2", app=app)
+        made[f"errors/{app.name}.conf"] = render("nginx/errors.conf.j2", app=app)
         if app.nginx_extra_local:
             made[f"extra/{app.name}.conf"] = app.nginx_extra_local.read_text(encoding="utf-8")
     return made
@@ -80,6 +90,22 @@ def certificate(app: AppSettings, exists: Callable[[str], bool], serving: str) -
 
 
 @role("Nginx")
+def nginx_sandbox(settings: Settings) -> None:
+    """What systemd shuts nginx off from: there before the package is, which starts nginx at once.
+
+    An nginx that runs already gets it when it is next started, by a reboot or by hand: a restart would cut off whoever
+    it serves, and what takes none (a new binary, as its package does on an upgrade) stays where the old one is.
+    """
+    folder = {DROP_IN.rpartition("/")[0]: Folder()}
+    drop_in = File(host_file("nginx/50-slipway.conf"), note="from nginx's next start on")
+    title = "Write what nginx is shut off from"
+    if settings.nginx.sandbox:
+        place(name=title, folders=folder, files={DROP_IN: drop_in})
+    else:
+        place(name=title, absent={DROP_IN: ""})
+
+
+@role("Nginx")
 def nginx(settings: Settings, overview: HostOverview) -> None:
     """nginx with a site for every app; one that has no certificate yet answers ACME challenges only."""
     place(
@@ -90,7 +116,7 @@ def nginx(settings: Settings, overview: HostOverview) -> None:
         absent={"/etc/nginx/sites-enabled/default": "nginx"},
     )
     configure("Configure the sites", settings, overview)
-    operations.unit_enabled(name="Enable nginx", unit="nginx.service")
+    operations.unit_enabled(name="Enable nginx", unit="nginx.service", files=(DROP_IN,))
 
 
 @role("Nginx")
@@ -103,10 +129,8 @@ def configure(title: str, settings: Settings, overview: HostOverview) -> None:
     """Make `configuration` the one that serves."""
     packaged = PACKAGED[overview.name]
 
-    def made(
-        version: tuple[int, int, int] | None, exists: Callable[[str], bool], serving: Mapping[str, str]
-    ) -> dict[str, str]:
-        return configuration(settings, version or packaged, exists, serving)
+    def made(versions: Versions | None, exists: Callable[[str], bool], serving: Mapping[str, str]) -> dict[str, str]:
+        return configuration(settings, versions or packaged, exists, serving)
 
     certificates = [
         str(path) for app in settings.apps.values() for path in (app.certificate_path, app.key_path) if path

@@ -391,6 +391,10 @@ def _check_environment(report: Report, at: str, app: AppSettings) -> None:
     url = merged.get("DATABASE_URL")
     if url and (wrong := _environment.unfit_database_url(url, app.database_driver)):
         report.add(url_at, "the URL of a database", f"{wrong[0]} {HIDDEN}", wrong[1])
+    if url and app.sandbox.network == "unix" and _environment.names_host(url):
+        expected = '"internet", because DATABASE_URL names a host'
+        do = 'name the folder of its socket (postgresql:///notes?host=/run/postgresql), or write "internet"'
+        report.add(f"{at}.sandbox.network", expected, '"unix"', do)
     if app.database_driver is None:
         return
     if not url:

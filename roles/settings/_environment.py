@@ -143,6 +143,13 @@ def unfit_database_url(url: str, driver: str | None) -> tuple[str, str] | None:
     return None
 
 
+def names_host(url: str) -> bool:
+    """Whether a ``DATABASE_URL`` leads to a host, rather than to a file or a Unix socket."""
+    match = _URL.fullmatch(url)
+    hosts = match["authority"].rpartition("@")[2] if match else ""
+    return bool(hosts) and not hosts.lower().startswith("%2f")
+
+
 def database_urls(url: str, driver: str) -> dict[str, str]:
     """``DATABASE_URL`` for SQLAlchemy with `driver`, and the original for other tools as ``DATABASE_URL_SYNC``.
 

@@ -26,10 +26,13 @@ from roles.settings._models import (
     AppSettings,
     FolderSource,
     GitSource,
+    HeadersSettings,
     HooksSettings,
     NginxSettings,
     ProbeSettings,
     PythonSettings,
+    RateLimit,
+    SandboxSettings,
     Settings,
     StaticSettings,
     TlsSettings,
@@ -52,6 +55,9 @@ _PLACES: dict[str, type[BaseModel]] = {
     "slipway.apps.<app>.probe": ProbeSettings,
     "slipway.apps.<app>.tls": TlsSettings,
     "slipway.apps.<app>.static": StaticSettings,
+    "slipway.apps.<app>.sandbox": SandboxSettings,
+    "slipway.apps.<app>.headers": HeadersSettings,
+    "slipway.apps.<app>.rate_limits.<path>": RateLimit,
 }
 """Every level of an inventory → the model of what may stand there."""
 
@@ -396,7 +402,8 @@ def _model_at(location: _Location) -> type[BaseModel] | None:
     if location[:1] == ("apps",) and len(location) > 2:
         if location[2] == "source" and len(location) > 4:
             return GitSource if location[3] == "git" else FolderSource
-        place = ".".join(["slipway.apps.<app>", *map(str, location[2:-1])])
+        inner = ["rate_limits", "<path>"] if location[2] == "rate_limits" and len(location) > 4 else location[2:-1]
+        place = ".".join(["slipway.apps.<app>", *map(str, inner)])
     else:
         place = ".".join(["slipway", *map(str, location[:-1])])
     return _PLACES.get(place)

@@ -118,6 +118,72 @@ class HooksSettings(_Model):
         return None if command is None else shlex.split(command)
 
 
+class HeadersSettings(_Model):
+    """Headers that nginx adds to every answer of an app's site, static files and error pages included.
+
+    A header that the app itself sends is left as the app sent it. None: nginx adds none of that name.
+    """
+
+    strict_transport_security: t.Hsts | None = "max-age=63072000"
+    """How long (in seconds: two years, as Mozilla and OWASP advise) browsers come by HTTPS alone. Append
+    "; includeSubDomains" when every name below these domains has HTTPS, and "; preload" to be put on browsers' own
+    lists (hstspreload.org), which is hard to undo. "max-age=0" makes browsers forget it; with None they remember what
+    they were told. Never sent without TLS or with a self-signed certificate."""
+    content_security_policy: t.HeaderValue | None = "base-uri 'self'; frame-ancestors 'none'; object-src 'none'"
+    """What a page may load, and who may frame it. The default breaks no page that isn't framed by others; which scripts
+    a page needs only its app knows, so the policy that stops injected ones is best sent by the app (see
+    examples/notes), or set here."""
+    content_security_policy_report_only: t.HeaderValue | None = None
+    """A policy to try out: browsers report (by its report-uri, and in their console) what it would stop, and stop
+    nothing."""
+    x_frame_options: t.HeaderValue | None = "DENY"
+    """Who may frame a page, for browsers that don't know frame-ancestors: "DENY" or "SAMEORIGIN"."""
+    x_content_type_options: t.HeaderValue | None = "nosniff"
+    """Browsers take a file for what its Content-Type says."""
+    referrer_policy: t.HeaderValue | None = "strict-origin-when-cross-origin"
+    """What other sites learn of the page that a visitor comes from: its origin, and nothing without TLS. "no-referrer"
+    tells less, and makes the Origin of a form "null", which protections against CSRF refuse."""
+    x_permitted_cross_domain_policies: t.HeaderValue | None = "none"
+    """No policy files for documents of Adobe's programs."""
+    permissions_policy: t.HeaderValue | None = None
+    """Features of the browser that pages may use, such as "camera=(), geolocation=(), microphone=()"."""
+    cross_origin_opener_policy: t.HeaderValue | None = None
+    """"same-origin" cuts a page off from windows of other origins, and so breaks logins in a pop-up."""
+    cross_origin_resource_policy: t.HeaderValue | None = None
+    """"same-origin" keeps other sites from showing this one's images and files."""
+
+
+class RateLimit(_Model):
+    """How many requests one client may make."""
+
+    rate: Annotated[t.Rate, Field(examples=["10r/m"])]
+    """Requests a second (r/s) or a minute (r/m) of one address."""
+    burst: Annotated[int, t.whole(0, 10_000, "requests")] = 10
+    """Requests that may come at once beyond that; what exceeds them gets 429."""
+
+
+class SandboxSettings(_Model):
+    """What systemd shuts an app off from, besides what every app is shut off from.
+
+    Migrations, hooks and the check of a release run in the same sandbox.
+    """
+
+    network: Annotated[Literal["internet", "unix"], t.one_of("internet", "unix")] = "internet"
+    """What the app may talk to. internet: any address. unix: Unix sockets alone, such as PostgreSQL's and Redis's on
+    this host (postgresql:///notes?host=/run/postgresql); neither the Internet nor 127.0.0.1, so nothing that gets hold
+    of the app can call home."""
+    memory_deny_write_execute: t.Switch = True
+    """No memory is both written and run as code. False for packages that make machine code as they run (numba, JAX,
+    callbacks of cffi); what an attacker smuggles into memory can then be run."""
+    hide_system: t.Switch = True
+    """/proc has the app's own processes and nothing else (ProcSubset=pid). False for packages that read the machine's
+    load or memory there (psutil, monitoring agents); the app then sees the kernel's settings and statistics."""
+    filter_system_calls: t.Switch = True
+    """Only the system calls that a service needs (@system-service of systemd, without those that set priorities or
+    need privileges, chown among them). False for packages that call others and get "Operation not permitted"; the
+    whole kernel is then open to what gets hold of the app."""
+
+
 class ProbeSettings(_Model):
     """What `--data prove=true` sends to the app's public address while a release goes out."""
 
@@ -250,6 +316,11 @@ class AppSettings(_Model):
     soon used up by WebSockets; 1048576 is the kernel's limit (fs.nr_open)."""
     umask: t.Umask = "0027"
     """Mask of the files the app makes: 0027 lets its group read them and others nothing."""
+    sandbox: Annotated[
+        SandboxSettings, t.mapping_of("options of the sandbox", 'write a mapping, such as {"network": "unix"}')
+    ] = SandboxSettings()
+    """What the app is shut off from. It always runs without privileges, can write to its home and /tmp alone, and sees
+    neither devices nor other users' processes; `systemd-analyze security` tells the rest."""
 
     migrate: t.Command | None = "auto"
     """"auto": `alembic upgrade head` where the app's folder has Alembic's configuration; None: never; otherwise the
@@ -313,6 +384,25 @@ class AppSettings(_Model):
     """CIDRs of proxies in front (a CDN) whose real_ip_header is believed. Empty: the client is whoever connects."""
     real_ip_header: t.HeaderName = "X-Forwarded-For"
     """Header in which trusted_proxies give the client's address."""
+    headers: Annotated[
+        HeadersSettings,
+        t.mapping_of("headers", 'write a mapping, such as {"x_frame_options": "SAMEORIGIN"}'),
+    ] = HeadersSettings()
+    """Headers that nginx adds to every answer. A location of your own with an add_header (nginx_extra) has none of
+    them, unless it includes /etc/nginx/slipway/headers/<app>.conf."""
+    rate_limits: Annotated[
+        dict[t.UrlPath, RateLimit],
+        t.mapping_of("paths to limits", 'write a mapping, such as {"/login": {"rate": "10r/m", "burst": 5}}'),
+    ] = {}
+    """Beginning of a path → how often one address may ask for what is below it, such as {"/login": {"rate": "10r/m",
+    "burst": 5}, "/api/": {"rate": "20r/s", "burst": 40}}; of several that fit, each counts. Empty: no limit, because
+    what is too much only the app knows, and an office shares one address."""
+    connections_per_client: Annotated[int, t.whole(1, 65_536, "connections")] | None = None
+    """Requests under way that one address may have, each stream of HTTP/2 and each WebSocket counting; beyond it nginx
+    answers 429. None: no limit."""
+    maintenance: t.Switch = False
+    """True: nginx answers 503 with a page (or JSON, for those who ask for JSON) instead of the app, which runs on and
+    can be released. The host itself, and tunnels to port, reach the app."""
     tls: Annotated[TlsSettings, t.mapping_of("options of TLS", 'write a mapping, such as {"mode": "acme"}')] = (
         TlsSettings()
     )
@@ -446,6 +536,14 @@ class AppSettings(_Model):
     def statement_timeout(self) -> int:
         """Seconds one statement of a migration may take: ``migrate_statement_timeout``, or ``migrate_timeout``."""
         return self.migrate_timeout if self.migrate_statement_timeout is None else self.migrate_statement_timeout
+
+    @property
+    def answer_headers(self) -> dict[str, str]:
+        """Name → value of the headers that nginx adds to every answer."""
+        found = {field.replace("_", "-").title(): value for field, value in self.headers}
+        if self.tls.mode in ("off", "self-signed"):
+            del found["Strict-Transport-Security"]
+        return {name: value for name, value in found.items() if value is not None}
 
     @property
     def probe_paths(self) -> list[str]:
@@ -589,6 +687,14 @@ class NginxSettings(_Model):
     worker_connections: Annotated[int, t.whole(64, 65_536, "connections")] = 4096
     """Connections a worker process handles at once; one to the app counts too. Debian's 768 is used up by a single
     slow client with many connections."""
+    header_timeout: t.Seconds = 10
+    """Seconds a client has for the header of a request: slow ones would hold connections that others need."""
+    body_timeout: t.Seconds = 30
+    """Seconds a client may pause while it sends a body, or while it reads the answer."""
+    sandbox: t.Switch = True
+    """systemd shuts nginx off from all that a proxy doesn't need: it can write to /var/log/nginx, /var/lib/nginx,
+    /var/cache/nginx and /run alone, and sees neither home folders nor others' /tmp. False: it may do what root may; for
+    sites of your own that need that, a drop-in of yours (systemctl edit nginx) opens less."""
     extra: t.LocalPath | None = None
     """File beside the inventory with nginx directives for the http block."""
 

@@ -686,6 +686,49 @@ HeaderName = Annotated[
 ]
 """Name of an HTTP header."""
 
+HeaderValue = Annotated[
+    str,
+    Narrow(
+        'the value of a header: one line of ASCII without ", \\ and $',
+        "write it as browsers should get it, such as \"default-src 'self'; object-src 'none'\"",
+        _matches(r"[!#%-\[\]-~](?:[ !#%-\[\]-~]{0,3998}[!#%-\[\]-~])?"),
+    ),
+]
+"""Value of an HTTP header, within double quotes of nginx's."""
+
+
+def _check_hsts(value: str) -> Hint | bool:
+    found = re.fullmatch(r"max-age=([0-9]{1,9})((?:; (?:includeSubDomains|preload))*)", value, re.ASCII)
+    if found is None:
+        return False
+    words = found[2].split("; ")[1:]
+    if len(set(words)) < len(words):
+        return "write each part once"
+    if "preload" in words and ("includeSubDomains" not in words or int(found[1]) < 31_536_000):
+        return "preload needs includeSubDomains and a max-age of at least 31536000 (hstspreload.org)"
+    return True
+
+
+Hsts = Annotated[
+    str,
+    Narrow(
+        "max-age=seconds, with or without ; includeSubDomains and ; preload",
+        'write it such as "max-age=63072000" or "max-age=63072000; includeSubDomains"',
+        _check_hsts,
+    ),
+]
+"""Value of Strict-Transport-Security (RFC 6797)."""
+
+Rate = Annotated[
+    str,
+    Narrow(
+        "a rate as nginx writes it: a number, then r/s or r/m",
+        'write it such as "20r/s" or "10r/m"',
+        _matches(r"[1-9][0-9]{0,5}r/[sm]"),
+    ),
+]
+"""Requests a second or a minute."""
+
 KeyId = Annotated[
     str,
     Narrow(

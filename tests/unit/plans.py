@@ -29,10 +29,13 @@ from roles._facts import (
     Places,
     ReleaseStatus,
     Unit,
+    Versions,
 )
 from roles.nginx import configuration
 from roles.settings import Settings
 
+VERSIONS = Versions((1, 22, 1), (3, 0))
+"""Debian 12's."""
 Facts = dict[type, Any]
 """Fact → its value, or a function of the fact's arguments that returns it."""
 
@@ -193,7 +196,7 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
     released = wanted_by(done)
     installs = [argv for argv in lines if argv[:3] == ["sh", "-c", operations._APT]]
     installed = before[Packages].installed | {package for argv in installs for package in argv[6:]}
-    made = configuration(settings, (1, 22, 1), lambda path: True)
+    made = configuration(settings, VERSIONS, lambda path: True)
     files = {path: text.replace("@GENERATION@", "g") for path, text in made.items()}
     return before | {
         Places: lambda **asked: {path: there[path] for paths in asked.values() for path in paths if path in there},
@@ -201,7 +204,7 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
         Existing: lambda paths: frozenset(paths),
         Unit: {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"},
         Packages: PackageFacts(installed, interrupted=False),
-        NginxVersion: (1, 22, 1),
+        NginxVersion: VERSIONS,
         NginxStatus: {"generation": "g", "managed": True, "live": True, "files": files},
         Overview: dataclasses.replace(before[Overview], users=before[Overview].users | homes),
         ReleaseStatus: lambda app: status_of(released[app]),

@@ -65,6 +65,12 @@ DATABASE = "the URL of a database"
 DOMAIN = "a host name in lower-case ASCII, such as notes.example.com"
 HOOK = "one command with its arguments, or None"
 HOOK_DO = 'write None, or a command such as "bin/after-switch --quick" or "python -m notes.warm_up"'
+HEADER = 'the value of a header: one line of ASCII without ", \\ and $, or None'
+HEADER_DO = "write it as browsers should get it, such as \"default-src 'self'; object-src 'none'\""
+HSTS = "max-age=seconds, with or without ; includeSubDomains and ; preload, or None"
+HSTS_DO = 'write it such as "max-age=63072000" or "max-age=63072000; includeSubDomains"'
+RATE = "a rate as nginx writes it: a number, then r/s or r/m"
+RATE_DO = 'write it such as "20r/s" or "10r/m"'
 PROGRAM = "a command whose program is a file in {dir}/project"
 AT_HOME = "take it out of .gitignore; for what the release's environment has, write the name alone (python)"
 TARGET = "a path with or without a query, such as /search?q=1"
@@ -151,6 +157,27 @@ ROWS = [
     Row(26, "health path without a slash", {"apps.notes.liveness_path": "healthz"}, "slipway.apps.notes.liveness_path", PATH, '"healthz"', "start it with /"),
     Row(26, "health path as URL", {"apps.notes.readiness_path": "http://127.0.0.1/readyz"}, "slipway.apps.notes.readiness_path", PATH, '"http://127.0.0.1/readyz"', "write the path alone, without scheme and host"),
     Row(27, "health path with a line break", {"apps.notes.readiness_path": "/readyz\r\nHost: x"}, "slipway.apps.notes.readiness_path", PATH, '"/readyz\\r\\nHost: x"', "remove the line break"),
+    Row(0, "header that ends a directive", {"apps.notes.headers": {"content_security_policy": "default-src 'self'\"; return 200"}}, "slipway.apps.notes.headers.content_security_policy", HEADER, '"default-src \'self\'\\"; return 200"', HEADER_DO),
+    Row(0, "header with a variable of nginx's", {"apps.notes.headers": {"permissions_policy": "camera=($http_x)"}}, "slipway.apps.notes.headers.permissions_policy", HEADER, '"camera=($http_x)"', HEADER_DO),
+    Row(0, "header of two lines", {"apps.notes.headers": {"referrer_policy": "no-referrer\r\nSet-Cookie: a=b"}}, "slipway.apps.notes.headers.referrer_policy", HEADER, '"no-referrer\\r\\nSet-Cookie: a=b"', HEADER_DO),
+    Row(0, "header that isn't known", {"apps.notes.headers": {"x_frame_option": "DENY"}}, "slipway.apps.notes.headers.x_frame_option", "a setting of slipway.apps.notes.headers", '"x_frame_option", which is unknown', 'rename it to "x_frame_options"'),
+    Row(0, "headers that are a list", {"apps.notes.headers": ["X-Frame-Options: DENY"]}, "slipway.apps.notes.headers", "a mapping of headers", "a list of 1", 'write a mapping, such as {"x_frame_options": "SAMEORIGIN"}'),
+    Row(0, "HSTS as a number", {"apps.notes.headers": {"strict_transport_security": 63072000}}, "slipway.apps.notes.headers.strict_transport_security", HSTS, "63072000", HSTS_DO),
+    Row(0, "HSTS without max-age", {"apps.notes.headers": {"strict_transport_security": "includeSubDomains"}}, "slipway.apps.notes.headers.strict_transport_security", HSTS, '"includeSubDomains"', HSTS_DO),
+    Row(0, "HSTS that no list takes", {"apps.notes.headers": {"strict_transport_security": "max-age=63072000; preload"}}, "slipway.apps.notes.headers.strict_transport_security", HSTS, '"max-age=63072000; preload"', "preload needs includeSubDomains and a max-age of at least 31536000 (hstspreload.org)"),
+    Row(0, "HSTS with a part twice", {"apps.notes.headers": {"strict_transport_security": "max-age=1; preload; preload"}}, "slipway.apps.notes.headers.strict_transport_security", HSTS, '"max-age=1; preload; preload"', "write each part once"),
+    Row(0, "typo in a limit", {"apps.notes.rate_limits": {"/login": {"rate": "1r/s", "brust": 5}}}, 'slipway.apps.notes.rate_limits["/login"].brust', 'a setting of slipway.apps.notes.rate_limits["/login"]', '"brust", which is unknown', 'rename it to "burst"'),
+    Row(0, "rate without a unit", {"apps.notes.rate_limits": {"/login": {"rate": "10"}}}, 'slipway.apps.notes.rate_limits["/login"].rate', RATE, '"10"', RATE_DO),
+    Row(0, "rate of nothing", {"apps.notes.rate_limits": {"/login": {"rate": "0r/s"}}}, 'slipway.apps.notes.rate_limits["/login"].rate', RATE, '"0r/s"', RATE_DO),
+    Row(0, "rate that is missing", {"apps.notes.rate_limits": {"/login": {"burst": 1}}}, 'slipway.apps.notes.rate_limits["/login"].rate', RATE, "nothing", 'add "rate": "10r/m"'),
+    Row(0, "burst below zero", {"apps.notes.rate_limits": {"/login": {"rate": "1r/s", "burst": -1}}}, 'slipway.apps.notes.rate_limits["/login"].burst', "a whole number of requests from 0 to 10000", "-1", "write a number from 0 to 10000, without quotes"),
+    Row(0, "rate of a path with a pattern", {"apps.notes.rate_limits": {"/api/*": {"rate": "1r/s"}}}, 'slipway.apps.notes.rate_limits["/api/*"]', PATH, '"/api/*"', "write the path alone, without query, spaces or quotes"),
+    Row(0, "maintenance in words", {"apps.notes.maintenance": "on"}, "slipway.apps.notes.maintenance", "True or False", '"on"', "write True or False, without quotes"),
+    Row(0, "no connections", {"apps.notes.connections_per_client": 0}, "slipway.apps.notes.connections_per_client", "a whole number of connections from 1 to 65536, or None", "0", "write a number from 1 to 65536, without quotes"),
+    Row(0, "network that isn't one", {"apps.notes.sandbox": {"network": "local"}}, "slipway.apps.notes.sandbox.network", 'one of "internet", "unix"', '"local"', 'write one of "internet", "unix"'),
+    Row(0, "sandbox that is off", {"apps.notes.sandbox": False}, "slipway.apps.notes.sandbox", "a mapping of options of the sandbox", "False", 'write a mapping, such as {"network": "unix"}'),
+    Row(0, "database out of the sandbox's reach", {"apps.notes.sandbox": {"network": "unix"}, "apps.notes.env": {"DATABASE_URL": "postgresql://notes@localhost/notes"}}, "slipway.apps.notes.sandbox.network", '"internet", because DATABASE_URL names a host', '"unix"', "name the folder of its socket (postgresql:///notes?host=/run/postgresql), or write \"internet\""),
+    Row(0, "header timeout of 0", {"nginx.header_timeout": 0}, "slipway.nginx.header_timeout", SECONDS, "0", "write a number from 1 to 3600, without quotes"),
     Row(28, "body size with a space", {"apps.notes.max_body_size": "10 MB"}, "slipway.apps.notes.max_body_size", SIZE, '"10 MB"', 'write it such as "10m", "512k" or "1g", without a space'),
     Row(28, "body size below zero", {"apps.notes.max_body_size": "-1"}, "slipway.apps.notes.max_body_size", SIZE, '"-1"', 'write it such as "10m", "512k" or "1g", without a space'),
     Row(28, "body size as a number", {"apps.notes.max_body_size": 10}, "slipway.apps.notes.max_body_size", SIZE, "10", 'write it such as "10m", "512k" or "1g", without a space'),
@@ -195,7 +222,7 @@ ROWS = [
     Row(36, "setting of the host in an app", {"apps.notes.packages": ["curl"]}, "slipway.apps.notes.packages", "a setting of slipway.apps.notes", '"packages", which is unknown', "move it to slipway.packages"),
     Row(36, "typo in the source", {"apps.notes.source": {"gti": "https://git.example.com/a.git"}}, "slipway.apps.notes.source", SOURCE, 'a mapping with "gti"', 'rename "gti" to "git"'),
     Row(36, "both sources", {"apps.notes.source": {"git": "https://git.example.com/a.git", "path": "project"}}, "slipway.apps.notes.source", SOURCE, 'a mapping with "git", "path"', "remove one of git and path"),
-    Row(36, "setting that nothing resembles", {"nginx.quux": 1}, "slipway.nginx.quux", "a setting of slipway.nginx", '"quux", which is unknown', "remove it; known here are worker_connections, extra"),
+    Row(36, "setting that nothing resembles", {"nginx.quux": 1}, "slipway.nginx.quux", "a setting of slipway.nginx", '"quux", which is unknown', "remove it; known here are worker_connections, header_timeout, body_timeout, sandbox, extra"),
     Row(37, "yes for True", {"acme.staging": "yes"}, "slipway.acme.staging", "True or False", '"yes"', "write True or False, without quotes"),
     Row(37, "True for a number", {"apps.notes.workers": True}, "slipway.apps.notes.workers", WORKERS, "True", "write a number from 1 to 256, without quotes"),
     Row(37, "number for a text", {"python.version": 3.13}, "slipway.python.version", 'a Python version from "3.11" to "3.14", with or without a patch number', "3.13", 'write a string such as "3.13" or "3.13.5"'),

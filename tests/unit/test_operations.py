@@ -37,6 +37,7 @@ from roles._facts import (
     ReleaseStatus,
     Texts,
     Unit,
+    Versions,
 )
 from roles._place import File, Folder, placing, text_diff
 from slipway.questions import Question
@@ -285,15 +286,22 @@ user=odd /home/with space""".splitlines()
 
 
 @pytest.mark.parametrize(
-    ("line", "version"),
+    ("text", "versions"),
     [
-        ("nginx version: nginx/1.22.1", (1, 22, 1)),
-        ("nginx version: nginx/1.26.3 (Ubuntu)", (1, 26, 3)),
+        (
+            "nginx version: nginx/1.22.1\nbuilt with OpenSSL 3.0.8 7 Feb 2023 (running with OpenSSL 3.5.7 9 Jun 2026)",
+            Versions((1, 22, 1), (3, 5)),
+        ),
+        (
+            "nginx version: nginx/1.26.3 (Ubuntu)\nbuilt with OpenSSL 3.0.13 30 Jan 2024",
+            Versions((1, 26, 3), (3, 0)),
+        ),
+        ("nginx version: nginx/1.26.3", Versions((1, 26, 3), (0, 0))),
         ("something else", None),
     ],
 )
-def test_nginxs_version(line: str, version: tuple[int, int, int] | None) -> None:
-    assert NginxVersion().process([line]) == version
+def test_nginxs_and_its_openssls_version(text: str, versions: Versions | None) -> None:
+    assert NginxVersion().process(text.splitlines()) == versions
 
 
 def test_a_units_properties() -> None:

@@ -34,10 +34,11 @@ from roles._facts import (
     ReleaseStatus,
     Stale,
     Unit,
+    Versions,
 )
 from roles.app import app, worker_count
 from roles.base import base
-from roles.nginx import nginx, nginx_with_certificates
+from roles.nginx import DROP_IN, nginx, nginx_sandbox, nginx_with_certificates
 from roles.preflight import SUPPORTED, PreflightError, preflight, problems, provisioned
 from roles.python import UV_SHA256, python, pythons, uv
 from roles.release import digest, git_ssh, history, release, rollback, wanted
@@ -75,7 +76,7 @@ def data(request: pytest.FixtureRequest) -> dict[str, Any]:
 def test_the_roles_follow_one_another(plan_deploy: Planner, data: dict[str, Any]) -> None:
     titles = [name.split(" | ")[0] for name in plan_deploy(data).names]
     order = [title for at, title in enumerate(titles) if at == 0 or titles[at - 1] != title]
-    assert order == ["Base", "Python", "App", "Nginx", "TLS", "Nginx", "Release", "Verdict"]
+    assert order == ["Nginx", "Base", "Python", "App", "Nginx", "TLS", "Nginx", "Release", "Verdict"]
 
 
 def test_every_operation_has_a_name_of_its_own(plan_deploy: Planner, data: dict[str, Any]) -> None:
@@ -176,6 +177,10 @@ RELEASE = "Release | Release notes"
         ("<app>.max_body_size", "26m", SITES),
         ("<app>.proxy_timeout", 47, SITES),
         ("<app>.trusted_proxies", [], SITES),
+        ("<app>.headers", {"x_frame_options": None}, SITES),
+        ("<app>.rate_limits", {}, SITES),
+        ("<app>.maintenance", False, SITES),
+        ("<app>.sandbox", {"network": "internet"}, [RELEASE]),
         ("<app>.readiness_timeout", 46, [RELEASE]),
         ("<app>.keep_releases", 4, [RELEASE]),
         ("<app>.drain_timeout", 40, [*SITES, RELEASE]),
@@ -186,6 +191,7 @@ RELEASE = "Release | Release notes"
         ("<app>.lock_wait", 0, []),
         ("<app>.probe", {"short": ["/"]}, []),
         ("nginx.worker_connections", 2000, SITES),
+        ("nginx.sandbox", False, ["Nginx | Write what nginx is shut off from", "Nginx | Enable nginx"]),
         (
             "journal_max_size",
             "3G",
@@ -555,10 +561,23 @@ def test_nginx_is_configured_before_it_starts(plan: Planner, minimal: Settings, 
     assert plan(nginx_with_certificates, minimal, overview).names == ["Nginx | Configure the sites with TLS"]
 
 
+def test_nginx_is_shut_off_before_its_package_starts_it(
+    plan_deploy: Planner, minimal_data: dict[str, Any], make_settings: MakeSettings, plan: Planner, bare: Facts
+) -> None:
+    done = plan_deploy(minimal_data)
+    assert done.changes[0] == "Nginx | Write what nginx is shut off from"
+    assert "ProtectSystem=strict" in done.writes[DROP_IN].text
+    minimal_data["nginx"] = {"sandbox": False}
+    without = make_settings(minimal_data)
+    assert plan(nginx_sandbox, without).changes == []
+    there = bare | {Places: {DROP_IN: Place("f", "644", "root", "root")}}
+    assert plan(nginx_sandbox, without, facts=there).steps("rm") == {"-f": [DROP_IN]}
+
+
 def test_nginx_is_planned_for_the_version_that_it_will_have(
     plan: Planner, minimal: Settings, overview: HostOverview, bare: Facts
 ) -> None:
-    def applied(found: HostOverview, version: tuple[int, int, int] | None) -> str:
+    def applied(found: HostOverview, version: Versions | None) -> str:
         facts = bare | {NginxVersion: version, Existing: lambda paths: frozenset(paths)}
         (command,) = plan(nginx, minimal, found, facts=facts)("Configure the sites").commands
         made: dict[str, str] = json.loads(command.stdin)
@@ -567,7 +586,7 @@ def test_nginx_is_planned_for_the_version_that_it_will_have(
     debian13 = dataclasses.replace(overview, release="13")
     assert "listen 443 ssl http2;" in applied(overview, None)
     assert "http2 on;" in applied(debian13, None)
-    assert "http2 on;" in applied(overview, (1, 26, 3)), "the installed one counts"
+    assert "http2 on;" in applied(overview, Versions((1, 26, 3), (3, 0))), "the installed one counts"
 
 
 def test_every_supported_distribution_has_a_known_nginx(

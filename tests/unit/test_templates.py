@@ -11,12 +11,14 @@ from jinja2 import UndefinedError
 
 from roles import app as app_role
 from roles import tls
+from roles._facts import Versions
 from roles._templates import ROOT, render
-from roles.nginx import WEBROOT, configuration
+from roles.nginx import PACKAGED, WEBROOT, configuration
 from roles.settings import AppSettings, Settings
+from roles.settings._environment import names_host
 
-NGINX = {"1.22": (1, 22, 1), "1.26": (1, 26, 3)}
-"""nginx of Debian 12 and 13."""
+NGINX = {"1.22": PACKAGED["debian 12"], "1.26": PACKAGED["debian 13"]}
+"""nginx and OpenSSL of Debian 12 and 13."""
 
 MakeSettings = Callable[[Mapping[str, Any]], Settings]
 
@@ -109,7 +111,8 @@ def test_every_template_is_rendered_here(maximal: Settings) -> None:
     made = set()
     for path in every(maximal, "1.22", certificates=True):
         role, _, rest = path.partition("/")
-        kind = {"sites": "site.conf", "proxy": "proxy.conf"}.get(rest.split("/")[0], rest.split("/")[-1])
+        kinds = {"sites": "site.conf", "proxy": "proxy.conf", "headers": "headers.conf", "errors": "errors.conf"}
+        kind = kinds.get(rest.split("/")[0], rest.split("/")[-1])
         made.add(f"{role}/{'app.' + rest.rpartition('.')[2] if role == 'app' else kind}.j2")
     assert made == there
 
@@ -119,6 +122,8 @@ def test_every_template_is_rendered_here(maximal: Settings) -> None:
     [
         ("app/app.socket.j2", {}),
         ("app/app.service.j2", {"workers": 1, "sandbox": [], "subdir": ""}),
+        ("nginx/errors.conf.j2", {}),
+        ("nginx/headers.conf.j2", {}),
         ("nginx/nginx.conf.j2", {"worker_shutdown_timeout": 1}),
         ("nginx/internal.conf.j2", {"apps": []}),
         ("nginx/proxy.conf.j2", {}),
@@ -336,8 +341,10 @@ def test_forwarded_headers_are_set_and_never_appended(maximal: Settings, name: s
 
 def test_no_variable_that_a_client_fills(settings: Settings) -> None:
     for path, text in nginx(settings).items():
-        found = re.findall(r"\$(proxy_add_x_forwarded_for|http_(?!upgrade\b)\w+|host\w+)", text)
+        found = re.findall(r"\$(proxy_add_x_forwarded_for|http_(?!upgrade\b|accept\b)\w+|host\w+)", text)
         assert found == [], f"{path}: {found}"
+        # What a client accepts chooses between two answers of nginx's own.
+        assert text.count("$http_accept") == text.count("map $http_accept $slipway_unavailable {"), path
 
 
 def test_no_block_below_the_proxy_file_sets_a_header(settings: Settings) -> None:
@@ -357,6 +364,126 @@ def test_streams_and_websockets_pass_unbuffered(minimal: Settings) -> None:
     assert directives(made["nginx.conf"])[at + 1 : at + 4] == ["default upgrade;", '"" "";', "}"]
 
 
+# ── nginx: headers, errors, limits ───────────────────────────────────────────────────────────────────────────────────
+
+
+def added(settings: Settings, name: str) -> dict[str, str]:
+    """Header → value that nginx adds where the app sends none of that name."""
+    made = nginx(settings)
+    own, found = name.replace("-", "_"), {}
+    text = " ".join(directives(made[f"sites/{name}.conf"]))
+    for line in directives(made[f"headers/{name}.conf"]):
+        _, header, variable, always = line.split()
+        assert always == "always;"
+        if variable.startswith("$add_"):
+            sent = f"upstream_http_{header.lower().replace('-', '_')}"
+            match = re.search(rf'map (\S+) {re.escape(variable)} {{ (\S+) "([^"]*)"; default ""; }}', text)
+            assert match, header
+            # HSTS over TLS alone; every other header wherever the app's own is empty.
+            hsts = header == "Strict-Transport-Security"
+            assert (match[1], match[2]) == ((f"$https${sent}", "on") if hsts else (f"${sent}", '""')), header
+            assert variable.endswith(f"_{own}")
+            found[header] = match[3]
+    return found
+
+
+def test_headers_by_default(minimal: Settings) -> None:
+    assert added(minimal, "notes") == {
+        "Strict-Transport-Security": "max-age=63072000",
+        "Content-Security-Policy": "base-uri 'self'; frame-ancestors 'none'; object-src 'none'",
+        "X-Frame-Options": "DENY",
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "strict-origin-when-cross-origin",
+        "X-Permitted-Cross-Domain-Policies": "none",
+    }
+
+
+def test_headers_as_set(maximal: Settings) -> None:
+    found = added(maximal, "notes")
+    assert found["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains; preload"
+    assert found["Content-Security-Policy-Report-Only"] == "default-src 'none'; report-uri /csp"
+    assert found["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert "X-Permitted-Cross-Domain-Policies" not in found, "None: nginx adds none"
+
+
+@pytest.mark.parametrize("name", ["lab", "plain"])
+def test_no_hsts_without_a_certificate_that_browsers_trust(maximal: Settings, name: str) -> None:
+    assert "Strict-Transport-Security" not in added(maximal, name)
+
+
+def test_every_server_of_a_site_has_the_headers(maximal: Settings) -> None:
+    """A location with an add_header of its own inherits none, so it has all of them, or there is no such location."""
+    made = nginx(maximal)
+    for name in maximal.apps:
+        include = f"include /etc/nginx/slipway/headers/{name}.conf;"
+        for block in servers(made[f"sites/{name}.conf"]):
+            assert include in block, block
+            assert not [line for line in block if line.startswith("add_header")], block
+        errors = " ".join(directives(made[f"errors/{name}.conf"]))
+        for location in errors.split("location ")[1:]:
+            assert include in location
+
+
+def test_an_app_that_is_away_is_told_as_people_and_programs_read_it(minimal: Settings) -> None:
+    made = nginx(minimal)
+    lines = directives(made["errors/notes.conf"])
+    assert lines[0] == "error_page 502 503 504 $slipway_unavailable;"
+    assert "default_type application/problem+json;" in lines and 'default_type "text/html; charset=utf-8";' in lines
+    at = directives(made["nginx.conf"]).index("map $http_accept $slipway_unavailable {")
+    assert directives(made["nginx.conf"])[at + 1] == "default @slipway_page;"
+    block = server(made["sites/notes.conf"], "443")
+    assert "include /etc/nginx/slipway/errors/notes.conf;" in block
+
+
+def test_limits(maximal: Settings, minimal: Settings) -> None:
+    text = nginx(maximal)["sites/notes.conf"]
+    flat = " ".join(directives(text))
+    for number, (path, rate) in enumerate([("/login", "10r/m"), (r"/api/v1\.0/", "20r/s")], 1):
+        assert f'map $uri $limited_notes_{number} {{ default ""; ~^{path} $binary_remote_addr; }}' in flat
+        assert f"limit_req_zone $limited_notes_{number} zone=notes_{number}:10m rate={rate};" in flat
+    block = server(text, "443")
+    assert "limit_req zone=notes_1 burst=5 nodelay;" in block and "limit_req zone=notes_2 burst=40 nodelay;" in block
+    assert "limit_conn notes_connections 50;" in block
+    made = nginx(minimal)
+    assert not [path for path, text in made.items() if re.search("limit_(req|conn) |limit_req_zone", text)]
+    assert "limit_req_status 429;" in made["nginx.conf"] and "limit_conn_status 429;" in made["nginx.conf"]
+
+
+def test_maintenance(maximal: Settings, minimal: Settings) -> None:
+    text = nginx(maximal)["sites/notes.conf"]
+    block = server(text, "443")
+    at = block.index("if ($maintenance_notes) {")
+    assert block[at + 1] == "return 503;"
+    assert 'map $slipway_itself $maintenance_notes { default 1; 1 ""; }' in " ".join(directives(text))
+    assert not [line for line in server(text, "127.0.0.1:8001") if "maintenance" in line], "the way round it"
+    assert "maintenance" not in nginx(minimal)["sites/notes.conf"]
+
+
+def test_time_outs_of_clients(maximal: Settings, minimal: Settings) -> None:
+    lines = directives(nginx(maximal)["nginx.conf"])
+    assert {"client_header_timeout 11s;", "client_body_timeout 12s;", "send_timeout 12s;"} <= {*lines}
+    lines = directives(nginx(minimal)["nginx.conf"])
+    assert {"client_header_timeout 10s;", "client_body_timeout 30s;", "send_timeout 30s;"} <= {*lines}
+
+
+@pytest.mark.parametrize(
+    ("openssl", "curves"),
+    [
+        ((3, 0), "X25519:prime256v1:secp384r1"),
+        ((3, 4), "X25519:prime256v1:secp384r1"),
+        ((3, 5), "X25519MLKEM768:X25519:prime256v1:secp384r1"),
+        ((4, 0), "X25519MLKEM768:X25519:prime256v1:secp384r1"),
+        ((0, 0), "X25519:prime256v1:secp384r1"),
+    ],
+)
+def test_curves_are_those_that_the_hosts_openssl_knows(
+    minimal: Settings, openssl: tuple[int, int], curves: str
+) -> None:
+    made = configuration(minimal, Versions((1, 26, 3), openssl), lambda path: True)["nginx.conf"]
+    assert f"ssl_ecdh_curve {curves};" in directives(made)
+    assert "stapling" not in made
+
+
 # ── nginx: unknown hosts, the internal server, the main file ─────────────────────────────────────────────────────────
 
 
@@ -364,7 +491,10 @@ def test_streams_and_websockets_pass_unbuffered(minimal: Settings) -> None:
 def test_unknown_hosts_get_nothing(settings: Settings, version: str) -> None:
     made = nginx(settings, version)["internal.conf"]
     plain, secure = servers(made)[:2]
-    assert plain == ["listen 80 default_server;", "listen [::]:80 default_server;", "return 444;"]
+    headers = [line for line in plain if line.startswith("add_header ")]
+    assert plain == ["listen 80 default_server;", "listen [::]:80 default_server;", "return 444;", *headers]
+    assert headers == [line for line in secure if line.startswith("add_header ")]
+    assert {line.split()[1] for line in headers} > {"X-Content-Type-Options", "Content-Security-Policy"}
     assert "ssl_reject_handshake on;" in secure and "return 421;" in secure
     assert all("default_server" in line for line in secure if line.startswith("listen "))
     assert not [line for line in secure if "ssl_certificate" in line]
@@ -419,18 +549,15 @@ def test_the_release_that_answered_is_told_to_this_host_alone(maximal: Settings)
         at = lines.index(f"map $slipway_itself $shown_{variable} {{")
         assert lines[at + 1 : at + 4] == ['default "";', f"1 $release_{variable};", "}"]
         header = f"add_header X-Slipway-Release $shown_{variable} always;"
-        text = made[f"sites/{name}.conf"]
-        for block in servers(text):
-            assert block.count(header) == ("include /etc/nginx/slipway/proxy/" in "\n".join(block)), f"{name}: {block}"
-        assert [line for line in directives(text) if "X-Slipway-Release" in line and line != header] == []
+        told = [line for path in made for line in directives(made[path]) if f"/{name}.conf" in path]
+        assert [line for line in told if "X-Slipway-Release" in line] == [header]
+        assert header in directives(made[f"headers/{name}.conf"])
 
 
 def test_the_release_that_answered_where_there_is_one_app(minimal: Settings) -> None:
     lines = directives(nginx(minimal)["internal.conf"])
     assert [line for line in lines if "$shown_" in line] == ["map $slipway_itself $shown_notes {"]
-    block = server(nginx(minimal)["sites/notes.conf"], "443")
-    assert "add_header X-Slipway-Release $shown_notes always;" in block
-    assert "X-Slipway-Release" not in nginx(minimal, certificates=False)["sites/notes.conf"]
+    assert "add_header X-Slipway-Release $shown_notes always;" in nginx(minimal)["headers/notes.conf"]
 
 
 def test_only_the_main_and_the_internal_file_tell_the_generation(settings: Settings) -> None:
@@ -506,6 +633,53 @@ def test_the_service_is_shut_off(settings: Settings) -> None:
         assert service["StateDirectory"] == [app.name] and service["StateDirectoryMode"] == ["0750"]
 
 
+def test_the_sandbox_by_default(minimal: Settings) -> None:
+    lines = app_role.sandbox(minimal.apps["notes"])
+    for line in (
+        "MemoryDenyWriteExecute=yes",
+        "ProcSubset=pid",
+        "PrivateUsers=yes",
+        "SystemCallErrorNumber=EPERM",
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+    ):
+        assert line in lines
+    # What is allowed first, then what isn't of that.
+    at = lines.index("SystemCallFilter=@system-service")
+    assert lines[at + 1] == "SystemCallFilter=~@privileged @resources"
+    assert not [line for line in lines if line.startswith(("PrivateNetwork", "IPAddressDeny"))]
+
+
+def test_what_breaks_packages_can_be_switched_off(maximal: Settings) -> None:
+    text = "\n".join(app_role.sandbox(maximal.apps["notes"]))
+    for name in ("MemoryDenyWriteExecute", "ProcSubset", "SystemCallFilter", "SystemCallErrorNumber"):
+        assert name not in text
+    assert "SystemCallArchitectures=native" in text and "PrivateUsers=yes" in text
+
+
+def test_an_app_that_talks_to_sockets_alone(make_settings: MakeSettings, minimal_data: dict[str, Any]) -> None:
+    notes = minimal_data["apps"]["notes"]
+    notes["sandbox"] = {"network": "unix"}
+    notes["env"] = {"DATABASE_URL": "postgresql:///notes?host=/run/postgresql"}
+    lines = app_role.sandbox(make_settings(minimal_data).apps["notes"])
+    assert {"RestrictAddressFamilies=AF_UNIX", "PrivateNetwork=yes", "IPAddressDeny=any"} <= {*lines}
+    assert not [line for line in lines if "AF_INET" in line]
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("postgresql://notes:x@db.example.com/notes", True),
+        ("postgresql://localhost/notes", True),
+        ("postgresql:///notes?host=/run/postgresql", False),
+        ("postgresql://notes@/notes?host=/run/postgresql", False),
+        ("postgresql://notes@%2Frun%2Fpostgresql/notes", False),
+        ("sqlite+aiosqlite:////var/lib/notes/notes.db", False),
+    ],
+)
+def test_which_databases_are_on_a_host(url: str, named: bool) -> None:
+    assert names_host(url) is named
+
+
 def test_the_migration_is_shut_off_as_the_service_is(maximal: Settings) -> None:
     for app in maximal.apps.values():
         service = unit(app, "service")["Service"]
@@ -567,6 +741,10 @@ def test_renewal(maximal: Settings, minimal: Settings) -> None:
     assert "Persistent=yes\n" in made["certbot-renew.timer"]
     assert made["renewal-hook"].startswith("#!/bin/sh\n")
     assert made["renewal-hook"].endswith("exec /opt/slipway/bin/slipway-nginx reload\n")
+    # The unit is shut off from what the hook does: it only notes that it is due, for what runs outside.
+    assert 'exec touch "$RUNTIME_DIRECTORY/renewed"' in made["renewal-hook"]
+    assert 'ExecStopPost=+/bin/sh -c \'test ! -e "$RUNTIME_DIRECTORY/renewed" ||' in made["certbot-renew.service"]
+    assert "CapabilityBoundingSet=\n" in made["certbot-renew.service"]
 
 
 def test_the_journals_cap(maximal: Settings) -> None:
