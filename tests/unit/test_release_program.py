@@ -911,7 +911,9 @@ def test_the_old_one_is_let_go(release: Release, grace: int, warm: int, stays: i
     for timer in timers:
         *options, what = timer.split()
         unit = f"--unit=notes-{what}-{IDS[0]}"
-        expected.append(" ".join(["systemd-run --quiet --collect", unit, *options, program, what, "notes", IDS[0]]))
+        shut_off = [f"--property={each}" for each in release.program.SHUT_OFF]
+        words = ["systemd-run --quiet --collect", unit, *shut_off, *options, program, what, "notes", IDS[0]]
+        expected.append(" ".join(words))
     assert release.run.calls == [
         f"systemctl disable --quiet --no-reload {units}",
         f"systemctl stop notes-retire-{IDS[0]}.timer notes-drain-{IDS[0]}.service",
@@ -3148,7 +3150,8 @@ def test_a_run_is_a_unit_of_its_own(release: Release, capsys: pytest.CaptureFixt
         f"--description=Slipway: deploy of notes, run {folder.name} "
         f"--property StandardOutput=append:{folder}/log --property StandardError=append:{folder}/log "
         "--property KillMode=mixed --property TimeoutStopSec=180 "
-        f"/opt/slipway/bin/slipway-release run notes {folder.name}"
+        + "".join(f"--property {each} " for each in release.program.SHUT_OFF)
+        + f"/opt/slipway/bin/slipway-release run notes {folder.name}"
     )
     assert "s3cr3t" not in started
     begun = "notes: on the host as notes-release, whatever becomes of you (`systemctl stop notes-release` ends it)"
