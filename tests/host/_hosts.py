@@ -6,6 +6,7 @@ Facts are read by few commands and kept for the run; nothing on the host is chan
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import socket
@@ -160,6 +161,14 @@ class Target:
         """Properties of a systemd unit."""
         printed = self.run(f"systemctl show --property={','.join(properties)} -- {shlex.quote(unit)}")
         return dict(line.split("=", 1) for line in printed.splitlines() if "=" in line)
+
+    def exposure(self, unit: str) -> float:
+        """What `systemd-analyze security` rates a service, from 0 (shut off from all) to 10; worst points are shown."""
+        printed = self.run("systemd-analyze security --no-pager %s", unit)
+        found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", printed)
+        assert found, printed
+        print(*(line for line in printed.splitlines() if line.startswith("✗")), sep="\n")
+        return float(found[1])
 
     @cached_property
     def overview(self) -> HostOverview:
@@ -348,12 +357,19 @@ class Site:
         return self.app.trust
 
     def get(self, path: str, *, method: str = "GET", headers: Iterable[tuple[str, str]] = ()) -> Answer:
-        """Ask the site as a visitor does: by https, or by http where its TLS is off."""
+        """Ask the site as a visitor does: by https, or by http where its TLS is off; skips the test in maintenance."""
+        self.served()
         return self.client.request(self.domain, path, trust=self.app.trust, method=method, headers=list(headers))
 
+    def served(self) -> None:
+        """Skip the test where nginx answers instead of the app."""
+        if self.app.settings.maintenance:
+            pytest.skip("maintenance is True: nginx answers instead of the app")
+
     def get_http2(self, path: str) -> httpx.Response:
-        """Ask the site by a client that prefers HTTP/2; skips the test for a site without TLS."""
+        """Ask the site by a client that prefers HTTP/2; skips the test for a site without TLS or in maintenance."""
         assert self.tls
+        self.served()
         trust = self.app.new_trust()
         assert trust
         return self.client.http2(self.domain, path, trust=trust)

@@ -117,6 +117,50 @@ def test_platform_variables_reach_the_app(app: App) -> None:
     assert {name: app.environment.get(name) for name in wanted} == wanted
 
 
+def test_processes_are_closed_to_others(app: App) -> None:
+    """Their environment, memory and open files: for nginx's user, and for every other app's."""
+    paths = [f"/proc/{each.pid}/{name}" for each in app.processes for name in ("environ", "mem", "maps", "fd/0")]
+    assert app.target.allowed("root", "r", paths), "nothing to look at"
+    for user in others(app):
+        read = app.target.host.run(
+            f"setpriv --reuid={user} --regid={user} --init-groups --inh-caps=-all --no-new-privs cat {paths[0]}"
+        )
+        assert (read.rc, read.stdout) == (1, ""), user
+        assert app.target.allowed(user, "r", paths[:1]) == set()
+
+
+def test_app_sees_no_other_process(app: App) -> None:
+    """From inside its sandbox: not systemd, no other app, and nothing of the kernel's where that is hidden."""
+    enter = "nsenter --target %s --user --mount -- setpriv --reuid=%s --regid=%s --keep-groups "
+    own = (app.pid, app.settings.user, app.settings.group)
+    seen = app.target.run(enter + "find /proc -maxdepth 1", *own).split()
+    assert f"/proc/{app.pid}" in seen
+    for other in app.target.apps.values():
+        if other is not app:
+            assert f"/proc/{other.pid}" not in seen, other.name
+    assert "/proc/1" not in seen
+    assert ("/proc/meminfo" in seen) is not app.settings.sandbox.hide_system
+
+
+EXPOSURE = {"internet": 1.1, "unix": 0.4}
+"""sandbox.network → the worst rating of a service by `systemd-analyze security`; 9.6 is that of one without any."""
+
+
+def test_exposure(app: App) -> None:
+    """As low as the settings allow."""
+    sandbox = app.settings.sandbox
+    if not (sandbox.hide_system and sandbox.memory_deny_write_execute and sandbox.filter_system_calls):
+        pytest.skip("parts of the sandbox are switched off")
+    assert app.target.exposure(app.service) <= EXPOSURE[sandbox.network]
+
+
+def test_app_reaches_what_it_may(app: App) -> None:
+    """Nothing but Unix sockets where that is set: no address but its own loopback's, which is down."""
+    links = app.target.run("nsenter --target %s --net -- cat /proc/net/dev", app.pid)
+    names = {line.split(":")[0].strip() for line in links.splitlines() if ":" in line}
+    assert (names == {"lo"}) is (app.settings.sandbox.network == "unix"), names
+
+
 def leaked(app: App, text: str) -> list[str]:
     """Names of the app's variables whose secret values are in `text`."""
     secret = app.settings.secret_values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 import ssl
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from tests.host._client import Answer
 from tests.host._hosts import FORGED, FORGED_ADDRESS, FORGED_HOST, FORGED_ID, App, Site, Target
 
 UNKNOWN = "unknown.example"
@@ -66,6 +68,17 @@ def test_nginx_is_active_and_comes_back_after_a_reboot(target: Target) -> None:
     assert found == {"ActiveState": "active", "UnitFileState": "enabled"}
 
 
+def test_nginx_is_shut_off_from_what_it_does_not_need(target: Target) -> None:
+    """The unit, and the nginx that runs: one that ran before its sandbox was written isn't restarted for it."""
+    if not target.settings.nginx.sandbox:
+        pytest.skip("nginx.sandbox is False")
+    assert target.exposure("nginx.service") <= 2.5
+    status = target.run("cat /proc/$(cat /run/nginx.pid)/status")
+    if "NoNewPrivs:\t0" in status:
+        pytest.skip("nginx runs without its sandbox until it is next started: restart it when you can bear that")
+    assert re.search(r"Seccomp:\t2", status)
+
+
 # --- Names -----------------------------------------------------------------------------------------------------------
 
 
@@ -110,6 +123,67 @@ def test_known_handshake_opens_no_other_site(site: Site) -> None:
     """The handshake names a site, the request then a host that there isn't."""
     answer = site.client.request(site.domain, "/", trust=site.tls, host=UNKNOWN)
     assert answer.status == 421
+
+
+# --- Headers ---------------------------------------------------------------------------------------------------------
+
+
+def headers_of(site: Site, answer: Answer) -> None:
+    """Fail unless an answer has each header of the settings once, with nginx's value or with one of the app's own."""
+    for name, value in site.app.settings.answer_headers.items():
+        found = answer.headers.get_all(name) or []
+        plain = name == "Strict-Transport-Security" and site.app.trust is None
+        assert len(found) == (0 if plain else 1), f"{name}: {found}"
+        if answer.header("Server") == "nginx" and answer.body.startswith(b"<html>\r\n<head><title>"):
+            assert found == [value], name  # a page of nginx's own
+
+
+@pytest.mark.parametrize("path", ["/", "/no-such-path", "liveness"])
+def test_headers_of_an_answer(site: Site, path: str) -> None:
+    """The app's own, whatever its status."""
+    headers_of(site, site.get(site.app.settings.liveness_path if path == "liveness" else path))
+
+
+def test_headers_of_an_answer_of_nginx_s(site: Site) -> None:
+    """A request that it refuses: a body without an end that it knows."""
+    answer = site.get("/", method="POST", headers=[("Content-Length", "nonsense")])
+    assert answer.status == 400
+    headers_of(site, answer)
+
+
+def test_headers_of_a_static_file(app: App) -> None:
+    """Which nginx serves itself."""
+    headers_of(app.site, app.site.get(static_file(app, "*").url))
+
+
+def test_headers_of_a_redirect(site: Site) -> None:
+    """From http to https: all but HSTS, which counts over TLS alone."""
+    if site.app.trust is None:
+        pytest.skip('tls.mode is "off": there is no redirect')
+    answer = site.client.request(site.domain, "/", trust=None)
+    wanted = dict(site.app.settings.answer_headers)
+    wanted.pop("Strict-Transport-Security", None)
+    assert {name: answer.header(name) for name in wanted} == wanted
+    assert answer.header("Strict-Transport-Security") is None
+
+
+def test_headers_of_a_misdirected_request(site: Site) -> None:
+    """Of a name that there isn't: nothing but what keeps it from being anything."""
+    answer = site.client.request(site.domain, "/", trust=site.tls, host=UNKNOWN)
+    assert (answer.header("X-Content-Type-Options"), answer.header("X-Frame-Options")) == ("nosniff", "DENY")
+    assert answer.header("Content-Security-Policy") == "default-src 'none'; frame-ancestors 'none'"
+
+
+def test_maintenance(site: Site) -> None:
+    """A page for people, JSON for programs, and a time to come back after."""
+    if not site.app.settings.maintenance:
+        pytest.skip("maintenance is False")
+    ask = functools.partial(site.client.request, site.domain, "/", trust=site.app.trust)
+    page, told = ask(), ask(headers=[("Accept", "application/json")])
+    assert (page.status, page.header("Content-Type")) == (503, "text/html; charset=utf-8")
+    assert (told.status, told.header("Content-Type"), told.json()["status"]) == (503, "application/problem+json", 503)
+    assert page.header("Retry-After") == "30" and page.header("Cache-Control") == "no-store"
+    headers_of(site, page)
 
 
 # --- Answers ---------------------------------------------------------------------------------------------------------

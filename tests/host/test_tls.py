@@ -182,6 +182,12 @@ def test_last_renewal_did_not_fail(target: Target) -> None:
     assert target.show("certbot-renew.service", "Result") == {"Result": "success"}
 
 
+def test_renewal_is_shut_off_from_what_it_does_not_need(target: Target) -> None:
+    """It runs as root and asks the Internet."""
+    needs_acme(target)
+    assert target.exposure("certbot-renew.service") <= 2.0
+
+
 def test_renewal_hook_is_executable(target: Target) -> None:
     """Run by certbot after each renewal: without it nginx would serve the old certificate until it ends."""
     needs_acme(target)
