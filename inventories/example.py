@@ -482,7 +482,7 @@ hosts = [
                         # Type: a path on this machine, relative to the inventory, or None; default None.
                         "nginx_extra": None,
                     },
-                    # An app from a folder on this machine, with static files.
+                    # An app from a folder on this machine, with static files and a limit.
                     "shop": {
                         "domains": ["shop.example.com"],
                         "app": "shop.main:app",
@@ -508,6 +508,16 @@ hosts = [
                             # 31536000, a year, is the most that makes sense, for names that contain a hash.
                             # Type: a whole number of seconds from 0 to 31536000; default 3600.
                             "max_age": 3600,
+                        },
+                        "rate_limits": {
+                            "/login": {
+                                # Requests a second (r/s) or a minute (r/m) of one address.
+                                # Type: a rate as nginx writes it: a number, then r/s or r/m; required.
+                                "rate": "10r/m",
+                                # Requests that may come at once beyond that; what exceeds them gets 429.
+                                # Type: a whole number of requests from 0 to 10000; default 10.
+                                "burst": 10,
+                            },
                         },
                     },
                 },

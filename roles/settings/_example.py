@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from roles.settings._load import expected_of
-from roles.settings._models import AppSettings, FolderSource, GitSource, Settings, StaticSettings
+from roles.settings._models import AppSettings, FolderSource, GitSource, RateLimit, Settings, StaticSettings
 
 _HEAD = '''\
 """Every option of an inventory, with its meaning, its type and its default.
@@ -75,13 +75,16 @@ def _apps(field: FieldInfo, indent: int) -> Iterator[str]:
     yield f'{pad}    "notes": {{'
     yield from _fields(AppSettings, indent + 8, {"source": lambda _, at: _nested("source", GitSource, at)})
     yield f"{pad}    }},"
-    yield from _comment("An app from a folder on this machine, with static files.", indent + 4)
+    yield from _comment("An app from a folder on this machine, with static files and a limit.", indent + 4)
     yield f'{pad}    "shop": {{'
     inner = indent + 8
     yield f'{" " * inner}"domains": ["shop.example.com"],'
     yield f'{" " * inner}"app": "shop.main:app",'
     yield from _nested("source", FolderSource, inner)
     yield from _nested("static", StaticSettings, inner)
+    yield f'{" " * inner}"rate_limits": {{'
+    yield from _nested("/login", RateLimit, inner + 4)
+    yield f"{' ' * inner}}},"
     yield f"{pad}    }},"
     yield f"{pad}}},"
 

@@ -691,7 +691,7 @@ HeaderValue = Annotated[
     Narrow(
         'the value of a header: one line of ASCII without ", \\ and $',
         "write it as browsers should get it, such as \"default-src 'self'; object-src 'none'\"",
-        _matches(r"[!#%-\[\]-~](?:[ !#%-\[\]-~]{0,3998}[!#%-\[\]-~])?"),
+        _matches(r"[!#%-,./-\[\]-~](?:[ !#%-\[\]-~]{0,3998}[!#%-\[\]-~])?"),
     ),
 ]
 """Value of an HTTP header, within double quotes of nginx's."""

@@ -155,7 +155,7 @@ def test_exposure(app: App) -> None:
 
 
 def test_app_reaches_what_it_may(app: App) -> None:
-    """Nothing but Unix sockets where that is set: no address but its own loopback's, which is down."""
+    """Nothing but Unix sockets where that is set: its network has no link but a loopback of its own."""
     links = app.target.run("nsenter --target %s --net -- cat /proc/net/dev", app.pid)
     names = {line.split(":")[0].strip() for line in links.splitlines() if ":" in line}
     assert (names == {"lo"}) is (app.settings.sandbox.network == "unix"), names

@@ -16,10 +16,13 @@ from roles.settings import (
     AppSettings,
     FolderSource,
     GitSource,
+    HeadersSettings,
     HooksSettings,
     NginxSettings,
     ProbeSettings,
     PythonSettings,
+    RateLimit,
+    SandboxSettings,
     Settings,
     StaticSettings,
     TlsSettings,
@@ -46,6 +49,9 @@ MODELS: list[type[BaseModel]] = [
     UvSettings,
     AcmeSettings,
     NginxSettings,
+    HeadersSettings,
+    RateLimit,
+    SandboxSettings,
 ]
 FIELDS = [(model, name, field) for model in MODELS for name, field in model.model_fields.items()]
 INVENTORIES = Path(__file__).resolve().parents[2] / "inventories"

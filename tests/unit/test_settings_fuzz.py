@@ -49,6 +49,9 @@ CASES: list[tuple[str, Any, set[str], list[str]]] = [
     ("uv", t.UvVersion, BREAKS_UNITS | BREAKS_SHELL, ["0.13.8"]),
     ("network", t.Network, BREAKS_NGINX, ["10.0.0.0/8", "2400:cb00::/32"]),
     ("header", t.HeaderName, BREAKS_NGINX, ["X-Real-IP"]),
+    ("header's value", t.HeaderValue, set('\0\t\n\r"\\$'), ["default-src 'self'; object-src 'none'", "DENY"]),
+    ("HSTS", t.Hsts, set("\0\t\n\r\"\\$'"), ["max-age=63072000; includeSubDomains"]),
+    ("rate", t.Rate, BREAKS_NGINX, ["10r/m"]),
     ("git", t.GitUrl, (BREAKS_UNITS | BREAKS_SHELL) - set("~%"), ["git@git.example.com:a/b.git"]),
     ("ref", t.GitRef, BREAKS_UNITS | BREAKS_SHELL | set(":^"), ["release/v1@2"]),
     ("ACME directory", t.AcmeUrl, set("\0\n\r\t \"'\\`$;|<>(){}#*!"), ["https://acme.example.com/directory"]),
@@ -64,6 +67,8 @@ CASES: list[tuple[str, Any, set[str], list[str]]] = [
     ("hook", t.HookCommand, set("\0\n\r\t"), ["bin/after-switch --quick"]),
     ("release", t.ReleaseRef, BREAKS_NGINX | BREAKS_UNITS | BREAKS_SHELL | set("/.@_"), ["20261121T034900Z-abcdef0"]),
 ]
+HAVE_DOTS = (t.AcmeUrl, t.WebUrl, t.FileUrl, t.GitUrl, t.KeyId, t.HeaderValue)
+"""What no path on the host is made from."""
 
 
 def accepted(kind: Any, value: object) -> bool:
@@ -102,7 +107,7 @@ def test_nothing_accepted_leaves_its_place(kind: Any, forbidden: set[str], good:
         assert not forbidden & set(value)
         if kind not in (t.LocalPath, t.Command, t.HookCommand):
             assert value.isascii()
-            assert ".." not in value.split("/") or kind in (t.AcmeUrl, t.WebUrl, t.FileUrl, t.GitUrl, t.KeyId)
+            assert ".." not in value.split("/") or kind in HAVE_DOTS
         if kind is not t.LocalPath:
             assert not value.startswith("-")
 
