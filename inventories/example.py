@@ -511,7 +511,8 @@ hosts = [
                         },
                         "rate_limits": {
                             "/login": {
-                                # Requests a second (r/s) or a minute (r/m) of one address.
+                                # Requests a second (r/s) or a minute (r/m) of one address, or of the /64 network of
+                                # one of IPv6.
                                 # Type: a rate as nginx writes it: a number, then r/s or r/m; required.
                                 "rate": "10r/m",
                                 # Requests that may come at once beyond that; what exceeds them gets 429.

@@ -157,7 +157,7 @@ class RateLimit(_Model):
     """How many requests one client may make."""
 
     rate: Annotated[t.Rate, Field(examples=["10r/m"])]
-    """Requests a second (r/s) or a minute (r/m) of one address."""
+    """Requests a second (r/s) or a minute (r/m) of one address, or of the /64 network of one of IPv6."""
     burst: Annotated[int, t.whole(0, 10_000, "requests")] = 10
     """Requests that may come at once beyond that; what exceeds them gets 429."""
 

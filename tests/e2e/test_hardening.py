@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 from collections import Counter
@@ -125,7 +126,7 @@ SAFE = {
         (405, "DELETE", "/api/notes", {}),
         (422, "POST", "/api/notes", {}),
         (200, "GET", "/static/style.css", {}),
-        (304, "GET", "/static/style.css", {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"}),
+        (304, "GET", "/static/style.css", {"If-None-Match": "*"}),
         (404, "GET", "/static/none.css", {}),
         (413, "POST", "/api/notes", {"Content-Length": "99999999"}),
         (400, "POST", "/", {"Content-Length": "nonsense"}),
@@ -184,8 +185,6 @@ RAW = {
 @pytest.mark.parametrize("request_", RAW.values(), ids=RAW)
 def test_what_is_no_proper_request_is_not_answered(host: Host, request_: str) -> None:
     """Refused by nginx, or hung up on: the app, which would have to read it the same way, never sees it."""
-    before = host.ssh("wc -l </var/log/nginx/error.log")
-    assert before.isdigit()
     with host.connect() as connection, suppress(ConnectionResetError, BrokenPipeError, socket.timeout):
         connection.settimeout(5)
         connection.sendall(request_.format("notes.test").replace("\n", "\r\n").encode("latin-1"))
@@ -223,7 +222,8 @@ def test_maintenance(host: Host) -> None:
         host.deploy()
         answer = host.get("/", domain="extra.test", scheme="http")
         assert answer.status_code == 503 and "Temporarily unavailable" in answer.text
-        assert '"version":"second"' in host.ssh("curl -fsS http://127.0.0.1:8123/").replace('": "', '":"')
+        ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8123/').read().decode())"
+        assert json.loads(host.ssh(f'python3 -c "{ask}"'))["version"] == "second"
         assert host.get("/healthz").status_code == 200, "another app's site isn't touched"
     with host.traffic(path="/healthz") as other:
         assert host.deploy().changed == ["Nginx | Configure the sites"]

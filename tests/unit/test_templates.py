@@ -439,12 +439,22 @@ def test_limits(maximal: Settings, minimal: Settings) -> None:
     text = nginx(maximal)["sites/notes.conf"]
     flat = " ".join(directives(text))
     for number, (path, rate) in enumerate([("/login", "10r/m"), (r"/api/v1\.0/", "20r/s")], 1):
-        assert f'map $uri $limited_notes_{number} {{ default ""; ~^{path} $binary_remote_addr; }}' in flat
+        assert f'map $uri $limited_notes_{number} {{ default ""; ~^{path} $slipway_client; }}' in flat
         assert f"limit_req_zone $limited_notes_{number} zone=notes_{number}:10m rate={rate};" in flat
     block = server(text, "443")
     assert "limit_req zone=notes_1 burst=5 nodelay;" in block and "limit_req zone=notes_2 burst=40 nodelay;" in block
     assert "limit_conn notes_connections 50;" in block
     made = nginx(minimal)
+    (pattern,) = re.findall(r'"~(.+)" \$slipway_network;', made["nginx.conf"])
+    networks = {
+        "2001:db8:1:2:a:b:c:d": "2001:db8:1:2:",
+        "2001:db8:1:2::d": "2001:db8:1:2:",
+        "2001:db8:1::d": "2001:db8:1::",
+    }
+    for address, network in networks.items():
+        found = re.match(pattern.replace("?<", "?P<"), address)
+        assert found and found["slipway_network"] == network
+    assert not re.match(pattern.replace("?<", "?P<"), "192.0.2.1")
     assert not [path for path, text in made.items() if re.search("limit_(req|conn) |limit_req_zone", text)]
     assert "limit_req_status 429;" in made["nginx.conf"] and "limit_conn_status 429;" in made["nginx.conf"]
 
