@@ -402,9 +402,10 @@ hosts = [
                             # Type: max-age=seconds, with or without ; includeSubDomains and ; preload, or None;
                             # default "max-age=63072000".
                             "strict_transport_security": "max-age=63072000",
-                            # What a page may load, and who may frame it. The default breaks no page that isn't framed
-                            # by others; which scripts a page needs only its app knows, so the policy that stops
-                            # injected ones is best sent by the app (see examples/notes), or set here.
+                            # What a page may load, and who may frame it. The default stops frames and plug-ins, and
+                            # no script: which of these a page needs only its app knows, so the policy that stops
+                            # injected ones is best sent by the app (see examples/notes), or set here. Left out, too,
+                            # where the app sends X-Frame-Options, which it would overrule.
                             # Type: the value of a header: one line of ASCII without ", \ and $, or None; default
                             # "base-uri 'self'; frame-ancestors 'none'; object-src 'none'".
                             "content_security_policy": "base-uri 'self'; frame-ancestors 'none'; object-src 'none'",

@@ -130,9 +130,9 @@ class HeadersSettings(_Model):
     lists (hstspreload.org), which is hard to undo. "max-age=0" makes browsers forget it; with None they remember what
     they were told. Never sent without TLS or with a self-signed certificate."""
     content_security_policy: t.HeaderValue | None = "base-uri 'self'; frame-ancestors 'none'; object-src 'none'"
-    """What a page may load, and who may frame it. The default breaks no page that isn't framed by others; which scripts
-    a page needs only its app knows, so the policy that stops injected ones is best sent by the app (see
-    examples/notes), or set here."""
+    """What a page may load, and who may frame it. The default stops frames and plug-ins, and no script: which of
+    these a page needs only its app knows, so the policy that stops injected ones is best sent by the app (see
+    examples/notes), or set here. Left out, too, where the app sends X-Frame-Options, which it would overrule."""
     content_security_policy_report_only: t.HeaderValue | None = None
     """A policy to try out: browsers report (by its report-uri, and in their console) what it would stop, and stop
     nothing."""

@@ -218,7 +218,7 @@ def test_maintenance(host: Host) -> None:
     with host.changed({"apps": {TINY: {"maintenance": True}}}):
         assert host.deploy().changed == ["Nginx | Configure the sites"]
         assert host.get("/", domain="extra.test", scheme="http").status_code == 503
-        set_hooks(source, version="second")
+        set_hooks(source, version="second", headers={"X-Frame-Options": "SAMEORIGIN", "Referrer-Policy": "no-referrer"})
         host.deploy()
         answer = host.get("/", domain="extra.test", scheme="http")
         assert answer.status_code == 503 and "Temporarily unavailable" in answer.text
@@ -229,6 +229,14 @@ def test_maintenance(host: Host) -> None:
         assert host.deploy().changed == ["Nginx | Configure the sites"]
     other.unbroken()
     assert facts(host)["version"] == "second"
+
+
+def test_headers_that_an_app_sends(host: Host) -> None:
+    """They count, and nginx adds nothing that would overrule them."""
+    headers = host.get("/", domain="extra.test", scheme="http").headers
+    assert headers.get_list("x-frame-options") == ["SAMEORIGIN"] and "content-security-policy" not in headers
+    assert headers.get_list("referrer-policy") == ["no-referrer"]
+    assert headers["x-content-type-options"] == "nosniff"
 
 
 def test_limits(host: Host) -> None:

@@ -379,9 +379,12 @@ def added(settings: Settings, name: str) -> dict[str, str]:
             sent = f"upstream_http_{header.lower().replace('-', '_')}"
             match = re.search(rf'map (\S+) {re.escape(variable)} {{ (\S+) "([^"]*)"; default ""; }}', text)
             assert match, header
-            # HSTS over TLS alone; every other header wherever the app's own is empty.
-            hsts = header == "Strict-Transport-Security"
-            assert (match[1], match[2]) == ((f"$https${sent}", "on") if hsts else (f"${sent}", '""')), header
+            # HSTS over TLS alone, a policy where the app says nothing of frames; others where the app's own is empty.
+            expected = {
+                "Strict-Transport-Security": (f"$https${sent}", "on"),
+                "Content-Security-Policy": (f"${sent}$upstream_http_x_frame_options", '""'),
+            }
+            assert (match[1], match[2]) == expected.get(header, (f"${sent}", '""')), header
             assert variable.endswith(f"_{own}")
             found[header] = match[3]
     return found

@@ -3,7 +3,7 @@
 version: text that / answers with · import_seconds: how long importing takes · import_error: importing raises ·
 boot: "exit" ends the process at start-up, "wait" never finishes it · ready_after: seconds until /readyz answers 200,
 503 until then · ready_body: what it answers meanwhile · bad_after: seconds after the first request of the public (it
-came through nginx, which gives it an ID) from which /readyz answers 503
+came through nginx, which gives it an ID) from which /readyz answers 503 · headers: more of every answer
 """
 
 import asyncio
