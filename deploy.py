@@ -6,6 +6,7 @@ nothing, and a run that was killed is healed by the next one. See before you do:
 
 from pyinfra import host
 
+from roles.access import access
 from roles.app import app
 from roles.base import base
 from roles.nginx import nginx, nginx_sandbox, nginx_with_certificates
@@ -23,6 +24,7 @@ overview = preflight(settings)  # and every reason why this host can't be provis
 nginx_sandbox(settings)  # before its package starts it
 programs = [uv(settings, overview), *pythons(settings), *certbot(settings)]
 base(settings, programs)  # packages, and beside them what they let install; time zone, journal
+access(settings, overview)  # operator, sshd, firewall: proven by a fresh connection, or taken back
 python(settings, overview)  # uv and the Pythons that the apps ask for
 app(settings)  # each app's user and folders
 nginx(settings, overview)  # sites; one without a certificate answers ACME challenges only

@@ -42,6 +42,76 @@ hosts = [
                 # tenth of the disk, at most 4G.
                 # Type: a size as journald writes it: digits with K, M, G or T; default "1G".
                 "journal_max_size": "1G",
+                # sshd: keys alone, and the algorithms of ssh-audit's hardening guides. A change of it, of the
+                # firewall or of the operator's account undoes itself unless a new connection proves it.
+                "ssh": {
+                    # Harden sshd. False leaves it as the distribution has it, and removes what was written here
+                    # before: passwords can be guessed again, where there are any.
+                    # Type: True or False; default True.
+                    "enabled": True,
+                    # Port that sshd listens on; None leaves it where it is. While ssh_port above is another one, sshd
+                    # listens on both; the run after you changed that closes the old one.
+                    # Type: a whole number from 1 to 65535, or None; default None.
+                    "port": None,
+                    # root may log in, with a key. False ends that, and needs another user as ssh_user; a run only
+                    # does so once that user has logged in anew and become root by sudo.
+                    # Type: True or False; default True.
+                    "root_login": True,
+                    # Keys that a client may offer before it is disconnected. An agent offers all it has, so a lower
+                    # number shuts out who has many; a key can't be guessed with any number.
+                    # Type: a whole number of tries from 1 to 100; default 6.
+                    "max_auth_tries": 6,
+                    # Port forwarding. "local": tunnels from your machine to a port of the host (`ssh -L`), as for its
+                    # database, and what Visual Studio Code's Remote-SSH needs; "remote": the other way round (`ssh
+                    # -R`); "yes": both. Who may open a shell can always bring a forwarder of their own: "no" is for
+                    # the accounts that can't.
+                    # Type: one of "no", "local", "remote", "yes"; default "no".
+                    "forwarding": "no",
+                    # File beside the inventory with directives of sshd_config, such as AllowUsers or Match blocks.
+                    # Type: a path on this machine, relative to the inventory, or None; default None.
+                    "extra": None,
+                },
+                # The firewall: an nftables table of its own, which lets in what is said here and drops the rest.
+                "firewall": {
+                    # Filter what comes in. False removes the table: every program that listens is open to the
+                    # Internet.
+                    # Type: True or False; default True.
+                    "enabled": True,
+                    # TCP ports to open besides sshd's, 80 and 443.
+                    # Type: a list of ports; default [].
+                    "tcp_ports": [],
+                    # UDP ports to open.
+                    # Type: a list of ports; default [].
+                    "udp_ports": [],
+                    # New connections to sshd that one source may open in a minute, and at once; an IPv6 source is a
+                    # /64. Beyond it they are dropped, and a client tries again after a second. 60 is what ssh-audit's
+                    # guides ask for against DHEat; 0 is no limit.
+                    # Type: a whole number of connections from 0 to 100000; default 60.
+                    "ssh_rate": 60,
+                    # Connections to 80 and 443 that one source may have open at a time; an IPv6 source is a /64. A
+                    # browser has 6 to a site with HTTP/1.1 and one with HTTP/2; an office behind one address has
+                    # many. trusted_proxies of an app are exempt. 0 is no limit: one machine can then take all of
+                    # nginx's worker_connections.
+                    # Type: a whole number of connections from 0 to 1000000; default 200.
+                    "connections": 200,
+                    # File beside the inventory with nftables rules for the input chain, before the ports are opened:
+                    # ip saddr 192.0.2.0/24 tcp dport 5432 accept. Ports that Docker publishes don't come by here:
+                    # they are forwarded.
+                    # Type: a path on this machine, relative to the inventory, or None; default None.
+                    "extra": None,
+                },
+                # An account for people, with sudo and without a password.
+                "operator": {
+                    # Name of the account, made if it isn't there; None makes none. Once it is there, write it as
+                    # ssh_user, with "_sudo": True. An account that was made stays when this changes: ending a way in
+                    # is yours to do (deluser).
+                    # Type: a user's name: at most 32 lower-case letters, digits, _ and -, not starting with a digit,
+                    # or None; default None.
+                    "user": None,
+                    # Public keys that may log in as this user, and no others: lines of .pub files.
+                    # Type: a list of public keys; default [].
+                    "authorized_keys": [],
+                },
                 # Where Python, uv and packages come from.
                 "python": {
                     # Python of the apps that name none. Without a patch number, the newest uv knows when it is first

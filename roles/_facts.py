@@ -9,7 +9,8 @@ import base64
 import json
 import re
 import shlex
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from pyinfra.api.facts import FactBase
@@ -42,6 +43,8 @@ class HostOverview:
     """Port (80 or 443) → the program that listens there."""
     users: dict[str, str]
     """System user → its home."""
+    firewall: str = ""
+    """Program that is in charge of the firewall, and would contradict ours: "ufw", "firewalld"."""
 
     @property
     def name(self) -> str:
@@ -72,6 +75,8 @@ echo "clock=$(date +%s)"
 while read -r port pid; do
     echo "listener=$port $(cat /proc/$pid/comm) (process $pid)"
 done
+! grep -qsx 'ENABLED=yes' /etc/ufw/ufw.conf || echo "firewall=ufw"
+! systemctl is-active --quiet firewalld 2>/dev/null || echo "firewall=firewalld"
 while IFS=: read -r user _ _ _ _ home _; do echo "user=$user $home"; done </etc/passwd
 """
 
@@ -110,6 +115,7 @@ class Overview(FactBase[HostOverview]):
             clock=int(values["clock"]),
             listeners=listeners,
             users=users,
+            firewall=values.get("firewall", ""),
         )
 
 
@@ -397,3 +403,144 @@ class Answer(FactBase[str]):
     @override
     def process(self, output: list[str]) -> str:
         return "\n".join(output).strip()
+
+
+@dataclass(frozen=True)
+class Sshd:
+    """sshd as it is, and as this run came in by it."""
+
+    effective: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What it goes by, as `sshd -T` prints it: keyword → values."""
+    kex: frozenset[str] = frozenset()
+    """Key exchanges it knows."""
+    bits: Mapping[str, int] = field(default_factory=dict)
+    """Kind of host key ("ed25519", "rsa") → its bits."""
+    short_moduli: int = 0
+    """Moduli for Diffie-Hellman's group exchange of less than 3072 bits."""
+    main: str = ""
+    """Text of sshd_config."""
+    main_mode: str = "644"
+    first: bool = True
+    """Nothing that sshd reads stands before 00-slipway.conf."""
+    own_ports: frozenset[int] = frozenset()
+    """Ports that 00-slipway.conf names."""
+    other_ports: frozenset[int] = frozenset()
+    """Ports that other files name."""
+    used: frozenset[int] = frozenset()
+    """The host's port that this run connects to; none where that can't be told."""
+    pending: bool = False
+    """A change of the ways in hasn't been confirmed."""
+
+
+# sudo keeps no SSH_CONNECTION: it is looked up in the environment of the processes above.
+_SSHD = r"""
+folder=/etc/ssh/sshd_config.d main=/etc/ssh/sshd_config own=00-slipway.conf
+[ -x /usr/sbin/sshd ] || exit 0
+/usr/sbin/sshd -T 2>/dev/null | sed 's/^/effective=/'
+ssh -Q kex 2>/dev/null | sed 's/^/kex=/'
+for kind in ed25519 rsa; do
+    [ ! -e "/etc/ssh/ssh_host_${kind}_key" ] ||
+        echo "bits=$kind $(ssh-keygen -lf "/etc/ssh/ssh_host_${kind}_key.pub" 2>/dev/null)"
+done
+echo "short_moduli=$(awk '!/^#/ && $5 < 3071' /etc/ssh/moduli 2>/dev/null | wc -l)"
+echo "main=$(base64 -w 0 <$main)"
+echo "main_mode=$(stat -c %a $main)"
+first=$(grep -m 1 -v '^[[:space:]]*\(#\|$\)' $main)
+before=$(ls $folder 2>/dev/null | LC_ALL=C awk -v own=$own '/\.conf$/ && $0 < own')
+if [ "$first" = "Include $folder/$own" ] || { [ "$first" = "Include $folder/*.conf" ] && [ -z "$before" ]; }; then
+    echo first=1
+fi
+ports() { sed -n 's/^[[:space:]]*[Pp][Oo][Rr][Tt][[:space:]=]\{1,\}\([0-9]\{1,\}\).*/\1/p' "$1" 2>/dev/null; }
+ports $folder/$own | sed 's/^/own_port=/'
+for file in $main $folder/*.conf; do
+    [ "$file" = "$folder/$own" ] || ports "$file" | sed 's/^/other_port=/'
+done
+pid=$$
+while [ "${pid:-0}" -gt 1 ]; do
+    connection=$(tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | sed -n 's/^SSH_CONNECTION=//p')
+    [ -z "$connection" ] || { echo "used=${connection##* }"; break; }
+    pid=$(awk '/^PPid:/ {print $2}' "/proc/$pid/status" 2>/dev/null)
+done
+[ ! -e /var/lib/slipway/access/pending.json ] || echo pending=1
+true
+"""
+
+
+class SshdState(FactBase[Sshd]):
+    """`Sshd`, in one round trip and with nothing but a shell and coreutils on the host."""
+
+    default = Sshd
+
+    @override
+    def command(self) -> Question:
+        return Question(_SSHD)
+
+    @override
+    def process(self, output: list[str]) -> Sshd:
+        told: dict[str, list[str]] = {}
+        for line in output:
+            key, _, value = line.partition("=")
+            told.setdefault(key, []).append(value)
+        effective: dict[str, tuple[str, ...]] = {}
+        for keyword, _, value in (line.partition(" ") for line in told.get("effective", [])):
+            effective[keyword] = (*effective.get(keyword, ()), value)
+        bits = (line.split() for line in told.get("bits", []))
+
+        def numbers(key: str) -> frozenset[int]:
+            return frozenset(int(value) for value in told.get(key, []) if value.isdigit())
+
+        return Sshd(
+            effective=effective,
+            kex=frozenset(told.get("kex", [])),
+            bits={words[0]: int(words[1]) for words in bits if len(words) > 1 and words[1].isdigit()},
+            short_moduli=int(told.get("short_moduli", ["0"])[0]),
+            main=base64.b64decode(told.get("main", [""])[0]).decode(errors="replace"),
+            main_mode=told.get("main_mode", ["644"])[0],
+            first="first" in told,
+            own_ports=numbers("own_port"),
+            other_ports=numbers("other_port"),
+            used=numbers("used"),
+            pending="pending" in told,
+        )
+
+
+@dataclass(frozen=True)
+class Firewall:
+    """What filters packets."""
+
+    loaded: bool = False
+    """Our table is loaded."""
+    live: bool = False
+    """It is just what its file says."""
+    others: tuple[str, ...] = ()
+    """Other tables that drop what comes in unless they accept it too."""
+
+
+# What the file says is asked of nft itself, in a network namespace of its own.
+_FIREWALL = r"""
+command -v nft >/dev/null || exit 0
+list="nft --stateless --terse list table inet slipway"
+if loaded=$($list 2>/dev/null); then
+    echo loaded=1
+    [ "$loaded" != "$(unshare --net sh -c 'nft -f "$1" && shift && "$@"' ask "$1" $list 2>/dev/null)" ] || echo live=1
+fi
+nft list chains 2>/dev/null | awk '
+    $1 == "table" {table = $2 " " $3}
+    /hook input/ && /policy drop/ && table != "inet slipway" {print "other=" table}'
+true
+"""
+
+
+class FirewallState(FactBase[Firewall]):
+    """`Firewall`, for the table of a file."""
+
+    default = Firewall
+
+    @override
+    def command(self, path: str) -> Question:
+        return Question(shlex.join(["sh", "-c", _FIREWALL, "slipway", path]))
+
+    @override
+    def process(self, output: list[str]) -> Firewall:
+        others = tuple(dict.fromkeys(line.removeprefix("other=") for line in output if line.startswith("other=")))
+        return Firewall("loaded=1" in output, "live=1" in output, others)

@@ -177,7 +177,7 @@ def place(
         return
     due_accounts = [each for each in accounts if each.name not in there or there[each.name].target != SHELL]
     due_folders = {path: each for path, each in folders.items() if not _fits(there.get(path), "d", each)}
-    due_files = {path: each for path, each in files.items() if not _fits(there.get(path), "f", each)}
+    due_files = due(files, there)
     due_links = {
         path: target
         for path, target in links.items()
@@ -195,7 +195,7 @@ def place(
         Change("folder", path, "modify" if path in there else "create", note=_owner(there.get(path), each))
         for path, each in due_folders.items()
     ]
-    changes += _file_changes(due_files, there)
+    changes += changes_of(due_files, there)
     for path, target in due_links.items():
         changes.append(Change("link", path, "modify" if path in there else "create", note=f"to {target}"))
     for path in due_absent:
@@ -213,6 +213,11 @@ def _obstacles(there: Mapping[str, Place], folders: Collection[str], others: Col
     what = [Change("folder", path, plan.FAIL, note="something else stands there; move it away") for path in found]
     found = [path for path in others if path in there and there[path].kind == "d"]
     return what + [Change("file", path, plan.FAIL, note="a folder stands there; move it away") for path in found]
+
+
+def due(files: Mapping[str, File], there: Mapping[str, Place]) -> dict[str, File]:
+    """Those of `files` that aren't what they should be."""
+    return {path: each for path, each in files.items() if not _fits(there.get(path), "f", each)}
 
 
 def _fits(found: Place | None, kind: str, wanted: Folder | File) -> bool:
@@ -233,7 +238,7 @@ def _owner(found: Place | None, wanted: Folder | File) -> str:
     return "" if before == after else f"{before} becomes {after}"
 
 
-def _file_changes(files: Mapping[str, File], there: Mapping[str, Place]) -> list[Change]:
+def changes_of(files: Mapping[str, File], there: Mapping[str, Place]) -> list[Change]:
     """The changes of these files, with diffs in a plan and where ``--diff`` asks for them."""
     edited = {
         path

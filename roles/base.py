@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from roles import _operations as operations
+from roles import access
 from roles._operations import Program
 from roles._place import File, Folder, place
 from roles._plan import Change
@@ -53,7 +54,7 @@ def base(settings: Settings, programs: Sequence[Program] = ()) -> None:
     files = {JOURNAL: File(render("base/journald.conf.j2", settings=settings))}
     files |= {path: file for program in programs for path, file in program.files.items()}
     place(name="Make folders, and cap the journal", folders=FOLDERS, files=files)
-    packages = [*PACKAGES, *settings.packages]
+    packages = [*PACKAGES, *access.packages(settings), *settings.packages]
     operations.apt_packages(name="Install packages", packages=packages, first=FIRST, meanwhile=programs)
     zone, file = settings.timezone, f"/usr/share/zoneinfo/{settings.timezone}"
     operations.command_unless(

@@ -67,6 +67,12 @@ def problems(found: HostOverview, settings: Settings, now: float) -> list[str]:
             reasons.append(
                 f"port {port} is taken by {program}; expected it free or nginx's: stop and disable that program"
             )
+    if found.firewall and settings.firewall.enabled:
+        off = {"ufw": "`ufw disable`", "firewalld": "`systemctl disable --now firewalld`"}[found.firewall]
+        reasons.append(
+            f"{found.firewall} is in charge of the firewall; expected none, since two contradict each other: {off}, "
+            "or set slipway.firewall.enabled to False and open 80 and 443 there"
+        )
     for app in settings.apps.values():
         home = found.users.get(app.user)
         if home not in (None, app.home):

@@ -19,7 +19,9 @@ from gevent.event import AsyncResult
 from paramiko import SSHException, Transport
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, ConnectorArguments, pop_global_arguments
 from pyinfra.api.command import StringCommand
+from pyinfra.api.host import Host
 from pyinfra.api.output import echo, format_text
+from pyinfra.api.state import State
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import (
     CommandOutput,
@@ -272,6 +274,23 @@ class SlipwayConnector(SSHConnector):
 def _way(arguments: ConnectorArguments) -> str:
     """In which way something is asked: as which user, where, with which variables."""
     return repr(sorted((name, repr(value)) for name, value in arguments.items() if value))
+
+
+class Anew(SSHConnector):
+    """A connection of its own to a host that is connected already: with the inventory's data, but for what differs.
+
+    It shows whether one could be made now: a new TCP connection, and a login.
+    """
+
+    def __init__(self, state: State, host: Host, **differing: Any) -> None:
+        """`differing` are arguments of paramiko's `SSHClient.connect`."""
+        super().__init__(state, host)
+        self.differing = differing
+
+    @override
+    def make_paramiko_kwargs(self) -> dict[str, Any]:
+        """pyinfra's, with what differs."""
+        return super().make_paramiko_kwargs() | self.differing
 
 
 def _bytes(stdin: Any) -> bytes:

@@ -7,6 +7,7 @@ follows from a setting is a property of it, so that none is spelled twice. What 
 `SettingsError`, before a host is changed.
 """
 
+from roles.settings._access import FirewallSettings, OperatorSettings, SshSettings
 from roles.settings._environment import render_env
 from roles.settings._errors import Problem, SettingsError
 from roles.settings._load import check_command_line, find_inventory, load, load_for, load_inventory
@@ -32,18 +33,22 @@ from roles.settings._models import (
     UvSettings,
 )
 from roles.settings._options import RunOptions, chosen, dry_run, options_for
+from roles.settings._types import SMALLEST_RSA
 
 __all__ = [
     "HOOKS",
     "LETS_ENCRYPT",
     "LETS_ENCRYPT_STAGING",
+    "SMALLEST_RSA",
     "AcmeSettings",
     "AppSettings",
+    "FirewallSettings",
     "FolderSource",
     "GitSource",
     "HeadersSettings",
     "HooksSettings",
     "NginxSettings",
+    "OperatorSettings",
     "ProbeSettings",
     "Problem",
     "PythonSettings",
@@ -52,6 +57,7 @@ __all__ = [
     "SandboxSettings",
     "Settings",
     "SettingsError",
+    "SshSettings",
     "StaticSettings",
     "TlsSettings",
     "Unit",

@@ -29,9 +29,6 @@ from roles.settings._models import HOOKS, AppSettings, FolderSource, GitSource, 
 if TYPE_CHECKING:
     from cryptography import x509  # takes long to load, and few hosts bring certificates along
 
-SMALLEST_RSA = 3072
-"""Bits of the smallest RSA key for logins: what a hardened sshd asks for (RequiredRSASize; BSI TR-02102-1)."""
-
 _PRIVATE_NAMES = """
 test local localhost internal invalid example onion lan home corp intranet private localdomain
 """
@@ -165,10 +162,10 @@ def check_ssh_key(report: Report, path: str, file: Path | None, *, login: bool) 
         report.add(path, what, f"{found} in {file}", do)
     elif not login and found.key is None:
         report.add(path, f"{what} without passphrase", f"{file} has one", f"ssh-keygen -p -N '' -f {file}")
-    elif login and isinstance(found.key, rsa.RSAPrivateKey) and found.key.key_size < SMALLEST_RSA:
+    elif login and isinstance(found.key, rsa.RSAPrivateKey) and found.key.key_size < t.SMALLEST_RSA:
         report.add(
             path,
-            f"an Ed25519 key, or RSA of at least {SMALLEST_RSA} bits",
+            f"an Ed25519 key, or RSA of at least {t.SMALLEST_RSA} bits",
             f"RSA of {found.key.key_size} bits",
             "make a new key with ssh-keygen -t ed25519 and put its .pub on the host first",
         )
@@ -593,6 +590,27 @@ def _check_acme(report: Report, at: str, settings: Settings) -> None:
         report.add(f"{at}.ca_file", "a PEM file with the ACME server's CA", "no certificate in it", do)
 
 
+def check_login(report: Report, settings: Settings, at: Callable[..., str], user: object) -> None:
+    """Judge the ways in together with `user`, the inventory's ssh_user."""
+    if settings.ssh.enabled and not settings.ssh.root_login and user in ("root", None):
+        found = '"ssh_user": "root"' if user else "no ssh_user"
+        do = 'set ssh_user to another user who may sudo, with "_sudo": True, or root_login to True'
+        report.add(at("ssh", "root_login"), "True as long as the inventory logs in as root", found, do)
+
+
+def _check_access(report: Report, at: Callable[..., str], settings: Settings) -> None:
+    operator = settings.operator
+    if operator.user is not None and not operator.authorized_keys:
+        do = 'add "authorized_keys": ["ssh-ed25519 AAAA… me@laptop"]'
+        report.add(at("operator", "authorized_keys"), "at least one public key for the user", "none", do)
+    if operator.user is None and operator.authorized_keys:
+        report.add(at("operator", "user"), "the user whose keys these are", "None", 'add "user": "deploy"')
+    if operator.user in settings.apps:
+        report.add(at("operator", "user"), "a name that no app has", show(operator.user), "choose another")
+    _check_text(report, at("ssh", "extra"), settings.ssh_extra_local, "a file with directives of sshd_config")
+    _check_text(report, at("firewall", "extra"), settings.firewall_extra_local, "a file with nftables rules")
+
+
 def check(settings: Settings, report: Report, at: Callable[..., str]) -> None:
     """Judge what `settings` say together; `at` gives the path of a setting from its keys.
 
@@ -617,4 +635,5 @@ def check(settings: Settings, report: Report, at: Callable[..., str]) -> None:
         do = "copy the SHA-256 of the manylinux wheels from https://pypi.org/project/uv/#files"
         report.add(at("python", "uv", "sha256"), f"a SHA-256 for another uv than {known.version}", found, do)
     _check_acme(report, at("acme"), settings)
+    _check_access(report, at, settings)
     _check_text(report, at("nginx", "extra"), settings.nginx_extra_local, "a file with nginx directives")

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from roles.settings import _checks
 from roles.settings import _types as t
+from roles.settings._access import FirewallSettings, OperatorSettings, SshSettings
 from roles.settings._errors import Problem, SettingsError, join, show, show_type
 from roles.settings._models import (
     SOURCE,
@@ -45,6 +46,9 @@ KEY = "slipway"
 
 _PLACES: dict[str, type[BaseModel]] = {
     "slipway": Settings,
+    "slipway.ssh": SshSettings,
+    "slipway.firewall": FirewallSettings,
+    "slipway.operator": OperatorSettings,
     "slipway.python": PythonSettings,
     "slipway.python.uv": UvSettings,
     "slipway.acme": AcmeSettings,
@@ -272,6 +276,10 @@ def _inspect_host(name: str, data: Mapping[str, Any], inventory: Path | None) ->
         do = f"rename {near[0]} to {KEY}" if near else f'add "{KEY}": {{"apps": {{…}}}} to the data of this host'
         return None, [*problems, Problem(KEY, "a mapping of this host's settings", found, do)]
     settings, found_problems = _inspect(data[KEY], inventory=inventory, host=name)
+    if settings is not None:
+        report = _checks.Report()
+        _checks.check_login(report, settings, lambda *parts: join(KEY, *parts), data.get("ssh_user"))
+        found_problems += report.problems
     return settings, [*problems, *found_problems]
 
 

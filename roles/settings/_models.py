@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, T
 
 from roles.settings import _environment
 from roles.settings import _types as t
+from roles.settings._access import FirewallSettings, OperatorSettings, SshSettings
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 """ACME directory of Let's Encrypt, whose certificates browsers trust."""
@@ -725,6 +726,19 @@ class Settings(_Model):
     journal_max_size: t.JournalSize = "1G"
     """Disk space for the journal, where all logs go (SystemMaxUse of journald.conf). Its own default is a tenth of the
     disk, at most 4G."""
+    ssh: Annotated[SshSettings, t.mapping_of("options of sshd", 'write a mapping, such as {"forwarding": "local"}')] = (
+        SshSettings()
+    )
+    """sshd: keys alone, and the algorithms of ssh-audit's hardening guides. A change of it, of the firewall or of the
+    operator's account undoes itself unless a new connection proves it."""
+    firewall: Annotated[
+        FirewallSettings, t.mapping_of("options of the firewall", 'write a mapping, such as {"tcp_ports": [8443]}')
+    ] = FirewallSettings()
+    """The firewall: an nftables table of its own, which lets in what is said here and drops the rest."""
+    operator: Annotated[
+        OperatorSettings, t.mapping_of("options of the account", 'write a mapping, such as {"user": "deploy", …}')
+    ] = OperatorSettings()
+    """An account for people, with sudo and without a password."""
     python: Annotated[
         PythonSettings, t.mapping_of("options of Python", 'write a mapping, such as {"version": "3.13"}')
     ] = PythonSettings()
@@ -793,3 +807,13 @@ class Settings(_Model):
     def nginx_extra_local(self) -> Path | None:
         """Local file with nginx directives for the http block."""
         return self._local(self.nginx.extra)
+
+    @property
+    def ssh_extra_local(self) -> Path | None:
+        """Local file with directives of sshd_config."""
+        return self._local(self.ssh.extra)
+
+    @property
+    def firewall_extra_local(self) -> Path | None:
+        """Local file with nftables rules."""
+        return self._local(self.firewall.extra)

@@ -41,6 +41,10 @@ vim wgetrc wpa wtmpdb x11 xattr xdg xml
 RESERVED_APP_NAMES = frozenset((_OWN + _USERS + _FOLDERS).split())
 """Names a Debian 12 or 13 host has, or may get from a package, as user, group, unit or folder beside the app's own."""
 
+_PEOPLE = ["debian", "admin", "ubuntu", "vagrant", "ec2-user", "deploy"]
+RESERVED_LOGINS = frozenset(_USERS.split()) - frozenset(_PEOPLE)
+"""Names that no person's account can have: those of users and groups of the system."""
+
 _HOME = "remove it; the app's home and its place to write is /var/lib/<app>, and STATE_DIRECTORY names it"
 _SYSTEMD = "remove it; systemd sets it for the service"
 _LOADER = "remove it; it would load code into every process of the service"

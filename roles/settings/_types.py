@@ -6,6 +6,7 @@ or a line of nginx's, systemd's or a shell's.
 
 from __future__ import annotations
 
+import base64
 import difflib
 import ipaddress
 import re
@@ -109,6 +110,69 @@ AppName = Annotated[
     ),
 ]
 """Name of an app: its user, group, folders and units carry it, so it can't be one the system has."""
+
+
+def _check_login(value: str) -> Hint | bool:
+    if re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", value, re.ASCII) is None:
+        return False
+    if value in _names.RESERVED_LOGINS:
+        return "choose another name: this is a user or a group of the system"
+    return True
+
+
+Login = Annotated[
+    str,
+    Narrow(
+        "a user's name: at most 32 lower-case letters, digits, _ and -, not starting with a digit",
+        "choose a name such as deploy or your own",
+        _check_login,
+    ),
+]
+"""Name of a person's account."""
+
+_KEY_TYPES = ("ssh-ed25519", "sk-ssh-ed25519@openssh.com", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384",
+              "ecdsa-sha2-nistp521", "sk-ecdsa-sha2-nistp256@openssh.com", "ssh-rsa")  # fmt: skip
+SMALLEST_RSA = 3072
+"""Bits of the smallest RSA key for logins: what a hardened sshd asks for (RequiredRSASize; BSI TR-02102-1)."""
+
+
+def _check_public_key(value: str) -> Hint | bool:
+    """Of a line of authorized_keys: options may stand before the key, a comment behind it."""
+    if "PRIVATE KEY" in value:
+        return "that is a private key, which belongs on your machine alone: write the line of its .pub file"
+    if value != value.strip() or not value.isprintable():
+        return "write one line, without the line break at its end"
+    words = value.split()
+    at = next((number for number, word in enumerate(words) if word in _KEY_TYPES), None)
+    if at is None:
+        return "write a key of type ssh-ed25519, ecdsa-sha2-… or ssh-rsa; sshd takes no other" if words else False
+    try:
+        blob = base64.b64decode(words[at + 1], validate=True)
+    except (IndexError, ValueError):
+        return "the key isn't whole: copy the line again"
+    # RFC 4253, 6.6: strings of a length and as many bytes; first the type again. Of RSA follow exponent and modulus.
+    fields, rest = [], blob
+    while len(rest) >= 4:
+        length = int.from_bytes(rest[:4], "big")
+        fields.append(rest[4 : 4 + length])
+        rest = rest[4 + length :] if len(rest) >= 4 + length else b"?"
+    if rest or len(fields) < 2 or fields[0] != words[at].encode():
+        return "the key isn't whole: copy the line again"
+    if words[at] == "ssh-rsa" and (len(fields) != 3 or int.from_bytes(fields[2], "big").bit_length() < SMALLEST_RSA):
+        return f"sshd takes RSA of at least {SMALLEST_RSA} bits: make a new key with ssh-keygen -t ed25519"
+    return True
+
+
+PublicKey = Annotated[
+    str,
+    Narrow(
+        'a public SSH key, as in a .pub file: "ssh-ed25519 AAAA… me@laptop"',
+        "write the line of the .pub file",
+        _check_public_key,
+        secret=True,
+    ),
+]
+"""A line of authorized_keys; hidden, because people mix up a key's two halves."""
 
 
 def _check_variable(value: str) -> Hint | bool:
@@ -287,6 +351,9 @@ Port = Annotated[
     ),
 ]
 """TCP port that no privileged service uses."""
+
+TcpPort = Annotated[int, whole(1, 65_535)]
+"""Any port."""
 
 Workers = Annotated[int, whole(1, 256)]
 """Number of worker processes."""

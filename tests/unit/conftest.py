@@ -23,6 +23,8 @@ from pyinfra.context import ctx_host, ctx_state
 from roles._facts import (
     Answer,
     Existing,
+    Firewall,
+    FirewallState,
     GitCommit,
     HostOverview,
     NginxStatus,
@@ -33,6 +35,8 @@ from roles._facts import (
     Places,
     ReleasePlan,
     ReleaseStatus,
+    Sshd,
+    SshdState,
     Stale,
     Texts,
     Unit,
@@ -46,6 +50,11 @@ MARK = "s3cr3t"
 """Part of every secret value of the inventories here, so that one search finds any of them."""
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 """What a git source's branch points to."""
+KEX = frozenset({"sntrup761x25519-sha512@openssh.com", "curve25519-sha256", "diffie-hellman-group14-sha1"})
+"""Key exchanges that a host's sshd knows."""
+
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f alice@laptop"
+"""A key that may log in."""
 
 # ── inventories ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -76,6 +85,21 @@ _MAXIMAL: dict[str, Any] = {
         "sandbox": True,
         "extra": "http.conf",
     },
+    "ssh": {
+        "port": 2222,
+        "root_login": False,
+        "max_auth_tries": 3,
+        "forwarding": "local",
+        "extra": "sshd.conf",
+    },
+    "firewall": {
+        "tcp_ports": [8443],
+        "udp_ports": [51820],
+        "ssh_rate": 30,
+        "connections": 100,
+        "extra": "extra.nft",
+    },
+    "operator": {"user": "alice", "authorized_keys": [PUBLIC_KEY]},
     "apps": {
         "notes": {
             "domains": ["notes.example.com", "www.notes.example.com"],
@@ -189,6 +213,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "chain.pem").write_bytes(certificate(key, ["wiki.example.com"]))
     (made / "known_hosts").write_text("git.example.com ssh-ed25519 AAAA\n")
     (made / "notes.conf").write_text("add_header X-Extra notes;\n")
+    (made / "sshd.conf").write_text("AllowUsers alice\n")
+    (made / "extra.nft").write_text("ip saddr 192.0.2.0/24 tcp dport 5432 accept\n")
     (made / "http.conf").write_text("client_header_buffer_size 2k;\n")
     (made / "production.py").write_text("hosts = []\n")
     write_private(made / "host.env", f"EAB_HMAC={MARK}Eab\n")
@@ -270,6 +296,8 @@ def bare(overview: HostOverview) -> Facts:
         ReleaseStatus: {},
         ReleasePlan: {},
         GitCommit: COMMIT,
+        SshdState: Sshd({"port": ("22",)}, KEX, {"ed25519": 256, "rsa": 3072}, 60, used=frozenset({22})),
+        FirewallState: Firewall(),
     }
 
 
@@ -340,7 +368,7 @@ def plan_deploy(plan: Planner, folder: Path, bare_plans: dict[str, Plan], monkey
     def make(data: Mapping[str, Any], *arguments: str, entry: str = "deploy.py", **options: Any) -> Plan:
         monkeypatch.setattr(sys, "argv", ["pyinfra", str(folder / "production.py"), entry, *arguments])
         given = {name: value for name, _, value in (word.partition("=") for word in arguments if "=" in word)}
-        monkeypatch.setattr(HostData, "dict", lambda self: {"slipway": data} | given)
+        monkeypatch.setattr(HostData, "dict", lambda self: {"ssh_user": "deploy", "slipway": data} | given)
         if options or arguments or entry != "deploy.py":
             return plan(runpy.run_path, str(ROOT / entry), **options)
         key = json.dumps(data)

@@ -17,9 +17,12 @@ from pyinfra.api.command import StringCommand
 
 from roles import _operations as operations
 from roles import _place
+from roles._access import PROGRAM as ACCESS
 from roles._facts import (
     Answer,
     Existing,
+    Firewall,
+    FirewallState,
     NginxStatus,
     NginxVersion,
     Overview,
@@ -28,11 +31,13 @@ from roles._facts import (
     Place,
     Places,
     ReleaseStatus,
+    SshdState,
     Unit,
     Versions,
 )
 from roles.nginx import configuration
 from roles.settings import Settings
+from roles.ssh import HOST_KEYS
 
 VERSIONS = Versions((1, 22, 1), (3, 0))
 """Debian 12's."""
@@ -178,6 +183,14 @@ DEPLOY = ["/opt/slipway/bin/slipway-release", "deploy", "--request"]
 """The command that releases an app, whose name follows."""
 
 
+def ways_in(done: Plan) -> dict[str, Any]:
+    """What `slipway-access` is asked to change."""
+    asked = [command for operation in done for command in operation.commands if command.argv == [ACCESS, "apply"]]
+    assert len(asked) == 1
+    request: dict[str, Any] = json.loads(asked[0].stdin)
+    return request
+
+
 def status_of(wanted: dict[str, Any]) -> dict[str, Any]:
     """`ReleaseStatus` of an app whose release r1 serves as it should, and was made from what is wanted."""
     return {"release": "r1", "inputs": wanted["inputs"], "faults": [], "rolled_back": [], "wanted": wanted}
@@ -192,6 +205,17 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
         there[path] = Place("d", mode, user, group)
     there |= {path: Place("l", target=target) for path, (target,) in done.steps("link").items()}
     there |= {name: Place("account", target=_place.SHELL) for name in done.steps("account")}
+    access = ways_in(done)
+    for each in access["files"]:
+        user = access["account"] if each["owned"] else "root"
+        there[each["path"]] = Place("f", each["mode"], user, user, hashlib.sha256(each["content"].encode()).hexdigest())
+    if access["account"]:
+        there[access["account"]] = Place("account", target="/bin/bash")
+    effective: dict[str, tuple[str, ...]] = {}
+    for keyword, value in access["options"]:
+        effective[keyword] = (*effective.get(keyword, ()), value)
+    ports = frozenset(int(port) for port in effective.get("port", ()))
+    sshd = dataclasses.replace(before[SshdState], effective=effective, bits=HOST_KEYS, short_moduli=0, own_ports=ports)
     homes = {name: home for name, (home,) in done.steps("account").items()}
     released = wanted_by(done)
     installs = [argv for argv in lines if argv[:3] == ["sh", "-c", operations._APT]]
@@ -208,4 +232,6 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
         NginxStatus: {"generation": "g", "managed": True, "live": True, "files": files},
         Overview: dataclasses.replace(before[Overview], users=before[Overview].users | homes),
         ReleaseStatus: lambda app: status_of(released[app]),
+        SshdState: sshd,
+        FirewallState: Firewall(loaded=True, live=True),
     }

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-NGINX, RELEASE, ACME = "nginx/slipway-nginx", "release/slipway-release", "tls/slipway-acme"
-PROGRAMS = (NGINX, RELEASE, ACME)
+ACCESS, NGINX = "access/slipway-access", "nginx/slipway-nginx"
+RELEASE, ACME = "release/slipway-release", "tls/slipway-acme"
+PROGRAMS = (ACCESS, NGINX, RELEASE, ACME)
 
 
 @functools.cache

@@ -76,14 +76,14 @@ def data(request: pytest.FixtureRequest) -> dict[str, Any]:
 def test_the_roles_follow_one_another(plan_deploy: Planner, data: dict[str, Any]) -> None:
     titles = [name.split(" | ")[0] for name in plan_deploy(data).names]
     order = [title for at, title in enumerate(titles) if at == 0 or titles[at - 1] != title]
-    assert order == ["Nginx", "Base", "Python", "App", "Nginx", "TLS", "Nginx", "Release", "Verdict"]
+    assert order == ["Nginx", "Base", "Access", "Python", "App", "Nginx", "TLS", "Nginx", "Release", "Verdict"]
 
 
 def test_every_operation_has_a_name_of_its_own(plan_deploy: Planner, data: dict[str, Any]) -> None:
     names = plan_deploy(data).names
     assert sorted({name for name in names if names.count(name) > 1}) == []
     for name in names:
-        assert re.fullmatch(r"(Base|Python|App|Nginx|TLS|Release|Verdict) \| [A-Z].*[^.]", name), name
+        assert re.fullmatch(r"(Base|Access|Python|App|Nginx|TLS|Release|Verdict) \| [A-Z].*[^.]", name), name
 
 
 def test_no_secret_but_on_standard_input(plan_deploy: Planner, maximal_data: dict[str, Any], folder: Path) -> None:
@@ -154,6 +154,7 @@ def test_the_second_run_changes_nothing_and_says_why(
         assert operation.reasons, f"{operation.name} doesn't say why it does nothing"
 
 
+WAYS_IN = "Access | Change the ways in, proven by a fresh connection"
 SITES = ["Nginx | Configure the sites"]
 ENVIRONMENT = "Release | Write the programs and the apps' environments"
 RELEASE = "Release | Release notes"
@@ -176,11 +177,11 @@ RELEASE = "Release | Release notes"
         ("<app>.static.max_age", 61, SITES),
         ("<app>.max_body_size", "26m", SITES),
         ("<app>.proxy_timeout", 47, SITES),
-        ("<app>.trusted_proxies", [], SITES),
         ("<app>.headers", {"x_frame_options": None}, SITES),
         ("<app>.rate_limits", {}, SITES),
         ("<app>.maintenance", False, SITES),
         ("<app>.sandbox", {"network": "internet"}, [RELEASE]),
+        ("<app>.trusted_proxies", [], [WAYS_IN, *SITES]),
         ("<app>.readiness_timeout", 46, [RELEASE]),
         ("<app>.keep_releases", 4, [RELEASE]),
         ("<app>.drain_timeout", 40, [*SITES, RELEASE]),
@@ -378,7 +379,7 @@ def test_nothing_is_planned_for_a_host_that_is_refused(
 def test_base_installs_only_what_is_missing(plan: Planner, maximal: Settings) -> None:
     (line,) = plan(base, maximal)("Install packages").commands
     assert line.argv[4:6] == ["", "ca-certificates python3-pip-whl"]
-    assert line.argv[6:] == [*(name for name in base_role.PACKAGES if name != "python3"), "libpq5"]
+    assert line.argv[6:] == [*(name for name in base_role.PACKAGES if name != "python3"), "nftables", "sudo", "libpq5"]
 
 
 def test_programs_that_are_due_are_installed_while_packages_are(

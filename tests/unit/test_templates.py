@@ -10,12 +10,13 @@ import pytest
 from jinja2 import UndefinedError
 
 from roles import app as app_role
-from roles import tls
-from roles._facts import Versions
+from roles import firewall, ssh, tls
+from roles._facts import Sshd, Versions
 from roles._templates import ROOT, render
 from roles.nginx import PACKAGED, WEBROOT, configuration
 from roles.settings import AppSettings, Settings
 from roles.settings._environment import names_host
+from tests.unit.conftest import KEX
 
 NGINX = {"1.22": PACKAGED["debian 12"], "1.26": PACKAGED["debian 13"]}
 """nginx and OpenSSL of Debian 12 and 13."""
@@ -36,11 +37,23 @@ def tls_files(settings: Settings) -> dict[str, str]:
     return {name: render(f"tls/{name}.j2", **values) for name in names}
 
 
+def sshd(settings: Settings) -> str:
+    """sshd's drop-in, on a host that listens on 22."""
+    made = ssh.files(settings, Sshd(kex=KEX, used=frozenset({22})))[ssh.DROP_IN]
+    assert made
+    return made.content
+
+
 def every(settings: Settings, version: str, *, certificates: bool) -> dict[str, str]:
     """Every file that is made from a template, but for the user's own includes."""
     made = {f"nginx/{path}": text for path, text in nginx(settings, version, certificates=certificates).items()}
     made |= {f"tls/{name}": text for name, text in tls_files(settings).items()}
     made["base/journald.conf"] = render("base/journald.conf.j2", settings=settings)
+    made["ssh/sshd.conf"] = sshd(settings)
+    made["firewall/table.nft"] = firewall.ruleset(settings, [22])
+    made |= {f"access/{name}.service": render(f"access/{name}.service.j2") for name in ("boot", "revert")}
+    made["firewall/firewall.service"] = render("firewall/firewall.service.j2", table=firewall.TABLE)
+    made["operator/sudoers"] = render("operator/sudoers.j2", user="alice")
     for app in settings.apps.values():
         made |= {f"app/{app.name}.{kind}": text for kind, text in app_role.units(app, 2).items()}
     return {path: text for path, text in made.items() if "/extra/" not in path}
@@ -97,7 +110,7 @@ def test_every_file_is_tidy(settings: Settings, version: str, certificates: bool
 
 @pytest.mark.parametrize("certificates", [False, True])
 def test_every_file_says_who_manages_it(settings: Settings, certificates: bool) -> None:
-    managers = r"# Managed by Slipway \((roles/(base|nginx|tls)\.py|slipway-release)\)"
+    managers = r"# Managed by Slipway \((roles/(access|base|firewall|nginx|operator|ssh|tls)\.py|slipway-release)\)"
     for path, text in every(settings, "1.22", certificates=certificates).items():
         first = text.removeprefix("#!/bin/sh\n").splitlines()[0]
         found = re.match(managers, first)

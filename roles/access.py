@@ -1,0 +1,66 @@
+"""The ways into the host: the operator's account, sshd and the firewall, as one change that can't lock anybody out."""
+
+from __future__ import annotations
+
+from roles import firewall, operator, ssh
+from roles._access import PROGRAM, Wanted, ways_in
+from roles._facts import HostOverview, Sshd
+from roles._place import File, Folder, place
+from roles._role import role
+from roles._templates import host_file, render
+from roles.settings import Settings
+
+UNITS = "/etc/systemd/system"
+REVERT = f"{UNITS}/slipway-access-revert.service"
+BOOT = f"{UNITS}/slipway-access-boot.service"
+FIREWALL = f"{UNITS}/{firewall.UNIT}"
+WANTS = f"{UNITS}/sysinit.target.wants"
+
+
+def packages(settings: Settings) -> list[str]:
+    """Debian packages that the ways in need."""
+    asked = [*firewall.PACKAGES] if settings.firewall.enabled else []
+    return asked + ([*operator.PACKAGES] if settings.operator.user else [])
+
+
+@role("Access")
+def access(settings: Settings, overview: HostOverview) -> None:
+    """The operator's account, sshd and the firewall: proven by a fresh connection, or taken back."""
+    units = {
+        REVERT: File(render("access/revert.service.j2")),
+        BOOT: File(render("access/boot.service.j2")),
+    }
+    links = {f"{WANTS}/slipway-access-boot.service": BOOT}
+    if settings.firewall.enabled:
+        units[FIREWALL] = File(render("firewall/firewall.service.j2", table=firewall.TABLE))
+        links[f"{WANTS}/{firewall.UNIT}"] = FIREWALL
+    place(
+        name="Write slipway-access, and the units that take a change back",
+        folders={WANTS: Folder()},
+        files={PROGRAM: File(host_file("access/slipway-access"), "755", program=True), **units},
+        links=links,
+    )
+
+    def wanted(sshd: Sshd) -> Wanted:
+        ports = ssh.ports(settings, sshd)
+        return Wanted(
+            files={
+                **operator.files(settings, overview.users),
+                **firewall.files(settings, ports),
+                **ssh.files(settings, sshd),
+            },
+            sshd=ssh.expected(settings, sshd) if settings.ssh.enabled else [],
+            host_keys=ssh.HOST_KEYS if settings.ssh.enabled else {},
+            ports=ports,
+        )
+
+    keys = operator.authorized_keys(settings, overview.users)
+    asked = [ssh.DROP_IN, ssh.MAIN, firewall.TABLE, *([operator.SUDOERS, keys] if keys else [])]
+    ways_in(
+        name="Change the ways in, proven by a fresh connection",
+        wanted=wanted,
+        paths=tuple(asked),
+        account=settings.operator.user,
+        harden=settings.ssh.enabled,
+        filtered=settings.firewall.enabled,
+    )

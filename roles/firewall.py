@@ -1,0 +1,42 @@
+"""The firewall: an nftables table of our own, loaded in one step, dropping what nobody asked for.
+
+fail2ban isn't needed beside it: with keys alone there is nothing to guess, and what guessing costs (a key exchange each
+time) the kernel limits itself, without a program that reads logs, for IPv6 as well, and before sshd is reached.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+
+from roles._place import File
+from roles._templates import render
+from roles.settings import Settings
+
+TABLE = "/etc/slipway/firewall.nft"
+UNIT = "slipway-firewall.service"
+PACKAGES = ("nftables",)
+
+
+def ruleset(settings: Settings, ssh_ports: Sequence[int]) -> str:
+    """The table, as `nft -f` loads it."""
+    proxies = [ipaddress.ip_network(each) for app in settings.apps.values() for each in app.trusted_proxies]
+    extra = settings.firewall_extra_local.read_text(encoding="utf-8") if settings.firewall_extra_local else ""
+    return render(
+        "firewall/table.nft.j2",
+        firewall=settings.firewall,
+        ssh_ports=ssh_ports,
+        proxies4=_collapsed(each for each in proxies if isinstance(each, ipaddress.IPv4Network)),
+        proxies6=_collapsed(each for each in proxies if isinstance(each, ipaddress.IPv6Network)),
+        extra=extra,
+    )
+
+
+def _collapsed(networks: Iterable[ipaddress.IPv4Network] | Iterable[ipaddress.IPv6Network]) -> list[str]:
+    """Without those that lie in others: a set of nftables refuses overlaps."""
+    return [str(each) for each in ipaddress.collapse_addresses(networks)]  # type: ignore[type-var]
+
+
+def files(settings: Settings, ssh_ports: Sequence[int]) -> dict[str, File | None]:
+    """Path → what is to be there; None for nothing."""
+    return {TABLE: File(ruleset(settings, ssh_ports), "600") if settings.firewall.enabled else None}

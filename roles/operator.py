@@ -1,0 +1,33 @@
+"""The operator's account: a person's, with sudo, a key and no password."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from roles._place import File
+from roles._templates import render
+from roles.settings import Settings
+
+SUDOERS = "/etc/sudoers.d/slipway-operator"
+PACKAGES = ("sudo",)
+
+
+def authorized_keys(settings: Settings, users: Mapping[str, str]) -> str | None:
+    """Path of the account's authorized_keys; None where none is asked for.
+
+    + users: user → home, of those that the host has
+    """
+    user = settings.operator.user
+    return f"{users.get(user, f'/home/{user}')}/.ssh/authorized_keys" if user else None
+
+
+def files(settings: Settings, users: Mapping[str, str]) -> dict[str, File | None]:
+    """Path → what is to be there."""
+    user, path = settings.operator.user, authorized_keys(settings, users)
+    if not user or not path:
+        return {}
+    keys = "".join(f"{key}\n" for key in settings.operator.authorized_keys)
+    return {
+        SUDOERS: File(render("operator/sudoers.j2", user=user), "440"),
+        path: File(f"# Managed by Slipway (roles/operator.py).\n{keys}", "600", user, user),
+    }
