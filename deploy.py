@@ -14,7 +14,9 @@ from roles.preflight import preflight
 from roles.python import python, pythons, uv
 from roles.release import release
 from roles.settings import load_for, options_for
+from roles.system import system
 from roles.tls import certbot, tls
+from roles.updates import reboot_notice, updates
 from roles.verdict import verdict
 
 settings = load_for(host)  # every mistake in the inventory is told here, before the host is touched
@@ -23,7 +25,9 @@ overview = preflight(settings)  # and every reason why this host can't be provis
 
 nginx_sandbox(settings)  # before its package starts it
 programs = [uv(settings, overview), *pythons(settings), *certbot(settings)]
-base(settings, programs)  # packages, and beside them what they let install; time zone, journal
+base(settings, overview, programs)  # packages, and beside them what they let install; time zone, journal
+system(settings, overview)  # kernel, logins, clock, swap
+updates(settings, overview)  # security updates by themselves, and what takes them on
 access(settings, overview)  # operator, sshd, firewall: proven by a fresh connection, or taken back
 python(settings, overview)  # uv and the Pythons that the apps ask for
 app(settings)  # each app's user and folders
@@ -31,4 +35,5 @@ nginx(settings, overview)  # sites; one without a certificate answers ACME chall
 steps = tls(settings)  # certificates, and their renewal
 nginx_with_certificates(settings, overview)  # the sites that have one now
 steps |= release(settings, overview, options)  # each app: build, migrate, start, prove, switch
+reboot_notice(settings)  # whether an update waits for a reboot
 verdict(steps)  # what failed for one app didn't stop the others; the run fails all the same

@@ -196,6 +196,95 @@ hosts = [
                     # Type: a path on this machine, relative to the inventory, or None; default None.
                     "extra": None,
                 },
+                # Security updates, and what becomes of programs that still run the old code.
+                "updates": {
+                    # Install security updates by themselves, every day (unattended-upgrades). False: known holes stay
+                    # open until somebody runs apt.
+                    # Type: True or False; default True.
+                    "automatic": True,
+                    # Further package sources whose updates are installed by themselves, as unattended-upgrades names
+                    # them, such as "site=apt.postgresql.org". Empty: the distribution's alone.
+                    # Type: a list of origins; default [].
+                    "origins": [],
+                    # Time of day, in the host's time zone, when it reboots if an update needs that (a new kernel
+                    # does): "04:30", say. Requests fail meanwhile. None: it never does by itself; until you do, the
+                    # old kernel runs, and each run says so.
+                    # Type: a time of day from "00:00" to "23:59", or None; default None.
+                    "reboot": None,
+                    # Let system services, nginx and the apps take on libraries that an update replaced, at once
+                    # (needrestart). No request is lost: nginx hands over to a new process of itself, requests to an
+                    # app wait in its socket; WebSockets and streams end, and databases are left alone. False: they
+                    # run the old code until they are restarted.
+                    # Type: True or False; default True.
+                    "restart": True,
+                },
+                # Kernel, logins, time and swap.
+                "system": {
+                    # Set what the kernel tells and allows unprivileged users and strangers on the network (sysctl).
+                    # Forwarding is left as it is, since containers need it. False: its defaults, or yours.
+                    # Type: True or False; default True.
+                    "hardened_kernel": True,
+                    # Kernel settings of your own, such as {"vm.swappiness": 10}, also in place of Slipway's: None
+                    # leaves one as it is.
+                    # Type: a mapping of kernel settings to their values; default {}.
+                    "sysctl": {},
+                    # Kernel modules that are never loaded: protocols and file systems that servers don't use, whose
+                    # holes every local user could reach. Leave out what you need (usb-storage: disks at a USB port);
+                    # empty: all may be loaded.
+                    # Type: a list of kernel modules; default as here.
+                    "denied_modules": [
+                        "appletalk",
+                        "atm",
+                        "ax25",
+                        "can",
+                        "dccp",
+                        "n-hdlc",
+                        "netrom",
+                        "rds",
+                        "rose",
+                        "sctp",
+                        "tipc",
+                        "cramfs",
+                        "freevxfs",
+                        "hfs",
+                        "hfsplus",
+                        "jffs2",
+                        "firewire-core",
+                        "usb-storage",
+                    ],
+                    # Keep the memory of programs that crash. It holds passwords and users' data, so it isn't kept;
+                    # True leaves it to the system, for who looks for the reason of a crash.
+                    # Type: True or False; default False.
+                    "core_dumps": False,
+                    # Line shown before a login, at the console and in /etc/issue.net. None leaves both as they are;
+                    # Debian's own tell the system's version.
+                    # Type: a text of one line, of at most 500 characters, or None; default "This is a private system.
+                    # Access is for authorized users only, and is logged.".
+                    "banner": "This is a private system. Access is for authorized users only, and is logged.",
+                    # Mask of the files that people make who log in: 0027 lets others of the host, such as the apps,
+                    # read none of them. None leaves it as it is; Debian's own, 0022, lets everybody read everything.
+                    # Type: four octal digits as a string, from "0000" to "0077", or None; default "0027".
+                    "umask": "0027",
+                    # Keep the clock right by NTP, with whatever program is there for it, else systemd-timesyncd; in a
+                    # container the clock is the machine's. False: it drifts, until certificates and signatures look
+                    # expired.
+                    # Type: True or False; default True.
+                    "time_sync": True,
+                    # Size of a swap file, for a host without any swap. None: as large as the memory where that is
+                    # less than 2 GB; there a release (two of them run at a time) could end by lack of memory
+                    # otherwise. 0: none.
+                    # Type: a whole number of MB from 0 to 65536, or None; default None.
+                    "swap_mb": None,
+                    # Let root alone read the folders of cron's jobs and sudo's rules, which may hold passwords.
+                    # False: everybody may, as in Debian.
+                    # Type: True or False; default True.
+                    "restrict_files": True,
+                    # Compare every file of Debian's packages with its checksum, once a week, by a timer (debsums): a
+                    # disk that fails, or somebody who replaced a program, shows as a failed unit. False: neither
+                    # shows.
+                    # Type: True or False; default True.
+                    "verify_packages": True,
+                },
                 # The apps, by name: each with its own user, domains and settings. The name is the user's, the units'
                 # and the folders' on the host, so changing it makes a new app.
                 # Type: a mapping of names to apps, at least one; required.

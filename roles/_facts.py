@@ -45,6 +45,10 @@ class HostOverview:
     """System user → its home."""
     firewall: str = ""
     """Program that is in charge of the firewall, and would contradict ours: "ufw", "firewalld"."""
+    container: bool = False
+    """It is a container: kernel and clock belong to the machine that runs it."""
+    multihomed: bool = False
+    """Packets may rightly come in by another interface than the answers leave by: several default routes, or rules."""
 
     @property
     def name(self) -> str:
@@ -63,6 +67,10 @@ echo "cores=$(nproc)"
 echo "memory_mb=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)"
 echo "disk_free_mb=$(df -Pm /srv | awk 'NR == 2 {print $4}')"
 echo "clock=$(date +%s)"
+echo "container=$(systemd-detect-virt --container --quiet 2>/dev/null && echo 1 || echo 0)"
+routes=$(awk '$2 == "00000000" && $8 == "00000000" {print $1}' /proc/net/route 2>/dev/null | sort -u | wc -l)
+rules=$(ip -4 rule 2>/dev/null | wc -l)  # three are there on every host
+echo "multihomed=$([ "$routes" -gt 1 ] || [ "$rules" -gt 3 ] && echo 1 || echo 0)"
 # Who listens: the sockets of both ports in state 0A (LISTEN), then the first process that has each of them open.
 {
     cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '
@@ -116,6 +124,8 @@ class Overview(FactBase[HostOverview]):
             listeners=listeners,
             users=users,
             firewall=values.get("firewall", ""),
+            container=values["container"] == "1",
+            multihomed=values["multihomed"] == "1",
         )
 
 

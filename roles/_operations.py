@@ -55,6 +55,7 @@ def shell(text: str, *arguments: str) -> StringCommand:
 # $1 what to do meanwhile, $2 packages that it needs, then all packages
 _APT = r"""
 set -eu
+umask 022
 meanwhile=$1 first=$2; shift 2
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C
 # Unattended upgrades may hold apt's locks for minutes: wait for them, and say who it was when that doesn't end.
@@ -124,8 +125,16 @@ class Program:
         return shlex.join(["flock", OPT, "sh", "-c", due])
 
 
+def _alternatives(package: str) -> list[str]:
+    return package.split(" | ")
+
+
+def _names(packages: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for package in packages for name in _alternatives(package))
+
+
 def _packages(packages: Sequence[str], first: Sequence[str] = (), meanwhile: Sequence[Program] = ()) -> Iterator[Ask]:
-    yield plan.asking(Packages, packages=tuple(packages))
+    yield plan.asking(Packages, packages=_names(packages))
     for program in meanwhile:
         yield plan.asking(Answer, question=program.satisfied)
 
@@ -134,13 +143,14 @@ def _packages(packages: Sequence[str], first: Sequence[str] = (), meanwhile: Seq
 def apt_packages(packages: Sequence[str], first: Sequence[str] = (), meanwhile: Sequence[Program] = ()) -> Commands:
     """Install Debian packages; wait for whoever holds apt's locks, and repair a dpkg that was interrupted.
 
-    + packages: names of packages, without recommended ones
+    + packages: names of packages, without recommended ones; of alternatives ("chrony | ntpsec"), the first is installed
+      where none is there
     + first: those of them that `meanwhile` needs
     + meanwhile: programs whose own operations come later, each after what it needs: dpkg keeps one core busy, and the
       line idle. What fails here is done again by its operation, which says why
     """
-    found = plan.known(Packages, packages=tuple(packages))
-    missing = [package for package in packages if package not in found.installed]
+    found = plan.known(Packages, packages=_names(packages))
+    missing = [each[0] for each in map(_alternatives, packages) if not found.installed.intersection(each)]
     if not missing and not found.interrupted:
         host.noop("the packages are installed")
         return

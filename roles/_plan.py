@@ -47,7 +47,7 @@ class Change:
 
     what: str
     """Kind of the thing: "package", "folder", "file", "link", "user", "unit", "certificate", "nginx", "release",
-    "commit", "rollback", "migration", "program", "setting"."""
+    "commit", "rollback", "migration", "program", "setting", "kernel setting"."""
     target: str
     """Which one: a path, a name."""
     action: str
@@ -186,10 +186,11 @@ def failure(message: str) -> StringCommand:
     return StringCommand(shlex.join(["sh", "-c", 'echo "$1" >&2; exit 1', "slipway", message]))
 
 
-def changed(what: str, target: str) -> bool:
-    """Whether an operation before the current one does anything to this thing."""
+def changed(what: str, target: str | None = None) -> bool:
+    """Whether an operation before the current one does anything to this thing, or to any of its kind."""
     here = _current().changes.items()
-    return any((each.what, each.target) == (what, target) for by, made in here if not _failed(by) for each in made)
+    done = (each for by, made in here if not _failed(by) for each in made)
+    return any(each.what == what and target in (None, each.target) for each in done)
 
 
 def made(*paths: str) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from roles import _operations as operations
-from roles import access
+from roles import access, system, updates
+from roles._facts import HostOverview
 from roles._operations import Program
 from roles._place import File, Folder, place
 from roles._plan import Change
@@ -34,6 +35,7 @@ FOLDERS = {
 _ZONE = """
 set -eu
 test -e "/usr/share/zoneinfo/$1"
+umask 022
 ln -sfn "/usr/share/zoneinfo/$1" /etc/localtime
 echo "$1" >/etc/timezone
 """
@@ -46,15 +48,16 @@ hostnamectl set-hostname "$1"
 
 
 @role("Base")
-def base(settings: Settings, programs: Sequence[Program] = ()) -> None:
-    """Folders, packages, time zone, host name and journal.
+def base(settings: Settings, overview: HostOverview, programs: Sequence[Program] = ()) -> None:
+    """Folders, packages (those of all roles at once), time zone, host name and journal.
 
     + programs: other roles' that can be installed while packages are, each after what it needs
     """
     files = {JOURNAL: File(render("base/journald.conf.j2", settings=settings))}
     files |= {path: file for program in programs for path, file in program.files.items()}
     place(name="Make folders, and cap the journal", folders=FOLDERS, files=files)
-    packages = [*PACKAGES, *access.packages(settings), *settings.packages]
+    of_roles = [*access.packages(settings), *system.packages(settings, overview), *updates.packages(settings)]
+    packages = list(dict.fromkeys([*PACKAGES, *of_roles, *settings.packages]))
     operations.apt_packages(name="Install packages", packages=packages, first=FIRST, meanwhile=programs)
     zone, file = settings.timezone, f"/usr/share/zoneinfo/{settings.timezone}"
     operations.command_unless(

@@ -23,9 +23,11 @@ BUILDER = "slipway-build"
 BUILD = "/var/cache/slipway/build"
 """Its home."""
 
+# Logins may have another mask, but apps must be able to read what is installed.
 # pip takes a hash from a requirements file only. Into a folder aside, then renamed: uv is there whole or not at all.
 _INSTALL_UV = """
 set -eu
+umask 022
 folder=$1 requirement=$2; shift 2
 rm -rf "$folder" "$folder.partial"; mkdir -p "$(dirname "$folder")"
 file=$(mktemp); trap 'rm -rf "$file" "$folder.partial"' EXIT; echo "$requirement" >"$file"
@@ -37,6 +39,7 @@ mv -T "$folder.partial" "$folder"
 
 # $1 uv, $2 version, then uv's environment
 _INSTALL_PYTHON = """
+umask 022
 uv=$1 version=$2; shift 2
 env "$@" "$uv" python install --no-progress "$version" && exit 0
 echo "Python comes from github.com; where a host can't reach it, set python.install_mirror or downloads_json_url" >&2

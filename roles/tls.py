@@ -84,6 +84,7 @@ _INSTALLED = """
 # $1 certbot's environment, $2 its requirements, $3 uv, then options of uv
 _INSTALL = """
 set -eu
+umask 022
 folder=$1 requirements=$2 uv=$3; shift 3
 "$uv" venv --quiet --clear --python /usr/bin/python3 "$folder"
 "$uv" pip sync --quiet --require-hashes --compile-bytecode --python "$folder" "$@" "$requirements"

@@ -33,6 +33,7 @@ from roles.settings._models import (
     UvSettings,
 )
 from roles.settings._options import RunOptions, chosen, dry_run, options_for
+from roles.settings._system import SystemSettings, UpdatesSettings
 from roles.settings._types import SMALLEST_RSA
 
 __all__ = [
@@ -59,8 +60,10 @@ __all__ = [
     "SettingsError",
     "SshSettings",
     "StaticSettings",
+    "SystemSettings",
     "TlsSettings",
     "Unit",
+    "UpdatesSettings",
     "UvSettings",
     "check_command_line",
     "chosen",

@@ -129,11 +129,24 @@ def _fields(
         elif nested:
             yield from _nested(name, type(field.default), indent)
         else:
-            yield f'{pad}"{name}": {_literal(_default(field))},'
+            yield from _value(name, _default(field), indent)
+
+
+def _value(name: str, value: Any, indent: int) -> Iterator[str]:
+    """A setting's line, or lines where it is a list that has no room in one."""
+    pad = " " * indent
+    line = f'{pad}"{name}": {_literal(value)},'
+    if not isinstance(value, list) or len(line) <= _WIDTH:
+        yield line
+        return
+    yield f'{pad}"{name}": ['
+    yield from (f"{pad}    {_literal(each)}," for each in value)
+    yield f"{pad}],"
 
 
 def _type_line(field: FieldInfo) -> str:
-    default = "required" if field.is_required() else f"default {_literal(_default(field))}"
+    shown = _literal(_default(field))
+    default = "required" if field.is_required() else f"default {shown if len(shown) < _WIDTH else 'as here'}"
     return f"Type: {expected_of(field)}; {default}."
 
 

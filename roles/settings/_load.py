@@ -40,6 +40,7 @@ from roles.settings._models import (
     UvSettings,
 )
 from roles.settings._options import COMMAND_LINE, OPTIONS, command_line_problems
+from roles.settings._system import SystemSettings, UpdatesSettings
 
 KEY = "slipway"
 """Everything of ours lives under this one key of a host's data."""
@@ -53,6 +54,8 @@ _PLACES: dict[str, type[BaseModel]] = {
     "slipway.python.uv": UvSettings,
     "slipway.acme": AcmeSettings,
     "slipway.nginx": NginxSettings,
+    "slipway.updates": UpdatesSettings,
+    "slipway.system": SystemSettings,
     "slipway.apps.<app>": AppSettings,
     "slipway.apps.<app>.source": GitSource,
     "slipway.apps.<app>.hooks": HooksSettings,

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, T
 from roles.settings import _environment
 from roles.settings import _types as t
 from roles.settings._access import FirewallSettings, OperatorSettings, SshSettings
+from roles.settings._system import SystemSettings, UpdatesSettings
 
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 """ACME directory of Let's Encrypt, whose certificates browsers trust."""
@@ -751,6 +752,14 @@ class Settings(_Model):
         NginxSettings, t.mapping_of("options of nginx", 'write a mapping, such as {"worker_connections": 4096}')
     ] = NginxSettings()
     """nginx as a whole."""
+    updates: Annotated[
+        UpdatesSettings, t.mapping_of("options of updates", 'write a mapping, such as {"reboot": "04:30"}')
+    ] = UpdatesSettings()
+    """Security updates, and what becomes of programs that still run the old code."""
+    system: Annotated[
+        SystemSettings, t.mapping_of("options of the system", 'write a mapping, such as {"swap_mb": 1024}')
+    ] = SystemSettings()
+    """Kernel, logins, time and swap."""
 
     _folder: Path = PrivateAttr(default_factory=Path)
     _host: str = PrivateAttr("")

@@ -392,6 +392,80 @@ Umask = Annotated[
 ]
 """File mode creation mask."""
 
+# --- The system ------------------------------------------------------------------------------------------------------
+
+TimeOfDay = Annotated[
+    str,
+    Narrow(
+        'a time of day from "00:00" to "23:59"',
+        'write hours and minutes, such as "04:30"',
+        _matches(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"),
+    ),
+]
+"""Time of day, in the host's time zone."""
+
+AptOrigin = Annotated[
+    str,
+    Narrow(
+        "an origin as unattended-upgrades names it: keyword=value, several joined by commas",
+        'write it such as "site=apt.postgresql.org" or "origin=Docker,label=Docker CE" (apt-cache policy shows them)',
+        _matches(
+            r"(?:origin|label|archive|suite|codename|component|site)=[A-Za-z0-9*$][A-Za-z0-9 ${}_*./+-]{0,80}"
+            r"(?:,(?:origin|label|archive|suite|codename|component|site)=[A-Za-z0-9*$][A-Za-z0-9 ${}_*./+-]{0,80}){0,6}"
+        ),
+    ),
+]
+"""Pattern of unattended-upgrades for the packages of one source."""
+
+
+def _check_sysctl_key(value: str) -> Hint | bool:
+    if value.startswith("/proc/sys/"):
+        return f'write it as "{value.removeprefix("/proc/sys/").replace("/", ".")}"'
+    return _matches(r"[a-z]+(?:\.[A-Za-z0-9_-]+)+")(value)
+
+
+SysctlKey = Annotated[
+    str,
+    Narrow(
+        "a kernel setting's name, such as net.ipv4.tcp_syncookies",
+        "write the name as `sysctl -a` shows it: words joined by dots",
+        _check_sysctl_key,
+    ),
+]
+"""Name of a sysctl; no interface with a dot in its name."""
+
+SysctlValue = Annotated[
+    int | str,
+    Narrow(
+        "a kernel setting's value: a number, a text of one line, or None",
+        'write it as `sysctl` shows it, such as 1 or "4096 87380 6291456"',
+        lambda value: (
+            not isinstance(value, bool) and re.fullmatch(r"-?[0-9]+|[A-Za-z0-9|/_. -]{1,200}", str(value)) is not None
+        ),
+    ),
+]
+"""Value of a sysctl."""
+
+KernelModule = Annotated[
+    str,
+    Narrow(
+        "the name of a kernel module",
+        "write the name as lsmod shows it: letters, digits, _ and -",
+        _matches(r"[A-Za-z0-9][A-Za-z0-9_-]{0,60}"),
+    ),
+]
+"""Name of a kernel module."""
+
+BannerText = Annotated[
+    str,
+    Narrow(
+        "a text of one line, of at most 500 characters",
+        "write it without a line break and without a backslash, which getty would interpret",
+        lambda value: re.fullmatch(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\\]{1,500}", value) is not None,
+    ),
+]
+"""What is shown before a login."""
+
 # --- The app ---------------------------------------------------------------------------------------------------------
 
 

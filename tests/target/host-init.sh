@@ -14,6 +14,10 @@ mount --make-rshared /
 cat /proc/sys/kernel/random/uuid > /run/boot_id
 mount --bind -o ro /run/boot_id /proc/sys/kernel/random/boot_id
 
+# A VPS sets up its own network: of the kernel's settings, which Docker mounts read-only, these are the container's own.
+mkdir /run/proc && mount -t proc proc /run/proc && mount --bind /run/proc/sys/net /proc/sys/net
+umount -l /run/proc && rmdir /run/proc
+
 # A VPS gets its host keys at its first start.
 ssh-keygen -A >/dev/null
 exec /sbin/init

@@ -41,6 +41,7 @@ from roles._facts import (
     Texts,
     Unit,
 )
+from roles._system import KernelSetting, KernelSettings, SwapFacts
 from roles.settings import Settings, load
 from tests.unit.inventories import certificate, changed, new_key, pem_key, ssh_key, write_private, write_project
 from tests.unit.plans import Facts, Operation, Plan, Planner, after, command_of
@@ -100,6 +101,14 @@ _MAXIMAL: dict[str, Any] = {
         "extra": "extra.nft",
     },
     "operator": {"user": "alice", "authorized_keys": [PUBLIC_KEY]},
+    "updates": {"origins": ["site=apt.example.com"], "reboot": "04:30"},
+    "system": {
+        "sysctl": {"vm.swappiness": 10, "kernel.dmesg_restrict": None},
+        "denied_modules": ["dccp"],
+        "banner": "Keep out",
+        "umask": "0077",
+        "swap_mb": 512,
+    },
     "apps": {
         "notes": {
             "domains": ["notes.example.com", "www.notes.example.com"],
@@ -290,6 +299,8 @@ def bare(overview: HostOverview) -> Facts:
         Existing: lambda paths: frozenset({"/proc/net/if_inet6"} & {*paths}),
         Unit: {},
         Stale: False,
+        KernelSettings: {"kernel/kptr_restrict": KernelSetting("0", writable=True)},
+        SwapFacts: {"swaps": "0", "type": "ext2/ext3", "free": "20000"},
         Packages: PackageFacts(frozenset({"python3"}), interrupted=False),
         NginxVersion: None,
         NginxStatus: {},

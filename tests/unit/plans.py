@@ -35,9 +35,11 @@ from roles._facts import (
     Unit,
     Versions,
 )
+from roles._system import KernelSetting, KernelSettings, SwapFacts, sysctl_path
 from roles.nginx import configuration
 from roles.settings import Settings
 from roles.ssh import HOST_KEYS
+from roles.system import kernel
 
 VERSIONS = Versions((1, 22, 1), (3, 0))
 """Debian 12's."""
@@ -224,7 +226,13 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
     files = {path: text.replace("@GENERATION@", "g") for path, text in made.items()}
     return before | {
         Places: lambda **asked: {path: there[path] for paths in asked.values() for path in paths if path in there},
-        Answer: "yes",
+        Answer: lambda question: f"UMASK {settings.system.umask}" if "/etc/login.defs" in question else "yes",
+        KernelSettings: {
+            sysctl_path(key): KernelSetting(each.value, writable=True)
+            for _, values in kernel(settings, multihomed=False)
+            for key, each in values.items()
+        },
+        SwapFacts: {"swaps": "1"},
         Existing: lambda paths: frozenset(paths),
         Unit: {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"},
         Packages: PackageFacts(installed, interrupted=False),

@@ -83,6 +83,11 @@ SECONDS = "a whole number of seconds from 1 to 3600"
 SIZE = "a size as nginx writes it: digits with k, m or g, or 0 for no limit"
 SOURCE = 'either {"git": address, "ref": …} or {"path": local folder}'
 TEXT = "text of one line, a number, True or False"
+ORIGIN = "an origin as unattended-upgrades names it: keyword=value, several joined by commas"
+ORIGIN_DO = (
+    'write it such as "site=apt.postgresql.org" or "origin=Docker,label=Docker CE" (apt-cache policy shows them)'
+)
+SYSCTL = "a kernel setting's name, such as net.ipv4.tcp_syncookies"
 UMASK = 'four octal digits as a string, from "0000" to "0077"'
 VARIABLE = "a variable's name: letters, digits and underscores, not starting with a digit, and not reserved"
 WORKERS = "a whole number from 1 to 256, or None"
@@ -250,6 +255,19 @@ ROWS = [
     Row(43, "every IPv4 address trusted", {"apps.notes.trusted_proxies": ["0.0.0.0/0"]}, "slipway.apps.notes.trusted_proxies[0]", NETWORK, '"0.0.0.0/0"', "name the proxies' own networks: with /0 every client could forge its address"),
     Row(43, "every IPv6 address trusted", {"apps.notes.trusted_proxies": ["::/0"]}, "slipway.apps.notes.trusted_proxies[0]", NETWORK, '"::/0"', "name the proxies' own networks: with /0 every client could forge its address"),
     Row(43, "name for a network", {"apps.notes.trusted_proxies": ["cdn.example.com"]}, "slipway.apps.notes.trusted_proxies[0]", NETWORK, '"cdn.example.com"', "write the network's first address, a slash and the number of its bits"),
+    Row(0, "time without minutes", {"updates.reboot": "4"}, "slipway.updates.reboot", 'a time of day from "00:00" to "23:59", or None', '"4"', 'write hours and minutes, such as "04:30"'),
+    Row(0, "time after midnight's", {"updates.reboot": "24:00"}, "slipway.updates.reboot", 'a time of day from "00:00" to "23:59", or None', '"24:00"', 'write hours and minutes, such as "04:30"'),
+    Row(0, "address for an origin", {"updates.origins": ["https://apt.postgresql.org"]}, "slipway.updates.origins[0]", ORIGIN, '"https://apt.postgresql.org"', ORIGIN_DO),
+    Row(0, "origin that leaves its quotes", {"updates.origins": ['site=x"; }; DPkg::Pre-Invoke { "id']}, "slipway.updates.origins[0]", ORIGIN, '"site=x\\"; }; DPkg::Pre-Invoke { \\"id"', ORIGIN_DO),
+    Row(0, "kernel setting as a path", {"system.sysctl": {"/proc/sys/vm/swappiness": 1}}, 'slipway.system.sysctl["/proc/sys/vm/swappiness"]', SYSCTL, '"/proc/sys/vm/swappiness"', 'write it as "vm.swappiness"'),
+    Row(0, "kernel setting with a line break", {"system.sysctl": {"vm.swappiness": "1\nkernel.core_pattern=|/x"}}, 'slipway.system.sysctl["vm.swappiness"]', "a kernel setting's value: a number, a text of one line, or None", '"1\\nkernel.core_pattern=|/x"', 'write it as `sysctl` shows it, such as 1 or "4096 87380 6291456"'),
+    Row(0, "switch for a kernel setting", {"system.sysctl": {"vm.swappiness": True}}, 'slipway.system.sysctl["vm.swappiness"]', "a kernel setting's value: a number, a text of one line, or None", "True", 'write it as `sysctl` shows it, such as 1 or "4096 87380 6291456"'),
+    Row(0, "module with its options", {"system.denied_modules": ["dccp /bin/true"]}, "slipway.system.denied_modules[0]", "the name of a kernel module", '"dccp /bin/true"', "write the name as lsmod shows it: letters, digits, _ and -"),
+    Row(0, "banner of two lines", {"system.banner": "Keep\nout"}, "slipway.system.banner", "a text of one line, of at most 500 characters, or None", '"Keep\\nout"', "write it without a line break and without a backslash, which getty would interpret"),
+    Row(0, "umask of logins as a number", {"system.umask": 0o027}, "slipway.system.umask", f"{UMASK}, or None", "23", "write \"0027\" (group reads, others nothing) or \"0077\" (nobody else); the owner's bits stay 0, or the app couldn't read its own files"),
+    Row(0, "swap with a unit", {"system.swap_mb": "1G"}, "slipway.system.swap_mb", "a whole number of MB from 0 to 65536, or None", '"1G"', "write a number from 0 to 65536, without quotes"),
+    Row(0, "text for updates", {"updates": "security"}, "slipway.updates", "a mapping of options of updates", '"security"', 'write a mapping, such as {"reboot": "04:30"}'),
+    Row(36, "typo in the system", {"system.swap": 512}, "slipway.system.swap", "a setting of slipway.system", '"swap", which is unknown', 'rename it to "swap_mb"'),
     Row(0, "migration with a shell's operator", {"apps.notes.migrate": "alembic upgrade head && echo"}, "slipway.apps.notes.migrate", '"auto", or one command with its arguments, or None', '"alembic upgrade head && echo"', "it has &&, but runs without a shell: write one command, or sh -c '…'"),
     Row(0, "migration with an open quote", {"apps.notes.migrate": "alembic 'upgrade"}, "slipway.apps.notes.migrate", '"auto", or one command with its arguments, or None', "\"alembic 'upgrade\"", "close the quote"),
     Row(0, "jitter without max_requests", {"apps.notes.max_requests_jitter": 50}, "slipway.apps.notes.max_requests_jitter", "0 without max_requests", "50", "set max_requests too, such as 10000, or remove max_requests_jitter"),

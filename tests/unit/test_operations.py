@@ -275,6 +275,8 @@ cores=2
 memory_mb=1968
 disk_free_mb=9000
 clock=1800000000
+container=1
+multihomed=0
 listener=443 apache2 (process 12)
 user=root /root
 user=odd /home/with space""".splitlines()
@@ -283,6 +285,7 @@ user=odd /home/with space""".splitlines()
     assert (found.systemd, found.root, found.cores, found.clock) == (True, False, 2, 1_800_000_000)
     assert found.listeners == {443: "apache2 (process 12)"}
     assert found.users == {"root": "/root", "odd": "/home/with space"}
+    assert (found.container, found.multihomed) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,7 @@ def test_a_source_that_cannot_be_looked_up_yet_is_released(
     wiki = maximal.apps["wiki-next"]
 
     def role() -> None:
-        base(maximal)
+        base(maximal, overview)
         release(maximal, overview, RunOptions(app=wiki.name))
 
     there = {path: write.place for path, write in plan(role, facts=bare).writes.items()}
@@ -325,7 +325,7 @@ def test_a_source_that_cannot_be_looked_up_yet_is_released(
 
 def everything(settings: Settings, overview: HostOverview) -> None:
     """The roles of deploy.py."""
-    base(settings, [uv(settings, overview), *pythons(settings), *certbot(settings)])
+    base(settings, overview, [uv(settings, overview), *pythons(settings), *certbot(settings)])
     python(settings, overview)
     app(settings)
     nginx(settings, overview)

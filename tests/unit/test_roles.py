@@ -76,14 +76,16 @@ def data(request: pytest.FixtureRequest) -> dict[str, Any]:
 def test_the_roles_follow_one_another(plan_deploy: Planner, data: dict[str, Any]) -> None:
     titles = [name.split(" | ")[0] for name in plan_deploy(data).names]
     order = [title for at, title in enumerate(titles) if at == 0 or titles[at - 1] != title]
-    assert order == ["Nginx", "Base", "Access", "Python", "App", "Nginx", "TLS", "Nginx", "Release", "Verdict"]
+    roles = ["Nginx", "Base", "System", "Updates", "Access", "Python", "App", "Nginx", "TLS", "Nginx", "Release"]
+    assert order == [*roles, "Updates", "Verdict"]
 
 
 def test_every_operation_has_a_name_of_its_own(plan_deploy: Planner, data: dict[str, Any]) -> None:
     names = plan_deploy(data).names
     assert sorted({name for name in names if names.count(name) > 1}) == []
     for name in names:
-        assert re.fullmatch(r"(Base|Access|Python|App|Nginx|TLS|Release|Verdict) \| [A-Z].*[^.]", name), name
+        roles = "Base|System|Updates|Access|Python|App|Nginx|TLS|Release|Verdict"
+        assert re.fullmatch(rf"({roles}) \| [A-Z].*[^.]", name), name
 
 
 def test_no_secret_but_on_standard_input(plan_deploy: Planner, maximal_data: dict[str, Any], folder: Path) -> None:
@@ -135,7 +137,17 @@ def test_every_file_and_folder_has_an_owner_and_a_mode(plan_deploy: Planner, dat
 
 
 def test_every_folder_is_there_before_what_is_put_into_it(plan_deploy: Planner, data: dict[str, Any]) -> None:
-    folders = {"/etc/systemd/system", "/etc", "/opt", "/srv", "/var/lib", "/var/cache", "/etc/systemd"}
+    folders = {
+        "/etc/systemd/system",
+        "/etc",
+        "/etc/apt",
+        "/usr/sbin",
+        "/opt",
+        "/srv",
+        "/var/lib",
+        "/var/cache",
+        "/etc/systemd",
+    }
     for operation in plan_deploy(data):
         for path in operation.steps("folder"):
             assert str(Path(path).parent) in folders, f"{operation.name}: {path}"
@@ -212,7 +224,8 @@ def test_a_setting_changes_what_it_touches_alone(
 ) -> None:
     facts = converge(maximal_data)
     # What no earlier run left: a Python that wasn't asked for.
-    facts[Answer] = lambda question: "" if "cpython-3.11[" in question else "yes"
+    answer = facts[Answer]
+    facts[Answer] = lambda question: "" if "cpython-3.11[" in question else answer(question)
     assert plan_deploy(change(maximal_data, path, value), facts=facts).changes == changes
 
 
@@ -376,20 +389,22 @@ def test_nothing_is_planned_for_a_host_that_is_refused(
 # ── base ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_base_installs_only_what_is_missing(plan: Planner, maximal: Settings) -> None:
-    (line,) = plan(base, maximal)("Install packages").commands
+def test_base_installs_only_what_is_missing(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    (line,) = plan(base, maximal, overview)("Install packages").commands
     assert line.argv[4:6] == ["", "ca-certificates python3-pip-whl"]
-    assert line.argv[6:] == [*(name for name in base_role.PACKAGES if name != "python3"), "nftables", "sudo", "libpq5"]
+    own = [name for name in base_role.PACKAGES if name != "python3"]
+    assert line.argv[6:][: len(own)] == own and line.argv[-1] == "libpq5"
+    assert {"nftables", "unattended-upgrades"} < set(line.argv[6:]), "other roles' too"
 
 
 def test_programs_that_are_due_are_installed_while_packages_are(
     plan: Planner, maximal: Settings, overview: HostOverview, bare: Facts
 ) -> None:
     programs = [uv(maximal, overview), *pythons(maximal), *certbot(maximal)]
-    (line,) = plan(base, maximal, programs)("Install packages").commands
+    (line,) = plan(base, maximal, overview, programs)("Install packages").commands
     assert line.argv[4] == " && ".join(program.line for program in programs)
     there = bare | {Answer: lambda question: "yes" if question == programs[1].satisfied else ""}
-    (line,) = plan(base, maximal, programs, facts=there)("Install packages").commands
+    (line,) = plan(base, maximal, overview, programs, facts=there)("Install packages").commands
     assert line.argv[4] == " && ".join(program.line for program in programs if program is not programs[1])
 
 
@@ -422,8 +437,8 @@ def test_a_program_is_installed_once(
     assert subprocess.run(["sh", "-c", write_again.line], check=False).returncode == 3
 
 
-def test_programs_bring_what_they_are_installed_from(plan: Planner, maximal: Settings) -> None:
-    done = plan(base, maximal, certbot(maximal))
+def test_programs_bring_what_they_are_installed_from(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    done = plan(base, maximal, overview, certbot(maximal))
     assert done.names.index("Base | Make folders, and cap the journal") < done.names.index("Base | Install packages")
     locked = done.writes["/opt/slipway/certbot-requirements.txt"].text
     for block in re.split(r"\n(?=\S)", locked):
@@ -432,36 +447,43 @@ def test_programs_bring_what_they_are_installed_from(plan: Planner, maximal: Set
 
 
 def test_an_interrupted_dpkg_is_repaired_though_nothing_is_missing(
-    plan: Planner, converge: Converge, minimal: Settings, minimal_data: dict[str, Any]
+    plan: Planner, converge: Converge, minimal: Settings, minimal_data: dict[str, Any], overview: HostOverview
 ) -> None:
     facts = converge(minimal_data)
-    assert plan(base, minimal, facts=facts)("Install packages").reasons == ["the packages are installed"]
+    assert plan(base, minimal, overview, facts=facts)("Install packages").reasons == ["the packages are installed"]
     broken = facts | {Packages: dataclasses.replace(facts[Packages], interrupted=True)}
-    (line,) = plan(base, minimal, facts=broken)("Install packages").commands
+    (line,) = plan(base, minimal, overview, facts=broken)("Install packages").commands
     assert line.argv[2:] == [operations._APT, "slipway", "", ""]
 
 
-def test_base_sets_the_time_zone(plan: Planner, maximal: Settings) -> None:
-    (command,) = plan(base, maximal)("Set the time zone to Europe/Berlin").commands
+def test_base_sets_the_time_zone(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    (command,) = plan(base, maximal, overview)("Set the time zone to Europe/Berlin").commands
     assert command.argv[2:] == [base_role._ZONE, "slipway", "Europe/Berlin"]
     checked, *_ = base_role._ZONE.split("set -eu")[1].split()
     assert checked == "test", "a wrong name must not break the clock"
 
 
-def test_the_hosts_name_is_left_alone_unless_set(plan: Planner, minimal: Settings, maximal: Settings) -> None:
-    assert not [name for name in plan(base, minimal).names if "Name the host" in name]
-    (command,) = plan(base, maximal)("Name the host box").commands
+def test_the_hosts_name_is_left_alone_unless_set(
+    plan: Planner, minimal: Settings, maximal: Settings, overview: HostOverview
+) -> None:
+    assert not [name for name in plan(base, minimal, overview).names if "Name the host" in name]
+    (command,) = plan(base, maximal, overview)("Name the host box").commands
     assert command.argv[2:] == [base_role._NAME, "slipway", "box"]
 
 
 def test_the_journal_restarts_when_its_cap_is_younger_or_about_to_be(
-    plan: Planner, converge: Converge, minimal: Settings, minimal_data: dict[str, Any], bare: Facts
+    plan: Planner,
+    converge: Converge,
+    minimal: Settings,
+    minimal_data: dict[str, Any],
+    bare: Facts,
+    overview: HostOverview,
 ) -> None:
     name, restart = "Restart the journal with its cap", ["systemctl restart systemd-journald.service"]
     converged = converge(minimal_data)
-    assert plan(base, minimal, facts=converged)(name).lines == []
-    assert plan(base, minimal, facts=converged | {Stale: True})(name).lines == restart
-    assert plan(base, minimal)(name).lines == restart, "this run writes its cap"
+    assert plan(base, minimal, overview, facts=converged)(name).lines == []
+    assert plan(base, minimal, overview, facts=converged | {Stale: True})(name).lines == restart
+    assert plan(base, minimal, overview)(name).lines == restart, "this run writes its cap"
 
 
 # ── python ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -1224,7 +1246,9 @@ def test_a_task_needs_a_host_that_is_ready(
     )
 
 
-def test_a_task_for_one_app_needs_that_one_alone(plan: Planner, maximal: Settings, bare: Facts) -> None:
+def test_a_task_for_one_app_needs_that_one_alone(
+    plan: Planner, maximal: Settings, bare: Facts, overview: HostOverview
+) -> None:
     overview = dataclasses.replace(bare[Overview], users={"root": "/root", "lab": "/var/lib/lab"})
     facts = bare | {Overview: overview}
     plan(provisioned, maximal, RunOptions(app="lab"), facts[Overview], facts=facts)

@@ -25,7 +25,9 @@ from roles.settings import (
     SandboxSettings,
     Settings,
     StaticSettings,
+    SystemSettings,
     TlsSettings,
+    UpdatesSettings,
     UvSettings,
     load,
     load_inventory,
@@ -52,6 +54,8 @@ MODELS: list[type[BaseModel]] = [
     HeadersSettings,
     RateLimit,
     SandboxSettings,
+    UpdatesSettings,
+    SystemSettings,
 ]
 FIELDS = [(model, name, field) for model in MODELS for name, field in model.model_fields.items()]
 INVENTORIES = Path(__file__).resolve().parents[2] / "inventories"

@@ -10,8 +10,8 @@ import pytest
 from jinja2 import UndefinedError
 
 from roles import app as app_role
-from roles import firewall, ssh, tls
-from roles._facts import Sshd, Versions
+from roles import firewall, ssh, system, tls, updates
+from roles._facts import HostOverview, Sshd, Versions
 from roles._templates import ROOT, render
 from roles.nginx import PACKAGED, WEBROOT, configuration
 from roles.settings import AppSettings, Settings
@@ -44,6 +44,24 @@ def sshd(settings: Settings) -> str:
     return made.content
 
 
+def system_files(settings: Settings) -> dict[str, str]:
+    """What the roles System and Updates write from templates; these begin with the name of theirs."""
+    templates = {
+        system.SYSCTL: "sysctl.conf",
+        system.MODULES: "modprobe.conf",
+        system.LIMITS: "limits.conf",
+        system.COREDUMP: "coredump.conf",
+        system.PROFILE: "profile.sh",
+        updates.PERIODIC: "20auto-upgrades",
+        updates.UNATTENDED: "52slipway",
+        updates.NEEDRESTART: "needrestart.conf",
+        **{path: f"debsums.{kind}" for kind, path in system.DEBSUMS.items()},
+    }
+    overview = HostOverview("debian", "12", "x86_64", True, True, 2, 2000, 9000, 0, {}, {})
+    made = system.files(settings, overview) | updates.files(settings, overview)
+    return {name: file.content for path, name in templates.items() if (file := made[path])}
+
+
 def every(settings: Settings, version: str, *, certificates: bool) -> dict[str, str]:
     """Every file that is made from a template, but for the user's own includes."""
     made = {f"nginx/{path}": text for path, text in nginx(settings, version, certificates=certificates).items()}
@@ -54,6 +72,7 @@ def every(settings: Settings, version: str, *, certificates: bool) -> dict[str, 
     made |= {f"access/{name}.service": render(f"access/{name}.service.j2") for name in ("boot", "revert")}
     made["firewall/firewall.service"] = render("firewall/firewall.service.j2", table=firewall.TABLE)
     made["operator/sudoers"] = render("operator/sudoers.j2", user="alice")
+    made |= {f"system/{name}": text for name, text in system_files(settings).items()}
     for app in settings.apps.values():
         made |= {f"app/{app.name}.{kind}": text for kind, text in app_role.units(app, 2).items()}
     return {path: text for path, text in made.items() if "/extra/" not in path}
@@ -110,13 +129,15 @@ def test_every_file_is_tidy(settings: Settings, version: str, certificates: bool
 
 @pytest.mark.parametrize("certificates", [False, True])
 def test_every_file_says_who_manages_it(settings: Settings, certificates: bool) -> None:
-    managers = r"# Managed by Slipway \((roles/(access|base|firewall|nginx|operator|ssh|tls)\.py|slipway-release)\)"
+    managing = "access|base|firewall|nginx|operator|ssh|system|tls|updates"
+    managers = rf"(?:#|//) Managed by Slipway \((roles/({managing})\.py|slipway-release)\)"
     for path, text in every(settings, "1.22", certificates=certificates).items():
         first = text.removeprefix("#!/bin/sh\n").splitlines()[0]
         found = re.match(managers, first)
         assert found, f"{path} begins with {first!r}"
         role = path.split("/")[0]
-        assert found[1] == ("slipway-release" if role == "app" else f"roles/{role}.py"), path
+        roles = ("system", "updates") if role == "system" else (role,)
+        assert found[1] in (["slipway-release"] if role == "app" else [f"roles/{each}.py" for each in roles]), path
 
 
 def test_every_template_is_rendered_here(maximal: Settings) -> None:
@@ -127,7 +148,9 @@ def test_every_template_is_rendered_here(maximal: Settings) -> None:
         kinds = {"sites": "site.conf", "proxy": "proxy.conf", "headers": "headers.conf", "errors": "errors.conf"}
         kind = kinds.get(rest.split("/")[0], rest.split("/")[-1])
         made.add(f"{role}/{'app.' + rest.rpartition('.')[2] if role == 'app' else kind}.j2")
-    assert made == there
+    named = {path.partition("/")[2] for path in made}
+    assert {path for path in there if not path.startswith("updates/")} <= made
+    assert {path.partition("/")[2] for path in there} == named
 
 
 @pytest.mark.parametrize(

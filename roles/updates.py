@@ -1,0 +1,112 @@
+"""Security updates by themselves, programs that take them on without losing a request, and word of a due reboot."""
+
+from __future__ import annotations
+
+import re
+
+from pyinfra import host, logger
+
+from roles import _operations as operations
+from roles import _plan as plan
+from roles._facts import Answer, HostOverview
+from roles._place import File, Folder, place
+from roles._plan import Commands
+from roles._role import role
+from roles._system import place_unless_foreign
+from roles._templates import host_file, render
+from roles.settings import Settings
+
+PERIODIC = "/etc/apt/apt.conf.d/20auto-upgrades"
+UNATTENDED = "/etc/apt/apt.conf.d/52slipway"
+NEEDRESTART = "/etc/needrestart/conf.d/slipway.conf"
+HAND_OVER = "/etc/needrestart/restart.d/nginx.service"
+POLICY = "/usr/sbin/policy-rc.d"
+TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer")
+ORIGINS = {
+    "debian": (
+        "origin=Debian,codename=${distro_codename},label=Debian",
+        "origin=Debian,codename=${distro_codename}-security,label=Debian-Security",
+    ),
+    "ubuntu": ("origin=Ubuntu,archive=${distro_codename}-security",),
+}
+"""Distribution → what is installed by itself: security updates, and Debian's point releases, which hold those too."""
+
+
+def packages(settings: Settings) -> list[str]:
+    """Those that this role needs."""
+    updates = settings.updates
+    return ["unattended-upgrades"] * updates.automatic + ["needrestart"] * updates.restart
+
+
+def files(settings: Settings, overview: HostOverview) -> dict[str, File | None]:
+    """Path → file, or None where it must not be there."""
+    updates = settings.updates
+    origins = [*ORIGINS[overview.distribution], *updates.origins]
+    unattended = render("updates/52slipway.j2", updates=updates, origins=origins)
+    apps = [re.escape(name) for name in settings.apps]
+    needrestart = render("updates/needrestart.conf.j2", updates=updates, apps=apps)
+    return {
+        PERIODIC: File(render("updates/20auto-upgrades.j2", updates=updates)),
+        UNATTENDED: File(unattended) if updates.automatic else None,
+        NEEDRESTART: File(needrestart) if updates.restart else None,
+        HAND_OVER: File(host_file("updates/nginx.service"), "755") if updates.restart else None,
+    }
+
+
+@role("Updates")
+def updates(settings: Settings, overview: HostOverview) -> None:
+    """unattended-upgrades and needrestart."""
+    made = files(settings, overview)
+    hooks = ("/etc/needrestart", "/etc/needrestart/conf.d", "/etc/needrestart/restart.d")
+    place(
+        name="Write how updates are installed",
+        folders={"/etc/apt/apt.conf.d": Folder()}
+        | (dict.fromkeys(hooks, Folder()) if settings.updates.restart else {}),
+        files={path: file for path, file in made.items() if file},
+        absent={path: "" for path, file in made.items() if not file},
+    )
+    place_unless_foreign(
+        name="Let an update of nginx lose no request", path=POLICY, file=File(host_file("updates/policy-rc.d"), "755")
+    )
+    if settings.updates.automatic:
+        for timer in TIMERS:
+            operations.unit_enabled(name=f"Enable {timer}", unit=timer)
+
+
+# The file is Debian's and Ubuntu's sign, and systemd's soft reboot takes it away; a kernel that was installed before
+# anything wrote it shows by its being newer than the one that runs, of the same flavour.
+_REBOOT = r"""
+if [ -e /run/reboot-required ]; then
+    echo "$(sort -u /run/reboot-required.pkgs 2>/dev/null | paste -sd , | sed 's/,/, /g')"; echo needed
+    exit
+fi
+running=$(uname -r) flavour=${running##*[0-9]-}
+there=$(ls /boot 2>/dev/null | sed -n "s/^vmlinuz-\(.*-$flavour\)$/\1/p")
+newest=$(printf '%s\n' "$running" $there | sort -V | tail -n 1)
+[ "$newest" = "$running" ] || { echo "linux $newest"; echo needed; }
+"""
+
+
+@plan.operation(lambda window: [plan.asking(Answer, question=_REBOOT)])
+def tell_reboot(window: str | None) -> Commands:
+    """Say if something that was updated takes effect by a reboot only; change nothing.
+
+    + window: time of day when the host reboots by itself
+    """
+    told = plan.known(Answer, question=_REBOOT)
+    if not plan.planning() and plan.changed("package"):
+        told = host.get_fact(Answer, question=_REBOOT)
+    *why, needed = told.splitlines() or ["", ""]
+    if needed == "needed":
+        what = f" ({', '.join(filter(None, why))})" if any(why) else ""
+        when = f"it does so by itself at {window}" if window else "choose a quiet moment: `systemctl reboot`"
+        plan.say(f"{host.name} needs a reboot for an update to take effect{what}; {when}", logger.warning)
+    host.noop("a reboot is needed" if needed == "needed" else "no reboot is needed")
+    return
+    yield
+
+
+@role("Updates")
+def reboot_notice(settings: Settings) -> None:
+    """Say, at the end of a run, if the host needs a reboot."""
+    tell_reboot(name="Tell whether a reboot is needed", window=settings.updates.reboot)

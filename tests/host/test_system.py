@@ -1,0 +1,108 @@
+"""roles/system.py: the kernel as it runs, modules, logins, clock, swap; and what this host can't be judged on."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from roles._system import KernelSetting, KernelSettings, sysctl_path
+from roles.system import BANNERS, DEBSUMS, MODULES, RESTRICTED, files, kernel
+from tests.host._hosts import OUTSIDER, Target
+
+
+def test_the_kernel_runs_with_its_settings(target: Target) -> None:
+    """Every one that this host may set, at every interface; those of a container's machine can't be judged here."""
+    wanted = {
+        key: each
+        for _, values in kernel(target.settings, multihomed=target.overview.multihomed)
+        for key, each in values.items()
+    }
+    fact = KernelSettings()
+    found = fact.process(target.run(fact.command(tuple(map(sysctl_path, wanted))).get_raw_value()).splitlines())
+    wrong: dict[str, KernelSetting] = {}
+    for key, want in wanted.items():
+        pattern = re.compile(re.escape(sysctl_path(key)).replace(r"\*", "[^/]+"))
+        wrong |= {path: each for path, each in found.items() if pattern.fullmatch(path) and not want.fits(each.value)}
+    assert {path: each.value for path, each in wrong.items() if each.writable} == {}
+    if wrong:
+        told = ", ".join(f"{path} is {each.value}" for path, each in wrong.items())
+        pytest.skip(f"these belong to the machine that runs this container: {told}")
+
+
+def test_files_are_as_the_settings_say(target: Target) -> None:
+    """Content, owner and mode; what is turned off isn't there."""
+    for path, wanted in files(target.settings, target.overview).items():
+        there = target.stat(path)
+        if wanted is None:
+            assert there == {}, f"{path} is there, though its setting is off"
+            continue
+        assert tuple(there[path]) == ("regular file", "644", "root", "root"), path
+        assert target.run("cat %s", path) == wanted.content.strip(), path
+
+
+def test_denied_modules_are_not_loaded(target: Target) -> None:
+    """Neither now nor, as far as modprobe says, when somebody asks for them."""
+    denied = {module.replace("-", "_") for module in target.settings.system.denied_modules}
+    if not target.overview.container:  # there the modules are the machine's
+        loaded = {line.split()[0] for line in target.run("cat /proc/modules").splitlines()}
+        assert loaded & denied == set()
+    if target.host.run("command -v modprobe").rc == 0:
+        config = target.run("modprobe --showconfig")
+        assert [m for m in sorted(denied) if f"install {m} /bin/false" not in config] == []
+    elif denied:
+        assert target.stat(MODULES)
+
+
+def test_no_banner_tells_the_system(target: Target) -> None:
+    """What stands before a login is the setting's line."""
+    if target.settings.system.banner is None:
+        pytest.skip("system.banner is None: the system's own stays")
+    assert {target.run("cat %s", path) for path in BANNERS} == {target.settings.system.banner}
+
+
+def test_a_login_makes_private_files(target: Target) -> None:
+    """The mask of a login shell, and the one that login.defs tells PAM and useradd."""
+    umask = target.settings.system.umask
+    if umask is None:
+        pytest.skip("system.umask is None: the system's own stays")
+    assert target.run("bash -lc umask") == umask
+    assert target.run("awk '$1 == \"UMASK\" {print $2}' /etc/login.defs") == umask
+
+
+def test_a_login_dumps_no_core(target: Target) -> None:
+    """The hard limit of a session, as PAM sets it."""
+    if target.settings.system.core_dumps:
+        pytest.skip("system.core_dumps is True")
+    assert target.run("setpriv --reuid=0 bash -c 'grep -h \"^[^#].*hard *core *0\" /etc/security/limits.d/*'")
+    assert target.run("su - root -c 'ulimit -Hc'") == "0"
+
+
+def test_nobody_else_reads_roots_jobs_and_rules(target: Target) -> None:
+    """Modes, and a try."""
+    if not target.settings.system.restrict_files:
+        pytest.skip("system.restrict_files is False")
+    there = target.stat(*RESTRICTED)
+    assert {path: entry.mode for path, entry in there.items() if int(entry.mode, 8) & ~int(RESTRICTED[path], 8)} == {}
+    assert target.allowed(OUTSIDER, "r", there) == set()
+
+
+def test_the_clock_is_kept_right(target: Target) -> None:
+    """By one program; in a container by the machine."""
+    if target.overview.container or not target.settings.system.time_sync:
+        pytest.skip("the clock is the machine's, or system.time_sync is off")
+    units = ("systemd-timesyncd", "chrony", "ntpsec", "ntp", "openntpd")
+    active = [unit for unit in units if target.show(f"{unit}.service", "ActiveState")["ActiveState"] == "active"]
+    assert len(active) == 1
+
+
+def test_packages_are_checked_every_week(target: Target) -> None:
+    """The timer runs, and the unit is one that systemd takes without a word."""
+    if not target.settings.system.verify_packages:
+        pytest.skip("system.verify_packages is False")
+    assert target.show("debsums.timer", "ActiveState", "UnitFileState") == {
+        "ActiveState": "active",
+        "UnitFileState": "enabled",
+    }
+    verified = target.host.run("systemd-analyze verify --man=no %s", DEBSUMS["service"])
+    assert (verified.rc, [line for line in verified.stderr.splitlines() if "debsums" in line]) == (0, [])
