@@ -84,6 +84,17 @@ def parser() -> Parser:
             add.add_argument("-q", "--quiet", action="store_true", help="say nothing unless it fails")
         add.add_argument("--data", action="append", default=[], metavar="KEY=VALUE", help="the same in pyinfra's words")
         add.add_argument("pyinfra", nargs="*", metavar="-- OPTION", help="options for pyinfra")
+    purpose = "tell what is publicly known against the versions in the apps' lock files; no host is asked"
+    add = verbs.add_parser(
+        "vulnerabilities",
+        help=purpose,
+        description=f"{purpose[0].upper()}{purpose[1:]}. Exit code 0: nothing is known; 2: something is; 3: could not "
+        "look; 1: something is wrong with the command line or the inventory.",
+    )
+    add.add_argument("inventory", metavar="INVENTORY", help="the hosts, such as inventories/production.py")
+    add.add_argument("--app", metavar="NAME", help="only this app")
+    add.add_argument("--service", metavar="URL", help="a service with OSV's API (default: osv.dev)")
+    add.add_argument("--json", action="store_true", help="tell all of it as one JSON object, on standard output")
     return made
 
 
@@ -125,6 +136,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     words = list(sys.argv[1:] if argv is None else argv)
     made = parser()
     options = made.parse_args(words)
+    if options.verb == "vulnerabilities":
+        from slipway.vulnerabilities import report
+
+        if not Path(options.inventory).is_file():
+            made.error(f"there is no inventory {options.inventory}")
+        sys.exit(report(Path(options.inventory), app=options.app, service=options.service, as_json=options.json))
     if ours := [word for word in options.pyinfra if word in _OURS]:
         made.error(f"{ours[0]} can't stand behind --; `slipway plan` only looks, the other verbs do")
     with contextlib.suppress(BrokenPipeError):

@@ -1,0 +1,179 @@
+"""`slipway vulnerabilities`: what is publicly known against the versions that the apps' lock files pin.
+
+`uv audit` asks the OSV database (osv.dev) about every package of a uv.lock. "Nothing is known" and "could not look" are
+different answers, here with exit codes of their own: a service that isn't reached, a source that can't be fetched and a
+lock file without a package all mean the latter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pyinfra.api.exceptions import PyinfraError
+
+from roles.settings import AppSettings, FolderSource, GitSource, load_inventory
+
+NOTHING, WRONG, FOUND, UNKNOWN = 0, 1, 2, 3
+"""Exit codes; `WRONG` is the command line or the inventory, as everywhere."""
+SECONDS = 300
+"""For one app's source, and for its audit."""
+
+
+@dataclass
+class Audit:
+    """What is known against one app's dependencies."""
+
+    packages: int = 0
+    """How many were looked up."""
+    found: list[dict[str, Any]] = field(default_factory=list)
+    """"package", "version", "id", "aliases", "summary" and "fixed" (versions) of each vulnerability."""
+    unknown: str = ""
+    """Why it could not be looked; empty when it was."""
+
+    @property
+    def lines(self) -> list[str]:
+        """It for people."""
+        if self.unknown:
+            return [f"could not look: {self.unknown}"]
+        if not self.found:
+            return [f"{self.packages} packages, and nothing is known against them"]
+        return [
+            f"{each['package']} {each['version']}: {', '.join([each['id'], *each['aliases']])}: {each['summary']}; "
+            + (f"fixed in {', '.join(each['fixed'])}" if each["fixed"] else "no fixed version is known")
+            for each in self.found
+        ]
+
+
+class _CannotLookError(Exception):
+    """Why not, in one line."""
+
+
+def uv() -> str:
+    """The uv of this environment, else the one in the PATH."""
+    beside = Path(sys.executable).parent / "uv"
+    return str(beside) if beside.is_file() else shutil.which("uv") or "uv"
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise _CannotLookError(f"there is no {command[0]} on this machine") from None
+    except subprocess.TimeoutExpired:
+        raise _CannotLookError(f"{Path(command[0]).name} took longer than {SECONDS} s") from None
+
+
+@contextmanager
+def _project(app: AppSettings) -> Iterator[Path]:
+    """The app's folder on this machine; a git source is fetched for that."""
+    if isinstance(app.source, FolderSource):
+        assert app.app_dir is not None
+        yield app.app_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
+        _fetch(app, app.source, Path(folder))
+        yield Path(folder) / app.source.subdir
+
+
+def _fetch(app: AppSettings, source: GitSource, folder: Path) -> None:
+    if source.git.startswith("file://"):
+        raise _CannotLookError(f"{source.git} is on the host; name a folder or an address that this machine reaches")
+    options = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new"]
+    if app.deploy_key_local:
+        options += ["-i", str(app.deploy_key_local), "-o", "IdentitiesOnly=yes"]
+    if app.known_hosts_local:
+        options += ["-o", f"UserKnownHostsFile={app.known_hosts_local}"]
+    environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": shlex.join(options)}
+    for words in (
+        ["init", "--quiet"],
+        ["fetch", "--quiet", "--depth=1", "--", source.git, source.ref],
+        ["checkout", "--quiet", "FETCH_HEAD"],
+    ):
+        done = _run(["git", "-C", str(folder), *words], environment)
+        if done.returncode:
+            raise _CannotLookError(f"{source.ref} of {source.git}: {_last(done.stderr)}")
+
+
+def _last(text: str) -> str:
+    """What a program said was wrong, in one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    wrong = [line for line in lines if line.startswith(("error:", "fatal:", "cause:"))]
+    return "; ".join(wrong or lines[-1:]) or "without a word"
+
+
+def audit(app: AppSettings, service: str | None = None) -> Audit:
+    """What is known against the packages that the app's releases hold.
+
+    + service: URL of a service that speaks OSV's API; None: OSV's own
+    """
+    command = [uv(), "audit", "--preview", "--frozen", "--no-dev", "--output-format=json", "--no-progress"]
+    command += [f"--service-url={service}"] if service else []
+    try:
+        with _project(app) as folder:
+            trust = os.environ.get("UV_SYSTEM_CERTS", "1")
+            done = _run([*command, "--project", str(folder)], {"UV_SYSTEM_CERTS": trust, "VIRTUAL_ENV": ""})
+    except _CannotLookError as error:
+        return Audit(unknown=str(error))
+    try:
+        told = json.loads(done.stdout)
+        packages = int(told["summary"]["audited_packages"])
+        found = [_entry(each) for each in told["vulnerabilities"]]
+    except (ValueError, KeyError, TypeError):
+        return Audit(unknown=_last(done.stderr))
+    if not packages:
+        return Audit(unknown="its uv.lock names no package")
+    if done.returncode not in (0, 1):
+        return Audit(unknown=_last(done.stderr))
+    return Audit(packages, found)
+
+
+def _entry(each: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "package": each["dependency"]["name"],
+        "version": each["dependency"]["version"],
+        "id": each["id"],
+        "aliases": list(each["aliases"]),
+        "summary": each["summary"] or "without a summary",
+        "fixed": list(each["fix_versions"]),
+    }
+
+
+def report(inventory: Path, *, app: str | None, service: str | None, as_json: bool) -> int:
+    """Print what is known against the apps of an inventory, each once, and return the exit code."""
+    try:
+        apps = {each.name: each for _, _, host in load_inventory(inventory) for each in host.apps.values()}
+    except PyinfraError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return WRONG
+    if app is not None and app not in apps:
+        print(f"Error: --app: there is no {app}; the inventory has {', '.join(apps)}", file=sys.stderr)
+        return WRONG
+    audits = {name: audit(each, service) for name, each in apps.items() if app in (None, name)}
+    if as_json:
+        print(json.dumps({"version": 1, "apps": {name: asdict(each) for name, each in audits.items()}}))
+    else:
+        for name, each in audits.items():
+            for line in each.lines:
+                print(f"{name}: {line}")
+    if any(each.found for each in audits.values()):
+        return FOUND
+    return UNKNOWN if any(each.unknown for each in audits.values()) else NOTHING
