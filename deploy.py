@@ -16,7 +16,7 @@ from roles.release import release
 from roles.settings import load_for, options_for
 from roles.system import system
 from roles.tls import certbot, tls
-from roles.updates import reboot_notice, updates
+from roles.updates import due, updates
 from roles.verdict import verdict
 
 settings = load_for(host)  # every mistake in the inventory is told here, before the host is touched
@@ -35,5 +35,5 @@ nginx(settings, overview)  # sites; one without a certificate answers ACME chall
 steps = tls(settings)  # certificates, and their renewal
 nginx_with_certificates(settings, overview)  # the sites that have one now
 steps |= release(settings, overview, options)  # each app: build, migrate, start, prove, switch
-reboot_notice(settings)  # whether an update waits for a reboot
+due(settings)  # whether an update waits for a reboot, or for a restart of an app
 verdict(steps)  # what failed for one app didn't stop the others; the run fails all the same

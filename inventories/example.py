@@ -211,10 +211,10 @@ hosts = [
                     # old kernel runs, and each run says so.
                     # Type: a time of day from "00:00" to "23:59", or None; default None.
                     "reboot": None,
-                    # Let system services, nginx and the apps take on libraries that an update replaced, at once
-                    # (needrestart). No request is lost: nginx hands over to a new process of itself, requests to an
-                    # app wait in its socket; WebSockets and streams end, and databases are left alone. False: they
-                    # run the old code until they are restarted.
+                    # Let system services and nginx take on libraries that an update replaced, at once (needrestart).
+                    # No request is lost: nginx hands over to a new process of itself. Apps and databases are left
+                    # alone, since their restart could lose one; a run names the apps that wait for it. False: all run
+                    # the old code until they are restarted.
                     # Type: True or False; default True.
                     "restart": True,
                 },

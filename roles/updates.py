@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 
 from pyinfra import host, logger
 
@@ -10,7 +11,7 @@ from roles import _operations as operations
 from roles import _plan as plan
 from roles._facts import Answer, HostOverview
 from roles._place import File, Folder, place
-from roles._plan import Commands
+from roles._plan import Ask, Commands
 from roles._role import role
 from roles._system import place_unless_foreign
 from roles._templates import host_file, render
@@ -73,40 +74,57 @@ def updates(settings: Settings, overview: HostOverview) -> None:
             operations.unit_enabled(name=f"Enable {timer}", unit=timer)
 
 
-# The file is Debian's and Ubuntu's sign, and systemd's soft reboot takes it away; a kernel that was installed before
-# anything wrote it shows by its being newer than the one that runs, of the same flavour.
-_REBOOT = r"""
+# The file is Debian's and Ubuntu's sign; a kernel that was installed before anything wrote it shows by its being newer
+# than the one that runs, of the same flavour. An app's process that has a library open which was replaced since says
+# "(deleted)" in its maps; $@ are the apps' users.
+_DUE = r"""
 if [ -e /run/reboot-required ]; then
-    echo "$(sort -u /run/reboot-required.pkgs 2>/dev/null | paste -sd , | sed 's/,/, /g')"; echo needed
-    exit
+    echo "reboot=$(sort -u /run/reboot-required.pkgs 2>/dev/null | paste -sd , | sed 's/,/, /g')"
+else
+    running=$(uname -r) flavour=${running##*[0-9]-}
+    there=$(ls /boot 2>/dev/null | sed -n "s/^vmlinuz-\(.*-$flavour\)$/\1/p")
+    newest=$(printf '%s\n' "$running" $there | sort -V | tail -n 1)
+    [ "$newest" = "$running" ] || echo "reboot=linux $newest"
 fi
-running=$(uname -r) flavour=${running##*[0-9]-}
-there=$(ls /boot 2>/dev/null | sed -n "s/^vmlinuz-\(.*-$flavour\)$/\1/p")
-newest=$(printf '%s\n' "$running" $there | sort -V | tail -n 1)
-[ "$newest" = "$running" ] || { echo "linux $newest"; echo needed; }
+for user do
+    for pid in $(pgrep -u "$user" 2>/dev/null); do
+        grep -qs '\.so[^/]* (deleted)$' "/proc/$pid/maps" || continue
+        echo "old=$user"; break
+    done
+done
 """
 
 
-@plan.operation(lambda window: [plan.asking(Answer, question=_REBOOT)])
-def tell_reboot(window: str | None) -> Commands:
-    """Say if something that was updated takes effect by a reboot only; change nothing.
+def _due(window: str | None, apps: Sequence[str]) -> Iterator[Ask]:
+    yield plan.asking(Answer, question=operations.shell_line(_DUE, *apps))
+
+
+@plan.operation(_due)
+def tell_due(window: str | None, apps: Sequence[str]) -> Commands:
+    """Say what takes effect by a reboot or a restart only, of all that was updated; change nothing.
 
     + window: time of day when the host reboots by itself
+    + apps: users that apps run as
     """
-    told = plan.known(Answer, question=_REBOOT)
+    ((fact, arguments),) = _due(window, apps)
+    told = plan.known(fact, **dict(arguments))
     if not plan.planning() and plan.changed("package"):
-        told = host.get_fact(Answer, question=_REBOOT)
-    *why, needed = told.splitlines() or ["", ""]
-    if needed == "needed":
-        what = f" ({', '.join(filter(None, why))})" if any(why) else ""
+        told = host.get_fact(fact, **dict(arguments))
+    lines = [line.partition("=") for line in str(told).splitlines()]
+    for why in (value for key, _, value in lines if key == "reboot"):
+        what = f" ({why})" if why else ""
         when = f"it does so by itself at {window}" if window else "choose a quiet moment: `systemctl reboot`"
         plan.say(f"{host.name} needs a reboot for an update to take effect{what}; {when}", logger.warning)
-    host.noop("a reboot is needed" if needed == "needed" else "no reboot is needed")
+    if old := [value for key, _, value in lines if key == "old"]:
+        what = "an update replaced; its next release takes them on, or in a quiet moment `systemctl restart 'APP@*'`"
+        plan.say(f"{' and '.join(old)} still run with libraries that {what}", logger.warning)
+    host.noop("a reboot or a restart is due" if lines else "neither a reboot nor a restart is due")
     return
     yield
 
 
 @role("Updates")
-def reboot_notice(settings: Settings) -> None:
-    """Say, at the end of a run, if the host needs a reboot."""
-    tell_reboot(name="Tell whether a reboot is needed", window=settings.updates.reboot)
+def due(settings: Settings) -> None:
+    """Say, at the end of a run, if the host needs a reboot, or an app a restart."""
+    users = [app.user for app in settings.apps.values()]
+    tell_due(name="Tell whether a reboot or a restart is due", window=settings.updates.reboot, apps=users)

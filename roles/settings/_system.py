@@ -55,9 +55,9 @@ class UpdatesSettings(_Model):
     """Time of day, in the host's time zone, when it reboots if an update needs that (a new kernel does): "04:30", say.
     Requests fail meanwhile. None: it never does by itself; until you do, the old kernel runs, and each run says so."""
     restart: t.Switch = True
-    """Let system services, nginx and the apps take on libraries that an update replaced, at once (needrestart). No
-    request is lost: nginx hands over to a new process of itself, requests to an app wait in its socket; WebSockets and
-    streams end, and databases are left alone. False: they run the old code until they are restarted."""
+    """Let system services and nginx take on libraries that an update replaced, at once (needrestart). No request is
+    lost: nginx hands over to a new process of itself. Apps and databases are left alone, since their restart could
+    lose one; a run names the apps that wait for it. False: all run the old code until they are restarted."""
 
 
 class SystemSettings(_Model):
