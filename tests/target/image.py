@@ -61,7 +61,7 @@ def host_image(os_name: str) -> str:
     """The image of a target's host, built unless it is there; returns its tag. `os_name`: a key of SUITES."""
     context = {"Dockerfile": (HERE / "host.Dockerfile").read_bytes(), "ca/": b""}
     context |= {f"ca/{name}": data for name, data in extra_cas().items()}
-    return _image("slipway-target", os_name, context)
+    return build("slipway-target", os_name, context)
 
 
 def acme_image() -> str:
@@ -70,10 +70,11 @@ def acme_image() -> str:
         "Dockerfile": (HERE / "acme.Dockerfile").read_bytes(),
         "acme-run.sh": (HERE / "acme-run.sh").read_bytes(),
     }
-    return _image("slipway-acme", "debian12", context)
+    return build("slipway-acme", "debian12", context)
 
 
-def _image(name: str, os_name: str, context: Context) -> str:
+def build(name: str, os_name: str, context: Context) -> str:
+    """An image on a base of SUITES, built unless it is there; returns its tag. `context` has its Dockerfile."""
     suite = SUITES[os_name]
     tag = f"{name}:{os_name}-{recipe_hash(context, suite)}"
     if inspect("image", tag) is None:

@@ -259,7 +259,11 @@ def _network(name: str, folder: Path) -> tuple[str, dict[int, str]]:
         docker("network", "create", *labels, _network_name(name))
         subnet = _subnet(name)
         docker("network", "rm", _network_name(name))
-        docker("network", "create", f"--subnet={subnet}", *labels, _network_name(name))
+        v4 = [f"--subnet={subnet}", *labels, _network_name(name)]
+        try:
+            docker("network", "create", "--ipv6", f"--subnet={_subnet6(subnet)}", *v4)
+        except DockerError:  # an engine, or its kernel, without IPv6
+            docker("network", "create", *v4)
         found = inspect("network", _network_name(name))
         if found is None:
             raise TargetError(f"network {_network_name(name)} vanished while it was made; run `up` again")
@@ -270,6 +274,12 @@ def _network(name: str, folder: Path) -> tuple[str, dict[int, str]]:
 def _subnet(name: str) -> str:
     found = inspect("network", _network_name(name)) or {}
     return str(found["IPAM"]["Config"][0]["Subnet"])
+
+
+def _subnet6(subnet: str) -> str:
+    """A private IPv6 subnet (RFC 4193), as much a target's own as its IPv4 one, whose address is part of it."""
+    part = ipaddress.ip_network(subnet).network_address.packed.hex()
+    return f"fd73:6c69:{part[:4]}:{part[4:]}::/64"
 
 
 def _ports(found: dict[str, Any]) -> dict[int, int]:
