@@ -2,11 +2,14 @@
 #
 # NAME=demo OS=debian12    which target `make demo` and its kin mean, and its system (debian12 or debian13)
 # BENCH="--rounds 5"       options of `make bench` (`python -m tests.bench --help`)
+# TARGET=demo AUDIT="--rows ports,ssh"    target and options of `make audit` (`python -m tests.audit --help`)
 # YES=1                    may install missing packages (Docker's engine) without asking; CI=true means the same
 
 NAME ?= demo
 OS ?=
 BENCH ?=
+TARGET ?= $(NAME)
+AUDIT ?=
 BIN := .venv/bin
 
 # When this run began: the time that making .venv takes is part of the demo's table.
@@ -18,7 +21,7 @@ unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo demo-ssh demo-down test test-all check lint format unit examples e2e bench engine clean
+.PHONY: help setup demo demo-ssh demo-down test test-all check lint format unit examples e2e audit bench engine clean
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r verb text; do \
@@ -62,6 +65,9 @@ examples: setup ## The example apps' own tests, each in an environment of its ow
 
 e2e: setup engine ## Stories on real hosts: minutes
 	@$(BIN)/pytest tests/e2e -q -n 2 --dist loadfile --durations=15 -m 'not slow'
+
+audit: setup engine ## Measuring tools look at the demo's VPS, and at one without hardening: minutes (TARGET=demo, AUDIT=--help)
+	@$(BIN)/python -m tests.audit --target $(TARGET) $(AUDIT)
 
 bench: setup engine ## What a run takes near and far, beside stock pyinfra, Ansible and a shell script (BENCH=--help)
 	@$(BIN)/python -m tests.bench $(BENCH)
