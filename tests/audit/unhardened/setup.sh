@@ -2,7 +2,7 @@
 # copy this; each row of the audit must find what it is for here.
 set -eux
 site=$1 directory=$2 token=$3
-export DEBIAN_FRONTEND=noninteractive PIP_CERT=/etc/ssl/certs/ca-certificates.crt REQUESTS_CA_BUNDLE=/root/setup/acme-ca.pem
+export DEBIAN_FRONTEND=noninteractive PIP_CERT=/etc/ssl/certs/ca-certificates.crt
 
 apt-get -qq update
 apt-get -qq -y install nginx certbot python3-venv >/dev/null
@@ -19,7 +19,7 @@ cp /root/setup/backup.service /etc/systemd/system/
 systemctl daemon-reload
 systemctl enable --now app.service
 
-certbot certonly --non-interactive --agree-tos --email ops@example.com --server "$directory" \
+REQUESTS_CA_BUNDLE=/root/setup/acme-ca.pem certbot certonly --non-interactive --agree-tos --email ops@example.com --server "$directory" \
     --webroot --webroot-path /var/www/html --domain "$site"
 sed "s/@SITE@/$site/" /root/setup/nginx-site >/etc/nginx/sites-enabled/app
 systemctl reload nginx.service
