@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import ipaddress
 import json
 import runpy
 import socket
@@ -101,6 +102,13 @@ def test_ports_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
 def test_bad_names_are_refused(name: str) -> None:
     with pytest.raises(console.TargetError, match="lower-case letters, digits and hyphens"):
         lifecycle.folder_of(name)
+
+
+def test_each_subnet_has_an_ipv6_one_of_its_own() -> None:
+    """Private ones, by RFC 4193."""
+    made = {lifecycle._subnet6(subnet) for subnet in ("172.18.0.0/16", "172.19.0.0/16", "192.168.16.0/20")}
+    assert len(made) == 3
+    assert all(ipaddress.IPv6Network(each).subnet_of(ipaddress.IPv6Network("fd00::/8")) for each in made)
 
 
 def container(ports: dict[int, int], **labels: str) -> dict[str, Any]:

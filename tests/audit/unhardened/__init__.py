@@ -16,7 +16,7 @@ from tests.audit.subject import DOCKER, ROOT, Subject
 from tests.host._client import Client
 from tests.host._hosts import ssh_backend
 from tests.target import lifecycle
-from tests.target.console import TargetError, tail
+from tests.target.console import TargetError, run, tail
 from tests.target.engine import docker
 from tests.target.image import archive
 
@@ -44,7 +44,7 @@ def requirements() -> bytes:
     """What the app's lock file says, as pip reads it."""
     uv = Path(sys.executable).parent / "uv"
     command = [str(uv), "export", "--quiet", "--project", str(APP), "--locked", "--no-dev", "--no-emit-project"]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = run(command)
     if done.returncode:
         raise TargetError(f"`uv export` failed:\n{tail(done.stderr)}")
     return done.stdout
@@ -71,9 +71,10 @@ def _set_up(name: str, target: lifecycle.Description, control: Path) -> Subject:
     docker("cp", "-", f"{target['container']}:/root", stdin=archive({"setup/": b""} | files))
     token = f"unhardened-{secrets.token_hex(16)}"
     command = f"sh /root/setup/setup.sh {SITE} {target['acme_directory']} {token} 2>&1"
-    done = subprocess.run(
-        [*lifecycle.ssh_options(target, "root"), command], capture_output=True, timeout=SETUP_SECONDS, check=False
-    )
+    try:
+        done = run([*lifecycle.ssh_options(target, "root"), command], timeout=SETUP_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise TargetError(f"the unhardened target was not set up within {SETUP_SECONDS} s") from None
     if done.returncode:
         raise TargetError(f"the unhardened target could not be set up:\n{tail(done.stdout + done.stderr)}")
     ssh = target["ssh"]
