@@ -122,9 +122,10 @@ def slow_finding(stats: Sequence[str], answered: Sequence[bool]) -> Finding:
         looked(rows and "Connected" in rows[0], "slowhttptest wrote no statistics")
         tried += max(sum(int(row[key]) for key in ("Closed", "Pending", "Connected")) for row in rows)
         held += max(int(row["Connected"]) for row in rows)
-    wanted = CONNECTIONS * len(stats)
+    wanted, good = CONNECTIONS * len(stats), sum(answered)
     looked(held, "slowhttptest held no connection")
-    looked(tried >= 0.9 * wanted, f"slowhttptest made {tried} connections of {wanted}: this machine is too busy")
     looked(len(answered) == PROBES, f"{len(answered)} probes were made of {PROBES}")
-    good = sum(answered)
+    # What wears a host out needn't be all of it; what doesn't must be.
+    enough = tried >= 0.9 * wanted or good < PROBES
+    looked(enough, f"slowhttptest made {tried:,} connections of {wanted:,}: this machine is too busy")
     return judged(good == PROBES, f"{good}/{PROBES} probes; {tried:,} made, {held:,} held at once")

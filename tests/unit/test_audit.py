@@ -135,6 +135,12 @@ def test_every_probe_must_be_answered() -> None:
     assert network.slow_finding([stats, stats], [False, *answered[1:]]).verdict is Verdict.SHORT
 
 
+def test_a_host_worn_out_by_part_of_an_attack_falls_short() -> None:
+    """Where every visitor was answered, that part shows nothing (`test_what_saw_nothing_did_not_look`)."""
+    found = network.slow_finding([captured("slowhttptest.csv")], [False] * network.PROBES)
+    assert found == Finding(Verdict.SHORT, "0/15 probes; 1,676 made, 1,675 held at once")
+
+
 def test_what_the_app_believes_is_told() -> None:
     seen = {"client": "172.31.0.1", "scheme": "https", "host": SITE, "url": f"https://{SITE}/api/whoami"}
     true = {"x-forwarded-for": "172.31.0.1", "x-forwarded-port": "443"}
