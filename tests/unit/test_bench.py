@@ -8,6 +8,7 @@ import getpass
 import grp
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -18,11 +19,13 @@ from pathlib import Path
 import pytest
 
 from tests.bench import __main__ as command_line
+from tests.bench import hardening
 from tests.bench.figures import Figures, ratios, slope, table
 from tests.bench.playbook import state_playbook
 from tests.bench.relay import Relay
 from tests.bench.script import script
 from tests.bench.state import File, Folder, Link, Made, State, forgotten
+from tests.bench.tools import BenchError
 
 TRIP = 0.4
 SLACK = 0.9 * TRIP
@@ -246,3 +249,56 @@ def test_a_wrong_option_is_refused_with_what_to_write(
     with pytest.raises(SystemExit):
         command_line.parser().parse_args([arguments[0] + "=" + arguments[1]])
     assert told in " ".join(capsys.readouterr().err.split())
+
+
+WRK = """Running 1s test @ https://notes.test/healthz
+  1 threads and 16 connections
+  Thread Stats   Avg      Stdev     Max   +/- Stdev
+    Latency     9.53ms    4.43ms  45.51ms   76.39%
+    Req/Sec     1.71k   191.66     1.90k    80.00%
+  1712 requests in 1.01s, 321.00KB read
+{trouble}Requests/sec:   1690.55
+Transfer/sec:    316.98KB
+"""
+
+
+@pytest.mark.parametrize(
+    ("trouble", "failed"),
+    [
+        ("", 0),
+        ("  Non-2xx or 3xx responses: 12\n", 12),
+        ("  Socket errors: connect 1, read 2, write 3, timeout 4\n  Non-2xx or 3xx responses: 5\n", 15),
+    ],
+)
+def test_load_counts_what_failed(trouble: str, failed: int) -> None:
+    assert hardening.parse(WRK.format(trouble=trouble)) == hardening.Load(1690.55, failed)
+
+
+@pytest.mark.parametrize("printed", ["", "unable to connect to notes.test:https Connection refused\n"])
+def test_load_that_measured_nothing_is_no_figure(printed: str) -> None:
+    with pytest.raises(BenchError, match="measured nothing"):
+        hardening.parse(printed)
+
+
+def test_cost_is_the_median_of_ratios() -> None:
+    """A round in which both are slow counts as any other."""
+    text, good = hardening.table({"small": [(1000, 990), (100, 98), (1000, 900)]})
+    assert good and "0.980" in text and "meets" in text
+    text, good = hardening.table({"small": [(1000, 990)], "static": [(1000, 960)]})
+    assert not good and text.count("falls short") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "taken"),
+    [
+        ("ProtectSystem=strict", True),
+        ("RestrictSUIDSGID=yes", True),
+        ("SystemCallFilter=@system-service", True),
+        ("Restart=always", False),
+        ("RestartSec=1", False),
+        ("LimitNOFILE=65536", False),
+        ("StateDirectory=notes", False),
+    ],
+)
+def test_sandbox_is_told_from_the_rest_of_a_unit(line: str, taken: bool) -> None:
+    assert bool(re.match(rf"({hardening.SANDBOX})=", line)) is taken
