@@ -179,23 +179,35 @@ def _at(modes: Mapping[str, str]) -> Iterator[Ask]:
 def restrict(modes: Mapping[str, str]) -> Commands:
     """Take rights away from files and folders that are there; who has fewer already keeps those.
 
-    + modes: path → the most that its mode may be, in octal
+    A folder that isn't there is made before the packages of this run would bring it with more rights: in a plan they
+    can't be looked into.
+
+    + modes: path → the most that its mode may be, in octal; a folder's has the bit that lets its owner enter
     """
     (question,) = _at(modes)
     there: dict[str, Place] = plan.known(question[0], **dict(question[1]))
-    due = {path: mode for path, mode in modes.items() if path in there and int(there[path].mode, 8) & ~int(mode, 8)}
-    if not due:
+    less = {
+        path: f"{int(there[path].mode, 8) & int(mode, 8):o}"
+        for path, mode in modes.items()
+        if path in there and int(there[path].mode, 8) & ~int(mode, 8)
+    }
+    new = {path: mode for path, mode in modes.items() if path not in there and int(mode, 8) & 0o100}
+    if not plan.changed("package"):
+        new = {}
+    if not less and not new:
         host.noop("nobody has more rights than they should")
         return
-    less = {path: f"{int(there[path].mode, 8) & int(mode, 8):o}" for path, mode in due.items()}
     kinds = {"d": "folder", "f": "file"}
     plan.announce(
         *(
             Change(kinds.get(there[path].kind, "file"), path, "modify", note=f"{there[path].mode} becomes {mode}")
             for path, mode in less.items()
-        )
+        ),
+        *(Change("folder", path, "create", note=f"root:root {mode}") for path, mode in new.items()),
     )
-    yield StringCommand("; ".join(f"chmod {mode} {shlex.quote(path)}" for path, mode in less.items()))
+    steps = [f"[ -d {path} ] || mkdir {path}" for path in map(shlex.quote, new)]
+    steps += [f"chmod {mode} {shlex.quote(path)}" for path, mode in (less | new).items()]
+    yield StringCommand("; ".join(steps))
 
 
 # ── somebody else's file ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -39,7 +39,7 @@ from roles._system import KernelSetting, KernelSettings, SwapFacts, sysctl_path
 from roles.nginx import configuration
 from roles.settings import Settings
 from roles.ssh import HOST_KEYS
-from roles.system import kernel
+from roles.system import RESTRICTED, kernel
 
 VERSIONS = Versions((1, 22, 1), (3, 0))
 """Debian 12's."""
@@ -207,6 +207,7 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
         there[path] = Place("d", mode, user, group)
     there |= {path: Place("l", target=target) for path, (target,) in done.steps("link").items()}
     there |= {name: Place("account", target=_place.SHELL) for name in done.steps("account")}
+    there |= {path: Place("d", mode, "root", "root") for path, mode in RESTRICTED.items()}
     access = ways_in(done)
     for each in access["files"]:
         user = access["account"] if each["owned"] else "root"

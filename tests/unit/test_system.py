@@ -120,6 +120,14 @@ def test_rights_are_only_taken_away(plan: Planner, minimal: Settings, overview: 
     assert done.lines == ["chmod 600 /etc/crontab; chmod 700 /etc/cron.d"]
 
 
+def test_folders_that_packages_of_this_run_bring_are_restricted_too(
+    plan_deploy: Planner, minimal_data: dict[str, Any]
+) -> None:
+    (line,) = plan_deploy(minimal_data)("Let root alone read cron's and sudo's files").lines
+    assert line.startswith("[ -d /etc/cron.d ] || mkdir /etc/cron.d; ") and "chmod 700 /etc/cron.weekly" in line
+    assert "/etc/crontab" not in line
+
+
 # ── swap ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ROOM = {"swaps": "0", "type": "ext2/ext3", "free": "9000"}
