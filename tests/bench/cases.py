@@ -272,7 +272,7 @@ def bare(bench: Bench, relay: Relay, caches: Path) -> None:
     """Make the target's host anew, with what `keep_caches` kept, as new as if fetched now; its ACME server stays."""
     near, far = bench.near, bench.far
     docker("rm", "--force", "--volumes", near.target["container"])
-    near.target = lifecycle.up(near.name)
+    near.target = lifecycle.up(near.name, near.target["os"])
     relay.target = (near.target["ssh"]["host"], near.target["ssh"]["port"])
     far.target = seen_through(relay, near, bench.folder)
     unpacked = call(
