@@ -134,5 +134,6 @@ async def app(
     status, value = await answer(scope["path"], query, body)
     text = json.dumps(value).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(text)).encode())]
+    headers += [(name.encode(), value.encode()) for name, value in HOOKS.get("headers", {}).items()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text})
