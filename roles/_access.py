@@ -6,6 +6,7 @@ The host's part is `slipway-access`: it takes a change back by itself unless it 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,12 +31,14 @@ from roles._place import File, changes_of, due
 from roles._plan import Ask, Change, Commands
 from roles.firewall import TABLE
 from roles.settings import SMALLEST_RSA
-from roles.ssh import DROP_IN, MAIN
+from roles.ssh import PATHS, path
 from slipway.connector import Anew
 
 PROGRAM = "/opt/slipway/bin/slipway-access"
-PROOF_SECONDS = 30
-"""How long a fresh connection is tried; the host waits twice as long before it takes the change back."""
+PROOF_SECONDS = 20
+"""How long a fresh connection is tried again; the host waits three times as long before it takes the change back."""
+PATIENCE = {"timeout": 8, "banner_timeout": 8, "auth_timeout": 10}
+"""Seconds that one try waits for TCP, for sshd's greeting (something else may have accepted), and for the login."""
 _OFF = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false")
 
 
@@ -83,25 +86,27 @@ def ways_in(
     want = wanted(sshd)
     _tell(sshd, firewall, want, filtered=filtered)
 
-    files = {path: each for path, each in want.files.items() if each}
+    files = {name: each for name, each in want.files.items() if each}
     written = files if sshd.pending else due(files, there)  # what is there now is taken back first
-    removed = [path for path, each in want.files.items() if each is None and path in there]
+    removed = [name for name, each in want.files.items() if each is None and name in there]
     changes = _account(account, there)
     changes += changes_of(written, there)
-    changes += [Change("file", path, "remove") for path in removed]
+    changes += [Change("file", name, "remove") for name in removed]
     keys = [kind for kind, bits in want.host_keys.items() if sshd.bits.get(kind, 0) < bits]
     for kind in keys:
-        path, note = f"/etc/ssh/ssh_host_{kind}_key", f"{want.host_keys[kind]} bits"
+        note = f"{want.host_keys[kind]} bits"
         if kind in sshd.bits:
             note += f" instead of {sshd.bits[kind]}: a client that knows the host by this key alone will complain"
-        changes.append(Change("file", path, "modify" if kind in sshd.bits else "create", note=note))
+        action = "modify" if kind in sshd.bits else "create"
+        changes.append(Change("file", f"/etc/ssh/ssh_host_{kind}_key", action, note=note))
     if want.host_keys and sshd.short_moduli:
         note = f"{sshd.short_moduli} moduli of less than 3072 bits are removed"
         changes.append(Change("file", "/etc/ssh/moduli", "modify", note=note))
     wrong = [key for key, value in want.sshd if value not in sshd.effective.get(key, ())]
-    reload_sshd = bool({DROP_IN, MAIN} & {*written, *removed} or keys or wrong) or sshd.pending
+    edited = {*PATHS} & {*written, *removed}
+    reload_sshd = bool(edited or keys or wrong or sshd.pending)
     if reload_sshd:
-        note = "sessions go on" if DROP_IN in {*written, *removed} or not wrong else f"{', '.join(wrong)} is another"
+        note = "sessions go on" if edited or not wrong else f"it goes by another {', '.join(wrong)}; sessions go on"
         changes.append(Change("unit", "ssh.service", "reload", note=note))
     load = filtered and (TABLE in written or not firewall.live)
     unload = not filtered and (TABLE in removed or firewall.loaded)
@@ -122,8 +127,8 @@ def ways_in(
     plan.announce(*changes, makes=[*written, *removed])
     request = {
         "account": account,
-        "files": [_sent(path, want.files[path]) for path in [*written, *removed]],
-        "drop_in": DROP_IN,
+        "files": [_sent(name, want.files[name]) for name in [*written, *removed]],
+        "drop_in": path(sshd),
         "options": want.sshd,
         "host_keys": want.host_keys,
         "ssh": reload_sshd,
@@ -206,7 +211,7 @@ class Proven(StringCommand):
         """Connect anew as the inventory says, at other ports too, and confirm the change through that connection."""
         transport = _transport(host.connector)
         outside = transport.getpeername()[1] if transport else None
-        fresh = _connected(Anew(state, host))
+        fresh = _connected(Anew(state, host, **PATIENCE))
         new = _transport(fresh)
         try:
             for port in self.ports if {outside} == self.used else ():
@@ -223,7 +228,7 @@ class Proven(StringCommand):
     def _prove_port(self, state: State, host: Host, port: int, key: PKey) -> None:
         """Log in at another port; known_hosts need not know it, since it must have the key of the first one."""
         nowhere = {"_pyinfra_ssh_known_hosts_file": os.devnull, "_pyinfra_ssh_strict_host_key_checking": "no"}
-        other = _connected(Anew(state, host, port=port, **nowhere))
+        other = _connected(Anew(state, host, port=port, **nowhere, **PATIENCE))
         transport = _transport(other)
         same = transport is not None and transport.get_remote_server_key() == key
         _close(other)
@@ -233,7 +238,7 @@ class Proven(StringCommand):
     def _take_back(self, host: Host, rights: dict[str, Any], why: str, seconds: int) -> None:
         host.log(f"not proven: {why}", logger.error)
         try:
-            back, output = host.run_shell_command(StringCommand(PROGRAM, "revert"), _timeout=20, **rights)
+            back, output = host.run_shell_command(StringCommand(PROGRAM, "revert"), **(rights | {"_timeout": 20}))
             told = output.stderr
         except Exception as error:  # whatever it is, the connection isn't there to say so
             back, told = False, str(error)
@@ -248,7 +253,9 @@ class Proven(StringCommand):
 def _connected(connector: Anew) -> Anew:
     """Connect; tried again while nobody answers, as while sshd reads its configuration, but not where it refuses."""
     until = time.monotonic() + PROOF_SECONDS
+    noise = logging.getLogger("paramiko.transport")
     while True:
+        disabled, noise.disabled = noise.disabled, True  # it logs a traceback of what it raises anyway
         try:
             connector.connect()
         except ConnectError as error:
@@ -260,6 +267,8 @@ def _connected(connector: Anew) -> Anew:
             raise NotProvenError(str(error)) from None
         else:
             return connector
+        finally:
+            noise.disabled = disabled
 
 
 def _transport(connector: object) -> Transport | None:

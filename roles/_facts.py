@@ -431,9 +431,9 @@ class Sshd:
     """Text of sshd_config."""
     main_mode: str = "644"
     first: bool = True
-    """Nothing that sshd reads stands before 00-slipway.conf."""
+    """Nothing that sshd reads stands before sshd_config.d/00-slipway.conf."""
     own_ports: frozenset[int] = frozenset()
-    """Ports that 00-slipway.conf names."""
+    """Ports that our file names."""
     other_ports: frozenset[int] = frozenset()
     """Ports that other files name."""
     used: frozenset[int] = frozenset()
@@ -444,7 +444,7 @@ class Sshd:
 
 # sudo keeps no SSH_CONNECTION: it is looked up in the environment of the processes above.
 _SSHD = r"""
-folder=/etc/ssh/sshd_config.d main=/etc/ssh/sshd_config own=00-slipway.conf
+folder=/etc/ssh/sshd_config.d main=/etc/ssh/sshd_config own=00-slipway.conf alone=/etc/ssh/slipway.conf
 [ -x /usr/sbin/sshd ] || exit 0
 /usr/sbin/sshd -T 2>/dev/null | sed 's/^/effective=/'
 ssh -Q kex 2>/dev/null | sed 's/^/kex=/'
@@ -455,13 +455,11 @@ done
 echo "short_moduli=$(awk '!/^#/ && $5 < 3071' /etc/ssh/moduli 2>/dev/null | wc -l)"
 echo "main=$(base64 -w 0 <$main)"
 echo "main_mode=$(stat -c %a $main)"
-first=$(grep -m 1 -v '^[[:space:]]*\(#\|$\)' $main)
+first=$(grep -v -e '^[[:space:]]*\(#\|$\)' -e "^Include $alone\$" $main | head -n 1)
 before=$(ls $folder 2>/dev/null | LC_ALL=C awk -v own=$own '/\.conf$/ && $0 < own')
-if [ "$first" = "Include $folder/$own" ] || { [ "$first" = "Include $folder/*.conf" ] && [ -z "$before" ]; }; then
-    echo first=1
-fi
+if [ "$first" = "Include $folder/*.conf" ] && [ -z "$before" ]; then echo first=1; fi
 ports() { sed -n 's/^[[:space:]]*[Pp][Oo][Rr][Tt][[:space:]=]\{1,\}\([0-9]\{1,\}\).*/\1/p' "$1" 2>/dev/null; }
-ports $folder/$own | sed 's/^/own_port=/'
+{ ports $folder/$own; ports $alone; } | sed 's/^/own_port=/'
 for file in $main $folder/*.conf; do
     [ "$file" = "$folder/$own" ] || ports "$file" | sed 's/^/other_port=/'
 done

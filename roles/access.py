@@ -55,7 +55,7 @@ def access(settings: Settings, overview: HostOverview) -> None:
         )
 
     keys = operator.authorized_keys(settings, overview.users)
-    asked = [ssh.DROP_IN, ssh.MAIN, firewall.TABLE, *([operator.SUDOERS, keys] if keys else [])]
+    asked = [*ssh.PATHS, firewall.TABLE, *([operator.SUDOERS, keys] if keys else [])]
     ways_in(
         name="Change the ways in, proven by a fresh connection",
         wanted=wanted,

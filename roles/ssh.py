@@ -9,8 +9,12 @@ from roles.settings import SMALLEST_RSA, Settings
 
 DROP_IN = "/etc/ssh/sshd_config.d/00-slipway.conf"
 MAIN = "/etc/ssh/sshd_config"
-FIRST = f"Include {DROP_IN}"
-"""First line of sshd_config, where something would be read before the drop-in."""
+ALONE = "/etc/ssh/slipway.conf"
+"""Where it lies instead, included by the first line of sshd_config, where something would be read before the drop-in.
+Not always, since dpkg asks what to do about an sshd_config that was edited, and unattended upgrades then do nothing."""
+FIRST = f"Include {ALONE}"
+PATHS = (DROP_IN, ALONE, MAIN)
+"""All files of sshd's configuration that may be written."""
 HOST_KEYS = {"ed25519": 256, "rsa": 4096}
 """Kind of host key → its bits, as ssh-audit's policies expect them. Debian makes RSA keys of 3072."""
 
@@ -123,14 +127,18 @@ def ports(settings: Settings, sshd: Sshd) -> list[int]:
 def files(settings: Settings, sshd: Sshd) -> dict[str, File | None]:
     """Path → what is to be there; None for nothing."""
     plain = sshd.main.replace(f"{FIRST}\n", "", 1)
-    if not settings.ssh.enabled:
-        return {DROP_IN: None} | ({MAIN: _main(sshd, plain)} if plain != sshd.main else {})
-    extra = settings.ssh_extra_local.read_text(encoding="utf-8").rstrip() if settings.ssh_extra_local else ""
-    values = {"ports": own_ports(settings, sshd), "options": options(settings, sshd), "extra": extra}
-    made: dict[str, File | None] = {DROP_IN: File(render("ssh/sshd.conf.j2", **values), "600")}
-    if not sshd.first:
-        made[MAIN] = _main(sshd, f"{FIRST}\n{plain}")
-    return made
+    made: dict[str, File | None] = {DROP_IN: None, ALONE: None}
+    if settings.ssh.enabled:
+        extra = settings.ssh_extra_local.read_text(encoding="utf-8").rstrip() if settings.ssh_extra_local else ""
+        values = {"ports": own_ports(settings, sshd), "options": options(settings, sshd), "extra": extra}
+        made[path(sshd)] = File(render("ssh/sshd.conf.j2", **values), "600")
+    main = f"{FIRST}\n{plain}" if made[ALONE] else plain
+    return made if main == sshd.main else made | {MAIN: _main(sshd, main)}
+
+
+def path(sshd: Sshd) -> str:
+    """Where our file lies."""
+    return DROP_IN if sshd.first else ALONE
 
 
 def _main(sshd: Sshd, text: str) -> File:

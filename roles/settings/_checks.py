@@ -600,9 +600,10 @@ def check_login(report: Report, settings: Settings, at: Callable[..., str], user
 
 def _check_access(report: Report, at: Callable[..., str], settings: Settings) -> None:
     operator = settings.operator
-    if operator.user is not None and not operator.authorized_keys:
+    keys = at("operator", "authorized_keys")
+    if operator.user is not None and not operator.authorized_keys and not any(under(bad, keys) for bad in report.bad):
         do = 'add "authorized_keys": ["ssh-ed25519 AAAA… me@laptop"]'
-        report.add(at("operator", "authorized_keys"), "at least one public key for the user", "none", do)
+        report.add(keys, "at least one public key for the user", "none", do)
     if operator.user is None and operator.authorized_keys:
         report.add(at("operator", "user"), "the user whose keys these are", "None", 'add "user": "deploy"')
     if operator.user in settings.apps:

@@ -55,6 +55,15 @@ CLOSED_KEY = PRIVATE.private_bytes(
     serialization.PrivateFormat.OpenSSH,
     serialization.BestAvailableEncryption(b"passphrase"),
 )
+PUBLIC_KEY = (
+    PRIVATE.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode()
+)
+SHORT_RSA = (
+    rsa.generate_private_key(65537, 2048)
+    .public_key()
+    .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    .decode()
+)
 NO_GUNICORN = LOCK.replace('    { name = "gunicorn" },\n', "").replace(
     '    { name = "gunicorn", specifier = ">=23" },\n', ""
 )
@@ -335,6 +344,20 @@ ROWS = [
     Row(0, "unknown time zone", {"timezone": "Europe/Berlim"}, "slipway.timezone", "a time zone's name", '"Europe/Berlim"', 'did you mean "Europe/Berlin"?'),
     Row(0, "package with an option", {"packages": ["--allow-downgrades"]}, "slipway.packages[0]", "the name of a Debian package", '"--allow-downgrades"', "write the name as apt-cache search shows it: lower-case letters, digits, + . and -"),
     Row(0, "size of the journal", {"journal_max_size": "1 GB"}, "slipway.journal_max_size", "a size as journald writes it: digits with K, M, G or T", '"1 GB"', 'write it such as "500M" or "1G"'),
+    Row(0, "port that is none", {"ssh.port": 70000}, "slipway.ssh.port", "a whole number from 1 to 65535, or None", "70000", "write a number from 1 to 65535, without quotes"),
+    Row(0, "forwarding of a kind", {"ssh.forwarding": True}, "slipway.ssh.forwarding", 'one of "no", "local", "remote", "yes"', "True", 'write one of "no", "local", "remote", "yes"'),
+    Row(0, "sshd's file that is not there", {"ssh.extra": "sshd.conf"}, "slipway.ssh.extra", "a file with directives of sshd_config", "no file {dir}/sshd.conf", "create it, or correct the name; it is relative to the inventory"),
+    Row(0, "rules that are not there", {"firewall.extra": "more.nft"}, "slipway.firewall.extra", "a file with nftables rules", "no file {dir}/more.nft", "create it, or correct the name; it is relative to the inventory"),
+    Row(0, "one port instead of a list", {"firewall.tcp_ports": 8443}, "slipway.firewall.tcp_ports", "a list of ports", "8443", "write a list of numbers, such as [8443]"),
+    Row(0, "port as text", {"firewall.tcp_ports": ["https"]}, "slipway.firewall.tcp_ports[0]", "a whole number from 1 to 65535", '"https"', "write a number from 1 to 65535, without quotes"),
+    Row(0, "operator who is root", {"operator": {"user": "root", "authorized_keys": [PUBLIC_KEY]}}, "slipway.operator.user", "a user's name: at most 32 lower-case letters, digits, _ and -, not starting with a digit, or None", '"root"', "choose another name: this is a user or a group of the system"),
+    Row(0, "operator without a key", {"operator": {"user": "alice"}}, "slipway.operator.authorized_keys", "at least one public key for the user", "none", 'add "authorized_keys": ["ssh-ed25519 AAAA… me@laptop"]'),
+    Row(0, "keys of nobody", {"operator": {"authorized_keys": [PUBLIC_KEY]}}, "slipway.operator.user", "the user whose keys these are", "None", 'add "user": "deploy"'),
+    Row(0, "operator called as an app", {"operator": {"user": "notes", "authorized_keys": [PUBLIC_KEY]}}, "slipway.operator.user", "a name that no app has", '"notes"', "choose another"),
+    Row(0, "private key for a public one", {"operator": {"user": "alice", "authorized_keys": [KEY.decode()]}}, "slipway.operator.authorized_keys[0]", 'a public SSH key, as in a .pub file: "ssh-ed25519 AAAA… me@laptop"', "a value of type str (not shown)", "that is a private key, which belongs on your machine alone: write the line of its .pub file"),
+    Row(0, "half a public key", {"operator": {"user": "alice", "authorized_keys": [PUBLIC_KEY[:60]]}}, "slipway.operator.authorized_keys[0]", 'a public SSH key, as in a .pub file: "ssh-ed25519 AAAA… me@laptop"', "a value of type str (not shown)", "the key isn't whole: copy the line again"),
+    Row(0, "short public RSA key", {"operator": {"user": "alice", "authorized_keys": [SHORT_RSA]}}, "slipway.operator.authorized_keys[0]", 'a public SSH key, as in a .pub file: "ssh-ed25519 AAAA… me@laptop"', "a value of type str (not shown)", "sshd takes RSA of at least 3072 bits: make a new key with ssh-keygen -t ed25519"),
+    Row(0, "key of an old kind", {"operator": {"user": "alice", "authorized_keys": ["ssh-dss AAAA me"]}}, "slipway.operator.authorized_keys[0]", 'a public SSH key, as in a .pub file: "ssh-ed25519 AAAA… me@laptop"', "a value of type str (not shown)", "write a key of type ssh-ed25519, ecdsa-sha2-… or ssh-rsa; sshd takes no other"),
     Row(0, "index with a password", {"python.index_url": "https://user:hidden@pypi.example.com/simple"}, "slipway.python.index_url", "an https:// or http:// URL without user and password, or None", '"https://…@pypi.example.com/simple"', "remove user and password from the URL: it ends in files that others read"),
     Row(0, "certificate without mode", {"apps.notes.tls": {"certificate": "chain.pem"}}, "slipway.apps.notes.tls.certificate", 'set with mode "files" alone', 'mode "acme"', 'set mode to "files", or remove certificate'),
 ]
@@ -396,6 +419,7 @@ CONNECTIONS: list[tuple[str, dict[str, Any], str, str, str, str]] = [
     ("public key", {"ssh_key": "id.pub"}, "ssh_key", "a private SSH key", "a public key in {dir}/id.pub", "name the private key: id"),
     ("key that others can read", {"ssh_key": "open"}, "ssh_key", "a private SSH key that only you can read", "mode 0644", "chmod 600 {dir}/open"),
     ("short RSA key", {"ssh_key": "rsa"}, "ssh_key", "an Ed25519 key, or RSA of at least 3072 bits", "RSA of 2048 bits", "make a new key with ssh-keygen -t ed25519 and put its .pub on the host first"),
+    ("end of root's login by root", {"ssh_user": "root", "slipway": changed({"ssh": {"root_login": False}})}, "slipway.ssh.root_login", "True as long as the inventory logs in as root", '"ssh_user": "root"', 'set ssh_user to another user who may sudo, with "_sudo": True, or root_login to True'),
     ("setting beside slipway", {"domains": ["notes.example.com"]}, "domains", "nothing of this name beside slipway", "a setting", "move it to slipway.apps.<app>.domains"),
     ("app beside slipway", {"app": "notes"}, "app", "nothing of this name beside slipway", "a setting", "move it to slipway.apps.<app>.app"),
     ("option of a run", {"contract": True}, "contract", "nothing of this name beside slipway", "an option of a run", "take it out, and give it to the run that it is for: --data contract=…"),
@@ -419,7 +443,7 @@ def test_connection_is_refused(row: tuple[str, dict[str, Any], str, str, str, st
     write_private(folder / "open", KEY, 0o644)
     if data.get("ssh_key") == "rsa":
         write_private(folder / "rsa", pem_key(rsa.generate_private_key(65537, 2048)))
-    path = write_inventory(folder, data | {"slipway": MINIMAL})
+    path = write_inventory(folder, {"slipway": MINIMAL} | data)
     block = f"{setting}\n  expected: {expected}\n  found:    {found}\n  do:       {do}".replace("{dir}", str(folder))
     with pytest.raises(SettingsError) as refused:
         load_inventory(path)

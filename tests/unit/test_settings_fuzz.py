@@ -60,6 +60,7 @@ CASES: list[tuple[str, Any, set[str], list[str]]] = [
     ("e-mail", t.Email, BREAKS_NGINX | BREAKS_UNITS | BREAKS_SHELL, ["ops@example.com"]),
     ("key identifier", t.KeyId, (BREAKS_UNITS | BREAKS_SHELL) - {"~"}, ["kid-1"]),
     ("package", t.Package, BREAKS_UNITS | BREAKS_SHELL, ["libpq5"]),
+    ("login", t.Login, BREAKS_UNITS | BREAKS_SHELL | set(",:=@."), ["alice"]),
     ("time zone", t.Timezone, BREAKS_UNITS | BREAKS_SHELL, ["Etc/UTC"]),
     ("variable", t.Variable, BREAKS_UNITS | BREAKS_SHELL | {"="}, ["LOG_LEVEL"]),
     ("local path", t.LocalPath, set("\0\n\r\t"), ["../key"]),

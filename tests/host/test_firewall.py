@@ -1,0 +1,70 @@
+"""roles/firewall.py: the rules that are loaded are those of the settings, and a reboot keeps them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from roles import firewall, ssh
+from roles._facts import FirewallState, SshdState
+from tests.host._hosts import Target
+
+
+@pytest.fixture
+def rules(target: Target) -> list[dict[str, Any]]:
+    """What nft says of our table; skips the test where there is to be none."""
+    if not target.settings.firewall.enabled:
+        pytest.skip("firewall.enabled is False: nothing is filtered")
+    listed = json.loads(target.run("nft --json list table inet slipway"))
+    return [dict(each) for each in listed["nftables"]]
+
+
+def test_what_is_not_asked_for_is_dropped(rules: list[dict[str, Any]]) -> None:
+    """By IPv4 and IPv6 alike: the family is inet."""
+    chains = {each["chain"]["name"]: each["chain"] for each in rules if "chain" in each}
+    assert (chains["input"]["hook"], chains["input"]["policy"]) == ("input", "drop")
+
+
+def test_the_open_ports_are_those_of_the_settings(target: Target, rules: list[dict[str, Any]]) -> None:
+    """Of each rule that accepts TCP by its port: sshd's, nginx's and those asked for."""
+    fact = SshdState()
+    sshd = fact.process(target.run(fact.command().get_raw_value()).splitlines())
+    wanted = {*ssh.ports(target.settings, sshd), 80, 443, *target.settings.firewall.tcp_ports}
+    found: set[int] = set()
+    for rule in (each["rule"]["expr"] for each in rules if "rule" in each and each["rule"]["chain"] == "input"):
+        match = next((one["match"] for one in rule if one.get("match", {}).get("left") == DPORT), None)
+        if match and any(key in one for one in rule for key in ("accept", "goto")):
+            right = match["right"]
+            found |= set(right["set"]) if isinstance(right, dict) else {right}
+    if target.settings.firewall.extra:
+        assert wanted <= found
+    else:
+        assert found == wanted
+
+
+DPORT = {"payload": {"protocol": "tcp", "field": "dport"}}
+
+
+@pytest.mark.usefixtures("rules")
+def test_the_loaded_rules_are_those_of_the_file(target: Target) -> None:
+    """Nobody changed them since."""
+    fact = FirewallState()
+    found = fact.process(target.run(fact.command(firewall.TABLE).get_raw_value()).splitlines())
+    assert found.loaded and found.live
+
+
+@pytest.mark.usefixtures("rules")
+def test_a_reboot_keeps_the_rules(target: Target) -> None:
+    """They are loaded before the network is up."""
+    unit = target.show(firewall.UNIT, "UnitFileState", "ActiveState", "Before")
+    assert (unit["UnitFileState"], unit["ActiveState"]) == ("enabled", "active")
+    assert "network-pre.target" in unit["Before"]
+
+
+def test_no_table_is_left_where_the_firewall_is_off(target: Target) -> None:
+    """Nothing is half filtered."""
+    if target.settings.firewall.enabled:
+        pytest.skip("firewall.enabled is True")
+    assert "inet slipway" not in target.host.run("nft list tables").stdout
