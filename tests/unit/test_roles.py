@@ -8,19 +8,25 @@ import json
 import re
 import shlex
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from paramiko import ECDSAKey, RSAKey
 
 from roles import _operations as operations
-from roles import _place
+from roles import _place, firewall, ssh
 from roles import app as app_role
 from roles import base as base_role
+from roles._access import PROGRAM
 from roles._facts import (
     Answer,
     Existing,
+    Firewall,
+    FirewallState,
     GitCommit,
     HostOverview,
     NginxStatus,
@@ -32,10 +38,14 @@ from roles._facts import (
     ReleaseHistory,
     ReleasePlan,
     ReleaseStatus,
+    Sshd,
+    SshdState,
     Stale,
     Unit,
     Versions,
 )
+from roles._place import File
+from roles.access import access
 from roles.app import app, worker_count
 from roles.base import base
 from roles.nginx import DROP_IN, nginx, nginx_sandbox, nginx_with_certificates
@@ -47,7 +57,7 @@ from roles.settings._models import HOOKS
 from roles.tls import certbot, tls
 from roles.verdict import verdict
 from tests.unit.conftest import COMMIT, MARK
-from tests.unit.plans import DEPLOY, Facts, Operation, Plan, Planner, status_of, wanted_by
+from tests.unit.plans import DEPLOY, Facts, Operation, Plan, Planner, status_of, wanted_by, ways_in
 
 MakeSettings = Callable[[Mapping[str, Any]], Settings]
 Converge = Callable[[Mapping[str, Any]], Facts]
@@ -1336,3 +1346,148 @@ def test_units_are_enabled_unless_they_are(
         done = plan(nginx, minimal, overview, facts=bare | {Unit: good | state})("Enable nginx")
         lines = [command.argv[2:] for command in done.commands]
         assert lines == ([[operations._ENABLE, "slipway", "nginx.service"]] if state else []), state
+
+
+# ── the ways in ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_sshd_and_the_firewall_are_hardened_by_default(
+    plan: Planner, minimal: Settings, overview: HostOverview
+) -> None:
+    request = ways_in(plan(access, minimal, overview))
+    assert {each["path"] for each in request["files"]} == {ssh.DROP_IN, firewall.TABLE}
+    assert (request["ssh"], request["firewall"], request["account"]) == (True, "load", None)
+    assert request["host_keys"] == {"ed25519": 256, "rsa": 4096}
+    told = dict(request["options"])
+    assert (told["passwordauthentication"], told["permitrootlogin"]) == ("no", "without-password")
+    assert told["kexalgorithms"] == "sntrup761x25519-sha512@openssh.com,curve25519-sha256", "of those it has, in order"
+
+
+def test_what_is_switched_off_is_removed(
+    plan: Planner,
+    minimal_data: dict[str, Any],
+    make_settings: MakeSettings,
+    overview: HostOverview,
+    converge: Converge,
+) -> None:
+    facts = converge(minimal_data)
+    off = make_settings(minimal_data | {"ssh": {"enabled": False}, "firewall": {"enabled": False}})
+    request = ways_in(plan(access, off, overview, facts=facts))
+    assert {each["path"]: each["content"] for each in request["files"]} == {ssh.DROP_IN: None, firewall.TABLE: None}
+    assert (request["ssh"], request["firewall"], request["options"]) == (True, "remove", [])
+    # And on a host that never had them, nothing is done.
+    bare = facts | {FirewallState: Firewall(), Places: {}}
+    done = plan(access, off, overview, facts=bare)
+    assert done("Change the ways in, proven by a fresh connection").commands == []
+
+
+def test_an_unconfirmed_change_is_made_anew_as_a_whole(
+    plan: Planner, minimal: Settings, overview: HostOverview, minimal_data: dict[str, Any], converge: Converge
+) -> None:
+    facts = converge(minimal_data)
+    title = "Change the ways in, proven by a fresh connection"
+    assert plan(access, minimal, overview, facts=facts)(title).reasons == ["the ways in are as they should be"]
+    pending = facts | {SshdState: dataclasses.replace(facts[SshdState], pending=True)}
+    request = ways_in(plan(access, minimal, overview, facts=pending))
+    assert {each["path"] for each in request["files"]} == {ssh.DROP_IN, firewall.TABLE}
+    assert (request["ssh"], request["firewall"]) == (True, "load")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "sshd", "named", "opened"),
+    [
+        (None, Sshd({"port": ("22",)}, used=frozenset({22})), [], [22]),
+        # Moved by hand: it stays there, and is open.
+        (None, Sshd({"port": ("2200",)}, other_ports=frozenset({2200}), used=frozenset({2200})), [], [2200]),
+        # Moved by us, before the setting was taken out: it stays, too.
+        (None, Sshd({"port": ("2222",)}, own_ports=frozenset({2222}), used=frozenset({2222})), [2222], [2222]),
+        (2222, Sshd({"port": ("22",)}, used=frozenset({22})), [22, 2222], [22, 2222]),
+        (2222, Sshd({"port": ("22", "2222")}, own_ports=frozenset({22, 2222}), used=frozenset({2222})), [2222], [2222]),
+        # What another file names can't be named again: sshd would listen twice.
+        (2222, Sshd({"port": ("2222",)}, other_ports=frozenset({2222}), used=frozenset({2222})), [], [2222]),
+        (None, Sshd(), [], [22]),
+    ],
+)
+def test_the_port_that_a_run_comes_in_by_stays_open(
+    minimal_data: dict[str, Any],
+    make_settings: MakeSettings,
+    wanted: int | None,
+    sshd: Sshd,
+    named: list[int],
+    opened: list[int],
+) -> None:
+    settings = make_settings(minimal_data | {"ssh": {"port": wanted}})
+    assert (ssh.own_ports(settings, sshd), ssh.ports(settings, sshd)) == (named, opened)
+
+
+def test_a_file_that_comes_before_ours_is_outdone(minimal: Settings) -> None:
+    sshd = Sshd(main="UsePAM yes\n", main_mode="600", first=False)
+    made = ssh.files(minimal, sshd)
+    assert made[ssh.DROP_IN] is None and made[ssh.ALONE]
+    main = made[ssh.MAIN]
+    assert main and (main.content, main.mode) == (f"{ssh.FIRST}\nUsePAM yes\n", "600")
+    again = ssh.files(minimal, dataclasses.replace(sshd, main=main.content))
+    assert ssh.MAIN not in again
+    back = ssh.files(minimal, dataclasses.replace(sshd, main=main.content, first=True))
+    assert (back[ssh.MAIN], back[ssh.ALONE]) == (File("UsePAM yes\n", "600"), None)
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "told"),
+    [
+        ("password", None, "logged in with a password"),
+        ("publickey", RSAKey.generate(2048), "an RSA key of 2048 bits"),
+        ("publickey", RSAKey.generate(3072), None),
+        ("publickey", ECDSAKey.generate(), None),
+        ("none", None, None),
+    ],
+)
+def test_a_way_in_that_would_be_refused_is_told_before(
+    plan: Planner,
+    minimal: Settings,
+    overview: HostOverview,
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    key: object,
+    told: str | None,
+) -> None:
+    transport = SimpleNamespace(auth_handler=SimpleNamespace(auth_method=method, private_key=key))
+    monkeypatch.setattr("roles._access._transport", lambda connector: transport)
+    (command,) = plan(access, minimal, overview)("Change the ways in, proven by a fresh connection").commands
+    if told:
+        assert command.argv[:2] == ["sh", "-c"] and told in command.argv[-1]
+    else:
+        assert command.argv == [PROGRAM, "apply"]
+
+
+def test_what_sshd_says_is_understood() -> None:
+    printed = (
+        "effective=port 22", "effective=port 2222", "effective=usepam yes", "kex=curve25519-sha256",
+        "bits=rsa 3072 SHA256:x root@host (RSA)", "bits=ed25519 ", "short_moduli=60", "main=VXNlUEFNIHllcwo=",
+        "main_mode=600", "first=1", "own_port=2222", "other_port=22", "used=22", "pending=1",
+    )  # fmt: skip
+    assert SshdState().process([*printed]) == Sshd(
+        effective={"port": ("22", "2222"), "usepam": ("yes",)},
+        kex=frozenset({"curve25519-sha256"}),
+        bits={"rsa": 3072},
+        short_moduli=60,
+        main="UsePAM yes\n",
+        main_mode="600",
+        first=True,
+        own_ports=frozenset({2222}),
+        other_ports=frozenset({22}),
+        used=frozenset({22}),
+        pending=True,
+    )
+
+
+def test_a_rule_for_proxies_holds_no_overlaps(minimal_data: dict[str, Any], make_settings: MakeSettings) -> None:
+    networks = ["192.0.2.0/24", "192.0.2.128/25", "2001:db8::/32"]
+    settings = make_settings(change(minimal_data, "<app>.trusted_proxies", networks))
+    rules = firewall.ruleset(settings, [22])
+    assert "ip saddr { 192.0.2.0/24 } accept" in rules and "ip6 saddr { 2001:db8::/32 } accept" in rules
+
+
+def test_another_firewall_is_refused(minimal: Settings, overview: HostOverview) -> None:
+    (reason,) = problems(dataclasses.replace(overview, firewall="ufw"), minimal, time.time())
+    assert "ufw is in charge of the firewall" in reason and "`ufw disable`" in reason
