@@ -31,7 +31,7 @@ from roles._place import File, changes_of, due
 from roles._plan import Ask, Change, Commands
 from roles.firewall import TABLE
 from roles.settings import SMALLEST_RSA
-from roles.ssh import PATHS, path
+from roles.ssh import MODULI, PATHS, path
 from slipway.connector import Anew
 
 PROGRAM = "/opt/slipway/bin/slipway-access"
@@ -99,9 +99,9 @@ def ways_in(
             note += f" instead of {sshd.bits[kind]}: a client that knows the host by this key alone will complain"
         action = "modify" if kind in sshd.bits else "create"
         changes.append(Change("file", f"/etc/ssh/ssh_host_{kind}_key", action, note=note))
-    if want.host_keys and sshd.short_moduli:
-        note = f"{sshd.short_moduli} moduli of less than 3072 bits are removed"
-        changes.append(Change("file", "/etc/ssh/moduli", "modify", note=note))
+    moduli = bool(want.host_keys) and (MODULI not in there or sshd.pending)
+    if moduli:
+        changes.append(Change("file", MODULI, "create", note="the package's moduli, without those below 3072 bits"))
     wrong = [key for key, value in want.sshd if value not in sshd.effective.get(key, ())]
     edited = {*PATHS} & {*written, *removed}
     reload_sshd = bool(edited or keys or wrong or sshd.pending)
@@ -131,6 +131,7 @@ def ways_in(
         "drop_in": path(sshd),
         "options": want.sshd,
         "host_keys": want.host_keys,
+        "moduli": MODULI if moduli else None,
         "ssh": reload_sshd,
         "firewall": "load" if load else "remove" if unload else None,
     }

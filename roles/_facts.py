@@ -425,8 +425,6 @@ class Sshd:
     """Key exchanges it knows."""
     bits: Mapping[str, int] = field(default_factory=dict)
     """Kind of host key ("ed25519", "rsa") → its bits."""
-    short_moduli: int = 0
-    """Moduli for Diffie-Hellman's group exchange of less than 3072 bits."""
     main: str = ""
     """Text of sshd_config."""
     main_mode: str = "644"
@@ -452,7 +450,6 @@ for kind in ed25519 rsa; do
     [ ! -e "/etc/ssh/ssh_host_${kind}_key" ] ||
         echo "bits=$kind $(ssh-keygen -lf "/etc/ssh/ssh_host_${kind}_key.pub" 2>/dev/null)"
 done
-echo "short_moduli=$(awk '!/^#/ && $5 < 3071' /etc/ssh/moduli 2>/dev/null | wc -l)"
 echo "main=$(base64 -w 0 <$main)"
 echo "main_mode=$(stat -c %a $main)"
 first=$(grep -v -e '^[[:space:]]*\(#\|$\)' -e "^Include $alone\$" $main | head -n 1)
@@ -501,7 +498,6 @@ class SshdState(FactBase[Sshd]):
             effective=effective,
             kex=frozenset(told.get("kex", [])),
             bits={words[0]: int(words[1]) for words in bits if len(words) > 1 and words[1].isdigit()},
-            short_moduli=int(told.get("short_moduli", ["0"])[0]),
             main=base64.b64decode(told.get("main", [""])[0]).decode(errors="replace"),
             main_mode=told.get("main_mode", ["644"])[0],
             first="first" in told,

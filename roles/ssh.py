@@ -13,7 +13,10 @@ ALONE = "/etc/ssh/slipway.conf"
 """Where it lies instead, included by the first line of sshd_config, where something would be read before the drop-in.
 Not always, since dpkg asks what to do about an sshd_config that was edited, and unattended upgrades then do nothing."""
 FIRST = f"Include {ALONE}"
-PATHS = (DROP_IN, ALONE, MAIN)
+MODULI = "/etc/ssh/slipway.moduli"
+"""The package's moduli for Diffie-Hellman's group exchange, without those of less than 3072 bits. A file of its own:
+that of the package is one that dpkg asks about, and an unattended upgrade of sshd would wait for the answer."""
+PATHS = (DROP_IN, ALONE, MAIN, MODULI)
 """All files of sshd's configuration that may be written."""
 HOST_KEYS = {"ed25519": 256, "rsa": 4096}
 """Kind of host key → its bits, as ssh-audit's policies expect them. Debian makes RSA keys of 3072."""
@@ -75,6 +78,7 @@ def options(settings: Settings, sshd: Sshd) -> dict[str, str]:
         "PermitUserEnvironment": "no",
         "StrictModes": "yes",
         "KexAlgorithms": ",".join(each for each in _KEX if each in sshd.kex),
+        "ModuliFile": MODULI,
         "Ciphers": ",".join(_CIPHERS),
         "MACs": ",".join(_MACS),
         "HostKeyAlgorithms": ",".join(_HOST_KEYS),
@@ -128,7 +132,9 @@ def files(settings: Settings, sshd: Sshd) -> dict[str, File | None]:
     """Path → what is to be there; None for nothing."""
     plain = sshd.main.replace(f"{FIRST}\n", "", 1)
     made: dict[str, File | None] = {DROP_IN: None, ALONE: None}
-    if settings.ssh.enabled:
+    if not settings.ssh.enabled:
+        made[MODULI] = None
+    else:
         extra = settings.ssh_extra_local.read_text(encoding="utf-8").rstrip() if settings.ssh_extra_local else ""
         values = {"ports": own_ports(settings, sshd), "options": options(settings, sshd), "extra": extra}
         made[path(sshd)] = File(render("ssh/sshd.conf.j2", **values), "600")

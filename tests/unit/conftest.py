@@ -307,7 +307,7 @@ def bare(overview: HostOverview) -> Facts:
         ReleaseStatus: {},
         ReleasePlan: {},
         GitCommit: COMMIT,
-        SshdState: Sshd({"port": ("22",)}, KEX, {"ed25519": 256, "rsa": 3072}, 60, used=frozenset({22})),
+        SshdState: Sshd({"port": ("22",)}, KEX, {"ed25519": 256, "rsa": 3072}, used=frozenset({22})),
         FirewallState: Firewall(),
     }
 

@@ -38,7 +38,7 @@ from roles._facts import (
 from roles._system import KernelSetting, KernelSettings, SwapFacts, sysctl_path
 from roles.nginx import configuration
 from roles.settings import Settings
-from roles.ssh import HOST_KEYS
+from roles.ssh import HOST_KEYS, MODULI
 from roles.system import RESTRICTED, kernel
 
 VERSIONS = Versions((1, 22, 1), (3, 0))
@@ -212,13 +212,14 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
     for each in access["files"]:
         user = access["account"] if each["owned"] else "root"
         there[each["path"]] = Place("f", each["mode"], user, user, hashlib.sha256(each["content"].encode()).hexdigest())
+    there[MODULI] = Place("f", "644", "root", "root")
     if access["account"]:
         there[access["account"]] = Place("account", target="/bin/bash")
     effective: dict[str, tuple[str, ...]] = {}
     for keyword, value in access["options"]:
         effective[keyword] = (*effective.get(keyword, ()), value)
     ports = frozenset(int(port) for port in effective.get("port", ()))
-    sshd = dataclasses.replace(before[SshdState], effective=effective, bits=HOST_KEYS, short_moduli=0, own_ports=ports)
+    sshd = dataclasses.replace(before[SshdState], effective=effective, bits=HOST_KEYS, own_ports=ports)
     homes = {name: home for name, (home,) in done.steps("account").items()}
     released = wanted_by(done)
     installs = [argv for argv in lines if argv[:3] == ["sh", "-c", operations._APT]]

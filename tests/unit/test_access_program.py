@@ -32,7 +32,7 @@ class Access:
         """A change of sshd's file."""
         file = {"path": str(self.drop_in), "content": content, "mode": "600", "owned": False}
         asked: dict[str, Any] = {"account": None, "files": [file], "drop_in": str(self.drop_in), "options": []}
-        return {**asked, "host_keys": {}, "ssh": True, "firewall": None, **more}
+        return {**asked, "host_keys": {}, "moduli": None, "ssh": True, "firewall": None, **more}
 
     @property
     def token(self) -> str:
@@ -166,10 +166,11 @@ def test_the_table_of_before_is_loaded_again(access: Access) -> None:
 
 
 def test_short_moduli_go_and_long_ones_stay(access: Access) -> None:
-    text = access.program.long_moduli()
-    assert [line.split()[4] for line in text.splitlines()[1:]] == ["3071"]
-    access.program.MODULI.write_text(text)
-    assert access.program.long_moduli() is None
+    own = access.program.SSH / "slipway.moduli"
+    access.program.apply(access.request(moduli=str(own)))
+    assert [line.split()[4] for line in own.read_text().splitlines()[1:]] == ["3071"]
+    access.program.revert()
+    assert not own.exists()
 
 
 def test_a_host_key_is_made_where_there_is_none_that_is_long_enough(access: Access) -> None:

@@ -1373,7 +1373,8 @@ def test_what_is_switched_off_is_removed(
     facts = converge(minimal_data)
     off = make_settings(minimal_data | {"ssh": {"enabled": False}, "firewall": {"enabled": False}})
     request = ways_in(plan(access, off, overview, facts=facts))
-    assert {each["path"]: each["content"] for each in request["files"]} == {ssh.DROP_IN: None, firewall.TABLE: None}
+    gone = {each["path"]: each["content"] for each in request["files"]}
+    assert gone == dict.fromkeys((ssh.DROP_IN, ssh.MODULI, firewall.TABLE))
     assert (request["ssh"], request["firewall"], request["options"]) == (True, "remove", [])
     # And on a host that never had them, nothing is done.
     bare = facts | {FirewallState: Firewall(), Places: {}}
@@ -1463,14 +1464,13 @@ def test_a_way_in_that_would_be_refused_is_told_before(
 def test_what_sshd_says_is_understood() -> None:
     printed = (
         "effective=port 22", "effective=port 2222", "effective=usepam yes", "kex=curve25519-sha256",
-        "bits=rsa 3072 SHA256:x root@host (RSA)", "bits=ed25519 ", "short_moduli=60", "main=VXNlUEFNIHllcwo=",
+        "bits=rsa 3072 SHA256:x root@host (RSA)", "bits=ed25519 ", "main=VXNlUEFNIHllcwo=",
         "main_mode=600", "first=1", "own_port=2222", "other_port=22", "used=22", "pending=1",
     )  # fmt: skip
     assert SshdState().process([*printed]) == Sshd(
         effective={"port": ("22", "2222"), "usepam": ("yes",)},
         kex=frozenset({"curve25519-sha256"}),
         bits={"rsa": 3072},
-        short_moduli=60,
         main="UsePAM yes\n",
         main_mode="600",
         first=True,
