@@ -254,9 +254,8 @@ class Proven(StringCommand):
 def _connected(connector: Anew) -> Anew:
     """Connect; tried again while nobody answers, as while sshd reads its configuration, but not where it refuses."""
     until = time.monotonic() + PROOF_SECONDS
-    noise = logging.getLogger("paramiko.transport")
+    logging.getLogger("paramiko.transport").setLevel(logging.CRITICAL)  # it logs tracebacks of what it raises anyway
     while True:
-        disabled, noise.disabled = noise.disabled, True  # it logs a traceback of what it raises anyway
         try:
             connector.connect()
         except ConnectError as error:
@@ -268,8 +267,6 @@ def _connected(connector: Anew) -> Anew:
             raise NotProvenError(str(error)) from None
         else:
             return connector
-        finally:
-            noise.disabled = disabled
 
 
 def _transport(connector: object) -> Transport | None:

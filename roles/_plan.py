@@ -47,12 +47,12 @@ class Change:
 
     what: str
     """Kind of the thing: "package", "folder", "file", "link", "user", "unit", "certificate", "nginx", "release",
-    "commit", "rollback", "migration", "program", "setting", "kernel setting"."""
+    "commit", "rollback", "migration", "program", "setting", "kernel setting", "firewall"."""
     target: str
     """Which one: a path, a name."""
     action: str
     """What becomes of it: "create", "modify", "remove", "install", "repair", "set", "enable", "restart", "reload",
-    "order", "sign", "run", "make", "release"; or `FAIL`."""
+    "load", "order", "sign", "run", "make", "release"; or `FAIL`."""
     diff: str = ""
     """Unified diff of its text, or why none is shown; empty where no text changes."""
     note: str = ""
