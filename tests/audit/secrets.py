@@ -72,7 +72,9 @@ def _scanned(subject: Subject, files: Mapping[str, bytes], whole: str, at_least:
     canary = b"aws_key = 'AKIA" + b"IOSFODNN7EXAMPLA'\n"  # in two parts, for those who scan this file
     placed = {f"scanned/{name}": content for name, content in files.items() if not NOT_SECRET.fullmatch(name)}
     placed["scanned/canary.txt"] = canary
-    done = subject.auditor.run(["detect-secrets", "scan", "--all-files", "--no-verify", *off, "scanned"], placed)
+    done = subject.auditor.run(
+        ["detect-secrets", "scan", "--all-files", "--no-verify", *off, "scanned"], placed, timeout=600
+    )
     leaks = [f"{name} is in {path}" for name, value in subject.secrets.items()
              for path, content in files.items() if value.encode() in content]  # fmt: skip
     return secrets_finding(

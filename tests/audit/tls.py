@@ -85,8 +85,9 @@ def testssl(subject: Subject) -> Finding:
     done = subject.auditor.run(
         ["sh", "-c", script, "sh", *tool, "--jsonfile", "result.json", f"{subject.site}:443"],
         {"ca.pem": subject.ca},
-        timeout=400,
+        timeout=900,
     )
+    looked(done.code != 124, f"testssl.sh: {done.errors}")
     return testssl_finding(done.output, subject.site, OF_A_TEST_CA if subject.ca else frozenset())
 
 
