@@ -30,8 +30,9 @@ _AS_READER = f"setpriv --reuid={READER} --regid=nogroup --clear-groups"
 _FILES = rf"""packaged=$(mktemp) && trap 'rm -f "$packaged"' EXIT
 cat /var/lib/dpkg/info/*.list | sort -u >"$packaged"
 {_AS_READER} find /etc /opt /srv /home /root /run /tmp /usr/local /var -xdev \( -path '*/site-packages' \
-    -o -path /opt/slipway/python -o -path '/var/cache/*/uv' -o -path '/var/cache/*/python' -o -path /var/cache/apt \
-    -o -path /var/lib/dpkg -o -path /var/lib/apt -o -path /etc/ssl/certs -o -name __pycache__ \) -prune \
+    -o -path /opt/slipway/python -o -path /opt/slipway/uv -o -path '/var/cache/*/uv' -o -path '/var/cache/*/python' \
+    -o -path /var/cache/apt -o -path /var/cache/debconf -o -path /var/lib/dpkg -o -path /var/lib/apt \
+    -o -path /etc/ssl/certs -o -name __pycache__ \) -prune \
     -o -type f -size -1024k -readable -print 2>/dev/null | sort -u | comm -23 - "$packaged" |
     {_AS_READER} tar --create --gzip --ignore-failed-read --files-from=- 2>/dev/null | base64 --wrap=0"""
 
