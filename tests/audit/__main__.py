@@ -162,6 +162,7 @@ def audit(given: argparse.Namespace) -> bool:
         elif not given.only_proof:
             with step(f"a deploy to target {given.target}"):
                 audited = provisioned.local(given.target, control)
+        title = f"{audited.name} ({audited.system}), {audited.site}" if audited else ""
         subjects = [audited] if audited else []
         if not given.no_proof:
             system = given.only_proof or (
@@ -178,7 +179,7 @@ def audit(given: argparse.Namespace) -> bool:
     if audited:
         missed = failed(found[0])
         good = not missed
-        print(f"\n{audited.name} ({audited.system}), {audited.site}\n\n{table(rows, found[0])}")
+        print(f"\n{title}\n\n{table(rows, found[0])}")
         print(details(rows, found[0], shown))
         print(
             f"{len(rows) - len(missed)} of {len(rows)} rows meet their bars." if missed else "Every row meets its bar."
