@@ -130,6 +130,14 @@ def details(rows: Sequence[Row], findings: Findings, at_most: int | None) -> str
     return "\n".join(lines)
 
 
+def summary(audited: Findings) -> str:
+    """How many rows meet their bars, and how many were left out."""
+    verdicts = [found.verdict for found in audited.values()]
+    left_out = verdicts.count(Verdict.LEFT_OUT)
+    text = f"{verdicts.count(Verdict.MET)} of {len(verdicts)} rows meet their bars"
+    return f"{text}, {left_out} left out." if left_out else f"{text}."
+
+
 def failed(audited: Findings) -> list[str]:
     """Rows that don't meet their bar."""
     return [name for name, found in audited.items() if found.verdict in (Verdict.SHORT, Verdict.BLIND)]
@@ -181,9 +189,7 @@ def audit(given: argparse.Namespace) -> bool:
         good = not missed
         print(f"\n{title}\n\n{table(rows, found[0])}")
         print(details(rows, found[0], shown))
-        print(
-            f"{len(rows) - len(missed)} of {len(rows)} rows meet their bars." if missed else "Every row meets its bar."
-        )
+        print(f"\n{summary(found[0])}")
     if not given.no_proof:
         useless = unproven(found[-1])
         good = good and not useless

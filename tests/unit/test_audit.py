@@ -243,6 +243,7 @@ def test_verdict_is_of_both_hosts() -> None:
     """A row that can't look fails on either; one that an unhardened host passes proves nothing."""
     found = {str(verdict): Finding(verdict, "") for verdict in Verdict}
     assert audit.failed(found) == ["falls short", "did not look"]
+    assert audit.summary(found) == "1 of 4 rows meet their bars, 1 left out."
     assert audit.unproven(found) == ["meets", "did not look"]
 
 
