@@ -243,7 +243,7 @@ class Host:
             "apps": {app: copy.deepcopy(EXAMPLES[app]) for app in apps},
         }
         self.data: dict[str, Any] = {}
-        """Connection data that differs from the usual, such as ``{"_sudo": False}``."""
+        """Connection data that differs from the usual, such as ``{"_sudo": False}``; what is None is left out."""
         self.connector = "@slipway/"
         """What stands before the host's name in the inventory; empty is pyinfra's own SSH connector."""
         self._control = tempfile.mkdtemp(prefix="slw")
@@ -339,6 +339,7 @@ class Host:
             **self.data,
             "slipway": self.slipway,
         }
+        data = {key: value for key, value in data.items() if value is not None}
         hosts = [(self.connector + self.target["container"], data)]
         self.inventory.write_text(f"hosts = {pprint.pformat(hosts, sort_dicts=False)}\n")
         return self.inventory
