@@ -621,6 +621,12 @@ hosts = [
                         # app, which runs on and can be released. The host itself, and tunnels to port, reach the app.
                         # Type: True or False; default False.
                         "maintenance": False,
+                        # True: nginx compresses what the app answers; static files it compresses in any case. From
+                        # the size of a page that shows both a secret and a part of the request, others could guess
+                        # the secret (BREACH, CVE-2013-3587): for an API whose answers are long and hold no such
+                        # pages.
+                        # Type: True or False; default False.
+                        "compress": False,
                         # Where the app's certificate comes from.
                         "tls": {
                             # Where the certificate comes from. acme: from the CA in acme below, by HTTP-01, renewed

@@ -22,13 +22,16 @@ HOST_KEYS = {"ed25519": 256, "rsa": 4096}
 """Kind of host key → its bits, as ssh-audit's policies expect them. Debian makes RSA keys of 3072."""
 
 # ssh-audit 3.9, "Debian 12 Server (version 3)", in its order. Its guide for Debian 13 has post-quantum exchanges alone,
-# which paramiko before 5 doesn't have, and pyinfra's connection with it; the newest one comes first all the same.
+# which paramiko before 5 doesn't have, and pyinfra's connection with it: there, Curve25519 stays beside them.
+_NEWEST = "mlkem768x25519-sha256"
 _KEX = (
-    "mlkem768x25519-sha256",
+    _NEWEST,
     "sntrup761x25519-sha512",
     "sntrup761x25519-sha512@openssh.com",
     "curve25519-sha256",
     "curve25519-sha256@libssh.org",
+)
+_OLDER_KEX = (
     "diffie-hellman-group16-sha512",
     "diffie-hellman-group18-sha512",
     "diffie-hellman-group-exchange-sha256",
@@ -68,6 +71,7 @@ def options(settings: Settings, sshd: Sshd) -> dict[str, str]:
     The values are ssh-audit's, and those of dev-sec's ssh-baseline (2024-08) that suit a host that is deployed to.
     """
     forwarding = settings.ssh.forwarding
+    exchanges = _KEX if _NEWEST in sshd.kex else (*_KEX, *_OLDER_KEX)
     return {
         "PermitRootLogin": "prohibit-password" if settings.ssh.root_login else "no",
         "PubkeyAuthentication": "yes",
@@ -77,7 +81,7 @@ def options(settings: Settings, sshd: Sshd) -> dict[str, str]:
         "HostbasedAuthentication": "no",
         "PermitUserEnvironment": "no",
         "StrictModes": "yes",
-        "KexAlgorithms": ",".join(each for each in _KEX if each in sshd.kex),
+        "KexAlgorithms": ",".join(each for each in exchanges if each in sshd.kex),
         "ModuliFile": MODULI,
         "Ciphers": ",".join(_CIPHERS),
         "MACs": ",".join(_MACS),

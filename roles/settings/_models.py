@@ -405,6 +405,10 @@ class AppSettings(_Model):
     maintenance: t.Switch = False
     """True: nginx answers 503 with a page (or JSON, for those who ask for JSON) instead of the app, which runs on and
     can be released. The host itself, and tunnels to port, reach the app."""
+    compress: t.Switch = False
+    """True: nginx compresses what the app answers; static files it compresses in any case. From the size of a page that
+    shows both a secret and a part of the request, others could guess the secret (BREACH, CVE-2013-3587): for an API
+    whose answers are long and hold no such pages."""
     tls: Annotated[TlsSettings, t.mapping_of("options of TLS", 'write a mapping, such as {"mode": "acme"}')] = (
         TlsSettings()
     )

@@ -173,6 +173,7 @@ _MAXIMAL: dict[str, Any] = {
             "rate_limits": {"/login": {"rate": "10r/m", "burst": 5}, "/api/v1.0/": {"rate": "20r/s", "burst": 40}},
             "connections_per_client": 50,
             "maintenance": True,
+            "compress": True,
             "nginx_extra": "notes.conf",
         },
         "wiki-next": {

@@ -202,6 +202,7 @@ RELEASE = "Release | Release notes"
         ("<app>.headers", {"x_frame_options": None}, SITES),
         ("<app>.rate_limits", {}, SITES),
         ("<app>.maintenance", False, SITES),
+        ("<app>.compress", False, SITES),
         ("<app>.sandbox", {"network": "internet"}, [RELEASE]),
         ("<app>.trusted_proxies", [], [WAYS_IN, *SITES]),
         ("<app>.readiness_timeout", 46, [RELEASE]),

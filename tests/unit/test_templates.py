@@ -508,6 +508,15 @@ def test_maintenance(maximal: Settings, minimal: Settings) -> None:
     assert "maintenance" not in nginx(minimal)["sites/notes.conf"]
 
 
+@pytest.mark.parametrize("compress", [False, True])
+def test_what_the_app_answers_is_compressed_only_where_asked(
+    make_settings: MakeSettings, minimal_data: dict[str, Any], compress: bool
+) -> None:
+    minimal_data["apps"]["notes"]["compress"] = compress
+    made = nginx(make_settings(minimal_data))["proxy/notes.conf"]
+    assert ("gzip off;" in directives(made)) is not compress
+
+
 def test_time_outs_of_clients(maximal: Settings, minimal: Settings) -> None:
     lines = directives(nginx(maximal)["nginx.conf"])
     assert {"client_header_timeout 11s;", "client_body_timeout 12s;", "send_timeout 12s;"} <= {*lines}
@@ -520,8 +529,8 @@ def test_time_outs_of_clients(maximal: Settings, minimal: Settings) -> None:
     [
         ((3, 0), "X25519:prime256v1:secp384r1"),
         ((3, 4), "X25519:prime256v1:secp384r1"),
-        ((3, 5), "X25519MLKEM768:X25519:prime256v1:secp384r1"),
-        ((4, 0), "X25519MLKEM768:X25519:prime256v1:secp384r1"),
+        ((3, 5), "?X25519MLKEM768:X25519:prime256v1:secp384r1"),
+        ((4, 0), "?X25519MLKEM768:X25519:prime256v1:secp384r1"),
         ((0, 0), "X25519:prime256v1:secp384r1"),
     ],
 )
