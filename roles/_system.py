@@ -113,11 +113,12 @@ def kernel_settings(wanted: Mapping[str, Wanted]) -> Commands:
             changes.append(Change("kernel setting", f"{key} = {want.value}", "set", note=f"instead of {before}{where}"))
         if len(settable) < len(wrong):
             refused.append(f"{key} ({next(each.value for each in wrong.values() if not each.writable)})")
-    if refused:
-        plan.say(f"not settable here, since they belong to the machine that runs this container: {', '.join(refused)}")
+    left = f"; left to the machine that runs this container: {', '.join(refused)}" if refused else ""
     if not due:
-        host.noop("the kernel is set as it should be, where this host may set it")
+        host.noop(f"the kernel is set as it should be{left}")
         return
+    if left:
+        plan.say(left.removeprefix("; "))
     plan.announce(*changes)
     yield shell(_SET, *due)
 
