@@ -12,7 +12,7 @@ _PORTS = "write a list of numbers, such as [8443]"
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
 class SshSettings(_Model):

@@ -39,7 +39,7 @@ _LIST_DO = 'write a list in square brackets, such as ["a", "b"]'
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
 
 class UpdatesSettings(_Model):
