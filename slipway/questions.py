@@ -26,17 +26,20 @@ class Question(StringCommand):
 
 # The questions run side by side, twice as many as there are cores since some of them wait, each with files of its own
 # for what it prints; nobody else may read them. An answer is told as soon as it is whole; the mark, with the question's
-# number, ends each of its streams.
+# number, ends each of its streams. Few processes a question: starting them takes as long as most answers do.
 _ASK = """
 umask 077
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
-{questions}
+awk -v folder="$folder" '
+    $0 == "{mark}" {{close(file); number++; file = folder "/" number; next}}
+    {{print >file}}' <<'{mark} end' || exit 1
+{questions}{mark} end
 seq {count} | xargs -P "$((2 * $(nproc)))" -I{{}} sh -c '
-    sh "$1/{{}}.sh" </dev/null >"$1/{{}}.out" 2>"$1/{{}}.err"; echo "{{}} $?"' ask "$folder" |
+    (. "$1/{{}}") </dev/null >"$1/{{}}.out" 2>"$1/{{}}.err"; echo "{{}} $?"' ask "$folder" |
 while read -r number status; do
-    cat "$folder/$number.out"; printf '\\n{mark} %d %d\\n' "$number" "$status"
-    cat "$folder/$number.err" >&2; printf '\\n{mark} %d\\n' "$number" >&2
+    [ ! -s "$folder/$number.out" ] || cat "$folder/$number.out"; printf '\\n{mark} %d %d\\n' "$number" "$status"
+    [ ! -s "$folder/$number.err" ] || cat "$folder/$number.err" >&2; printf '\\n{mark} %d\\n' "$number" >&2
 done
 """
 
@@ -44,10 +47,7 @@ done
 def ask(questions: Sequence[str]) -> tuple[str, str]:
     """The script that asks them all, and the mark between its answers, as `Answers` takes it."""
     mark = secrets.token_hex(16)
-    written = "".join(
-        f"cat >\"$folder/{number}.sh\" <<'{mark}' || exit 1\n{question}\n{mark}\n"
-        for number, question in enumerate(questions, 1)
-    )
+    written = "".join(f"{mark}\n{question}\n" for question in questions)
     return _ASK.format(questions=written, count=len(questions), mark=mark), mark
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ class CountingShell(Shell):
         self.trips: list[int] = []
 
     def run(self, command: str, stdin: bytes = b"", **options: object) -> Outcome:
-        asked = stdin.count(b'cat >"$folder/')
+        asked = len(re.findall(rb"^[0-9a-f]{32}$", stdin, re.MULTILINE))
         self.trips.append(asked or int(command.startswith("sh -c 'echo q")))
         return super().run(command, stdin, **options)  # type: ignore[arg-type]
 

@@ -182,7 +182,7 @@ def test_a_script_that_did_not_run_answers_nothing(shell: Shell) -> None:
 
 
 def test_a_question_that_was_killed_is_not_answered(shell: Shell) -> None:
-    assert 1 not in told(shell, "echo one", "kill -9 $PPID")
+    assert 1 not in told(shell, "echo one", "kill -9 $$")
     assert shell.run("echo next").lines == [("stdout", "next")]
 
 
