@@ -26,9 +26,11 @@ def packages(settings: Settings) -> list[str]:
 @role("Access")
 def access(settings: Settings, overview: HostOverview) -> None:
     """The operator's account, sshd and the firewall: proven by a fresh connection, or taken back."""
+    keys = operator.authorized_keys(settings, overview.users)
+    home = keys.removesuffix("/.ssh/authorized_keys") if keys else None
     units = {
-        REVERT: File(render("access/revert.service.j2")),
-        BOOT: File(render("access/boot.service.j2")),
+        REVERT: File(render("access/revert.service.j2", home=home)),
+        BOOT: File(render("access/boot.service.j2", home=home)),
     }
     links = {f"{WANTS}/slipway-access-boot.service": BOOT}
     if settings.firewall.enabled:
@@ -54,7 +56,6 @@ def access(settings: Settings, overview: HostOverview) -> None:
             ports=ports,
         )
 
-    keys = operator.authorized_keys(settings, overview.users)
     asked = [*ssh.PATHS, firewall.TABLE, *([operator.SUDOERS, keys] if keys else [])]
     ways_in(
         name="Change the ways in, proven by a fresh connection",
