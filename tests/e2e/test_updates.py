@@ -80,7 +80,8 @@ def test_a_host_hardened_by_hand_converges(host: Host) -> None:
 
 
 def test_what_is_switched_off_is_taken_away(host: Host) -> None:
-    off: dict[str, Any] = {"system": {"denied_modules": [], "umask": None, "verify_packages": False}}
+    system: dict[str, Any] = {"denied_modules": [], "umask": None, "core_dumps": True, "verify_packages": False}
+    off = {"system": system}
     files = "/etc/modprobe.d/slipway.conf /etc/profile.d/slipway.sh /etc/systemd/system/debsums.timer"
     there = f"ls {files} 2>/dev/null || true"
     assert len(host.ssh(there).split()) == 3

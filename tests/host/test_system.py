@@ -7,7 +7,7 @@ import re
 import pytest
 
 from roles._system import KernelSetting, KernelSettings, sysctl_path
-from roles.system import BANNERS, DEBSUMS, MODULES, RESTRICTED, files, kernel
+from roles.system import BANNERS, DEBSUMS, MODULES, RESTRICTED, ROUNDS, files, kernel
 from tests.host._hosts import OUTSIDER, Target
 
 
@@ -68,6 +68,16 @@ def test_a_login_makes_private_files(target: Target) -> None:
         pytest.skip("system.umask is None: the system's own stays")
     assert target.run("bash -lc umask") == umask
     assert target.run("awk '$1 == \"UMASK\" {print $2}' /etc/login.defs") == umask
+
+
+def test_a_password_that_could_be_guessed_is_refused(target: Target) -> None:
+    """PAM asks passwdqc before it takes one; the old kind of hash is slow to try."""
+    if not target.settings.system.strong_passwords:
+        pytest.skip("system.strong_passwords is False: any will do")
+    modules = target.run("grep -ho 'pam_[a-z]*.so' /etc/pam.d/common-password").splitlines()
+    assert modules.index("pam_passwdqc.so") < modules.index("pam_unix.so")
+    rounds = "awk '$1 ~ /^SHA_CRYPT_(MIN|MAX)_ROUNDS$/ {print $2}' /etc/login.defs"
+    assert target.run(rounds).split() == [ROUNDS, ROUNDS]
 
 
 def test_a_login_dumps_no_core(target: Target) -> None:

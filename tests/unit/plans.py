@@ -39,7 +39,7 @@ from roles._system import KernelSetting, KernelSettings, SwapFacts, sysctl_path
 from roles.nginx import configuration
 from roles.settings import Settings
 from roles.ssh import HOST_KEYS, MODULI
-from roles.system import RESTRICTED, kernel
+from roles.system import RESTRICTED, kernel, login_lines
 
 VERSIONS = Versions((1, 22, 1), (3, 0))
 """Debian 12's."""
@@ -226,9 +226,10 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
     installed = before[Packages].installed | {package for argv in installs for package in argv[6:]}
     made = configuration(settings, VERSIONS, lambda path: True)
     files = {path: text.replace("@GENERATION@", "g") for path, text in made.items()}
+    login = "\n".join(f"{key} {value}" for key, value in login_lines(settings).items())
     return before | {
         Places: lambda **asked: {path: there[path] for paths in asked.values() for path in paths if path in there},
-        Answer: lambda question: f"UMASK {settings.system.umask}" if "/etc/login.defs" in question else "yes",
+        Answer: lambda question: login if "/etc/login.defs" in question else "yes",
         KernelSettings: {
             sysctl_path(key): KernelSetting(each.value, writable=True)
             for _, values in kernel(settings, multihomed=False)

@@ -174,6 +174,7 @@ OFF = {
         "core_dumps": True,
         "banner": None,
         "umask": None,
+        "strong_passwords": False,
         "time_sync": False,
         "swap_mb": 0,
         "restrict_files": False,
@@ -196,7 +197,7 @@ def test_everything_can_be_turned_off_and_is_taken_away(
 
 def test_a_container_keeps_no_clock(minimal: Settings, overview: HostOverview, plan: Planner) -> None:
     inside = dataclasses.replace(overview, container=True)
-    assert packages(minimal, inside) == ["debsums"]
+    assert packages(minimal, inside) == ["debsums", "libpam-passwdqc"]
     assert "Keep the clock right" not in " ".join(plan(system, minimal, inside).names)
     assert packages(minimal, overview)[-1].startswith("systemd-timesyncd | chrony")
 
