@@ -40,7 +40,7 @@ demo-down: setup ## Remove that VPS
 
 test: lint unit examples e2e ## Everything below: what must pass before a change is done
 
-test-all: lint unit examples engine ## The same with every row of the fault table: an hour
+test-all: lint unit examples engine ## The same with the slow stories and every row of the fault table: an hour
 	@SLIPWAY_KILLS=20 $(BIN)/pytest tests/e2e -q -n 2 --dist loadfile --durations=15 -m 'slow or not slow'
 
 check: lint unit ## What needs no Docker: lint and unit tests
@@ -54,7 +54,7 @@ format: setup ## Mend the style
 	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format --quiet .
 
 unit: setup ## Tests without a host: seconds
-	@$(BIN)/pytest tests/unit -q
+	@$(BIN)/pytest tests/unit -q -n 2
 
 examples: setup ## The example apps' own tests, each in an environment of its own
 	@for app in examples/*/; do \

@@ -31,7 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "story: tests of the module build on one another; after a failure the rest is skipped"
     )
-    config.addinivalue_line("markers", "slow: a variant of another test; runs with -m slow, or -m 'slow or not slow'")
+    config.addinivalue_line(
+        "markers", "slow: a variant of another test, or a long story; runs with -m slow, or -m 'slow or not slow'"
+    )
     config.option.markexpr = config.option.markexpr or "not slow"
 
 

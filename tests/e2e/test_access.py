@@ -17,6 +17,8 @@ from tests.target.engine import inspect
 pytestmark = pytest.mark.story
 
 WAYS_IN = "Access | Change the ways in, proven by a fresh connection"
+PROGRAM = "Access | Write slipway-access, and the units that take a change back"
+"""The units reach the operator's home, and no other."""
 DROP_IN = "/etc/ssh/slipway.conf"
 """Where sshd's configuration lies on a host that has another file before ours."""
 FOREIGN = "table ip foreign {\nchain forward {\ntype filter hook forward priority filter; policy accept;\n}\n}\n"
@@ -239,7 +241,7 @@ def test_one_source_cannot_have_all_connections(host: Host) -> None:
 def test_the_operator_takes_over_from_root(host: Host) -> None:
     key = Path(host.target["ssh"]["key"] + ".pub").read_text().strip()
     host.change({"operator": {"user": "alice", "authorized_keys": [key]}})
-    assert host.deploy(user="root").changed == [WAYS_IN]
+    assert host.deploy(user="root").changed == [PROGRAM, WAYS_IN]
     assert login(host, "alice").returncode == 0
     host.converged(user="alice")
     with host.changed({"ssh": {"root_login": False}}):

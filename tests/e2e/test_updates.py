@@ -9,7 +9,7 @@ import pytest
 from tests.e2e._driver import Host, wait_until
 from tests.e2e.conftest import MakeHost
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.slow]
 
 BY_HAND = r"""
 set -eu

@@ -80,7 +80,7 @@ class Nginx:
         if self.refuses:
             raise self.program.Refused(self.refuses)
 
-    def prove(self, expected: dict[str, str | None], unmask: bool = False) -> None:
+    def prove(self, expected: dict[str, str | None], unmask: bool = False, alone: bool = True) -> None:
         """In place of `reload_and_prove`."""
         self.proven.append(expected)
         if self.not_live:
@@ -413,23 +413,27 @@ def test_the_status_of_a_host_that_somebody_changed(nginx: Nginx, monkeypatch: p
     assert found["live"] is False or found["files"] != nginx.program.named(configuration(), nginx.live)
 
 
-def test_a_proof_needs_the_right_answer_from_a_new_worker(nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proof_needs_the_right_answer_from_new_workers(nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
     program = load(NGINX)
-    workers = iter([{1, 2}, {1, 2}, {2, 3}])
+    workers = iter([{1, 2}, {1, 2}, {2, 3}, {3, 4}])
     clock = iter(range(100))
     monkeypatch.setattr(program, "run", nginx.run)
-    monkeypatch.setattr(program, "workers", lambda: next(workers, {2, 3}))
+    monkeypatch.setattr(program, "workers", lambda: next(workers, {4, 5}))
     monkeypatch.setattr(program, "ask", lambda path: "g")
     monkeypatch.setattr(program.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(program.time, "monotonic", lambda: next(clock))
     program.reload_and_prove({"/generation": "g"})
+    assert not list(workers), "while an old one accepts connections, somebody is served the old configuration"
     asked = "systemctl kill --kill-whom=main --signal=HUP nginx"
     assert nginx.run.calls == ["systemctl is-active --quiet nginx", asked]
     with pytest.raises(program.Refused, match=r"isn't live \(/generation is g, not h\)"):
         program.reload_and_prove({"/generation": "h"})
     monkeypatch.setattr(program, "workers", lambda: {2, 3})
-    with pytest.raises(program.Refused, match=r"isn't live \(no new worker\)"):
+    with pytest.raises(program.Refused, match=r"isn't live \(old workers go on\)"):
         program.reload_and_prove({"/generation": "g"})
+    workers = iter([{1, 2}, {2, 3}])
+    monkeypatch.setattr(program, "workers", lambda: next(workers))
+    program.reload_and_prove({"/generation": "g"}, alone=False)
 
 
 def test_an_nginx_that_is_stopped_is_started(nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
