@@ -144,7 +144,7 @@ def text_diff(path: str, before: str, after: str) -> str:
 def _look(
     accounts: Collection[Account] = (),
     folders: Mapping[str, Folder] = MappingProxyType({}),
-    files: Mapping[str, File] = MappingProxyType({}),
+    files: Mapping[str, File | None] = MappingProxyType({}),
     links: Mapping[str, str] = MappingProxyType({}),
     absent: Mapping[str, str] = MappingProxyType({}),
 ) -> Ask:
@@ -157,7 +157,7 @@ def _look(
 def place(
     accounts: Collection[Account] = (),
     folders: Mapping[str, Folder] = MappingProxyType({}),
-    files: Mapping[str, File] = MappingProxyType({}),
+    files: Mapping[str, File | None] = MappingProxyType({}),
     links: Mapping[str, str] = MappingProxyType({}),
     absent: Mapping[str, str] = MappingProxyType({}),
 ) -> Commands:
@@ -165,19 +165,21 @@ def place(
 
     + accounts: system users, made before what they own
     + folders: path → folder, each after the one above it
-    + files: path → file, replaced in one step
+    + files: path → file, replaced in one step; None where there must be none
     + links: path → what it points to
     + absent: path of a file or a link that must not be there → the package that brings it; empty for none
     """
     fact, arguments = _look(accounts, folders, files, links, absent)
     there: dict[str, Place] = plan.known(fact, **dict(arguments))
-    if obstacles := _obstacles(there, folders, [*files, *links, *absent]):
+    absent = {**absent, **dict.fromkeys((path for path, each in files.items() if each is None), "")}
+    present = {path: each for path, each in files.items() if each}
+    if obstacles := _obstacles(there, folders, [*present, *links, *absent]):
         plan.announce(*obstacles)
         yield plan.failure("; ".join(f"{each.target}: {each.note}" for each in obstacles))
         return
     due_accounts = [each for each in accounts if each.name not in there or there[each.name].target != SHELL]
     due_folders = {path: each for path, each in folders.items() if not _fits(there.get(path), "d", each)}
-    due_files = due(files, there)
+    due_files = due(present, there)
     due_links = {
         path: target
         for path, target in links.items()

@@ -75,6 +75,12 @@ class Wanted:
         return found == self.value
 
 
+def differing(found: Mapping[str, KernelSetting], key: str, want: Wanted) -> dict[str, KernelSetting]:
+    """Those of the settings that `key` names, and that aren't what is wanted."""
+    pattern = re.compile(re.escape(sysctl_path(key)).replace(r"\*", "[^/]+"))
+    return {path: each for path, each in found.items() if pattern.fullmatch(path) and not want.fits(each.value)}
+
+
 # $1 path below /proc/sys, $2 value, and so on
 _SET = """
 failed=0
@@ -103,8 +109,7 @@ def kernel_settings(wanted: Mapping[str, Wanted]) -> Commands:
     found = plan.known(KernelSettings, patterns=_patterns(wanted))
     changes, due, refused = [], [], []
     for key, want in wanted.items():
-        pattern = re.compile(re.escape(sysctl_path(key)).replace(r"\*", "[^/]+"))
-        wrong = {path: each for path, each in found.items() if pattern.fullmatch(path) and not want.fits(each.value)}
+        wrong = differing(found, key, want)
         settable = {path: each.value for path, each in wrong.items() if each.writable}
         due += [word for path in settable for word in (path, want.value)]
         if settable:
@@ -259,7 +264,7 @@ class SwapFacts(FactBase[dict[str, str]]):
     def command(self) -> Question:
         asked = (
             'echo "swaps=$(($(wc -l </proc/swaps) - 1))"; echo "type=$(stat --file-system --format=%T /)"; '
-            "echo \"free=$(df -Pm / | awk 'NR == 2 {print $4}')\"; [ ! -e /swapfile ] || echo file=there"
+            "echo \"free=$(df -Pm / | awk 'NR == 2 {print $4}')\""
         )
         return Question(f"{{ {asked}; }} 2>/dev/null; true")
 

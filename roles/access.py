@@ -26,8 +26,7 @@ def packages(settings: Settings) -> list[str]:
 @role("Access")
 def access(settings: Settings, overview: HostOverview) -> None:
     """The operator's account, sshd and the firewall: proven by a fresh connection, or taken back."""
-    keys = operator.authorized_keys(settings, overview.users)
-    home = keys.removesuffix("/.ssh/authorized_keys") if keys else None
+    keys, home = operator.authorized_keys(settings, overview.users), operator.home(settings, overview.users)
     units = {
         REVERT: File(render("access/revert.service.j2", home=home)),
         BOOT: File(render("access/boot.service.j2", home=home)),

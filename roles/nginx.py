@@ -96,13 +96,12 @@ def nginx_sandbox(settings: Settings) -> None:
     An nginx that runs already gets it when it is next started, by a reboot or by hand: a restart would cut off whoever
     it serves, and what takes none (a new binary, as its package does on an upgrade) stays where the old one is.
     """
-    folder = {DROP_IN.rpartition("/")[0]: Folder()}
     drop_in = File(host_file("nginx/50-slipway.conf"), note="from nginx's next start on")
-    title = "Write what nginx is shut off from"
-    if settings.nginx.sandbox:
-        place(name=title, folders=folder, files={DROP_IN: drop_in})
-    else:
-        place(name=title, absent={DROP_IN: ""})
+    place(
+        name="Write what nginx is shut off from",
+        folders={DROP_IN.rpartition("/")[0]: Folder()} if settings.nginx.sandbox else {},
+        files={DROP_IN: drop_in if settings.nginx.sandbox else None},
+    )
 
 
 @role("Nginx")

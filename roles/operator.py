@@ -12,13 +12,19 @@ SUDOERS = "/etc/sudoers.d/slipway-operator"
 PACKAGES = ("sudo",)
 
 
-def authorized_keys(settings: Settings, users: Mapping[str, str]) -> str | None:
-    """Path of the account's authorized_keys; None where none is asked for.
+def home(settings: Settings, users: Mapping[str, str]) -> str | None:
+    """The account's home; None where no account is asked for.
 
     + users: user → home, of those that the host has
     """
     user = settings.operator.user
-    return f"{users.get(user, f'/home/{user}')}/.ssh/authorized_keys" if user else None
+    return users.get(user, f"/home/{user}") if user else None
+
+
+def authorized_keys(settings: Settings, users: Mapping[str, str]) -> str | None:
+    """Path of the account's authorized_keys; None where no account is asked for."""
+    folder = home(settings, users)
+    return f"{folder}/.ssh/authorized_keys" if folder else None
 
 
 def files(settings: Settings, users: Mapping[str, str]) -> dict[str, File | None]:

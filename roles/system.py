@@ -179,12 +179,10 @@ systemctl enable --now --quiet $unit
 def system(settings: Settings, overview: HostOverview) -> None:
     """Kernel, modules, core dumps, logins, clock, swap."""
     options = settings.system
-    made = files(settings, overview)
     place(
         name="Write limits of kernel and logins",
         folders=dict.fromkeys(FOLDERS, Folder()),
-        files={path: file for path, file in made.items() if file},
-        absent={path: "" for path, file in made.items() if not file},
+        files=files(settings, overview),
     )
     wanted = {
         key: each for _, values in kernel(settings, multihomed=overview.multihomed) for key, each in values.items()

@@ -57,14 +57,12 @@ def files(settings: Settings, overview: HostOverview) -> dict[str, File | None]:
 @role("Updates")
 def updates(settings: Settings, overview: HostOverview) -> None:
     """unattended-upgrades and needrestart."""
-    made = files(settings, overview)
     hooks = ("/etc/needrestart", "/etc/needrestart/conf.d", "/etc/needrestart/restart.d")
     place(
         name="Write how updates are installed",
         folders={"/etc/apt/apt.conf.d": Folder()}
         | (dict.fromkeys(hooks, Folder()) if settings.updates.restart else {}),
-        files={path: file for path, file in made.items() if file},
-        absent={path: "" for path, file in made.items() if not file},
+        files=files(settings, overview),
     )
     place_unless_foreign(
         name="Let an update of nginx lose no request", path=POLICY, file=File(host_file("updates/policy-rc.d"), "755")

@@ -145,6 +145,11 @@ def test_the_plan_shows_what_the_run_does(host: Host) -> None:
     assert host.deploy().changed == [WAYS_IN]
 
 
+def beside(host: Host, settings: dict[str, dict[str, tuple[str, str]]]) -> dict[str, dict[str, str]]:
+    """These settings, whose files (name, content) now lie beside the inventory."""
+    return {group: {key: host.file(*file) for key, file in each.items()} for group, each in settings.items()}
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -157,8 +162,7 @@ def test_a_change_that_locks_the_operator_out_is_taken_back(
     host: Host, settings: dict[str, dict[str, tuple[str, str]]], told: str
 ) -> None:
     before = ways_in(host)
-    named = {group: {key: host.file(*file) for key, file in each.items()} for group, each in settings.items()}
-    with host.changed(named):
+    with host.changed(beside(host, settings)):
         host.refused("not proven", told, "the ways in are again what they were before this run")
     came_back(host, before)
     host.converged()
@@ -177,8 +181,7 @@ def test_what_the_programs_refuse_is_not_tried(
     host: Host, settings: dict[str, dict[str, tuple[str, str]]], told: str
 ) -> None:
     before = ways_in(host)
-    named = {group: {key: host.file(*file) for key, file in each.items()} for group, each in settings.items()}
-    with host.changed(named):
+    with host.changed(beside(host, settings)):
         host.refused(told)
     came_back(host, before)
 

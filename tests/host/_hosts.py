@@ -25,6 +25,7 @@ import testinfra  # type: ignore[import-untyped]
 import testinfra.host  # type: ignore[import-untyped]
 
 from roles._facts import HostOverview, Overview
+from roles._place import File
 from roles.app import worker_count
 from roles.settings import AppSettings, Settings
 from tests.host._client import Answer, Client
@@ -150,6 +151,16 @@ class Target:
         printed = self.host.run(f"stat --printf='%n\\t%F\\t%a\\t%U\\t%G\\n' -- {shlex.join(paths)}").stdout
         fields = (line.split("\t") for line in printed.splitlines())
         return {path: Entry(*rest) for path, *rest in fields}
+
+    def check_files(self, wanted: Mapping[str, File | None]) -> None:
+        """Assert content, owner and mode of files; None is one that isn't there."""
+        for path, file in wanted.items():
+            there = self.stat(path)
+            if file is None:
+                assert there == {}, f"{path} is there, though its setting is off"
+                continue
+            assert tuple(there[path]) == ("regular file", file.mode, file.user, file.group), path
+            assert self.run("cat %s", path) == file.content.strip(), path
 
     def allowed(self, user: str, right: str, paths: Iterable[str]) -> set[str]:
         """Those of `paths` that `user` may read ("r"), write ("w") or enter and run ("x")."""

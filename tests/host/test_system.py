@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
-from roles._system import KernelSetting, KernelSettings, sysctl_path
+from roles._system import KernelSetting, KernelSettings, differing, sysctl_path
 from roles.system import BANNERS, DEBSUMS, MODULES, RESTRICTED, ROUNDS, files, kernel
 from tests.host._hosts import OUTSIDER, Target
 
@@ -22,8 +20,7 @@ def test_the_kernel_runs_with_its_settings(target: Target) -> None:
     found = fact.process(target.run(fact.command(tuple(map(sysctl_path, wanted))).get_raw_value()).splitlines())
     wrong: dict[str, KernelSetting] = {}
     for key, want in wanted.items():
-        pattern = re.compile(re.escape(sysctl_path(key)).replace(r"\*", "[^/]+"))
-        wrong |= {path: each for path, each in found.items() if pattern.fullmatch(path) and not want.fits(each.value)}
+        wrong |= differing(found, key, want)
     assert {path: each.value for path, each in wrong.items() if each.writable} == {}
     if wrong:
         told = ", ".join(f"{path} is {each.value}" for path, each in wrong.items())
@@ -32,13 +29,9 @@ def test_the_kernel_runs_with_its_settings(target: Target) -> None:
 
 def test_files_are_as_the_settings_say(target: Target) -> None:
     """Content, owner and mode; what is turned off isn't there."""
-    for path, wanted in files(target.settings, target.overview).items():
-        there = target.stat(path)
-        if wanted is None:
-            assert there == {}, f"{path} is there, though its setting is off"
-            continue
-        assert tuple(there[path]) == ("regular file", "644", "root", "root"), path
-        assert target.run("cat %s", path) == wanted.content.strip(), path
+    wanted = files(target.settings, target.overview)
+    assert {(each.mode, each.user, each.group) for each in wanted.values() if each} == {("644", "root", "root")}
+    target.check_files(wanted)
 
 
 def test_denied_modules_are_not_loaded(target: Target) -> None:

@@ -48,14 +48,8 @@ def test_it_reboots_in_the_window_or_never(target: Target) -> None:
 
 
 def test_files_are_as_the_settings_say(target: Target) -> None:
-    """Content and mode; what is turned off isn't there."""
-    for path, wanted in files(target.settings, target.overview).items():
-        there = target.stat(path)
-        if wanted is None:
-            assert there == {}, f"{path} is there, though its setting is off"
-            continue
-        assert there[path].mode == wanted.mode
-        assert target.run("cat %s", path) == wanted.content.strip(), path
+    """Content, owner and mode; what is turned off isn't there."""
+    target.check_files(files(target.settings, target.overview))
 
 
 def test_needrestart_reads_its_configuration(target: Target) -> None:
