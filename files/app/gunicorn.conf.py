@@ -1,6 +1,60 @@
 """What every app on this host has in common. Managed by Slipway (roles/app.py); the rest is in the app's unit."""
 
-worker_class = "uvicorn_worker.UvicornWorker"
+from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol as WebSocket
+from uvicorn_worker import UvicornWorker
+
+# uvicorn's implementations that close a connection together with the goodbye: the third, older one doesn't.
+HASTY = ("WebSocketsSansIOProtocol", "WSProtocol")
+# How long nginx has to end a WebSocket that was told goodbye; a client that reads nothing keeps it from that.
+FAREWELL_SECONDS = 2
+
+
+class Farewell:
+    """A transport that, when it is closed, only ends what is sent: the peer reads that, and ends the connection.
+
+    Closed at once, a connection takes the goodbye with it when a message is on its way to the app: nginx can't write
+    that (EPIPE), or learns that it wasn't read (ECONNRESET), and then doesn't look for what it has yet to read.
+    """
+
+    def __init__(self, transport, loop):
+        self._transport = transport
+        loop.call_later(FAREWELL_SECONDS, transport.close)
+
+    def __getattr__(self, name):
+        return getattr(self._transport, name)
+
+    def close(self):
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+
+
+def patient(protocol):
+    """That implementation of WebSockets, but with a goodbye that arrives (RFC 6455, 7.1.1) when a worker stops."""
+
+    class Patient(protocol):
+        leaving = False
+
+        def shutdown(self):
+            self.leaving = True
+            self.transport = Farewell(self.transport, self.loop)
+            super().shutdown()
+
+        def data_received(self, data):
+            if not self.leaving:
+                super().data_received(data)
+
+    return Patient
+
+
+class Worker(UvicornWorker):
+    """Gunicorn's worker of every app."""
+
+    if WebSocket is not None and WebSocket.__name__ in HASTY:
+        CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "ws": patient(WebSocket)}
+
+
+worker_class = Worker
 # Only nginx can open the socket, and it sets every forwarded header itself.
 forwarded_allow_ips = "*"
 # Heartbeats of the workers: on a disk they would stall with it (docs.gunicorn.org/en/stable/faq.html).

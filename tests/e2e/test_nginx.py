@@ -264,6 +264,35 @@ def test_a_websocket_stays_open_through_quiet_times_and_a_change_of_nginx(host: 
     host.deploy()
 
 
+CHATTY = """
+import socket, subprocess, sys, time
+path, unit = sys.argv[1:]
+app = socket.socket(socket.AF_UNIX)
+app.settimeout(10)
+app.connect(path)
+app.sendall(b"GET /ws HTTP/1.1\\r\\nHost: notes.test\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+            b"Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\\r\\n\\r\\n")
+while not (received := app.recv(4096)).endswith(b"\\r\\n\\r\\n"):
+    pass
+assert b" 101 " in received, received
+restart = subprocess.Popen(["systemctl", "restart", unit])
+received = b""
+while part := app.recv(4096):
+    received += part
+app.sendall(b"\\x81\\x81\\0\\0\\0\\0x")  # a message that nobody waits for any more: EPIPE where all is closed
+app.close()
+assert restart.wait() == 0
+print(received.hex())
+"""
+
+
+def test_a_websocket_that_speaks_while_its_worker_stops_still_hears_the_goodbye(host: Host) -> None:
+    """What nginx needs for that: the app goes on reading until nginx itself ends the connection."""
+    release = host.release()
+    told = host.ssh(f"python3 - /run/notes/{release}.sock notes@{release}.service", stdin=CHATTY)
+    assert told.split() == ["880203f4"]  # a close frame (RFC 6455, 5.5.1) with code 1012: service restart
+
+
 # ── static files ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

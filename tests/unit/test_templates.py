@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -811,9 +813,17 @@ def test_the_journals_cap(maximal: Settings) -> None:
     assert "SystemMaxUse=2G\n" in render("base/journald.conf.j2", settings=maximal)
 
 
-def test_gunicorns_shared_file() -> None:
-    values: dict[str, Any] = {}
-    exec((ROOT / "files/app/gunicorn.conf.py").read_text(), values)
-    assert values["worker_class"] == "uvicorn_worker.UvicornWorker"
+def test_gunicorns_shared_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its WebSockets are proven on a host: only the app's environment has uvicorn."""
+    worker = type("UvicornWorker", (), {"CONFIG_KWARGS": {"http": "auto"}})
+    monkeypatch.setitem(sys.modules, "uvicorn_worker", SimpleNamespace(UvicornWorker=worker))
+    for implementation, ws in {"WebSocketsSansIOProtocol": ["Patient"], "WebSocketProtocol": []}.items():
+        auto = SimpleNamespace(AutoWebSocketsProtocol=type(implementation, (), {}))
+        monkeypatch.setitem(sys.modules, "uvicorn.protocols.websockets.auto", auto)
+        values: dict[str, Any] = {}
+        exec((ROOT / "files/app/gunicorn.conf.py").read_text(), values)
+        options = values["worker_class"].CONFIG_KWARGS
+        assert issubclass(values["worker_class"], worker) and options["http"] == "auto"
+        assert [options[each].__name__ for each in options if each == "ws"] == ws
     assert values["forwarded_allow_ips"] == "*"
     assert values["worker_tmp_dir"] == "/dev/shm"
