@@ -24,6 +24,9 @@ LOGIN = "/etc/login.defs"
 ROUNDS = "100000"
 """Of SHA-512 for a password's hash, as DISA's STIG for RHEL 9 wants (RHEL-09-611050); Debian's 5,000 are of 2007. PAM
 makes yescrypt hashes where nobody told it otherwise, which need none; Debian 12's other tools make SHA-512."""
+PASSWORDS = {"SHA_CRYPT_MIN_ROUNDS": ROUNDS, "SHA_CRYPT_MAX_ROUNDS": ROUNDS, "PASS_MIN_DAYS": "1"}
+"""Key → value of /etc/login.defs. A new password stays for a day (CIS Benchmark for Debian 12, 5.4.1.2), lest somebody
+goes through new ones until the old one is allowed again; that counts for accounts made from now on."""
 BANNERS = ("/etc/issue", "/etc/issue.net")
 DEBSUMS = {kind: f"/etc/systemd/system/debsums.{kind}" for kind in ("service", "timer")}
 TIME_PACKAGE = "systemd-timesyncd | chrony | ntpsec | ntp | openntpd"
@@ -126,9 +129,7 @@ def login_lines(settings: Settings) -> dict[str, str]:
     """Key → value of /etc/login.defs."""
     system = settings.system
     lines = {"UMASK": system.umask} if system.umask else {}
-    return lines | (
-        dict.fromkeys(("SHA_CRYPT_MIN_ROUNDS", "SHA_CRYPT_MAX_ROUNDS"), ROUNDS) if system.strong_passwords else {}
-    )
+    return lines | (PASSWORDS if system.strong_passwords else {})
 
 
 def packages(settings: Settings, overview: HostOverview) -> list[str]:

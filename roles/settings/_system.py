@@ -87,8 +87,9 @@ class SystemSettings(_Model):
     """Mask of the files that people make who log in: 0027 lets others of the host, such as the apps, read none of them.
     None leaves it as it is; Debian's own, 0022, lets everybody read everything."""
     strong_passwords: t.Switch = True
-    """Refuse a new password that could be guessed (passwdqc), and make the old kind of hash, SHA-512, slow to try. No
-    login over SSH has a password, but the provider's console may. False: any will do."""
+    """Refuse a new password that could be guessed (passwdqc), make the old kind of hash, SHA-512, slow to try, and let
+    the password of a new account change once a day. No login over SSH has a password, but the provider's console may.
+    False: any will do."""
     time_sync: t.Switch = True
     """Keep the clock right by NTP, with whatever program is there for it, else systemd-timesyncd; in a container the
     clock is the machine's. False: it drifts, until certificates and signatures look expired."""
