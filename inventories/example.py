@@ -265,9 +265,9 @@ hosts = [
                     # read none of them. None leaves it as it is; Debian's own, 0022, lets everybody read everything.
                     # Type: four octal digits as a string, from "0000" to "0077", or None; default "0027".
                     "umask": "0027",
-                    # Refuse a new password that could be guessed (passwdqc), and make the old kind of hash, SHA-512,
-                    # slow to try. No login over SSH has a password, but the provider's console may. False: any will
-                    # do.
+                    # Refuse a new password that could be guessed (passwdqc), make the old kind of hash, SHA-512, slow
+                    # to try, and let the password of a new account change once a day. No login over SSH has a
+                    # password, but the provider's console may. False: any will do.
                     # Type: True or False; default True.
                     "strong_passwords": True,
                     # Keep the clock right by NTP, with whatever program is there for it, else systemd-timesyncd; in a

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,9 +18,19 @@ _environment = Environment(
 )
 
 
+def names() -> list[str]:
+    """All that `render` takes: paths below ``templates/``."""
+    return _environment.list_templates(extensions=["j2"])
+
+
+def load(template: str) -> Template:
+    """``templates/<template>``, compiled, which takes a while only once a run."""
+    return _environment.get_template(template)
+
+
 def render(template: str, **values: object) -> str:
     """The text of ``templates/<template>`` with `values`; `jinja2.UndefinedError` when it names anything else."""
-    return _environment.get_template(template).render(**values)
+    return load(template).render(**values)
 
 
 def host_file(path: str) -> str:

@@ -23,7 +23,7 @@ from roles._templates import host_file
 from roles.python import uv_environment
 from roles.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
 
-BIN = "/opt/slipway/bin"
+BIN, LIB = "/opt/slipway/bin", "/opt/slipway/lib"
 
 
 def digest(value: object) -> str:
@@ -111,7 +111,8 @@ def programs() -> dict[str, File]:
     """Path → file: what runs a release on the host, and what all Gunicorns share."""
     program = "a release under way goes on with the one from before"
     return {
-        f"{BIN}/slipway-release": File(host_file("release/slipway-release"), "755", program=True, note=program),
+        f"{LIB}/slipway_release.py": File(host_file("release/slipway_release.py"), program=True, note=program),
+        f"{BIN}/slipway-release": File(host_file("release/slipway-release"), "755", program=True),
         f"{BIN}/slipway-schema": File(host_file("release/slipway-schema"), "755", program=True),
         GUNICORN: File(host_file("app/gunicorn.conf.py"), note="counts from the next start of a release"),
     }

@@ -7,12 +7,13 @@ once, and nothing waits for a delayed acknowledgement.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gevent
 from gevent.event import AsyncResult
@@ -47,10 +48,19 @@ class PromptTransport(Transport):
     That holds a small packet back until the last one is acknowledged, which the other side delays by 40 ms.
     """
 
+    meanwhile: ClassVar[Iterator[None]] = iter(())
+    """What there is to do anyway, in small steps: it is done while the other side is waited for."""
+
     def __init__(self, sock: Any, *arguments: Any, **options: Any) -> None:
         if isinstance(sock, socket.socket):  # not a jump host's channel, nor a proxy command
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().__init__(sock, *arguments, **options)
+        gevent.spawn(self._use_the_time)
+
+    def _use_the_time(self) -> None:
+        with contextlib.suppress(Exception):  # who needs what couldn't be done then meets the error again, and tells it
+            for _ in self.meanwhile:
+                gevent.sleep(0)
 
 
 class SlipwayConnector(SSHConnector):

@@ -82,7 +82,10 @@ LOST: tuple[Drift, ...] = (
     ("rm /etc/nginx/upstreams/notes.conf", "[ -s /etc/nginx/upstreams/notes.conf ]"),
     ("rm -r /srv/notes/releases/*/.venv", "[ -x /srv/notes/current/.venv/bin/gunicorn ]"),
     ("rm -r /etc/notes/releases", "[ -d /etc/notes/releases ]"),
-    ("rm -r /opt/slipway/certbot /opt/slipway/python /opt/slipway/bin", "/opt/slipway/certbot/bin/certbot --version"),
+    (
+        "rm -r /opt/slipway/certbot /opt/slipway/python /opt/slipway/bin /opt/slipway/lib",
+        "/opt/slipway/certbot/bin/certbot --version",
+    ),
     ("rm -r /etc/letsencrypt/live /etc/letsencrypt/renewal", "[ -e /etc/letsencrypt/live/notes/fullchain.pem ]"),
 )
 

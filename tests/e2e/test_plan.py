@@ -92,6 +92,7 @@ PROJECT = (
     "files/app/gunicorn.conf.py",
     "files/nginx/slipway-nginx",
     "files/release/slipway-release",
+    "files/release/slipway_release.py",
     "files/release/slipway-schema",
     "files/tls/slipway-acme",
     "files/tls/certbot-requirements.txt",
@@ -105,6 +106,7 @@ FILES = (
     "/etc/systemd/journald.conf.d/50-slipway.conf",
     "/opt/slipway/bin/slipway-nginx",
     "/opt/slipway/bin/slipway-release",
+    "/opt/slipway/lib/slipway_release.py",
     "/opt/slipway/bin/slipway-acme",
     "/opt/slipway/certbot-requirements.txt",
     "/opt/slipway/gunicorn.conf.py",
@@ -135,6 +137,7 @@ TO_A_FOLDER = ("chmod 711 {}", "chown nobody {}", "chgrp 12345 {}")
 BY_HAND = (
     # lost
     "rm -r /opt/slipway/bin",
+    "rm -r /opt/slipway/lib",
     "rm -r /opt/slipway/uv",
     "rm -r /opt/slipway/python",
     "rm -r /opt/slipway/certbot",

@@ -12,7 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS, NGINX = "access/slipway-access", "nginx/slipway-nginx"
-RELEASE, ACME = "release/slipway-release", "tls/slipway-acme"
+RELEASE, ACME = "release/slipway_release.py", "tls/slipway-acme"
 PROGRAMS = (ACCESS, NGINX, RELEASE, ACME)
 
 
@@ -24,8 +24,8 @@ def code(path: str) -> types.CodeType:
 
 
 def load(path: str) -> Any:
-    """A host program as a module of its own; a program's name has no ending, so `import` can't find it."""
-    module = types.ModuleType(Path(path).name.replace("-", "_"))
+    """A host program as a module of its own; most have names without an ending, which `import` can't find."""
+    module = types.ModuleType(Path(path).stem.replace("-", "_"))
     exec(code(path), module.__dict__)
     return module
 

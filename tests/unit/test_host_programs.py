@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.unit.inventories import certificate, new_key
-from tests.unit.programs import ACME, NGINX, PROGRAMS, ROOT, Recorder, load, tree
+from tests.unit.programs import ACME, NGINX, PROGRAMS, RELEASE, ROOT, Recorder, load, tree
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -26,7 +26,8 @@ from tests.unit.programs import ACME, NGINX, PROGRAMS, ROOT, Recorder, load, tre
 @pytest.mark.parametrize("path", PROGRAMS)
 def test_a_program_runs_with_python_3_10_and_nothing_else(path: str) -> None:
     text = (ROOT / "files" / path).read_text()
-    assert text.startswith("#!/usr/bin/python3 -IS\n"), "nothing of the environment's, and no time for site-packages"
+    begins = text if path != RELEASE else (ROOT / "files/release/slipway-release").read_text()  # which imports it
+    assert begins.startswith("#!/usr/bin/python3 -IS\n"), "nothing of the environment's, and no time for site-packages"
     parsed = ast.parse(text, feature_version=(3, 10))
     imported = {
         name.split(".")[0]
@@ -50,7 +51,7 @@ def test_a_program_says_who_manages_it(path: str) -> None:
 def test_a_program_explains_itself_and_refuses_what_it_does_not_know(path: str) -> None:
     program = ROOT / "files" / path
     done = subprocess.run([sys.executable, str(program), "--help"], capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and done.stdout.startswith(f"usage: {program.name} "), done.stderr
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: {program.stem.replace('_', '-')} "), done.stderr
     done = subprocess.run([sys.executable, str(program), "nonsense"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
 

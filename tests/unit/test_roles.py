@@ -917,8 +917,12 @@ def test_the_programs_come_before_what_they_do(plan: Planner, maximal: Settings,
     done = plan(release, maximal, overview, RunOptions())
     names = [name.removeprefix("Release | ") for name in done.names]
     assert names[0] == "Write the programs and the apps' environments"
-    for path in ("/opt/slipway/bin/slipway-release", "/opt/slipway/bin/slipway-schema"):
-        assert (done.writes[path].user, done.writes[path].mode) == ("root", "755")
+    for path, mode in {
+        "bin/slipway-release": "755",
+        "bin/slipway-schema": "755",
+        "lib/slipway_release.py": "644",
+    }.items():
+        assert (done.writes[f"/opt/slipway/{path}"].user, done.writes[f"/opt/slipway/{path}"].mode) == ("root", mode)
 
 
 def test_a_release_of_a_folder(
