@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import re
+import runpy
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gevent
 import pytest
 from paramiko import SSHException
 from pyinfra.api import Config, Inventory, State
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.command import StringCommand
 from pyinfra.connectors.ssh import SSHConnector
+from pyinfra.context import ctx_config
 
+from roles._templates import ROOT
 from slipway import connector
-from slipway.connector import SlipwayConnector
+from slipway.connector import PromptTransport, SlipwayConnector
 from slipway.questions import Question
 from slipway.shell import Channel, Outcome, Shell
 from tests.unit.test_shell import LocalChannel
@@ -245,3 +250,40 @@ def test_a_lost_connection_fails_the_command_as_pyinfra_expects(run: Run) -> Non
     with pytest.raises(SSHException, match="connection to the host was lost"):
         host.run_shell_command(StringCommand(f"kill -9 {host.shell.channel.process.pid}; sleep 1"))
     assert host.shell is None  # and the next command starts another
+
+
+# ── while it connects ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_there_is_to_do_is_done_while_the_other_side_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One step after the other; an error there ends no connection, and is told by nobody: it is met again later."""
+    done: list[int] = []
+
+    def work() -> Iterator[None]:
+        for step in (1, 2, 3):
+            done.append(step)
+            yield
+        raise RuntimeError("a template is broken")
+
+    monkeypatch.setattr(PromptTransport, "meanwhile", work())
+    with socket.create_server(("127.0.0.1", 0)) as theirs, socket.create_connection(theirs.getsockname()) as ours:
+        transport = PromptTransport(ours)
+        assert not done, "the first packet is sent before"
+        for _ in range(10):
+            gevent.sleep(0)
+        transport.close()
+    assert done == [1, 2, 3]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_run_loads_every_role_and_template_while_it_connects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What config.py gives the connector to do."""
+    monkeypatch.setattr(sys, "argv", ["pyinfra", "--version"])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(PromptTransport, "meanwhile", iter(()))
+    with ctx_config.use(Config()):  # type: ignore[no-untyped-call]
+        runpy.run_path(str(ROOT / "config.py"))
+    steps = len(list(PromptTransport.meanwhile))
+    assert steps == len(list(ROOT.glob("roles/*.py"))) + len(list(ROOT.glob("templates/*/*.j2")))
