@@ -36,7 +36,7 @@ def load_ahead() -> Iterator[None]:
     """Load roles and templates, in small steps: there is time for it while the connection is made."""
     from roles._templates import load, names
 
-    for module in sorted(Path(__file__).parent.glob("roles/*.py")):
+    for module in sorted(Path(__file__).parent.glob("roles/*[!_].py")):
         import_module(f"roles.{module.stem}")
         yield
     for name in names():

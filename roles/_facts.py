@@ -61,8 +61,13 @@ _OVERVIEW = r"""
 . /etc/os-release
 systemd=0 container=0 multihomed=0
 [ ! -d /run/systemd/system ] || systemd=1
-[ ! -s /run/systemd/container ] || container=1  # where systemd writes down what it found itself in
-routes=$(awk '$2 == "00000000" && $8 == "00000000" && !seen[$1]++ {number++} END {print 0 + number}' /proc/net/route)
+# What systemd was told, what other managers leave behind, and OpenVZ: see systemd-detect-virt(1).
+for sign in /run/systemd/container /run/host/container-manager /.dockerenv /run/.containerenv; do
+    [ ! -e $sign ] || container=1
+done
+[ ! -d /proc/vz ] || [ -d /proc/bc ] || container=1
+routes=$(awk '$2 == "00000000" && $8 == "00000000" && !seen[$1]++ {number++} END {print 0 + number}' \
+    /proc/net/route 2>/dev/null)
 rules=$(ip -4 rule 2>/dev/null | wc -l)  # three are there on every host
 [ "${routes:-0}" -le 1 ] && [ "$rules" -le 3 ] || multihomed=1
 cat <<END
@@ -88,7 +93,7 @@ END
     $1 ~ /^[0-9]/ {port[$2] = $1}
     $1 ~ /^\// && $2 in port {split($1, part, "/"); print port[$2], part[3]; delete port[$2]}' |
 while read -r port pid; do
-    read -r program </proc/$pid/comm; echo "listener=$port $program (process $pid)"
+    program=; { read -r program </proc/$pid/comm; } 2>/dev/null; echo "listener=$port $program (process $pid)"
 done
 ! grep -qsx 'ENABLED=yes' /etc/ufw/ufw.conf || echo "firewall=ufw"
 [ ! -e /usr/sbin/firewalld ] || ! systemctl is-active --quiet firewalld 2>/dev/null || echo "firewall=firewalld"

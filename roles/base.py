@@ -24,7 +24,6 @@ JOURNAL = "/etc/systemd/journald.conf.d/50-slipway.conf"
 FOLDERS = {
     "/opt/slipway": Folder(),
     "/opt/slipway/bin": Folder(),
-    "/opt/slipway/lib": Folder(),
     "/etc/slipway": Folder(),
     "/var/lib/slipway": Folder(),
     "/var/cache/slipway": Folder(),

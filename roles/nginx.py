@@ -13,6 +13,8 @@ from roles._role import role
 from roles._templates import host_file, render
 from roles.settings import AppSettings, Settings
 
+OPEN_FILES = 1000
+"""Static files that a site keeps open, at most: more than most apps have."""
 WEBROOT = "/var/lib/slipway/acme"
 """Where certbot puts the files that an ACME server asks for."""
 IPV6 = "/proc/net/if_inet6"
@@ -53,6 +55,8 @@ def configuration(
             "nginx/nginx.conf.j2",
             nginx=settings.nginx,
             extra=bool(settings.nginx.extra),
+            # Each app's sites, the one on its port included, keep so many static files open.
+            open_files=OPEN_FILES * sum(2 if app.port else 1 for app in apps if app.static),
             worker_shutdown_timeout=max(app.drain_timeout + app.graceful_timeout for app in apps) + 10,
             **common,
         ),
@@ -65,6 +69,7 @@ def configuration(
     for app in apps:
         values = {
             "app": app,
+            "open_files": OPEN_FILES,
             "extra": bool(app.nginx_extra),
             "certificate": certificate(app, exists, serving.get(f"sites/{app.name}.conf", "")),
             "static_folder": "/".join(part for part in (app.source.subdir, app.static.path) if part)

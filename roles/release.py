@@ -16,7 +16,7 @@ from prober import Prober, site_and_load
 from roles import _operations as operations
 from roles import app as app_role
 from roles._facts import HostOverview, ReleaseHistory
-from roles._place import File, place
+from roles._place import File, Folder, place
 from roles._role import role
 from roles._source import pack
 from roles._templates import host_file
@@ -147,7 +147,7 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
     files = programs()
     for app in chosen(settings, options):
         files |= inputs_of(settings, overview, app)
-    place(name="Write the programs and the apps' environments", files=files)
+    place(name="Write the programs and the apps' environments", folders={LIB: Folder()}, files=files)
     return {
         f"the release of {app.name}": release_app(settings, overview, app, options) for app in chosen(settings, options)
     }
@@ -156,7 +156,7 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
 @role("Rollback")
 def rollback(settings: Settings, options: RunOptions) -> dict[str, OperationMeta]:
     """Let the release from before, or the one that ``--data to=`` names, serve again; nothing is built or fetched."""
-    place(name="Write the programs", files=programs())
+    place(name="Write the programs", folders={LIB: Folder()}, files=programs())
     return {
         f"the rollback of {app.name}": operations.rollback(
             name=f"Roll back {app.name}",

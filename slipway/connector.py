@@ -58,6 +58,7 @@ class PromptTransport(Transport):
         gevent.spawn(self._use_the_time)
 
     def _use_the_time(self) -> None:
+        gevent.sleep(0)  # the first packet goes out before
         with contextlib.suppress(Exception):  # who needs what couldn't be done then meets the error again, and tells it
             for _ in self.meanwhile:
                 gevent.sleep(0)

@@ -1,10 +1,10 @@
 """What every app on this host has in common. Managed by Slipway (roles/app.py); the rest is in the app's unit."""
 
-from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol as WebSocket
+import asyncio
+
+from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn_worker import UvicornWorker
 
-# uvicorn's implementations that close a connection together with the goodbye: the third, older one doesn't.
-HASTY = ("WebSocketsSansIOProtocol", "WSProtocol")
 # How long nginx has to end a WebSocket that was told goodbye; a client that reads nothing keeps it from that.
 FAREWELL_SECONDS = 2
 
@@ -16,32 +16,43 @@ class Farewell:
     that (EPIPE), or learns that it wasn't read (ECONNRESET), and then doesn't look for what it has yet to read.
     """
 
-    def __init__(self, transport, loop):
+    def __init__(self, transport):
         self._transport = transport
-        loop.call_later(FAREWELL_SECONDS, transport.close)
+        self._closed = False
+        asyncio.get_running_loop().call_later(FAREWELL_SECONDS, transport.close)
 
     def __getattr__(self, name):
         return getattr(self._transport, name)
 
+    def is_closing(self):
+        return self._closed or self._transport.is_closing()
+
+    def write(self, data):
+        if not self.is_closing():
+            self._transport.write(data)
+
     def close(self):
-        if not self._transport.is_closing():
+        if not self.is_closing():
+            self._closed = True
             self._transport.write_eof()
             self._transport.resume_reading()
 
 
 def patient(protocol):
-    """That implementation of WebSockets, but with a goodbye that arrives (RFC 6455, 7.1.1) when a worker stops."""
+    """An implementation of WebSockets of uvicorn's, but with a goodbye that arrives when a worker stops."""
 
     class Patient(protocol):
         leaving = False
 
         def shutdown(self):
-            self.leaving = True
-            self.transport = Farewell(self.transport, self.loop)
+            opened = getattr(self, "handshake_completed_event", None)  # of the oldest implementation
+            if opened.is_set() if opened else self.handshake_complete:
+                self.leaving = True
+                self.transport = Farewell(self.transport)
             super().shutdown()
 
         def data_received(self, data):
-            if not self.leaving:
+            if not self.leaving:  # the answer to a goodbye, and what was on its way
                 super().data_received(data)
 
     return Patient
@@ -50,8 +61,8 @@ def patient(protocol):
 class Worker(UvicornWorker):
     """Gunicorn's worker of every app."""
 
-    if WebSocket is not None and WebSocket.__name__ in HASTY:
-        CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "ws": patient(WebSocket)}
+    if AutoWebSocketsProtocol is not None:
+        CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "ws": patient(AutoWebSocketsProtocol)}
 
 
 worker_class = Worker

@@ -196,7 +196,8 @@ class Target:
     @cached_property
     def world_readable(self) -> str:
         """All text that any user of the host may read and that secrets could have slipped into."""
-        folders = ["/etc/systemd", "/etc/nginx", "/etc/slipway", "/opt/slipway/bin", "/var/lib/slipway", "/run/slipway"]
+        folders = ["/etc/systemd", "/etc/nginx", "/etc/slipway", "/var/lib/slipway", "/run/slipway"]
+        folders += ["/opt/slipway/bin", "/opt/slipway/lib"]
         folders += [folder for app in self.apps.values() for folder in (app.settings.config_dir, app.settings.run_dir)]
         files = f"find {shlex.join(folders)} -type f -size -256k -exec cat -- {{}} +"
         # Command lines too: /proc shows them to everyone.

@@ -20,7 +20,8 @@ def test_uv_is_the_pinned_release(target: Target) -> None:
 
 def test_uv_is_root_s(target: Target) -> None:
     """Nobody else may change what builds every release."""
-    assert target.run(r"find -L /opt/slipway/bin /opt/slipway/uv \( -not -user root -o -perm /022 \)") == ""
+    programs = "/opt/slipway/bin /opt/slipway/lib /opt/slipway/uv"
+    assert target.run(rf"find -L {programs} \( -not -user root -o -perm /022 \)") == ""
 
 
 def test_pythons_are_readable_by_services(target: Target) -> None:

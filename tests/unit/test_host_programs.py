@@ -41,6 +41,16 @@ def test_a_program_runs_with_python_3_10_and_nothing_else(path: str) -> None:
     assert not attributes & {"UTC", "StrEnum", "file_digest", "batched", "walk", "chdir"}, "newer than Python 3.10"
 
 
+def test_slipway_release_is_a_module_and_what_starts_it() -> None:
+    """Where the roles put them; only what changes the host anyway keeps it compiled."""
+    parsed = ast.parse((ROOT / "files/release/slipway-release").read_text(), feature_version=(3, 10))
+    assert "/opt/slipway/lib" in [node.value for node in ast.walk(parsed) if isinstance(node, ast.Constant)]
+    [(module, [imported])] = [
+        (node.module, [one.name for one in node.names]) for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom)
+    ]
+    assert module == Path(RELEASE).stem and callable(getattr(load(RELEASE), imported))
+
+
 @pytest.mark.parametrize("path", PROGRAMS)
 def test_a_program_says_who_manages_it(path: str) -> None:
     documentation = " ".join(load(path).__doc__.split())

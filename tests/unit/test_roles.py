@@ -923,6 +923,7 @@ def test_the_programs_come_before_what_they_do(plan: Planner, maximal: Settings,
         "lib/slipway_release.py": "644",
     }.items():
         assert (done.writes[f"/opt/slipway/{path}"].user, done.writes[f"/opt/slipway/{path}"].mode) == ("root", mode)
+    assert "/opt/slipway/lib" in done.steps("folder"), "tasks make it too: a host may be an older Slipway's"
 
 
 def test_a_release_of_a_folder(

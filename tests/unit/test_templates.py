@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from roles import app as app_role
 from roles import firewall, ssh, system, tls, updates
 from roles._facts import HostOverview, Sshd, Versions
 from roles._templates import ROOT, render
-from roles.nginx import PACKAGED, WEBROOT, configuration
+from roles.nginx import OPEN_FILES, PACKAGED, WEBROOT, configuration
 from roles.settings import AppSettings, Settings
 from roles.settings._environment import names_host
 from tests.unit.conftest import KEX
@@ -589,7 +587,9 @@ def test_the_internal_server_answers_this_host_alone(maximal: Settings) -> None:
 def test_the_main_file(maximal: Settings) -> None:
     lines = directives(nginx(maximal)["nginx.conf"])
     assert "worker_connections 1000;" in lines
-    assert "worker_rlimit_nofile 3024;" in lines  # two descriptors a connection: the client's and the app's
+    # Two descriptors a connection, the client's and the app's; and the static files that sites keep open.
+    kept = sum(OPEN_FILES * (2 if app.port else 1) for app in maximal.apps.values() if app.static)
+    assert kept and f"worker_rlimit_nofile {3024 + kept};" in lines
     # The longest drain_timeout and graceful_timeout of an app, and 10: the app ends what is open, not nginx.
     assert "worker_shutdown_timeout 72s;" in lines
     assert "server_tokens off;" in lines and "gzip on;" in lines
@@ -811,19 +811,3 @@ def test_renewal(maximal: Settings, minimal: Settings) -> None:
 
 def test_the_journals_cap(maximal: Settings) -> None:
     assert "SystemMaxUse=2G\n" in render("base/journald.conf.j2", settings=maximal)
-
-
-def test_gunicorns_shared_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its WebSockets are proven on a host: only the app's environment has uvicorn."""
-    worker = type("UvicornWorker", (), {"CONFIG_KWARGS": {"http": "auto"}})
-    monkeypatch.setitem(sys.modules, "uvicorn_worker", SimpleNamespace(UvicornWorker=worker))
-    for implementation, ws in {"WebSocketsSansIOProtocol": ["Patient"], "WebSocketProtocol": []}.items():
-        auto = SimpleNamespace(AutoWebSocketsProtocol=type(implementation, (), {}))
-        monkeypatch.setitem(sys.modules, "uvicorn.protocols.websockets.auto", auto)
-        values: dict[str, Any] = {}
-        exec((ROOT / "files/app/gunicorn.conf.py").read_text(), values)
-        options = values["worker_class"].CONFIG_KWARGS
-        assert issubclass(values["worker_class"], worker) and options["http"] == "auto"
-        assert [options[each].__name__ for each in options if each == "ws"] == ws
-    assert values["forwarded_allow_ips"] == "*"
-    assert values["worker_tmp_dir"] == "/dev/shm"
