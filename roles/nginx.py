@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from roles import _operations as operations
-from roles._facts import HostOverview, Versions
+from roles import _plan as plan
+from roles._certificates import ordered
+from roles._facts import Answer, HostOverview, Versions
 from roles._place import File, Folder, place
 from roles._role import role
 from roles._templates import host_file, render
@@ -34,6 +36,7 @@ def configuration(
     versions: Versions,
     exists: Callable[[str], bool],
     serving: Mapping[str, str] = MappingProxyType({}),
+    certified: Callable[[AppSettings], bool] = lambda app: True,
 ) -> dict[str, str]:
     """Relative path → content of /etc/nginx/slipway.
 
@@ -41,6 +44,7 @@ def configuration(
       OpenSSL's: X25519MLKEM768, which a quantum computer doesn't break, since 3.5
     + exists: whether a path is on the host: a site whose certificate is yet to come has no TLS part
     + serving: the configuration that serves: until another certificate is there, a site keeps the one it has
+    + certified: whether there is a certificate for just an app's domains: until then, its site keeps the names it had
     """
     apps = list(settings.apps.values())
     common = {
@@ -69,6 +73,7 @@ def configuration(
     for app in apps:
         values = {
             "app": app,
+            "names": app.domains if certified(app) else [*app.domains, *former_names(settings, app, serving)],
             "open_files": OPEN_FILES,
             "extra": bool(app.nginx_extra),
             "certificate": certificate(app, exists, serving.get(f"sites/{app.name}.conf", "")),
@@ -83,6 +88,14 @@ def configuration(
         if app.nginx_extra_local:
             made[f"extra/{app.name}.conf"] = app.nginx_extra_local.read_text(encoding="utf-8")
     return made
+
+
+def former_names(settings: Settings, app: AppSettings, serving: Mapping[str, str]) -> list[str]:
+    """Names that a site is known by over TLS, and that no app is to have any more."""
+    text = serving.get(f"sites/{app.name}.conf", "")
+    found = re.search(r"server_name ([^;]+);\s+ssl_certificate ", text)
+    wanted = {domain for each in settings.apps.values() for domain in each.domains}
+    return [name for name in found[1].split() if name not in wanted] if found else []
 
 
 def certificate(app: AppSettings, exists: Callable[[str], bool], serving: str) -> tuple[str, str] | None:
@@ -133,8 +146,12 @@ def configure(title: str, settings: Settings, overview: HostOverview) -> None:
     """Make `configuration` the one that serves."""
     packaged = PACKAGED[overview.name]
 
+    def certified(app: AppSettings) -> bool:
+        made = plan.made(str(app.certificate_path))
+        return made or app.tls.mode != "acme" or bool(plan.known(Answer, question=ordered(settings, app)))
+
     def made(versions: Versions | None, exists: Callable[[str], bool], serving: Mapping[str, str]) -> dict[str, str]:
-        return configuration(settings, versions or packaged, exists, serving)
+        return configuration(settings, versions or packaged, exists, serving, certified)
 
     certificates = [
         str(path) for app in settings.apps.values() for path in (app.certificate_path, app.key_path) if path

@@ -8,6 +8,7 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from roles import _operations as operations
+from roles._certificates import alternative_names, ordered
 from roles._operations import Program
 from roles._place import File, Folder, place
 from roles._plan import Change
@@ -109,16 +110,6 @@ def certbot(settings: Settings) -> list[Program]:
     return [Program("certbot", satisfied, f"{environment} {install}", {REQUIREMENTS: requirements})]
 
 
-# $1 name, $2 ACME server, $3 "DNS:name" of each domain, sorted, joined by commas
-_HAS = """
-certificate=/etc/letsencrypt/live/$1/fullchain.pem
-grep -qsxF "server = $2" "/etc/letsencrypt/renewal/$1.conf" || exit 0
-told=$(openssl x509 -in "$certificate" -noout -ext subjectAltName -checkend 0 2>/dev/null) || exit 0
-names=$(echo "$told" | grep DNS: | tr -d ' ' | tr , '\\n' | LC_ALL=C sort | paste -sd ,)
-[ "$names" != "$3" ] || echo "$names"
-"""
-
-
 def order(settings: Settings, app: AppSettings) -> OperationMeta:
     """Order the app's certificate if there is none for just these domains from this ACME server."""
     server = settings.acme_directory_url
@@ -130,18 +121,13 @@ def order(settings: Settings, app: AppSettings) -> OperationMeta:
         wanted += ["--no-check"]
     return operations.command_unless(
         name=f"Order the certificate of {app.name}",
-        satisfied=operations.shell_line(_HAS, app.name, server, alternative_names(app)),
+        satisfied=ordered(settings, app),
         command=StringCommand(shlex.join([ACME, "order", *wanted])),
         change=Change("certificate", app.name, "order", note=f"for {', '.join(app.domains)} from {server}"),
         why=f"the certificate of {app.name} is for these domains and from this ACME server",
         makes=[str(app.certificate_path), str(app.key_path)],
         _ignore_errors=True,
     )
-
-
-def alternative_names(app: AppSettings) -> str:
-    """The app's domains as openssl prints those of a certificate: sorted, joined by commas."""
-    return ",".join(sorted(f"DNS:{domain}" for domain in app.domains))
 
 
 # $1 certificate, $2 key, $3 "DNS:name" of each domain, sorted, joined by commas

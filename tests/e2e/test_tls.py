@@ -204,9 +204,11 @@ def test_a_domain_that_goes_leaves_the_certificate(host: Host) -> None:
     one_more(host, had)
 
 
-def test_a_domain_that_does_not_resolve_is_told_before_an_order_is_placed(host: Host) -> None:
+@pytest.mark.parametrize("domains", [["notes.test", "nowhere.test"], ["nowhere.test"]], ids=["added", "instead"])
+def test_a_domain_that_does_not_resolve_is_told_before_an_order_is_placed(host: Host, domains: list[str]) -> None:
+    """And the site is reached by the names it had, until there is a certificate for the others."""
     before, placed = host.certificate().serial_number, orders(host)
-    with host.changed({"apps": {"notes": {"domains": ["notes.test", "nowhere.test"]}}}), host.traffic() as notes:
+    with host.changed({"apps": {"notes": {"domains": domains}}}), host.traffic() as notes:
         host.refused("no certificate was ordered", "nowhere.test has no A or AAAA record", host.target["ip"])
     notes.unbroken()
     assert orders(host) == placed

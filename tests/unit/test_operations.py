@@ -22,7 +22,7 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from prober import ProberError, Result
 from roles import _operations as operations
-from roles import _place, _plan, tls
+from roles import _certificates, _place, _plan, tls
 from roles._facts import (
     Existing,
     GitCommit,
@@ -531,7 +531,7 @@ def test_a_certificate_without_its_key_is_signed_anew(tmp_path: Path) -> None:
     assert not signed(tmp_path)
 
 
-@pytest.mark.parametrize("script", [tls._SIGN, tls._SIGNED, tls._HAS, tls._INSTALL, tls._INSTALLED])
+@pytest.mark.parametrize("script", [tls._SIGN, tls._SIGNED, _certificates._HAS, tls._INSTALL, tls._INSTALLED])
 def test_scripts_of_the_tls_role_are_posix_shell(script: str) -> None:
     done = subprocess.run(["sh", "-n", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -584,6 +584,29 @@ def test_the_internal_server_answers_this_host_alone(maximal: Settings) -> None:
         assert block[at + 1] == f'return 200 "$release_{app.replace("-", "_")}\\n";'
 
 
+def test_a_site_keeps_the_names_it_has_until_there_is_a_certificate_for_others(
+    make_settings: Callable[[Mapping[str, Any]], Settings], minimal_data: dict[str, Any]
+) -> None:
+    """Or a typing error in `domains` would end it."""
+
+    def made(domains: list[str], serving: Mapping[str, str], *, certified: bool) -> dict[str, str]:
+        minimal_data["apps"]["notes"]["domains"] = domains
+        settings = make_settings(minimal_data)
+        return configuration(settings, NGINX["1.22"], lambda path: True, serving, lambda app: certified)
+
+    def names(files: Mapping[str, str]) -> list[str]:
+        [of_both] = set(re.findall(r"server_name ([^;]+);", files["sites/notes.conf"]))
+        return str(of_both).split()
+
+    wanted = ["c.example.com", "b.example.com"]
+    first = made(["a.example.com", "b.example.com"], {}, certified=True)
+    assert names(first) == ["a.example.com", "b.example.com"]
+    ordering = made(wanted, first, certified=False)
+    assert names(ordering) == [*wanted, "a.example.com"]
+    assert made(wanted, ordering, certified=False) == ordering, "as long as it takes"
+    assert names(made(wanted, ordering, certified=True)) == wanted
+
+
 def test_the_main_file(maximal: Settings) -> None:
     lines = directives(nginx(maximal)["nginx.conf"])
     assert "worker_connections 1000;" in lines
