@@ -21,8 +21,8 @@ from pyinfra.api.facts import FactBase
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from prober import ProberError, Result
-from roles import _operations as operations
 from roles import _certificates, _place, _plan, tls
+from roles import _operations as operations
 from roles._facts import (
     Existing,
     GitCommit,
