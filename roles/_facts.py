@@ -292,6 +292,18 @@ class ReleaseStatus(_JsonFact):
         return Question(f"/opt/slipway/bin/slipway-release status {app} 2>/dev/null || true")
 
 
+class RollbackTarget(_JsonFact):
+    """`slipway-release target`: the release that a rollback would let serve, or the error that says why there is none.
+
+    Empty where the host's program doesn't know that command: an older one, which the run replaces.
+    """
+
+    @override
+    def command(self, app: str, to: str | None) -> Question:
+        named = shlex.quote(f"--to={to}") if to else ""
+        return Question(f"/opt/slipway/bin/slipway-release target {app} {named} 2>/dev/null || true")
+
+
 class ReleasePlan(_JsonFact):
     """`slipway-release plan`: commits and migrations of a release that would be made; its request is the `_stdin`."""
 

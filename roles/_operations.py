@@ -34,6 +34,7 @@ from roles._facts import (
     Packages,
     ReleasePlan,
     ReleaseStatus,
+    RollbackTarget,
     Stale,
     Unit,
     Versions,
@@ -474,12 +475,13 @@ def release(
     reasons = [key for key in inputs if before.get(key) != inputs[key]]
     faults, serving = status.get("faults", []), status.get("release")
     left = [each for each in status.get("rolled_back", []) if each["inputs"] == inputs]
-    if not faults and not unreached and (not reasons or (left and not request["again"])):
-        told = f"{serving} serves and was made from just this"
-        if reasons:
-            told = f"{left[-1]['by']} went back from {left[-1]['id']}, made from just this, at {left[-1]['since']}"
-            again = "New code, or --data again=true, makes a release"
-            plan.say(f"{app}: {told}; {serving} serves. {again}.", logger.warning)
+    held = bool(reasons and left and not request["again"]) and not unreached  # the host holds it by itself, too
+    told = f"{serving} serves and was made from just this"
+    if held:
+        told = f"{left[-1]['by']} went back from {left[-1]['id']}, made from just this, at {left[-1]['since']}"
+        again = "New code, or --data again=true, makes a release"
+        plan.say(f"{app}: {told}; {serving} serves. {again}.", logger.warning)
+    if not faults and not unreached and (held or not reasons):
         if prober:
             plan.say(f"{app}: no traffic was sent, since there is nothing to release", logger.warning)
         if status.get("wanted") == json.loads(json.dumps(wanted)):
@@ -490,12 +492,19 @@ def release(
         plan.announce(Change("file", path, "modify", diff, "settings change that need no release"), makes=[path])
         yield placing(files={path: File(text, mode="600")})
         return
-    plan.announce(Change("release", f"of {app}", "make", note=_why(app, status, reasons, unreached=unreached)))
     value = request | {"wanted": wanted}
     if archive is not None:
         value["archive"] = base64.b64encode(archive).decode()
-    if serving and "source" in reasons and not unreached and plan.planning():
-        show_plan(app, host.get_fact(ReleasePlan, app=app, _stdin=Unseen([json.dumps(value)])))
+    seen: dict[str, Any] = {}
+    if serving and "source" in reasons and not unreached and not held and plan.planning():
+        seen = host.get_fact(ReleasePlan, app=app, _stdin=Unseen([json.dumps(value)]))
+    if held:
+        plan.announce(Change("release", serving, "repair", note=f"{'; '.join(faults)}; no new one is made"))
+    elif refused := _refused(seen, contract=request["contract"]):
+        plan.announce(Change("release", f"of {app}", plan.FAIL, note=refused))
+    else:
+        plan.announce(Change("release", f"of {app}", "make", note=_why(app, status, reasons, unreached=unreached)))
+    show_plan(app, seen, contract=request["contract"])
     program = ("/opt/slipway/bin/slipway-release", "deploy", "--request", app)
     yield Followed(*program, prober=prober if serving else None, _stdin=json.dumps(value))
 
@@ -522,26 +531,41 @@ def _why(app: str, status: Mapping[str, Any], reasons: Sequence[str], *, unreach
     return why if faults else f"{why}; no request is lost"
 
 
-def show_plan(app: str, told: dict[str, Any]) -> None:
+def _refused(told: Mapping[str, Any], *, contract: bool) -> str:
+    """Why the host would refuse a release, as far as its plan tells; empty if nothing is known to stand against it."""
+    heads, unknown = told.get("heads", []), told.get("unknown", [])
+    if len(heads) > 1:
+        return f"its migrations have {len(heads)} heads ({', '.join(heads)}): `alembic merge heads`"
+    if unknown:
+        return f"the database is at {', '.join(unknown)}, which it doesn't have"
+    destructive = [each["revision"] for each in told.get("pending", []) if each["contract"]]
+    if destructive and not contract:
+        return f"the release that serves may not survive {', '.join(destructive)}, which needs --data contract=true"
+    return ""
+
+
+def show_plan(app: str, told: Mapping[str, Any], *, contract: bool) -> None:
     """Say what a release would bring: its commits, and the migrations with their SQL."""
     for commit, _, subject in (line.partition(" ") for line in told.get("commits", []) if line):
         plan.announce(Change("commit", f"{commit} of {app}", "release", note=subject))
     if told.get("error"):
         plan.say(f"{app}: its migrations can't be looked at before it is built: {told['error']}", logger.warning)
-    heads, unknown = told.get("heads", []), told.get("unknown", [])
-    if len(heads) > 1:
-        plan.say(
-            f"{app}: its migrations have {len(heads)} heads ({', '.join(heads)}), which is refused", logger.warning
-        )
-    if unknown:
-        plan.say(f"{app}: the database is at {', '.join(unknown)}, which it doesn't have: refused", logger.warning)
     for each in told.get("pending", []):
         sql = each["sql"] or "(Alembic can't render its SQL)"
-        consent = f": it {' and '.join(each['contract'])}, which needs --data contract=true" if each["contract"] else ""
-        plan.announce(Change("migration", f"{each['revision']} of {app}", "run", sql, each["doc"] + consent))
+        note, action = each["doc"], "run"
+        if each["contract"]:
+            note += f": it {' and '.join(each['contract'])}"
+            if not contract:
+                note, action = f"{note}, which needs --data contract=true", plan.FAIL
+        plan.announce(Change("migration", f"{each['revision']} of {app}", action, sql, note))
 
 
-@plan.operation(lambda app, request, prober=None: [plan.asking(ReleaseStatus, app=app)], is_idempotent=False)
+def _rollback(app: str, request: dict[str, Any], prober: Prober | None = None) -> Iterator[Ask]:
+    yield plan.asking(ReleaseStatus, app=app)
+    yield plan.asking(RollbackTarget, app=app, to=request["to"])
+
+
+@plan.operation(_rollback, is_idempotent=False)
 def rollback(app: str, request: dict[str, Any], prober: Prober | None = None) -> Commands:
     """Let another release of `app` serve again.
 
@@ -549,10 +573,27 @@ def rollback(app: str, request: dict[str, Any], prober: Prober | None = None) ->
     + request: who asks, which release (None: the good one from before), and what to do with a database ahead of it
     + prober: the traffic to do it under
     """
-    if not plan.known(ReleaseStatus, app=app).get("release"):
+    status, target = plan.known(ReleaseStatus, app=app), plan.known(RollbackTarget, app=app, to=request["to"])
+    serving, faults = status.get("release"), status.get("faults", [])
+    if not serving:
         yield plan.failure(f"{app}: no release serves on this host, so there is nothing to go back from.")
         return
-    to = request["to"] or "the good one from before"
-    plan.announce(Change("rollback", f"of {app}", "make", note=f"{to} serves again; no request is lost"))
+    # Where another run is under way, or one left the host in disorder, what serves may be another one by then.
+    if not faults and not status.get("run"):
+        if told := target.get("error"):
+            if plan.planning():
+                plan.say(f"{app}: {told}", logger.error)
+            plan.announce(Change("rollback", f"of {app}", plan.FAIL, note="there is no such release to go back to"))
+            yield plan.failure(f"{app}: {told}")
+            return
+        if target.get("release") == serving:
+            plan.say(f"{app}: {serving} serves already", logger.warning)
+            host.noop(f"{app}: {serving} serves already")
+            return
+    to = target.get("release") or request["to"] or "the good one from before"
+    if to == serving:
+        plan.announce(Change("release", serving, "repair", note="; ".join(faults) or "another run is under way"))
+    else:
+        plan.announce(Change("rollback", f"of {app}", "make", note=f"{to} serves again; no request is lost"))
     program = ("/opt/slipway/bin/slipway-release", "rollback", "--request", app)
     yield Followed(*program, prober=prober, _stdin=json.dumps(request))

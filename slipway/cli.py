@@ -67,7 +67,7 @@ def parser() -> Parser:
         add = verbs.add_parser(verb, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}.")
         add.add_argument("inventory", metavar="INVENTORY", help="the hosts, such as inventories/production.py")
         add.add_argument("--app", metavar="NAME", help="only this app")
-        if verb in ("apply", "release"):
+        if verb in ("plan", "apply", "release"):
             add.add_argument("--contract", action="store_true", help="consent to migrations the old release can't bear")
             add.add_argument("--again", action="store_true", help="release again what was rolled back from")
         if verb == "release":

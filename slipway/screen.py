@@ -35,6 +35,14 @@ _TOLD_OTHERWISE = re.compile(
 )
 """What pyinfra, `roles._plan` and roles/verdict.py log of their workings, which `Screen` tells in its own way."""
 
+_SWITCH = re.compile(r"--data (prove|contract|again)=(?:true|…)")
+_OPTION = re.compile(r"--data (app|to|schema)=")
+
+
+def typed(text: str) -> str:
+    """What was said for pyinfra's command line, in the options of ours: ``--data again=true`` is ``--again``."""
+    return _OPTION.sub(r"--\1 ", _SWITCH.sub(r"--\1", text))
+
 
 @dataclass
 class Step:
@@ -165,7 +173,7 @@ class Screen(logging.Filter, BaseStateCallback):
 
         + logged: by pyinfra or a role; not a line that a command printed, whatever that begins with
         """
-        text = _ANSI.sub("", text)  # we colour it ourselves, and only on a terminal
+        text = typed(_ANSI.sub("", text))  # we colour it ourselves, and only on a terminal
         named = _PREFIX.match(text)
         host, said = (named[1], text[named.end() :]) if named else ("", text)
         if not said.strip() or (logged and _TOLD_OTHERWISE.match(said)):
@@ -209,7 +217,7 @@ class Screen(logging.Filter, BaseStateCallback):
         if made := changes(host).get(name):
             self._print(f"{name}  {seconds:.1f} s", "green")
             for change in made:
-                self._print(f"  {change.line.removeprefix('will ')}")
+                self._print(f"  {typed(change.line).removeprefix('will ')}")
 
     def operation_host_error(  # type: ignore[override]
         self, state: State, host: Host, op_hash: str, retry_count: int = 0, max_retries: int = 0
@@ -228,14 +236,14 @@ class Screen(logging.Filter, BaseStateCallback):
 
     def report(self, error: str, *, seconds: float) -> Report:
         """What became of the run, from pyinfra's state."""
-        report = Report(self.verb, self.planning, seconds, error, {}, self.kept, {})
+        report = Report(self.verb, self.planning, seconds, typed(error), {}, self.kept, {})
         for host, operations in _operations(self.state):
             announced = changes(host)
             made = report.steps[host.name] = []
             report.unchanged[host.name] = 0
             for op_hash, operation in operations:
                 name, ended = name_of(host, op_hash), operation.operation_meta.is_complete()
-                does = announced.get(name, [])
+                does = [dataclasses.replace(each, note=typed(each.note)) for each in announced.get(name, [])]
                 step = Step(name, does, self.took.get((host.name, op_hash), 0.0))
                 if ended:
                     step.failed = operation.operation_meta.did_error()

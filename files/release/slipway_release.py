@@ -43,6 +43,7 @@ WARM_UNITS = Path("/run/systemd/system")  # of a release that stays warm: a rebo
 RUN = Path("/run/slipway")
 KEEP_RECORDS = 50
 KEEP_RUNS = 5
+NAMED = 5  # releases that a message about an ambiguous name lists
 PUBLIC_SECONDS = 5  # nginx's old workers accept for an instant after its new ones do
 IMPORT_SECONDS = 120  # a large app with a cold disk takes a few
 FETCH_SECONDS = 900
@@ -1270,6 +1271,9 @@ def ensure_running(app, release):
     systemctl("daemon-reload")
     systemctl("reset-failed", *app.units(release), check=False)
     systemctl("enable", "--quiet", *app.units(release))
+    states = unit_states([*app.units(release), "nginx.service"], "ActiveState")  # the caller lets nginx switch to it
+    if down := [unit for unit, state in states.items() if state["ActiveState"] not in ACTIVE]:
+        progress.say(f"{app.name}: {', '.join(down)} didn't run: starting again")
     launch(app, release)
 
 
@@ -1432,6 +1436,8 @@ def rollback(app):
     serving = app.serving()
     target = choose(app, serving, app.request.get("to"))
     if target == serving:
+        if not bring_back(app, serving):
+            raise Failed(f"{serving} doesn't serve, though it is what should: go back to another one, or release anew.")
         progress.say(f"{app.name}: {serving} serves already")
         return
     made = app.record(target)["wanted"]
@@ -1449,17 +1455,19 @@ def choose(app, serving, named):
         raise Failed("No release serves yet, so there is nothing to go back from.")
     there = [release for release in app.good() if app.env(release).exists() and app.record(release).get("wanted")]
     if named:
-        found = [release for release in there if release.startswith(named)]
+        found = [release for release in there if release.startswith(named) or without_t(release).startswith(named)]
         # A commit may have been released again, with another environment: then the newest one that isn't bad.
         of_commit = [release for release in there if app.record(release).get("commit", "").startswith(named)]
         sound = [release for release in of_commit if not app.record(release).get("bad")] or of_commit
-        found = found or sound[-1:]
+        several = len({app.record(release)["commit"] for release in of_commit}) > 1
+        found = found or (of_commit if several else sound[-1:])
         if len(found) == 1:
             return found[0]
         releases = [record["id"] for record in app.history() if record.get("kind") == "release"]
         known = [release for release in releases if release.startswith(named)]
         if len(found) > 1:
-            raise Failed(f"{named} is the beginning of {', '.join(found)}: name one of them.")
+            more = f" and {len(found) - NAMED} older ones" if len(found) > NAMED else ""
+            raise Failed(f"{named} is the beginning of {', '.join(found[-NAMED:])}{more}: name one of them.")
         if known and app.record(known[0]).get("state") != "good":
             why = f"{known[0]} never went live"
         elif known:
@@ -1479,6 +1487,19 @@ def choose(app, serving, named):
     bad = [release for release in there if app.record(release).get("bad")]
     marked = f" Marked as bad, and skipped unless named: {', '.join(bad)}." if bad else ""
     raise Failed(f"There is no good release before {serving} on this host.{marked}")
+
+
+def without_t(release):
+    """An id as one types it who takes its time for a number: without the T of its format (ISO 8601's)."""
+    return release.replace("T", "", 1)
+
+
+def target(app, named):
+    """The release that a rollback would let serve, or why there is none, for roles/_operations.py, as JSON."""
+    try:
+        return {"release": choose(app, app.serving(), named), "error": None}
+    except Failed as failure:
+        return {"release": None, "error": str(failure)}
 
 
 def consider(app, target):
@@ -1882,6 +1903,7 @@ def arguments():
     )
     command("log", "what an attempt said").add_argument("release", nargs="?", metavar="RELEASE", default="")
     command("plan", "what a request (JSON on standard input) would change", shown=False)
+    command("target", "what a rollback would let serve", shown=False).add_argument("--to")
     command("run", "run a request (in its unit)", shown=False).add_argument("token")
     for name in ("drain", "retire"):
         command(name, f"{name} a release that no longer serves", shown=False).add_argument("release")
@@ -1915,6 +1937,8 @@ def carry_out(app, given):
         return work(app, given.token)
     if given.command == "status":
         print(json.dumps(status(app)))
+    elif given.command == "target":
+        print(json.dumps(target(app, given.to)))
     elif given.command == "plan":
         request = json.load(sys.stdin)
         if archive := request.pop("archive", None):

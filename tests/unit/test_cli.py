@@ -167,6 +167,22 @@ def test_what_a_command_printed_is_kept_for_its_failure(capsys: pytest.CaptureFi
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("New code, or --data again=true (on the host: --again)", "New code, or --again (on the host: --again)"),
+        ("write --data contract=true, or leave it out", "write --contract, or leave it out"),
+        ("alone: --data schema=code-only. Or --data app=tiny", "alone: --schema code-only. Or --app tiny"),
+        ("--data backups=… is none of ours", "--data backups=… is none of ours"),
+    ],
+)
+def test_advice_is_in_our_own_options(said: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen("release", "slipway release x", planning=False, quiet=False)
+    screen._line(f"[web] {said}", logging.WARNING, logged=True)
+    assert capsys.readouterr().err == f"  {shown}\n"
+    assert screen.report(said, seconds=1.0).error == shown
+
+
 def shown(capsys: pytest.CaptureFixture[str], screen: Screen, of: Report) -> str:
     screen.summary(of)
     return capsys.readouterr().err

@@ -1459,9 +1459,11 @@ TOLD = f"{IDS[1]} was made from just this, and bob@desk went back from it at 202
 
 def test_what_was_gone_back_from_is_held(release: Release, story: Story, capsys: pytest.CaptureFixture[str]) -> None:
     hold(release)
+    release.run.states[f"notes@{IDS[0]}.service"] = {"ActiveState": "inactive"}
     release.program.deploy(release.app)
     assert (story.steps, release.app.serving(), release.app.attempt) == (["prove"], IDS[0], None)
     assert said(capsys) == (
+        f"notes: notes@{IDS[0]}.service didn't run: starting again\n"
         f"notes: {TOLD}; {IDS[0]} serves. New code, or --data again=true (on the host: --again), makes a release.\n"
     )
 
@@ -1594,7 +1596,21 @@ def test_a_rollback_to_what_serves(two: Release, story: Story, capsys: pytest.Ca
     two.app.request["to"] = IDS[1]
     two.program.rollback(two.app)
     assert said(capsys) == f"notes: {IDS[1]} serves already\n"
-    assert story.steps == [] and two.app.attempt is None and two.app.record(IDS[1]).get("bad") is None
+    assert story.steps == ["prove"] and two.app.attempt is None and two.app.record(IDS[1]).get("bad") is None
+
+
+def test_a_rollback_to_what_should_serve(two: Release, story: Story, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody stopped it: it is started, and that is said."""
+    for unit in (f"notes@{IDS[1]}.service", "nginx.service"):
+        two.run.states[unit] = {"ActiveState": "inactive"}
+    two.app.request["to"] = IDS[1]
+    two.program.rollback(two.app)
+    down = f"notes: notes@{IDS[1]}.service, nginx.service didn't run: starting again"
+    assert said(capsys) == f"{down}\nnotes: {IDS[1]} serves already\n"
+    story.fails = "prove"
+    assert two.fails(two.program.rollback, two.app) == (
+        f"{IDS[1]} doesn't serve, though it is what should: go back to another one, or release anew."
+    )
 
 
 @pytest.mark.parametrize("step", ["prove", "switch"])
@@ -1710,12 +1726,25 @@ GOABLE = ", ".join((IDS[0], IDS[1], IDS[3], IDS[4], IDS[5]))
         ("zzz", f"There is no release zzz. Nearest: {IDS[5]}; those one can go back to: {GOABLE}."),
         (IDS[7], f"There is no release {IDS[7]}. Nearest: {{}}; those one can go back to: {GOABLE}."),
         ("2026010", f"2026010 is the beginning of {GOABLE}: name one of them."),
+        ("aaaaaa", f"aaaaaa is the beginning of {GOABLE}: name one of them."),
     ],
 )
 def test_a_release_that_one_cannot_go_back_to(many: Release, named: str, message: str) -> None:
     told = many.fails(many.program.choose, many.app, IDS[4], named)
     nearest = told.partition("Nearest: ")[2].partition(";")[0]
     assert told == message.format(nearest) and (not nearest or nearest in GOABLE)
+
+
+def test_an_ambiguous_name_lists_the_newest(release: Release) -> None:
+    ids = [f"20261121T23000{second}Z-aaaaaa{second}" for second in range(7)]
+    for each in ids:
+        release.add(each, current=each == ids[-1])
+    listed = f"{', '.join(ids[2:])} and 2 older ones: name one of them."
+    for named in ("20261121T23", "2026112123"):  # with and without the T
+        told = release.fails(release.program.choose, release.app, ids[-1], named)
+        assert told == f"{named} is the beginning of {listed}"
+        assert release.program.target(release.app, named) == {"release": None, "error": told}
+    assert release.program.target(release.app, "20261121230003") == {"release": ids[3], "error": None}
 
 
 def test_a_commit_is_named_by_its_beginning(release: Release) -> None:

@@ -38,6 +38,7 @@ from roles._facts import (
     ReleaseHistory,
     ReleasePlan,
     ReleaseStatus,
+    RollbackTarget,
     Sshd,
     SshdState,
     Stale,
@@ -1072,10 +1073,16 @@ def test_new_code_is_released_after_a_rollback(again: Again, left: dict[str, Any
     assert asked(again(notes=left), "notes")["again"] is False
 
 
-def test_the_host_heals_what_was_gone_back_to(again: Again, left: dict[str, Any]) -> None:
+def test_the_host_heals_what_was_gone_back_to(
+    again: Again, left: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """It holds what was gone back from by itself."""
     done = again(notes=left | {"faults": ["notes@r1.service isn't running"]})
     assert asked(done, "notes")["again"] is False
+    said = logged(caplog)
+    assert f"notes: {BACK}; r1 serves. New code, or --data again=true, makes a release." in said
+    assert "will repair release r1: notes@r1.service isn't running; no new one is made" in said
+    assert not [line for line in said if "make release" in line]
 
 
 def test_a_branch_that_moved_is_released(again: Again) -> None:
@@ -1123,7 +1130,10 @@ def test_one_app_is_released(plan: Planner, maximal: Settings, overview: HostOve
 # ── a release that is shown before it is made ────────────────────────────────────────────────────────────────────────
 
 
-def test_a_dry_run_shows_commits_and_migrations(again: Again, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("consent", [False, True])
+def test_a_dry_run_shows_commits_and_migrations(
+    again: Again, caplog: pytest.LogCaptureFixture, *, consent: bool
+) -> None:
     given: list[tuple[str, list[str]]] = []
     steps = {"contract": ["drops the table old"], "sql": "DROP TABLE old;\n-- x"}
     revision = {"revision": "r3", "doc": "drops old"} | steps
@@ -1133,7 +1143,7 @@ def test_a_dry_run_shows_commits_and_migrations(again: Again, caplog: pytest.Log
         given.append((app, _stdin))
         return {"commits": ["abc1234 Fix it", ""], "pending": [revision, other], "error": None}
 
-    again({ReleasePlan: plan_of}, **{"wiki-next": {"inputs": {}}})
+    again({ReleasePlan: plan_of}, RunOptions(contract=consent), **{"wiki-next": {"inputs": {}}})
     app_name, sent = given[0]
     assert app_name == "wiki-next" and json.loads("".join(sent))["wanted"]["source"]["commit"] == COMMIT
     assert str(sent) == "…", "pyinfra logs it"
@@ -1141,12 +1151,44 @@ def test_a_dry_run_shows_commits_and_migrations(again: Again, caplog: pytest.Log
     at = said.index("will release commit abc1234 of wiki-next: Fix it")
     assert said[at : at + 6] == [
         "will release commit abc1234 of wiki-next: Fix it",
-        "will run migration r3 of wiki-next: drops old: it drops the table old, which needs --data contract=true",
+        "will run migration r3 of wiki-next: drops old: it drops the table old"
+        if consent
+        else "will fail migration r3 of wiki-next: drops old: it drops the table old, which needs --data contract=true",
         "DROP TABLE old;",
         "-- x",
         "will run migration r4 of wiki-next: by hand",
         "(Alembic can't render its SQL)",
     ]
+
+
+DROPS = {"revision": "r3", "doc": "drops old", "contract": ["drops the table old"], "sql": "DROP TABLE old;"}
+
+
+@pytest.mark.parametrize(
+    ("told", "consent", "why"),
+    [
+        (
+            {"pending": [DROPS]},
+            False,
+            "fail release of notes: the release that serves may not survive r3, which needs --data contract=true",
+        ),
+        ({"pending": [DROPS]}, True, "make release of notes: source"),
+        ({"pending": [DROPS | {"contract": []}]}, False, "make release of notes: source"),
+        ({"unknown": ["r9"]}, True, "fail release of notes: the database is at r9, which it doesn't have"),
+        (
+            {"heads": ["r1", "r2"]},
+            True,
+            "fail release of notes: its migrations have 2 heads (r1, r2): `alembic merge heads`",
+        ),
+        ({"heads": ["r1"], "unknown": [], "pending": []}, False, "make release of notes: source"),
+    ],
+)
+def test_a_dry_run_tells_what_the_host_would_refuse(
+    again: Again, caplog: pytest.LogCaptureFixture, told: dict[str, Any], why: str, *, consent: bool
+) -> None:
+    again({ReleasePlan: told}, RunOptions(contract=consent), notes={"inputs": {}})
+    (line,) = (line for line in logged(caplog) if "release of notes" in line and line.startswith("will"))
+    assert line.startswith(f"will {why}")
 
 
 def test_a_dry_run_tells_what_it_cannot_show(again: Again, caplog: pytest.LogCaptureFixture) -> None:
@@ -1181,6 +1223,54 @@ def test_a_rollback(
     assert command.line == command.shown == "/opt/slipway/bin/slipway-release rollback --request notes"
     assert json.loads(command.stdin) == {"by": "ann@desk", "wait": 8, "to": "abcdef0", "schema": "downgrade"}
     assert judged == ["the rollback of notes"] and len(done) == 2
+
+
+def back_to(plan: Planner, minimal: Settings, bare: Facts, target: dict[str, Any], **status: Any) -> Operation:
+    """A rollback of a host that answers so."""
+    facts = bare | {ReleaseStatus: {"release": "r2", "faults": []} | status, RollbackTarget: target}
+    return plan(rollback, minimal, RunOptions(to="r"), facts=facts)("Roll back notes")
+
+
+def test_a_rollback_to_what_serves_changes_nothing(
+    plan: Planner, minimal: Settings, bare: Facts, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pyinfra")
+    done = back_to(plan, minimal, bare, {"release": "r2", "error": None})
+    assert (done.commands, done.reasons) == ([], ["notes: r2 serves already"])
+    assert "notes: r2 serves already" in logged(caplog)
+    assert not [line for line in logged(caplog) if "rollback" in line]
+
+
+def test_a_rollback_to_what_should_serve_repairs_it(
+    plan: Planner, minimal: Settings, bare: Facts, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pyinfra")
+    done = back_to(plan, minimal, bare, {"release": "r2", "error": None}, faults=["notes@r2.service isn't running"])
+    assert len(done.commands) == 1
+    assert "will repair release r2: notes@r2.service isn't running" in logged(caplog)
+
+
+def test_a_rollback_names_what_will_serve(
+    plan: Planner, minimal: Settings, bare: Facts, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pyinfra")
+    assert len(back_to(plan, minimal, bare, {"release": "r1", "error": None}).commands) == 1
+    assert "will make rollback of notes: r1 serves again; no request is lost" in logged(caplog)
+
+
+@pytest.mark.parametrize(
+    ("status", "decided"), [({}, True), ({"faults": ["x"]}, False), ({"run": {"verb": "deploy"}}, False)]
+)
+def test_a_rollback_to_what_is_not_there_is_refused(
+    plan: Planner, minimal: Settings, bare: Facts, status: dict[str, Any], *, decided: bool
+) -> None:
+    """By the host itself, where what is there may be another thing by the time it looks."""
+    error = "r is the beginning of r1, r2: name one of them."
+    (command,) = back_to(plan, minimal, bare, {"release": None, "error": error}, **status).commands
+    if decided:
+        assert command.argv[2:] == ['echo "$1" >&2; exit 1', "slipway", f"notes: {error}"]
+    else:
+        assert command.line == "/opt/slipway/bin/slipway-release rollback --request notes"
 
 
 def test_a_rollback_of_every_app(plan: Planner, maximal: Settings, bare: Facts) -> None:
