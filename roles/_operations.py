@@ -498,7 +498,7 @@ def release(
     seen: dict[str, Any] = {}
     if serving and "source" in reasons and not unreached and not held and plan.planning():
         seen = host.get_fact(ReleasePlan, app=app, _stdin=Unseen([json.dumps(value)]))
-    if held:
+    if held and serving:
         plan.announce(Change("release", serving, "repair", note=f"{'; '.join(faults)}; no new one is made"))
     elif refused := _refused(seen, contract=request["contract"]):
         plan.announce(Change("release", f"of {app}", plan.FAIL, note=refused))
@@ -583,7 +583,7 @@ def rollback(app: str, request: dict[str, Any], prober: Prober | None = None) ->
         if told := target.get("error"):
             if plan.planning():
                 plan.say(f"{app}: {told}", logger.error)
-            plan.announce(Change("rollback", f"of {app}", plan.FAIL, note="there is no such release to go back to"))
+            plan.announce(Change("rollback", f"of {app}", plan.FAIL, note="which release is to serve can't be told"))
             yield plan.failure(f"{app}: {told}")
             return
         if target.get("release") == serving:

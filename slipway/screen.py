@@ -35,7 +35,7 @@ _TOLD_OTHERWISE = re.compile(
 )
 """What pyinfra, `roles._plan` and roles/verdict.py log of their workings, which `Screen` tells in its own way."""
 
-_SWITCH = re.compile(r"--data (prove|contract|again)=(?:true|…)")
+_SWITCH = re.compile(r"--data (prove|contract|again)=(?:true|…)(?: \(on the host: --\1\))?")
 _OPTION = re.compile(r"--data (app|to|schema)=")
 
 
@@ -290,9 +290,11 @@ class Screen(logging.Filter, BaseStateCallback):
                 for line in change.diff.splitlines():
                     style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
                     self._print(f"      {line}", style)
-        self._print(
-            f"{host}: {_count(len(steps), 'operation')} would change it, {unchanged} have nothing to do", "bold"
+        failing = sum(step.failed for step in steps)
+        would = f"{_count(len(steps) - failing, 'operation')} would change it" + (
+            f", {failing} would fail" if failing else ""
         )
+        self._print(f"{host}: {would}, {unchanged} have nothing to do", "bold")
 
     def _failure(self, host: str, steps: list[Step], report: Report) -> None:
         failed = [step.operation for step in steps if step.failed]

@@ -170,7 +170,7 @@ def test_what_a_command_printed_is_kept_for_its_failure(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        ("New code, or --data again=true (on the host: --again)", "New code, or --again (on the host: --again)"),
+        ("New code, or --data again=true (on the host: --again)", "New code, or --again"),
         ("write --data contract=true, or leave it out", "write --contract, or leave it out"),
         ("alone: --data schema=code-only. Or --data app=tiny", "alone: --schema code-only. Or --app tiny"),
         ("--data backups=… is none of ours", "--data backups=… is none of ours"),
@@ -194,6 +194,13 @@ def test_a_plan_shows_each_change_with_its_diff(capsys: pytest.CaptureFixture[st
         "Base | W\n  will modify /etc/motd\n      -old\n      +new\n"
         "web: 1 operation would change it, 3 have nothing to do\n"
     )
+
+
+def test_a_plan_counts_what_would_fail_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    doomed = Step("Release | Release notes", [Change("release", "of notes", "fail", note="so")], failed=True)
+    told = shown(capsys, Screen("plan", "slipway plan x", planning=True, quiet=False), report(doomed))
+    assert "web: 0 operations would change it, 1 would fail, 3 have nothing to do\n" in told
+    assert "Error: Release | Release notes would fail on web\n" in told
 
 
 def test_a_failure_says_what_to_type_next_even_when_quiet(capsys: pytest.CaptureFixture[str]) -> None:
