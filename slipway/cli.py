@@ -33,7 +33,7 @@ _VERBS = {
 _EPILOG = """\
 exit codes
   0    done; of a plan: there is nothing to change
-  1    it failed, or something is wrong with the command line or the inventory
+  1    it failed, or of a plan: would fail; or something is wrong with the command line or the inventory
   2    of a plan (`slipway plan`, `slipway release --dry`): there are changes
   130  interrupted
 
