@@ -398,8 +398,14 @@ class Followed(StringCommand):
             done, output = host.run_shell_command(
                 self, print_output=True, print_input=state.print_input, **connector_arguments
             )
-        finally:
-            lossless = self.lossless(host)
+        except Exception:
+            self.lossless(host)
+            raise
+        except BaseException:  # interrupted: nobody waits for what became of the traffic
+            if self.prober:
+                self.prober.close()
+            raise
+        lossless = self.lossless(host)
         return done and lossless, output if done else CommandOutput([])
 
     def lossless(self, host: Host) -> bool:

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -134,6 +133,14 @@ def planning(options: argparse.Namespace) -> bool:
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb, and exit."""
     words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        _main(words)
+    except KeyboardInterrupt:  # before the run began, or after it ended
+        print("Error: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _main(words: list[str]) -> NoReturn:
     made = parser()
     options = made.parse_args(words)
     if options.verb == "vulnerabilities":
@@ -156,7 +163,8 @@ def run(options: argparse.Namespace, typed: str) -> int:
     """Run pyinfra for a verb, show what comes of it, and return the exit code; `typed` is our command line."""
     import pyinfra_cli  # noqa: F401 (gevent's patches must come before anything that they patch)
 
-    from slipway.screen import Report, Screen
+    from slipway.interrupt import interruptible
+    from slipway.screen import INTERRUPTION, Report, Screen
 
     as_json, quiet = bool(vars(options).get("json")), bool(vars(options).get("quiet"))
     if not Path(options.inventory).is_file() and Path(options.inventory).suffix == ".py":
@@ -173,16 +181,15 @@ def run(options: argparse.Namespace, typed: str) -> int:
     screen = Screen(
         options.verb, typed, planning=planning(options), quiet=quiet or as_json or options.verb == "releases"
     )
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     began = time.monotonic()
-    with screen:
+    with screen, interruptible():
         error = _pyinfra(sys.argv[1:], keep_output=options.verb == "releases")
     report = screen.report(error, seconds=time.monotonic() - began)
     if as_json:
         print(json.dumps(report.as_json()))
     elif options.verb != "releases" or report.failed:
         screen.summary(report)
-    if error == "interrupted":
+    if error == INTERRUPTION:
         return INTERRUPTED
     if report.failed:
         return FAILED
@@ -199,20 +206,20 @@ def _pyinfra(arguments: list[str], *, keep_output: bool) -> str:
     from pyinfra_cli.cli import cli
     from pyinfra_cli.exceptions import UnexpectedExternalError, UnexpectedInternalError
 
+    from slipway.screen import INTERRUPTION
+
     pyinfra.is_cli = True  # as its own main says: passphrases are asked for, operations of several hosts put in order
     kept = io.StringIO()
     silent: Any = contextlib.redirect_stderr(kept) if keep_output else contextlib.redirect_stdout(kept)
     try:
         with silent:
             cli.main(arguments, prog_name="pyinfra", standalone_mode=False)
-    except KeyboardInterrupt:
-        return "interrupted"
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTION
     except SystemExit as done:  # pyinfra's 1 is "a host failed", which its state tells `Screen` better
         return "" if done.code in (0, 1, None) else f"pyinfra ended with exit code {done.code}"
     except (UnexpectedExternalError, UnexpectedInternalError) as unexpected:
         return f"this shouldn't happen, please report it:\n{unexpected.get_traceback()}{unexpected.get_exception()}"
     except click.ClickException as error:
         return error.format_message()
-    except click.Abort:
-        return "interrupted"
     return ""

@@ -8,6 +8,7 @@ once, and nothing waits for a delayed acknowledgement.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import sys
 import time
@@ -40,6 +41,10 @@ NAME = "slipway"
 MAX_AGE = 5.0
 """Seconds after which an answer is asked again: somebody else may have changed the host, or an operator thought a while
 before they pressed Enter."""
+
+# paramiko logs a traceback of what it raises as well: pyinfra says it in a line. Whoever wants both, with pyinfra's
+# --debug-all, has a handler of the root's; without any, Python would print them.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class PromptTransport(Transport):

@@ -26,6 +26,9 @@ from roles._plan import FAIL, Change, changes, name_of
 LONG = 15.0
 """Seconds after which a step is told to be under way where no terminal shows it all the time; then again and again."""
 
+INTERRUPTION = "interrupted"
+"""What keeps a run from going on where its operator did."""
+
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _PREFIX = re.compile(r"\[([^\]]+)\]\s*")
 """How pyinfra begins a line about a host, padded where hosts' names differ in length."""
@@ -34,6 +37,10 @@ _TOLD_OTHERWISE = re.compile(
     r"|nothing to change$|\d+ of \d+ operations changed the host$"
 )
 """What pyinfra, `roles._plan` and roles/verdict.py log of their workings, which `Screen` tells in its own way."""
+_GOES_ON = re.compile(r"(\S+): (?:on the host as \S+, whatever|.* following it$)")
+"""How slipway-release tells that a run of an app is under way on the host, in a unit of its own."""
+_ENDED = re.compile(r"\S+: \S+ serves (?:again )?\(|slipway-release: ")
+"""How such a run ends."""
 
 _SWITCH = re.compile(r"--data (prove|contract|again)=(?:true|…)(?: \(on the host: --\1\))?")
 _OPTION = re.compile(r"--data (app|to|schema)=")
@@ -236,6 +243,8 @@ class Screen(logging.Filter, BaseStateCallback):
 
     def report(self, error: str, *, seconds: float) -> Report:
         """What became of the run, from pyinfra's state."""
+        if error == INTERRUPTION:
+            error = self._interrupted()
         report = Report(self.verb, self.planning, seconds, typed(error), {}, self.kept, {})
         for host, operations in _operations(self.state):
             announced = changes(host)
@@ -265,10 +274,31 @@ class Screen(logging.Filter, BaseStateCallback):
             report.error = ""  # what failed on them says it
         return report
 
+    def _interrupted(self) -> str:
+        """What is true after the operator ended the run."""
+        if self.state is None or not self.state.is_executing:
+            return f"{INTERRUPTION}; nothing was changed"
+        told = [INTERRUPTION]
+        for host, lines in self.said.items():
+            begun = [found[1] for line in lines if (found := _GOES_ON.match(line))]
+            if not begun or any(_ENDED.match(line) for line in lines):
+                continue
+            app = begun[-1]
+            follow = f"`{self.again}` follows it"
+            if self.verb == "rollback":  # again, it would go back once more
+                follow = f"there, as root, `/opt/slipway/bin/slipway-release attach {app}` follows it"
+            told += [
+                f"  The {'rollback' if self.verb == 'rollback' else 'release'} of {app} goes on on {host}: {follow}.",
+                f"  `systemctl stop {app}-release` there, as root, ends it and takes back what it did.",
+            ]
+        if len(told) == 1:
+            told.append(f"  What was done stays; run it again, and it goes on from there: {self.again}")
+        return "\n".join(told)
+
     def summary(self, report: Report) -> None:
         """Show how it ended: quiet success, loud failure."""
         for host, steps in report.steps.items():
-            if report.planning and not self.quiet and host not in report.lost:
+            if report.planning and not report.error and not self.quiet and host not in report.lost:
                 self._plan(host, steps, report.unchanged[host])
         if report.error:
             self.console.print(Text(f"Error: {report.error}", style="red"))
