@@ -33,8 +33,10 @@ _EPILOG = """\
 exit codes
   0    done; of a plan: there is nothing to change
   1    it failed, or of a plan: would fail; or something is wrong with the command line or the inventory
-  2    of a plan (`slipway plan`, `slipway release --dry`): there are changes
-  130  interrupted
+  2    of a plan (`slipway plan`, `slipway release --dry`): there are changes;
+       of `slipway vulnerabilities`: something is known
+  3    of `slipway vulnerabilities`: it could not look
+  130  interrupted; a release under way goes on on the host
 
 Every verb is a run of pyinfra, which shows more of itself:
   slipway plan INVENTORY      .venv/bin/pyinfra --dry --diff INVENTORY deploy.py
@@ -81,8 +83,16 @@ def parser() -> Parser:
                 "--json", action="store_true", help="tell all of it as one JSON object, on standard output"
             )
             add.add_argument("-q", "--quiet", action="store_true", help="say nothing unless it fails")
-        add.add_argument("--data", action="append", default=[], metavar="KEY=VALUE", help="the same in pyinfra's words")
-        add.add_argument("pyinfra", nargs="*", metavar="-- OPTION", help="options for pyinfra")
+        add.add_argument(
+            "--data",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="data for every host, over the inventory's, as pyinfra takes it: --data app=notes is --app notes, "
+            "--data ssh_user=root another user to log in as; may be given several times",
+        )
+        # With a default, or argparse calls it required where the inventory is missing.
+        add.add_argument("pyinfra", nargs="*", default=[], metavar="-- OPTION", help="options for pyinfra")
     purpose = "tell what is publicly known against the versions in the apps' lock files; no host is asked"
     add = verbs.add_parser(
         "vulnerabilities",

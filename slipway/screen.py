@@ -291,7 +291,9 @@ class Screen(logging.Filter, BaseStateCallback):
                 f"  The {'rollback' if self.verb == 'rollback' else 'release'} of {app} goes on on {host}: {follow}.",
                 f"  `systemctl stop {app}-release` there, as root, ends it and takes back what it did.",
             ]
-        if len(told) == 1:
+        if len(told) == 1 and self.verb == "rollback":
+            told.append("  What was done stays; `slipway releases` tells which release serves.")
+        elif len(told) == 1:
             told.append(f"  What was done stays; run it again, and it goes on from there: {self.again}")
         return "\n".join(told)
 

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from pyinfra.api import Config, Inventory, State
 
 from roles._plan import Change
-from slipway.cli import CHANGES, FAILED, NOTHING, arguments_for, main, parser, planning, without_passwords
-from slipway.screen import Report, Screen, Step
+from slipway import vulnerabilities
+from slipway.cli import (
+    CHANGES,
+    FAILED,
+    INTERRUPTED,
+    NOTHING,
+    arguments_for,
+    main,
+    parser,
+    planning,
+    without_passwords,
+)
+from slipway.screen import INTERRUPTION, Report, Screen, Step
 
 INVENTORY = str(Path("inventories/docker.py").absolute())
 
@@ -93,6 +109,19 @@ def test_a_wrong_command_line_is_not_taken_for_changes(typed: str, capsys: pytes
     assert "Error: " in capsys.readouterr().err
 
 
+def test_what_is_missing_is_the_inventory_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(["plan"])
+    assert "required: INVENTORY;" in capsys.readouterr().err
+    assert parser().parse_args(["plan", "x"]).pyinfra == []
+
+
+def test_the_help_tells_every_exit_code() -> None:
+    told = re.findall(r"^  (\d+) ", parser().format_help(), re.MULTILINE)
+    codes = {NOTHING, FAILED, CHANGES, INTERRUPTED, vulnerabilities.FOUND, vulnerabilities.UNKNOWN}
+    assert [int(code) for code in told] == sorted(codes)
+
+
 def command(*words: str) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-c", "from slipway.cli import main; main()"]
     return subprocess.run([*program, *words], capture_output=True, text=True, check=False)
@@ -114,6 +143,40 @@ def test_a_wrong_inventory_is_told_without_a_traceback_in_text_and_in_json(tmp_p
     assert (told["outcome"], told["hosts"]) == ("failed", {})
     assert "1 setting is wrong" in told["error"]
     assert "Traceback" not in text.stderr + as_json.stderr
+
+
+def test_an_interruption_while_it_connects_is_one_line(tmp_path: Path) -> None:
+    """With a host that accepts and says nothing, and the signal that ^C sends."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        path = tmp_path / "mute.py"
+        port = mute.getsockname()[1]
+        path.write_text(f'hosts = [("@slipway/127.0.0.1", {{"ssh_port": {port}, "ssh_allow_agent": False}})]')
+        program = [sys.executable, "-c", "from slipway.cli import main; main()", "release", str(path)]
+        with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
+            connection, _ = mute.accept()
+            with connection:
+                time.sleep(0.5)
+                process.send_signal(signal.SIGINT)
+                began = time.monotonic()
+                _, said = process.communicate(timeout=20)
+    assert (process.returncode, said.strip()) == (INTERRUPTED, "Error: interrupted; nothing was changed")
+    assert time.monotonic() - began < 3
+
+
+def test_a_port_that_says_nothing_of_ssh_is_told_once(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        path = tmp_path / "closing.py"
+        port = server.getsockname()[1]
+        path.write_text(f'hosts = [("@slipway/127.0.0.1", {{"ssh_port": {port}, "ssh_allow_agent": False}})]')
+        program = [sys.executable, "-c", "from slipway.cli import main; main()", "release", str(path)]
+        with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
+            server.accept()[0].close()
+            _, said = process.communicate(timeout=20)
+    assert (process.returncode, said.splitlines()[:2]) == (
+        FAILED,
+        ["  SSH error (Error reading SSH protocol banner)", "Error: 127.0.0.1 was not reached"],
+    )
+    assert "Traceback" not in said
 
 
 def report(*steps: Step, error: str = "", planning: bool = True) -> Report:
@@ -201,6 +264,55 @@ def test_a_plan_counts_what_would_fail_by_itself(capsys: pytest.CaptureFixture[s
     told = shown(capsys, Screen("plan", "slipway plan x", planning=True, quiet=False), report(doomed))
     assert "web: 0 operations would change it, 1 would fail, 3 have nothing to do\n" in told
     assert "Error: Release | Release notes would fail on web\n" in told
+
+
+def test_a_plan_that_failed_tells_nothing_of_what_it_did_not_see(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen("plan", "slipway plan x", planning=True, quiet=False)
+    assert shown(capsys, screen, report(error="commands don't run as root")) == "Error: commands don't run as root\n"
+
+
+BEGUN = "notes: on the host as notes-release, whatever becomes of you (`systemctl stop notes-release` ends it)"
+FOLLOWED = "notes: ana@laptop began this very release at 2026-01-01T00:00:00Z; following it"
+
+
+def interrupted(*said: str, verb: str = "release", executing: bool = True) -> str:
+    screen = Screen(verb, f"slipway {verb} x", planning=False, quiet=False)
+    state = State(Inventory(([], {})), Config())  # type: ignore[no-untyped-call]
+    state.is_executing = executing
+    screen.state, screen.said = state, {"web": list(said)}
+    return screen.report(INTERRUPTION, seconds=1.0).error
+
+
+@pytest.mark.parametrize("said", [BEGUN, FOLLOWED])
+def test_after_an_interruption_a_release_goes_on_on_the_host(said: str) -> None:
+    assert interrupted("traffic flows", said, "notes: 1/9 fetch 0.1 s") == (
+        "interrupted\n  The release of notes goes on on web: `slipway release x` follows it.\n"
+        "  `systemctl stop notes-release` there, as root, ends it and takes back what it did."
+    )
+
+
+def test_a_rollback_is_not_followed_by_another_one() -> None:
+    told = interrupted(BEGUN, verb="rollback")
+    assert "The rollback of notes goes on on web: there, as root, `/opt/slipway/bin/slipway-release attach" in told
+    assert "slipway rollback" not in told + interrupted(verb="rollback")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["traffic flows"],
+        [BEGUN, "notes: 20260101T000000Z-abc serves (6.2 s)"],
+        [BEGUN, "slipway-release: the app doesn't import"],
+        [],
+    ],
+)
+def test_after_an_interruption_what_was_done_stays(said: list[str]) -> None:
+    told = "interrupted\n  What was done stays; run it again, and it goes on from there: slipway release x"
+    assert interrupted(*said) == told
+
+
+def test_an_interruption_before_the_first_change_says_so() -> None:
+    assert interrupted(executing=False) == "interrupted; nothing was changed"
 
 
 def test_a_failure_says_what_to_type_next_even_when_quiet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -288,3 +289,11 @@ def test_a_run_loads_every_role_and_template_while_it_connects(monkeypatch: pyte
         runpy.run_path(str(ROOT / "config.py"))
     steps = len(list(PromptTransport.meanwhile))
     assert steps == len(list(ROOT.glob("roles/*.py"))) - 1 + len(list(ROOT.glob("templates/*/*.j2")))
+
+
+@pytest.mark.parametrize(("given", "shown"), [("", ""), ("logging.basicConfig()", "ERROR:paramiko.transport:words\n")])
+def test_paramikos_own_words_are_for_who_asks_for_them(given: str, shown: str) -> None:
+    """As with pyinfra's --debug-all, which gives the root logger a handler."""
+    program = f"import logging, slipway.connector; {given}\nlogging.getLogger('paramiko.transport').error('words')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == shown

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 
+import gevent
 import pytest
 from gevent.event import Event
 from gevent.subprocess import PIPE, Popen
@@ -138,6 +139,15 @@ def test_a_time_limit_ends_the_shell(shell: Shell) -> None:
     with pytest.raises(TimeoutError, match=r"within 0.2 s"):
         shell.run("sleep 30", timeout=0.2)
     assert shell.busy  # and so it isn't used again
+
+
+def test_whoever_waits_for_a_command_can_be_ended_and_ends_the_shell(shell: Shell) -> None:
+    waiting = gevent.spawn(shell.run, "sleep 30")
+    gevent.sleep(0.2)
+    began = time.monotonic()
+    waiting.kill()
+    assert time.monotonic() - began < 1
+    assert shell.busy
 
 
 def test_a_lost_connection_is_told(shell: Shell) -> None:
