@@ -27,7 +27,8 @@ def interruptible() -> Iterator[None]:
     late = hub.loop.timer(PATIENCE)
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        pools = [state.pool, state.fact_pool] if ctx_state.isset() and state.initialised else []
+        begun = ctx_state.isset() and state.initialised  # type: ignore[no-untyped-call]
+        pools = [state.pool, state.fact_pool] if begun else []
         for pool in pools:
             pool.kill(block=False)
         if not late.active:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gevent
 import pytest
@@ -20,12 +20,18 @@ from slipway.interrupt import interruptible
 def state() -> Iterator[State]:
     """Of a run with one host: the pool has one place."""
     made = State(Inventory((["@slipway/203.0.113.5"], {})), Config(PARALLEL=1))  # type: ignore[no-untyped-call]
-    with ctx_state.use(made):  # type: ignore[no-untyped-call]
+    with ctx_state.use(made):
         yield made
 
 
 def press() -> None:
     os.kill(os.getpid(), signal.SIGINT)
+
+
+def ends(run: Callable[[], None]) -> None:
+    """`run` does, by ^C."""
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        run()
 
 
 def press_soon() -> None:
@@ -44,13 +50,17 @@ def test_it_ends_what_runs_for_a_host_so_that_pyinfra_can_say_goodbye(
     state: State, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command = state.pool.spawn(gevent.sleep, 30)
-    began, goodbyes = time.monotonic(), []
-    press_soon()
-    with pytest.raises(KeyboardInterrupt), interruptible():
+    began = time.monotonic()
+    goodbyes: list[str] = []
+
+    def run() -> None:
         try:
             command.join()
         finally:
             state.pool.spawn(goodbyes.append, "host").join()
+
+    press_soon()
+    ends(run)
     assert goodbyes == ["host"]
     assert time.monotonic() - began < 1
     assert capfd.readouterr() == ("", "")
@@ -59,12 +69,15 @@ def test_it_ends_what_runs_for_a_host_so_that_pyinfra_can_say_goodbye(
 def test_a_host_that_does_not_say_goodbye_is_left(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interrupt, "PATIENCE", 0.3)
     began = time.monotonic()
-    press_soon()
-    with pytest.raises(KeyboardInterrupt), interruptible():
+
+    def run() -> None:
         try:
             gevent.sleep(30)
         finally:
             state.pool.spawn(gevent.sleep, 30).join()
+
+    press_soon()
+    ends(run)
     assert time.monotonic() - began < 2
 
 
@@ -76,9 +89,8 @@ def test_it_hurts_nobody_elses_greenlet(state: State, capfd: pytest.CaptureFixtu
         press()
         done.append("work")
 
-    with pytest.raises(KeyboardInterrupt), interruptible():
-        gevent.spawn(work)
-        gevent.sleep(30)
+    gevent.spawn(work)
+    ends(lambda: gevent.sleep(30))
     assert done == ["work"]
     assert capfd.readouterr() == ("", "")
 
@@ -91,16 +103,14 @@ def test_it_ends_a_prompt_for_a_password(state: State, capfd: pytest.CaptureFixt
         press()
         done.append("answered")
 
-    with pytest.raises(KeyboardInterrupt), interruptible():
-        state.pool.spawn(prompt).join()
-        gevent.sleep(30)
+    state.pool.spawn(prompt)
+    ends(lambda: gevent.sleep(30))
     assert done == []
     assert capfd.readouterr() == ("", "")
 
 
 def test_where_no_run_has_begun_it_is_pythons_own() -> None:
-    with pytest.raises(KeyboardInterrupt), interruptible():
-        press()
+    ends(press)
     with interruptible():
         pass
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
