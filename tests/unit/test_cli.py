@@ -185,10 +185,9 @@ def test_a_port_that_says_nothing_of_ssh_is_told_once(tmp_path: Path) -> None:
     with connecting(tmp_path) as (process, connection):
         connection.close()
         _, said = process.communicate(timeout=20)
-    assert (process.returncode, said.splitlines()[:2]) == (
-        FAILED,
-        ["  SSH error (Error reading SSH protocol banner)", "Error: 127.0.0.1 was not reached"],
-    )
+    first, second = said.splitlines()[:2]
+    assert (process.returncode, second) == (FAILED, "Error: 127.0.0.1 was not reached")
+    assert first.startswith("  SSH error (Error reading SSH protocol banner")
     assert "Traceback" not in said
 
 

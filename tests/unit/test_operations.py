@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import gevent
 import pytest
 from pyinfra import logger
 from pyinfra.api.command import StringCommand
@@ -340,7 +341,7 @@ def test_a_plan_by_a_program_that_knows_none() -> None:
 class FakeHost:
     """In place of pyinfra's host: a command that succeeds or fails after it said something."""
 
-    def __init__(self, succeeds: bool = True, error: Exception | None = None) -> None:
+    def __init__(self, succeeds: bool = True, error: BaseException | None = None) -> None:
         self.succeeds, self.error = succeeds, error
         self.events: list[str] = []
         self.given: dict[str, Any] = {}
@@ -374,6 +375,10 @@ class FakeProber:
         """The result."""
         self.host.events.append("prober stopped")
         return Result(100, self.failed, 0, 0.01, 0.02, 0.1, 0.2, 5.0, counts={"short": 100 - self.failed})
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self.host.events.append("prober closed")
 
 
 def followed(host: FakeHost, prober: FakeProber | None) -> tuple[bool, list[str]]:
@@ -423,6 +428,15 @@ def test_the_traffic_ends_whatever_happens() -> None:
     with pytest.raises(OSError, match="the connection broke"):
         followed(host, FakeProber(host))
     assert "prober stopped" in host.events
+
+
+def test_an_interruption_breaks_the_traffic_off() -> None:
+    """Nobody waits for what became of it, nor for the slow requests under way."""
+    host = FakeHost(error=gevent.GreenletExit())
+    with pytest.raises(gevent.GreenletExit):
+        followed(host, FakeProber(host))
+    assert host.events[-1] == "prober closed"
+    assert "prober stopped" not in host.events
 
 
 # ── git ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
