@@ -185,8 +185,7 @@ def _at(modes: Mapping[str, str]) -> Iterator[Ask]:
 def restrict(modes: Mapping[str, str]) -> Commands:
     """Take rights away from files and folders that are there; who has fewer already keeps those.
 
-    A folder that isn't there is made before the packages of this run would bring it with more rights: in a plan they
-    can't be looked into.
+    A folder that isn't there is made, before a package brings it with more rights.
 
     + modes: path → the most that its mode may be, in octal; a folder's has the bit that lets its owner enter
     """
@@ -198,8 +197,6 @@ def restrict(modes: Mapping[str, str]) -> Commands:
         if path in there and int(there[path].mode, 8) & ~int(mode, 8)
     }
     new = {path: mode for path, mode in modes.items() if path not in there and int(mode, 8) & 0o100}
-    if not plan.changed("package"):
-        new = {}
     if not less and not new:
         host.noop("nobody has more rights than they should")
         return

@@ -97,7 +97,8 @@ def heal(host: Host, drifts: tuple[Drift, ...]) -> None:
         host.ssh(drift)
     run = host.deploy()
     assert run.changed
-    wrong = [f"`{looks}` after `{drift}`" for drift, looks in drifts if host.run(looks).returncode != 0]
+    seen = {f"`{looks}` after `{drift}`": host.run(looks) for drift, looks in drifts}
+    wrong = {what: done for what, done in seen.items() if done.returncode != 0}
     assert not wrong, wrong
     assert host.get("/readyz").status_code == 200
     host.converged()
