@@ -180,7 +180,8 @@ def main(arguments: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="bench") as folder:
             done = measured(given, Path(folder), figures)
     except (BenchError, TargetError, AssertionError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {error}\nThis was measured until then:", file=sys.stderr)
+        show(given, figures)
         return 1
     except KeyboardInterrupt:
         print("Interrupted; the target is removed. This was measured until then:", file=sys.stderr)

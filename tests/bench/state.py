@@ -169,7 +169,7 @@ def read(host: Host) -> State:
 def present(host: Host) -> set[str]:
     """Every path below `WATCHED` that isn't a folder and no package's."""
     packaged = "cat /var/lib/dpkg/info/*.list | sort -u >/root/packaged"
-    found = f"find {' '.join(WATCHED)} -xdev -not -type d | sort | comm -23 - /root/packaged"
+    found = f"find {' '.join(WATCHED)} -xdev -not -type d -not -name '*.pyc' | sort | comm -23 - /root/packaged"
     return set(host.ssh(f"export LC_ALL=C; {packaged}; {found}").splitlines())
 
 
