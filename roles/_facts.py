@@ -18,6 +18,9 @@ from typing_extensions import override
 
 from slipway.questions import Question
 
+SLIPWAY_NGINX = "/opt/slipway/bin/slipway-nginx"
+SLIPWAY_RELEASE = "/opt/slipway/bin/slipway-release"
+
 
 @dataclass(frozen=True)
 class HostOverview:
@@ -281,7 +284,7 @@ class NginxStatus(_JsonFact):
 
     @override
     def command(self) -> Question:
-        return Question("/opt/slipway/bin/slipway-nginx status 2>/dev/null || true")
+        return Question(f"{SLIPWAY_NGINX} status 2>/dev/null || true")
 
 
 class ReleaseStatus(_JsonFact):
@@ -289,7 +292,7 @@ class ReleaseStatus(_JsonFact):
 
     @override
     def command(self, app: str) -> Question:
-        return Question(f"/opt/slipway/bin/slipway-release status {app} 2>/dev/null || true")
+        return Question(f"{SLIPWAY_RELEASE} status {app} 2>/dev/null || true")
 
 
 class RollbackTarget(_JsonFact):
@@ -301,7 +304,7 @@ class RollbackTarget(_JsonFact):
     @override
     def command(self, app: str, to: str | None) -> Question:
         named = shlex.quote(f"--to={to}") if to else ""
-        return Question(f"/opt/slipway/bin/slipway-release target {app} {named} 2>/dev/null || true")
+        return Question(f"{SLIPWAY_RELEASE} target {app} {named} 2>/dev/null || true")
 
 
 class ReleasePlan(_JsonFact):
@@ -310,7 +313,7 @@ class ReleasePlan(_JsonFact):
     @override
     def command(self, app: str) -> str:
         unknown = json.dumps({"error": "the host's slipway-release is an older one, which this run replaces"})
-        return f"/opt/slipway/bin/slipway-release plan {app} 2>/dev/null || echo {shlex.quote(unknown)}"
+        return f"{SLIPWAY_RELEASE} plan {app} 2>/dev/null || echo {shlex.quote(unknown)}"
 
 
 class ReleaseHistory(FactBase[list[str]]):
@@ -320,8 +323,7 @@ class ReleaseHistory(FactBase[list[str]]):
 
     @override
     def command(self, app: str) -> Question:
-        program = "/opt/slipway/bin/slipway-release"
-        return Question(f"[ ! -x {program} ] || {program} history {app}")
+        return Question(f"[ ! -x {SLIPWAY_RELEASE} ] || {SLIPWAY_RELEASE} history {app}")
 
     @override
     def process(self, output: list[str]) -> list[str]:

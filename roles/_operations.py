@@ -26,6 +26,8 @@ from typing_extensions import override
 from prober import Prober, ProberError
 from roles import _plan as plan
 from roles._facts import (
+    SLIPWAY_NGINX,
+    SLIPWAY_RELEASE,
     Answer,
     Existing,
     GitCommit,
@@ -262,7 +264,6 @@ def all_succeeded(steps: Mapping[str, OperationMeta]) -> Commands:
     yield plan.failure(told)
 
 
-SLIPWAY_NGINX = "/opt/slipway/bin/slipway-nginx"
 NGINX = "/etc/nginx/slipway"
 """Where nginx's configuration of ours is."""
 MAIN = "/etc/nginx/nginx.conf"
@@ -511,7 +512,7 @@ def release(
     else:
         plan.announce(Change("release", f"of {app}", "make", note=_why(app, status, reasons, unreached=unreached)))
     show_plan(app, seen, contract=request["contract"])
-    program = ("/opt/slipway/bin/slipway-release", "deploy", "--request", app)
+    program = (SLIPWAY_RELEASE, "deploy", "--request", app)
     yield Followed(*program, prober=prober if serving else None, _stdin=json.dumps(value))
 
 
@@ -601,5 +602,5 @@ def rollback(app: str, request: dict[str, Any], prober: Prober | None = None) ->
         plan.announce(Change("release", serving, "repair", note="; ".join(faults) or "another run is under way"))
     else:
         plan.announce(Change("rollback", f"of {app}", "make", note=f"{to} serves again; no request is lost"))
-    program = ("/opt/slipway/bin/slipway-release", "rollback", "--request", app)
+    program = (SLIPWAY_RELEASE, "rollback", "--request", app)
     yield Followed(*program, prober=prober, _stdin=json.dumps(request))

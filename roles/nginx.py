@@ -9,7 +9,7 @@ from types import MappingProxyType
 from roles import _operations as operations
 from roles import _plan as plan
 from roles._certificates import ordered
-from roles._facts import Answer, HostOverview, Versions
+from roles._facts import SLIPWAY_NGINX, Answer, HostOverview, Versions
 from roles._place import File, Folder, place
 from roles._role import role
 from roles._templates import host_file, render
@@ -60,7 +60,7 @@ def configuration(
             nginx=settings.nginx,
             extra=bool(settings.nginx.extra),
             # Each app's sites, the one on its port included, keep so many static files open.
-            open_files=OPEN_FILES * sum(2 if app.port else 1 for app in apps if app.static),
+            all_open_files=OPEN_FILES * sum(2 if app.port else 1 for app in apps if app.static),
             worker_shutdown_timeout=max(app.drain_timeout + app.graceful_timeout for app in apps) + 10,
             **common,
         ),
@@ -128,7 +128,7 @@ def nginx(settings: Settings, overview: HostOverview) -> None:
     place(
         name="Write slipway-nginx, and remove Debian's example site",
         folders={WEBROOT: Folder()},
-        files={operations.SLIPWAY_NGINX: File(host_file("nginx/slipway-nginx"), "755", program=True)},
+        files={SLIPWAY_NGINX: File(host_file("nginx/slipway-nginx"), "755", program=True)},
         # It would be the default server, which ours must be; a site of the user's stays.
         absent={"/etc/nginx/sites-enabled/default": "nginx"},
     )
@@ -147,8 +147,9 @@ def configure(title: str, settings: Settings, overview: HostOverview) -> None:
     packaged = PACKAGED[overview.name]
 
     def certified(app: AppSettings) -> bool:
-        made = plan.made(str(app.certificate_path))
-        return made or app.tls.mode != "acme" or bool(plan.known(Answer, question=ordered(settings, app)))
+        if app.tls.mode != "acme" or plan.made(str(app.certificate_path)):
+            return True
+        return bool(plan.known(Answer, question=ordered(settings, app)))
 
     def made(versions: Versions | None, exists: Callable[[str], bool], serving: Mapping[str, str]) -> dict[str, str]:
         return configuration(settings, versions or packaged, exists, serving, certified)

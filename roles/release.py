@@ -15,7 +15,7 @@ from pyinfra.api.operation import OperationMeta
 from prober import Prober, site_and_load
 from roles import _operations as operations
 from roles import app as app_role
-from roles._facts import HostOverview, ReleaseHistory
+from roles._facts import SLIPWAY_RELEASE, HostOverview, ReleaseHistory
 from roles._place import File, Folder, place
 from roles._role import role
 from roles._source import pack
@@ -112,7 +112,7 @@ def programs() -> dict[str, File]:
     program = "a release under way goes on with the one from before"
     return {
         f"{LIB}/slipway_release.py": File(host_file("release/slipway_release.py"), program=True, note=program),
-        f"{BIN}/slipway-release": File(host_file("release/slipway-release"), "755", program=True),
+        SLIPWAY_RELEASE: File(host_file("release/slipway-release"), "755", program=True),
         f"{BIN}/slipway-schema": File(host_file("release/slipway-schema"), "755", program=True),
         GUNICORN: File(host_file("app/gunicorn.conf.py"), note="counts from the next start of a release"),
     }
