@@ -9,13 +9,12 @@ from __future__ import annotations
 import base64
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from roles.base import PACKAGES
 from roles.python import BUILDER
 from tests.e2e._driver import Host
 
@@ -127,8 +126,13 @@ class State:
         return {begin: each for begin, each in AFTERWARDS.items() if any(path.startswith(begin) for path in changed)}
 
 
-def read(host: Host) -> State:
-    """The description of a host that Slipway has converged."""
+def asked_packages(host: Host) -> set[str]:
+    """The packages that somebody asked for: not those that came since another needs them."""
+    return set(host.ssh("apt-mark showmanual").splitlines())
+
+
+def read(host: Host, bare: Set[str]) -> State:
+    """The description of a host that Slipway has converged; `bare`: `asked_packages` of it before."""
     apps: Mapping[str, Mapping[str, Any]] = host.slipway["apps"]
     generation = host.ssh("readlink -f /etc/nginx/slipway")
     asked = {
@@ -155,7 +159,7 @@ def read(host: Host) -> State:
     found = json.loads(host.ssh("python3 /root/managed.py", stdin=json.dumps(asked)))
     files = [File(**each | {"content": base64.b64decode(each["content"])}) for each in found["files"]]
     return State(
-        packages=(*PACKAGES, *host.slipway.get("packages", [])),
+        packages=tuple(sorted(asked_packages(host) - bare)),
         users=tuple(User(**each) for each in found["users"]),
         folders=tuple(sorted((Folder(**each) for each in found["folders"]), key=lambda folder: folder.path)),
         files=tuple(files),

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -143,8 +143,9 @@ class Release:
 class Bench:
     """What all tools share: the target near and far, the app's source, the description, a folder for their files."""
 
-    def __init__(self, near: Host, far: Host, app: Path, folder: Path) -> None:
-        self.near, self.far, self.app, self.folder = near, far, app, folder
+    def __init__(self, near: Host, far: Host, app: Path, folder: Path, bare: Set[str]) -> None:
+        """+ bare: `state.asked_packages` of the target before Slipway provisioned it"""
+        self.near, self.far, self.app, self.folder, self.bare = near, far, app, folder, bare
         self.state: State
         self.releases = 0
         self.lacking: list[str] = []
@@ -153,7 +154,7 @@ class Bench:
 
     def describe(self) -> None:
         """Read the description anew: Slipway has changed the host."""
-        self.state = state.read(self.near)
+        self.state = state.read(self.near, self.bare)
         sources = self.folder / "sources"
         sources.mkdir(exist_ok=True)
         self.sources: dict[str, Path] = {}
@@ -200,7 +201,7 @@ class Bench:
 
     def differs(self) -> list[str]:
         """What on the host isn't as described now."""
-        now = state.read(self.near)
+        now = state.read(self.near, self.bare)
         return [
             each.name
             for each in dataclasses.fields(State)
