@@ -3,8 +3,10 @@
 Two targets of the same system get the same app from Slipway, with the same number of workers. From one of them the
 hardening is taken away again: the sandbox of the app's and nginx's processes, nginx's limits, time-outs and headers of
 security, and the firewall. wrk asks both in turn from a container beside each, in rounds whose order alternates, and
-the ratio of a round's two figures is what counts: hardened to plain, the median of all rounds. An answer that isn't
-2xx, or a broken connection, ends the run: it would be a figure of something else.
+the ratio of a round's two figures is what counts: hardened to plain, the geometric mean of all rounds. How many of the
+connections each process of nginx happens to take changes a figure by some percent, so there are many short rounds, each
+with a new nginx, and the ratio's standard error is told. An answer that isn't 2xx, or a broken connection, ends the
+run: it would be a figure of something else.
 
 shapes:
   small   HTTPS on kept connections, an answer of some bytes from the app
@@ -23,8 +25,9 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from math import log
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median, stdev
 
 from tests.audit.auditor import Auditor
 from tests.bench.cases import expect, say
@@ -135,16 +138,18 @@ def strip(plain: Host) -> list[str]:
 
 def table(rates: dict[str, list[tuple[float, float]]]) -> tuple[str, bool]:
     """The figures as text, and whether each ratio meets the bar; by shape the rounds' (plain, hardened) rates."""
-    lines = [["", "plain /s", "hardened /s", "ratio", "lowest", "highest", f"bar {BAR}"]]
+    lines = [["", "plain /s", "hardened /s", "ratio", "+-", "lowest", "highest", f"bar {BAR}"]]
     good = True
     for shape, rounds in rates.items():
         ratios = [hardened / plain for plain, hardened in rounds]
-        met = median(ratios) >= BAR
+        ratio = geometric_mean(ratios)
+        met = ratio >= BAR
+        error = ratio * stdev(map(log, ratios)) / len(ratios) ** 0.5 if len(ratios) > 1 else float("nan")
         good = good and met
         lines.append([
             SHAPES[shape][0], f"{median(plain for plain, _ in rounds):.0f}",
-            f"{median(hardened for _, hardened in rounds):.0f}", f"{median(ratios):.3f}", f"{min(ratios):.3f}",
-            f"{max(ratios):.3f}", "meets" if met else "falls short",
+            f"{median(hardened for _, hardened in rounds):.0f}", f"{ratio:.3f}", f"{error:.3f}",
+            f"{min(ratios):.3f}", f"{max(ratios):.3f}", "meets" if met else "falls short",
         ])  # fmt: skip
     return aligned(lines), good
 
@@ -162,6 +167,8 @@ def measured(given: argparse.Namespace, folder: Path) -> bool:
                 load(end, shape, 1)
         idle = waited()
         for round_ in range(given.rounds):
+            for each in hosts:
+                each.ssh("systemctl restart nginx.service")
             for shape in given.shapes:
                 order = (0, 1) if round_ % 2 == 0 else (1, 0)
                 seen = {which: load(ends[which], shape, given.seconds) for which in order}
@@ -183,8 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     top.add_argument("--os", choices=("debian12", "debian13"), default="debian12", help="system of the targets")
-    top.add_argument("--rounds", type=int, default=5, metavar="N", help="rounds of each shape (5)")
-    top.add_argument("--seconds", type=int, default=4, metavar="S", help="how long each load lasts (4)")
+    top.add_argument("--rounds", type=int, default=30, metavar="N", help="rounds of each shape (30)")
+    top.add_argument("--seconds", type=int, default=1, metavar="S", help="how long each load lasts (1)")
     top.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES), help="which shapes (all)")
     top.add_argument("--name", default=f"cost-{os.getpid()}", help="beginning of the targets' names")
     given = top.parse_args(arguments)

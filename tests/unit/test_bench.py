@@ -280,10 +280,11 @@ def test_load_that_measured_nothing_is_no_figure(printed: str) -> None:
         hardening.parse(printed)
 
 
-def test_cost_is_the_median_of_ratios() -> None:
-    """A round in which both are slow counts as any other."""
-    text, good = hardening.table({"small": [(1000, 990), (100, 98), (1000, 900)]})
-    assert good and "0.980" in text and "meets" in text
+def test_cost_is_the_geometric_mean_of_ratios() -> None:
+    """A round in which both are slow counts as any other, and luck in one round is undone by as much in another."""
+    text, good = hardening.table({"small": [(1000, 1000), (100, 96)]})
+    assert good and "0.980" in text and "0.020" in text and "meets" in text
+    assert "1.000" in hardening.table({"small": [(1000, 800), (80, 100)]})[0].split()
     text, good = hardening.table({"small": [(1000, 990)], "static": [(1000, 960)]})
     assert not good and text.count("falls short") == 1
 
