@@ -1,12 +1,11 @@
 """What the hardening costs in throughput, side by side: python -m tests.bench.hardening
 
-Two targets of the same system get the same app from Slipway, with the same number of workers. From one of them the
-hardening is taken away again: the sandbox of the app's and nginx's processes, nginx's limits, time-outs and headers of
-security, and the firewall. wrk asks both in turn from a container beside each, in rounds whose order alternates, and
+A target gets an app from Slipway. Then it is made a plain host and a hardened one again, in turn: plain is without the
+sandbox of the app's and nginx's processes, nginx's limits, time-outs and headers of security, and the firewall. wrk
+asks it from a container beside it. The two are measured in rounds whose order alternates, each with new processes, and
 the ratio of a round's two figures is what counts: hardened to plain, the geometric mean of all rounds. How many of the
-connections each process of nginx happens to take changes a figure by some percent, so there are many short rounds, each
-with a new nginx, and the ratio's standard error is told. An answer that isn't 2xx, or a broken connection, ends the
-run: it would be a figure of something else.
+connections each process of nginx happens to take changes a figure by some percent, so the ratio's standard error is
+told. An answer that isn't 2xx, or a broken connection, ends the run: it would be a figure of something else.
 
 shapes:
   small   HTTPS on kept connections, an answer of some bytes from the app
@@ -32,9 +31,8 @@ from statistics import geometric_mean, median, stdev
 from tests.audit.auditor import Auditor
 from tests.bench.cases import expect, say
 from tests.bench.figures import aligned
-from tests.bench.switching import waited
 from tests.bench.tools import BenchError
-from tests.e2e._driver import Host
+from tests.e2e._driver import Host, wait_until
 from tests.target.console import TargetError
 
 BAR = 0.97
@@ -67,18 +65,27 @@ strip() {{
     grep -cP "$1" "$2" | sed "s|$| lines of $2|" | grep -v '^0 ' || true
     perl -ni -e "print unless m{{$1}}" "$2"
 }}
-for unit in /etc/systemd/system/notes@*.service /etc/systemd/system/notes@*.service.d/*.conf \
-        /etc/systemd/system/nginx.service.d/*.conf /etc/systemd/system/service.d/*.conf; do
-    strip {sandbox} "$unit"
-done
-find -L /etc/nginx/slipway /etc/nginx/nginx.conf -type f | xargs -r realpath | sort -u | while read -r file; do
-    strip {nginx} "$file"
-done
-if command -v nft >/dev/null && [ -n "$(nft list ruleset)" ]; then nft flush ruleset; echo "the firewall's rules"; fi
+files() {{ find -L /etc/nginx/slipway /etc/nginx/nginx.conf -type f | xargs -r realpath | sort -u; }}
+units() {{
+    ls /etc/systemd/system/notes@*.service /etc/systemd/system/notes@*.service.d/*.conf \
+        /etc/systemd/system/nginx.service.d/*.conf /etc/systemd/system/service.d/*.conf 2>/dev/null || true
+}}
+keep() {{ {{ units; files; }} | tar -cPf "/root/$1.tar" --files-from=-; }}
+keep hardened
+for unit in $(units); do strip {sandbox} "$unit"; done
+for file in $(files); do strip {nginx} "$file"; done
+keep plain
+[ -z "$(nft list ruleset)" ] || echo "the firewall's rules"
+"""
+_BECOME = """set -e
+tar -xPf /root/{state}.tar
+{firewall}
 nginx -t -q
 systemctl daemon-reload
 systemctl restart nginx.service 'notes@*.service'
 """
+FIREWALL = {"plain": "nft flush ruleset", "hardened": "nft -f /etc/slipway/firewall.nft"}
+"""How a target's firewall becomes one of a state."""
 
 
 @dataclass(frozen=True)
@@ -113,27 +120,22 @@ def load(auditor: Auditor, shape: str, seconds: int) -> float:
     return found.rate
 
 
-def host(name: str, os_name: str, folder: Path, stack: ExitStack) -> Host:
-    """A target with the app, which is removed in the end."""
-    folder.mkdir()
-    made = Host.up(name, os_name, folder)
-    stack.callback(made.down)
-    made.settings(apps__notes__workers=WORKERS)
-    made.deploy()
-    return made
-
-
-def strip(plain: Host) -> list[str]:
-    """Take the hardening away; returns what was taken."""
+def strip(host: Host) -> list[str]:
+    """Keep a hardened host's configuration, and one of it without the hardening; returns what the latter lacks."""
     patterns = {
         "sandbox": shlex.quote(rf"^\s*({SANDBOX})="),
         "nginx": shlex.quote(rf"^\s*({NGINX})\s.*;\s*$"),
     }
-    taken = plain.ssh(_STRIP.format(**patterns)).splitlines()
-    expect(any("lines of /etc/systemd/system/notes@" in line for line in taken), "the app's unit had no sandbox")
-    answer = plain.get("/readyz")
-    expect(answer.status_code == 200, f"the plain host answers {answer.status_code}")
+    taken = host.ssh(f"PATH=$PATH:/usr/sbin\n{_STRIP.format(**patterns)}").splitlines()
+    for what in ("lines of /etc/systemd/system/notes@", "lines of /etc/systemd/system/nginx.", "the firewall's rules"):
+        expect(any(what in line for line in taken), f"the hardened host had no {what}")
     return taken
+
+
+def become(host: Host, state: str) -> None:
+    """Make the target a plain host, or a hardened one."""
+    host.ssh(f"PATH=$PATH:/usr/sbin\n{_BECOME.format(state=state, firewall=FIREWALL[state])}")
+    wait_until(lambda: host.get("/readyz").status_code == 200, 20, f"the {state} host is ready")
 
 
 def table(rates: dict[str, list[tuple[float, float]]]) -> tuple[str, bool]:
@@ -155,30 +157,28 @@ def table(rates: dict[str, list[tuple[float, float]]]) -> tuple[str, bool]:
 
 
 def measured(given: argparse.Namespace, folder: Path) -> bool:
-    """Bring two targets up, measure them, print the table; whether the bar is met."""
+    """Bring a target up, measure it as both, print the table; whether the bar is met."""
     rates: dict[str, list[tuple[float, float]]] = {shape: [] for shape in given.shapes}
     with ExitStack() as stack:
-        hosts = [host(f"{given.name}-{kind}", given.os, folder / kind, stack) for kind in ("plain", "hardened")]
-        taken = strip(hosts[0])
-        say("Taken from the plain host:\n" + "\n".join(f"  {line}" for line in taken))
-        ends = [Auditor(each.target["ip"], SITE, each.target["network"], each.name) for each in hosts]
-        for end in ends:  # neither's first requests count
-            for shape in given.shapes:
-                load(end, shape, 1)
-        idle = waited()
+        host = Host.up(given.name, given.os, folder)
+        stack.callback(host.down)
+        host.settings(apps__notes__workers=WORKERS)
+        host.deploy()
+        taken = strip(host)
+        say("The plain host lacks:\n" + "\n".join(f"  {line}" for line in taken))
+        auditor = Auditor(host.target["ip"], SITE, host.target["network"], host.name)
         for round_ in range(given.rounds):
-            for each in hosts:
-                each.ssh("systemctl restart nginx.service")
+            seen: dict[str, dict[str, float]] = {}
+            for state in ("plain", "hardened")[:: 1 if round_ % 2 == 0 else -1]:
+                become(host, state)
+                load(auditor, given.shapes[0], 1)  # new processes' first answers don't count
+                seen[state] = {shape: load(auditor, shape, given.seconds) for shape in given.shapes}
             for shape in given.shapes:
-                order = (0, 1) if round_ % 2 == 0 else (1, 0)
-                seen = {which: load(ends[which], shape, given.seconds) for which in order}
-                rates[shape].append((seen[0], seen[1]))
-                say(f"  round {round_ + 1}, {shape}: {seen[0]:.0f} plain, {seen[1]:.0f} hardened")
-        busy = waited()
+                plain, hardened = seen["plain"][shape], seen["hardened"][shape]
+                rates[shape].append((plain, hardened))
+                say(f"  round {round_ + 1}, {shape}: {plain:.0f} plain, {hardened:.0f} hardened")
     text, good = table(rates)
     print(f"{given.os}, {os.cpu_count()} cores, {given.rounds} rounds of {given.seconds} s, {CONNECTIONS} connections")
-    if idle is not None and busy is not None:
-        print(f"Processes waited for a processor for {busy - idle:.0f} s; the load itself makes them wait.")
     print(text)
     return good
 
@@ -189,11 +189,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m tests.bench.hardening", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    top.add_argument("--os", choices=("debian12", "debian13"), default="debian12", help="system of the targets")
-    top.add_argument("--rounds", type=int, default=30, metavar="N", help="rounds of each shape (30)")
-    top.add_argument("--seconds", type=int, default=1, metavar="S", help="how long each load lasts (1)")
+    top.add_argument("--os", choices=("debian12", "debian13"), default="debian12", help="system of the target")
+    top.add_argument("--rounds", type=int, default=16, metavar="N", help="rounds (16)")
+    top.add_argument("--seconds", type=int, default=2, metavar="S", help="how long each load lasts (2)")
     top.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES), help="which shapes (all)")
-    top.add_argument("--name", default=f"cost-{os.getpid()}", help="beginning of the targets' names")
+    top.add_argument("--name", default=f"cost-{os.getpid()}", help="the target's name")
     given = top.parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory(prefix="bench") as folder:
@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"Error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("Interrupted; the targets are removed.", file=sys.stderr)
+        print("Interrupted; the target is removed.", file=sys.stderr)
         return 130
 
 

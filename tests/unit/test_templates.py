@@ -465,6 +465,24 @@ def test_every_server_of_a_site_has_the_headers(maximal: Settings) -> None:
             assert include in location
 
 
+def test_static_files_have_the_same_headers_with_nothing_to_look_up(maximal: Settings) -> None:
+    made = nginx(maximal)
+    include = "include /etc/nginx/slipway/headers/static/plain.conf;"
+    for block in servers(made["sites/plain.conf"]):
+        assert block.count(include) == 1 and block.index(include) > block.index("open_file_cache_valid 30s;")
+    everywhere, fixed = (directives(made[f"headers/{kind}plain.conf"]) for kind in ("", "static/"))
+    assert [line.split()[1] for line in fixed] == [line.split()[1] for line in everywhere]
+    for name, value in maximal.apps["plain"].answer_headers.items():
+        assert f'add_header {name} "{value}" always;' in fixed
+
+
+def test_headers_of_the_inventory_are_for_static_files_as_well(maximal: Settings) -> None:
+    """A location with headers of its own would have none of those that nginx_extra adds."""
+    made = nginx(maximal)
+    assert maximal.apps["notes"].static and maximal.apps["notes"].nginx_extra
+    assert "headers/static/notes.conf" not in made and "headers/static" not in made["sites/notes.conf"]
+
+
 def test_an_app_that_is_away_is_told_as_people_and_programs_read_it(minimal: Settings) -> None:
     made = nginx(minimal)
     lines = directives(made["errors/notes.conf"])
@@ -634,9 +652,13 @@ def test_the_release_that_answered_is_told_to_this_host_alone(maximal: Settings)
         at = lines.index(f"map $slipway_itself $shown_{variable} {{")
         assert lines[at + 1 : at + 4] == ['default "";', f"1 $release_{variable};", "}"]
         header = f"add_header X-Slipway-Release $shown_{variable} always;"
-        told = [line for path in made for line in directives(made[path]) if f"/{name}.conf" in path]
-        assert [line for line in told if "X-Slipway-Release" in line] == [header]
-        assert header in directives(made[f"headers/{name}.conf"])
+        told = {
+            path: [line for line in directives(made[path]) if "X-Slipway-Release" in line]
+            for path in made
+            if path.endswith(f"/{name}.conf")
+        }
+        files = {f"headers/{name}.conf", f"headers/static/{name}.conf"} & made.keys()
+        assert {path: lines for path, lines in told.items() if lines} == {key: [header] for key in files}
 
 
 def test_the_release_that_answered_where_there_is_one_app(minimal: Settings) -> None:
