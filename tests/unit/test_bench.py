@@ -280,12 +280,17 @@ def test_load_that_measured_nothing_is_no_figure(printed: str) -> None:
         hardening.parse(printed)
 
 
+def rounds(*rates: tuple[float, float, float]) -> list[hardening.Rates]:
+    """Rounds of figures, in the order of the states."""
+    return [dict(zip(hardening.STATES, each, strict=True)) for each in rates]
+
+
 def test_cost_is_the_geometric_mean_of_ratios() -> None:
-    """A round in which both are slow counts as any other, and luck in one round is undone by as much in another."""
-    text, good = hardening.table({"small": [(1000, 1000), (100, 96)]})
-    assert good and "0.980" in text and "0.020" in text and "meets" in text
-    assert "1.000" in hardening.table({"small": [(1000, 800), (80, 100)]})[0].split()
-    text, good = hardening.table({"small": [(1000, 990)], "static": [(1000, 960)]})
+    """A round in which all are slow counts as any other, and luck in one round is undone by as much in another."""
+    text, good = hardening.table({"small": rounds((1000, 1000, 900), (100, 96, 90))})
+    assert good and "0.980 +- 0.020" in text and "meets" in text and "0.900 +- 0.000" in text
+    assert "1.000 +- " in hardening.table({"small": rounds((1000, 800, 1), (80, 100, 1))})[0]
+    text, good = hardening.table({"small": rounds((1000, 990, 980)), "static": rounds((1000, 960, 990))})
     assert not good and text.count("falls short") == 1
 
 
