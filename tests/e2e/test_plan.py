@@ -32,7 +32,7 @@ Edit = Callable[[Host, random.Random], str]
 CERTBOT = "REQUESTS_CA_BUNDLE=/etc/slipway/tls/acme-ca.pem /opt/slipway/certbot/bin/certbot"
 
 
-@pytest.fixture(scope="module", params=["debian12", "debian13"])
+@pytest.fixture(scope="module", params=[pytest.param("debian12", marks=pytest.mark.slow), "debian13"])
 def host(request: pytest.FixtureRequest, make_host: MakeHost, tmp_path_factory: pytest.TempPathFactory) -> Host:
     """The story's host, bare at first, with a copy of the project and of the app that edits may change."""
     host = make_host("plan", request.param)
