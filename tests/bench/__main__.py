@@ -112,8 +112,6 @@ class Measured:
 
     resources: int
     """Number of those described."""
-    lacking: list[str]
-    """What Slipway made and the description has nothing of."""
     watch: int
     """Seconds for which Slipway watches a release of the app."""
 
@@ -138,7 +136,7 @@ def measured(given: argparse.Namespace, folder: Path, figures: Figures) -> Measu
         if "first" in given.cases:
             cases.first(bench, relay, plan, chosen, figures)
         [(_, _, settings)] = load_inventory(bench.near.write_inventory())
-        return Measured(described, bench.lacking, settings.apps[APP].watch)
+        return Measured(described, settings.apps[APP].watch)
 
 
 def versions(chosen: Sequence[str]) -> list[str]:
@@ -191,8 +189,6 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{given.os}, {os.cpu_count()} cores, {seconds / 60:.0f} minutes, {', '.join(versions(given.tools))}")
     if idle is not None and busy is not None:
         print(f"Some process waited for a processor in {(busy - idle) / seconds:.0%} of the time.")
-    if done.lacking:
-        print(f"Slipway made {', '.join(done.lacking)}, which tests/bench/state.py doesn't describe: others do less.")
     show(given, figures)
     print()
     print(LEGEND.format(count=done.resources, watch=done.watch), end="")

@@ -86,7 +86,7 @@ def target(name: str, os_name: str, folder: Path) -> Iterator[tuple[Bench, Relay
         stack.callback(near.down)
         app = copy_example(APP, folder)
         near.settings(**{f"apps__{APP}__source": {"path": str(app)}, f"apps__{APP}__keep_releases": KEPT_RELEASES})
-        before, packages = state.present(near), state.asked_packages(near)
+        bare = state.present(near)
         say("Slipway provisions the target …")
         near.deploy()
         relay = stack.enter_context(Relay(near.target["ssh"]["host"], near.target["ssh"]["port"]))
@@ -95,8 +95,7 @@ def target(name: str, os_name: str, folder: Path) -> Iterator[tuple[Bench, Relay
         stack.callback(far.down)  # the same target; what else is its own goes too
         far.slipway = near.slipway
         near.converged()
-        bench = Bench(near, far, app, folder, packages)
-        bench.lacking = state.forgotten(before, state.present(near), bench.state)
+        bench = Bench(near, far, app, folder, bare)
         yield bench, relay
 
 

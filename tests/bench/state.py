@@ -34,12 +34,13 @@ AFTERWARDS: Mapping[str, str] = {
 
 
 WATCHED = ("/etc", "/opt", "/srv", "/usr/local")
-"""Where whatever comes with a provisioning must be described, or be known as a by-product."""
+"""Where whatever comes with a provisioning is described, unless it is known as a by-product."""
 BY_PRODUCTS = (
     "/etc/letsencrypt/", "/etc/nginx/slipway.d/", "/etc/nginx/nginx.conf.before-slipway",
     "/etc/nginx/sites-enabled/", "/etc/nginx/modules-enabled/", "/etc/systemd/system/*.wants/",
-    f"{OPT}/uv/", f"{OPT}/python/", f"{OPT}/certbot/", "/srv/*/releases/",
-    "/etc/alternatives/", "/etc/ssl/", "/etc/rc*.d/", "/etc/*-", "/etc/inputrc", "/etc/python3/",
+    f"{OPT}/uv/", f"{OPT}/python/", f"{OPT}/certbot/", "/srv/*/releases/", "/etc/*/releases/",
+    "/etc/alternatives/", "/etc/ssl/", "/etc/rc*.d/", "/etc/inputrc", "/etc/python3/",
+    "/etc/group-", "/etc/gshadow-", "/etc/passwd-", "/etc/shadow-", "/etc/subgid-", "/etc/subuid-",
     "/usr/local/lib/python3*/",
 )  # fmt: skip
 """Beginnings of what a command that is described (`Made`), a package or systemd makes besides; `*` is any name."""
@@ -126,13 +127,32 @@ class State:
         return {begin: each for begin, each in AFTERWARDS.items() if any(path.startswith(begin) for path in changed)}
 
 
-def asked_packages(host: Host) -> set[str]:
-    """The packages that somebody asked for: not those that came since another needs them."""
-    return set(host.ssh("apt-mark showmanual").splitlines())
+@dataclass(frozen=True)
+class Present:
+    """What there is on a host, in the rough: what is there now and wasn't before has come with the provisioning."""
+
+    paths: Set[str]
+    """Below `WATCHED`, without what packages bring."""
+    packages: Set[str]
+    """Those that somebody asked for: not those that came since another needs them."""
 
 
-def read(host: Host, bare: Set[str]) -> State:
-    """The description of a host that Slipway has converged; `bare`: `asked_packages` of it before."""
+def present(host: Host) -> Present:
+    """What there is now."""
+    packaged = "cat /var/lib/dpkg/info/*.list | sort -u >/root/packaged"
+    found = f"find {' '.join(WATCHED)} -xdev -not -name '*.pyc' | sort | comm -23 - /root/packaged"
+    paths = host.ssh(f"export LC_ALL=C; {packaged}; {found}").splitlines()
+    return Present(frozenset(paths), frozenset(host.ssh("apt-mark showmanual").splitlines()))
+
+
+def came(before: Set[str], after: Set[str]) -> list[str]:
+    """The paths that came with a provisioning, but for by-products."""
+    return sorted(path for path in after - before if not any(fnmatch(f"{path}/", f"{each}*") for each in BY_PRODUCTS))
+
+
+def read(host: Host, bare: Present) -> State:
+    """The description of a host that Slipway has converged; `bare`: what there was before."""
+    now = present(host)
     apps: Mapping[str, Mapping[str, Any]] = host.slipway["apps"]
     generation = host.ssh("readlink -f /etc/nginx/slipway")
     asked = {
@@ -151,6 +171,7 @@ def read(host: Host, bare: Set[str]) -> State:
             )),
             *(f"/etc/{app}/releases/{host.release(app)}.env" for app in apps),
             "/etc/nginx/slipway.d", "/etc/nginx/slipway", "/etc/nginx/nginx.conf", "/etc/localtime",
+            *came(bare.paths, now.paths),
         ],
         "users": [BUILDER, *apps],
         "units": ["nginx.service"],
@@ -159,7 +180,7 @@ def read(host: Host, bare: Set[str]) -> State:
     found = json.loads(host.ssh("python3 /root/managed.py", stdin=json.dumps(asked)))
     files = [File(**each | {"content": base64.b64decode(each["content"])}) for each in found["files"]]
     return State(
-        packages=tuple(sorted(asked_packages(host) - bare)),
+        packages=tuple(sorted(now.packages - bare.packages)),
         users=tuple(User(**each) for each in found["users"]),
         folders=tuple(sorted((Folder(**each) for each in found["folders"]), key=lambda folder: folder.path)),
         files=tuple(files),
@@ -168,19 +189,6 @@ def read(host: Host, bare: Set[str]) -> State:
         units=tuple(sorted(found["units"], key=lambda unit: (not unit.endswith(".socket"), unit))),
         made=tuple(_made(host, found["uv"])),
     )
-
-
-def present(host: Host) -> set[str]:
-    """Every path below `WATCHED` that isn't a folder and no package's."""
-    packaged = "cat /var/lib/dpkg/info/*.list | sort -u >/root/packaged"
-    found = f"find {' '.join(WATCHED)} -xdev -not -type d -not -name '*.pyc' | sort | comm -23 - /root/packaged"
-    return set(host.ssh(f"export LC_ALL=C; {packaged}; {found}").splitlines())
-
-
-def forgotten(before: set[str], after: set[str], described: State) -> list[str]:
-    """What came with a provisioning and is in the description neither itself nor as a by-product."""
-    known = {each.path for each in described.files} | {each.path for each in described.links}
-    return sorted(path for path in after - before - known if not any(fnmatch(path, f"{each}*") for each in BY_PRODUCTS))
 
 
 def _made(host: Host, uv: str) -> Iterable[Made]:

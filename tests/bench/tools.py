@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ from typing_extensions import override
 
 from tests.bench import script, state
 from tests.bench.playbook import release_playbook, state_playbook
-from tests.bench.state import File, State
+from tests.bench.state import File, Present, State
 from tests.e2e._driver import ROOT, Host, Run
 
 APP = "notes"
@@ -143,13 +143,11 @@ class Release:
 class Bench:
     """What all tools share: the target near and far, the app's source, the description, a folder for their files."""
 
-    def __init__(self, near: Host, far: Host, app: Path, folder: Path, bare: Set[str]) -> None:
-        """+ bare: `state.asked_packages` of the target before Slipway provisioned it"""
+    def __init__(self, near: Host, far: Host, app: Path, folder: Path, bare: Present) -> None:
+        """+ bare: what there was on the target before Slipway provisioned it"""
         self.near, self.far, self.app, self.folder, self.bare = near, far, app, folder, bare
         self.state: State
         self.releases = 0
-        self.lacking: list[str] = []
-        """What Slipway made and the description has nothing of."""
         self.describe()
 
     def describe(self) -> None:
@@ -403,7 +401,8 @@ class Ansible(Tool):
     def describe(self) -> None:
         (self.bench.folder / "state.yml").write_text(state_playbook(self.bench.state, self.bench.sources))
         # What its module for packages runs on: it would fetch it by itself, in its first run, and not with Mitogen.
-        self.bench.near.ssh("DEBIAN_FRONTEND=noninteractive apt-get -qq -y install python3-apt >/dev/null 2>&1")
+        install = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y install python3-apt >/dev/null 2>&1"
+        self.bench.near.ssh(f"{install} && apt-mark -qq auto python3-apt")
 
     @override
     def converge(self) -> Outcome:

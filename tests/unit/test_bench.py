@@ -24,7 +24,7 @@ from tests.bench.figures import Figures, ratios, slope, table
 from tests.bench.playbook import state_playbook
 from tests.bench.relay import Relay
 from tests.bench.script import script
-from tests.bench.state import File, Folder, Link, Made, State, forgotten
+from tests.bench.state import File, Folder, Link, Made, State, came
 from tests.bench.tools import BenchError
 
 TRIP = 0.4
@@ -146,11 +146,11 @@ def described(tmp_path: Path) -> State:
     )
 
 
-def test_what_comes_and_is_not_described_is_told(described: State) -> None:
-    known = {described.files[0].path, described.links[0].path}
-    by_products = {"/etc/letsencrypt/live/a/cert.pem", "/etc/rc2.d/S01nginx", "/etc/group-"}
-    after = known | by_products | {"/etc/new.conf", "/etc/passwd"}
-    assert forgotten({"/etc/passwd"}, after, described) == ["/etc/new.conf"]
+def test_what_comes_with_a_provisioning_is_described() -> None:
+    """But for what commands, packages and systemd make besides."""
+    by_products = {"/etc/letsencrypt/live/a/cert.pem", "/etc/rc2.d/S01nginx", "/etc/group-", "/opt/slipway/uv"}
+    after = by_products | {"/etc/new-one.d/new.conf", "/etc/new-one.d", "/etc/passwd"}
+    assert came({"/etc/passwd"}, after) == ["/etc/new-one.d", "/etc/new-one.d/new.conf"]
 
 
 def said(text: str) -> list[str]:

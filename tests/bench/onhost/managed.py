@@ -31,7 +31,9 @@ def about(path: Path) -> dict[str, str]:
 
 
 def read(path: Path, into: dict[str, Any]) -> None:
-    """Put one path where it belongs."""
+    """Put one path where it belongs, once."""
+    if any(each["path"] == str(path) for kind in ("links", "folders", "files") for each in into[kind]):
+        return
     if path.is_symlink():
         into["links"].append({"path": str(path), "target": str(path.readlink())})
     elif path.is_dir():
