@@ -38,6 +38,9 @@ exit codes
   3    of `slipway vulnerabilities`: it could not look
   130  interrupted; a release under way goes on on the host
 
+A plan goes to standard output; what a run does, and errors, to standard error. With --json all of it is one object
+on standard output.
+
 Every verb is a run of pyinfra, which shows more of itself:
   slipway plan INVENTORY      .venv/bin/pyinfra --dry --diff INVENTORY deploy.py
   slipway apply INVENTORY     .venv/bin/pyinfra -y INVENTORY deploy.py

@@ -132,6 +132,8 @@ class Screen(logging.Filter, BaseStateCallback):
         super().__init__()
         self.verb, self.again, self.planning, self.quiet = verb, again, planning, quiet
         self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        # A plan is what was asked for, so it can be kept in a file; what a run does is told beside it, as errors are.
+        self.shown = Console(file=sys.stdout, highlight=False, soft_wrap=True) if planning else self.console
         self.state: State | None = None
         self.began: dict[tuple[str, str], float] = {}
         """(host, hash of an operation under way) → when it began."""
@@ -141,7 +143,8 @@ class Screen(logging.Filter, BaseStateCallback):
         self.kept: dict[str, list[str]] = {}
         """Host → what operations said that failed, and errors outside of any."""
         self.ticker: gevent.Greenlet | None = None
-        self.status = self.console.status("connecting") if not quiet and self.console.is_terminal else None
+        live = self.shown if self.shown.is_terminal else self.console
+        self.status = live.status("connecting") if not quiet and live.is_terminal else None
 
     # --- While it runs -----------------------------------------------------------------------------------------------
 
@@ -195,7 +198,7 @@ class Screen(logging.Filter, BaseStateCallback):
 
     def _print(self, text: str, style: str = "") -> None:
         if not self.quiet:
-            self.console.print(Text(text, style=style))
+            self.shown.print(Text(text, style=style))
 
     def _tick(self) -> None:
         """Say what takes long, and for how long it has."""

@@ -113,8 +113,8 @@ def test_pyinfras_own_connector_finds_nothing_to_do_either(host: Host, monkeypat
 
 def test_slipway_plan_tells_by_its_exit_code_that_nothing_would_change(host: Host) -> None:
     text, as_json = host.run_slipway("plan"), host.run_slipway("plan", "--json")
-    assert (text.returncode, text.stdout) == (0, "")
-    assert text.stderr == f"{host.target['container']}: nothing to change\n"
+    assert (text.returncode, text.stderr) == (0, "")
+    assert text.stdout == f"{host.target['container']}: nothing to change\n"
     told = json.loads(as_json.stdout)
     assert (as_json.returncode, as_json.stderr, told["outcome"]) == (0, "", "nothing")
     assert told["hosts"][host.target["container"]]["operations"] == []

@@ -260,7 +260,8 @@ def test_advice_is_in_our_own_options(said: str, shown: str, capsys: pytest.Capt
 
 def shown(capsys: pytest.CaptureFixture[str], screen: Screen, of: Report) -> str:
     screen.summary(of)
-    return capsys.readouterr().err
+    printed = capsys.readouterr()
+    return printed.out + printed.err
 
 
 def test_a_plan_shows_each_change_with_its_diff(capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,6 +277,14 @@ def test_a_plan_counts_what_would_fail_by_itself(capsys: pytest.CaptureFixture[s
     told = shown(capsys, Screen("plan", "slipway plan x", planning=True, quiet=False), report(doomed))
     assert "web: 0 operations would change it, 1 would fail, 3 have nothing to do\n" in told
     assert "Error: Release | Release notes would fail on web\n" in told
+
+
+def test_a_plan_can_be_kept_in_a_file_without_its_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    doomed = Step("Release | Release notes", [Change("release", "of notes", "fail", note="so")], failed=True)
+    Screen("plan", "slipway plan x", planning=True, quiet=False).summary(report(Step("Base | W", [FILE]), doomed))
+    kept, told = capsys.readouterr()
+    assert "will modify /etc/motd" in kept and "Error" not in kept
+    assert told.startswith("Error: Release | Release notes would fail on web\n") and "motd" not in told
 
 
 def test_a_plan_that_failed_tells_nothing_of_what_it_did_not_see(capsys: pytest.CaptureFixture[str]) -> None:
