@@ -86,6 +86,7 @@ def target(name: str, os_name: str, folder: Path) -> Iterator[tuple[Bench, Relay
         stack.callback(near.down)
         app = copy_example(APP, folder)
         near.settings(**{f"apps__{APP}__source": {"path": str(app)}, f"apps__{APP}__keep_releases": KEPT_RELEASES})
+        near.settings(system__umask="0022")  # what other tools release as root, their app's user must be able to read
         bare = state.present(near)
         say("Slipway provisions the target …")
         near.deploy()
