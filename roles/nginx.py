@@ -84,7 +84,7 @@ def configuration(
         made[f"sites/{app.name}.conf"] = render("nginx/site.conf.j2", **values, **common)
         made[f"proxy/{app.name}.conf"] = render("nginx/proxy.conf.j2", app=app)
         made[f"headers/{app.name}.conf"] = render("nginx/headers.conf.j2", app=app, static=False)
-        if app.static and not app.nginx_extra:  # whose add_header is for static files as well
+        if app.static and not app.nginx_extra:  # an add_header there is for static files, too
             made[f"headers/static/{app.name}.conf"] = render("nginx/headers.conf.j2", app=app, static=True)
         made[f"errors/{app.name}.conf"] = render("nginx/errors.conf.j2", app=app)
         if app.nginx_extra_local:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import re
 import sys
 import time
@@ -20,6 +21,7 @@ from pyinfra.api.state import BaseStateCallback, State
 from pyinfra.context import ctx_state
 from rich.console import Console
 from rich.text import Text
+from typing_extensions import override
 
 from roles._plan import FAIL, Change, changes, name_of
 
@@ -120,6 +122,16 @@ class Report:
         }
 
 
+class _Kept(Console):
+    """Standard output, whose reader may go (`| head`) while the run goes on: its exit code still counts."""
+
+    @override
+    def on_broken_pipe(self) -> None:
+        """Say nothing more; rich would end the run."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
+
+
 class Screen(logging.Filter, BaseStateCallback):
     """Takes pyinfra's log and callbacks, and shows of them what an operator wants to know."""
 
@@ -132,8 +144,10 @@ class Screen(logging.Filter, BaseStateCallback):
         super().__init__()
         self.verb, self.again, self.planning, self.quiet = verb, again, planning, quiet
         self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
-        # A plan is what was asked for, so it can be kept in a file; what a run does is told beside it, as errors are.
-        self.shown = Console(file=sys.stdout, highlight=False, soft_wrap=True) if planning else self.console
+        # A plan is what was asked for, so it can be kept in a file, without the errors. One terminal for both has one
+        # console: they would overwrite each other's lines.
+        apart = planning and not (sys.stdout.isatty() and sys.stderr.isatty())
+        self.shown = _Kept(file=sys.stdout, highlight=False, soft_wrap=True) if apart else self.console
         self.state: State | None = None
         self.began: dict[tuple[str, str], float] = {}
         """(host, hash of an operation under way) → when it began."""
@@ -143,8 +157,7 @@ class Screen(logging.Filter, BaseStateCallback):
         self.kept: dict[str, list[str]] = {}
         """Host → what operations said that failed, and errors outside of any."""
         self.ticker: gevent.Greenlet | None = None
-        live = self.shown if self.shown.is_terminal else self.console
-        self.status = live.status("connecting") if not quiet and live.is_terminal else None
+        self.status = self.console.status("connecting") if not quiet and self.console.is_terminal else None
 
     # --- While it runs -----------------------------------------------------------------------------------------------
 
@@ -188,17 +201,20 @@ class Screen(logging.Filter, BaseStateCallback):
         host, said = (named[1], text[named.end() :]) if named else ("", text)
         if not said.strip() or (logged and _TOLD_OTHERWISE.match(said)):
             return
+        if self.planning and logged and text.startswith("  "):  # `roles._plan.show`: what `_plan` shows in its place
+            return
         if host in self.said:
             self.said[host].append(said)
         elif host and level >= logging.ERROR:
             self.kept.setdefault(host, []).append(said)
         style = "red" if level >= logging.ERROR else "yellow" if level >= logging.WARNING else ""
         several = self.state is not None and len(self.state.inventory.hosts) > 1
-        self._print(f"  [{host}] {said}" if several and host else f"  {said}", style)
+        console = self.console if level >= logging.ERROR else self.shown
+        self._print(f"  [{host}] {said}" if several and host else f"  {said}", style, console)
 
-    def _print(self, text: str, style: str = "") -> None:
+    def _print(self, text: str, style: str = "", console: Console | None = None) -> None:
         if not self.quiet:
-            self.shown.print(Text(text, style=style))
+            (console or self.shown).print(Text(text, style=style))
 
     def _tick(self) -> None:
         """Say what takes long, and for how long it has."""

@@ -43,7 +43,8 @@ ALONE = ("files", "app", "first")
 LEGEND = """What each does and doesn't do
   {count} resources: packages, users, folders, files, links, units, and what commands make. Where Slipway asks whether
   the certificate is valid and nginx serves it, whether nginx and the app run what is on disk and answer, and which code
-  a release is made from, the others look whether a file is there.
+  a release is made from, the others look whether a file is there. Nor do they look at what runs (the kernel's values,
+  sshd's settings), at lines in packages' own files (logins, PAM), or at modes that packages set.
   stock pyinfra: an operation a resource. Ansible: pipelining, ControlPersist, loops, no gathering of facts; the
   host has python3-apt for it.
   Shell script: all of it in one text, with no plan, no diff, and no more than `set -e` between a failure and its end.

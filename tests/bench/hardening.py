@@ -3,11 +3,11 @@
 A target gets an app from Slipway. Then it is made, in turn, a plain host, a hardened one, and one with the firewall
 too, as Slipway makes it; plain is without the sandbox of the app's and nginx's processes, and without nginx's limits,
 time-outs and headers of security. wrk asks it from a container beside it. They are measured in rounds whose order
-alternates, each with new processes, and the ratio of a round's two figures is what counts: hardened to plain, the
+changes, each with new processes, and the ratio of a round's two figures is what counts: hardened to plain, the
 geometric mean of all rounds. How many of the connections each process of nginx happens to take changes a figure by some
-percent, so the ratio's standard error is told. An answer that isn't 2xx, or a broken connection, ends the run: it would
-be a figure of something else. The bar is nginx's and the units'; the ratio with the firewall is told beside it:
-tracking connections costs something for each packet.
+percent, so the ratio's standard error is told. An error as an answer, or a broken connection, ends the run: it would be
+a figure of something else. The bar is nginx's and the units'; the ratio with the firewall is told beside it: tracking
+connections costs something for each packet.
 
 shapes:
   small   HTTPS on kept connections, an answer of some bytes from the app
@@ -77,7 +77,7 @@ keep hardened
 for unit in $(units); do strip {sandbox} "$unit"; done
 for file in $(files); do strip {nginx} "$file"; done
 keep plain
-[ -z "$(nft list ruleset)" ] || echo "the firewall's rules"
+if nft list table inet slipway >/dev/null; then echo "the firewall's rules"; fi
 """
 _BECOME = """set -e
 tar -xPf /root/{kept}.tar
@@ -134,7 +134,8 @@ def strip(host: Host) -> list[str]:
         "nginx": shlex.quote(rf"^\s*({NGINX})\s.*;\s*$"),
     }
     taken = host.ssh(f"PATH=$PATH:/usr/sbin\n{_STRIP.format(**patterns)}").splitlines()
-    for what in ("lines of /etc/systemd/system/notes@", "lines of /etc/systemd/system/nginx.", "the firewall's rules"):
+    units = [f"lines of /etc/systemd/system/{each}" for each in ("notes@", "nginx.")]
+    for what in (*units, "lines of /etc/nginx/", "the firewall's rules"):
         expect(any(what in line for line in taken), f"the hardened host had no {what}")
     return taken
 
@@ -155,7 +156,9 @@ def ratio(rounds: Sequence[Rates], state: str) -> tuple[float, float]:
 
 def table(rates: dict[str, list[Rates]]) -> tuple[str, bool]:
     """The figures as text, and whether each shape of requests meets the bar; by shape the rounds."""
-    lines = [["", *(f"{state} /s" for state in STATES), "hardened to plain", f"bar {BAR}", "with the firewall"]]
+    lines = [
+        ["", *(f"{state} /s" for state in STATES), "hardened to plain", f"bar {BAR}", "with the firewall to plain"]
+    ]
     good = True
     for shape, rounds in rates.items():
         (mean, error), whole = ratio(rounds, HARDENED), ratio(rounds, WHOLE)

@@ -41,9 +41,10 @@ BY_PRODUCTS = (
     f"{OPT}/uv/", f"{OPT}/python/", f"{OPT}/certbot/", "/srv/*/releases/", "/etc/*/releases/",
     "/etc/alternatives/", "/etc/ssl/", "/etc/rc*.d/", "/etc/inputrc", "/etc/python3/",
     "/etc/group-", "/etc/gshadow-", "/etc/passwd-", "/etc/shadow-", "/etc/subgid-", "/etc/subuid-",
-    "/usr/local/lib/python3*/",
+    "/usr/local/lib/python3*/", "/usr/local/lib/systemd/", "/srv/plain/",
 )  # fmt: skip
-"""Beginnings of what a command that is described (`Made`), a package or systemd makes besides; `*` is any name."""
+"""Beginnings of what a command that is described (`Made`), a package or systemd makes besides, and of the other tools'
+releases; `*` is any text."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import signal
 import socket
@@ -277,6 +278,27 @@ def test_a_plan_counts_what_would_fail_by_itself(capsys: pytest.CaptureFixture[s
     told = shown(capsys, Screen("plan", "slipway plan x", planning=True, quiet=False), report(doomed))
     assert "web: 0 operations would change it, 1 would fail, 3 have nothing to do\n" in told
     assert "Error: Release | Release notes would fail on web\n" in told
+
+
+def test_errors_before_a_plan_are_not_kept_with_it_and_what_it_shows_itself_is_shown_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    screen = Screen("plan", "slipway plan x", planning=True, quiet=False)
+    screen._line("[web] Could not connect (timed out)", logging.ERROR, logged=True)
+    screen._line("[web] it is 3 commits ahead", logging.INFO, logged=True)
+    screen._line("  ALTER TABLE notes ADD COLUMN pinned BOOLEAN;", logging.INFO, logged=True)
+    assert capsys.readouterr() == ("  it is 3 commits ahead\n", "  Could not connect (timed out)\n")
+
+
+def test_a_reader_that_goes_does_not_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `| head` does; the exit code is still to be told."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        screen = Screen("plan", "slipway plan x", planning=True, quiet=False)
+        for _ in range(3):
+            screen._line("[web] it is 3 commits ahead", logging.INFO, logged=True)
 
 
 def test_a_plan_can_be_kept_in_a_file_without_its_errors(capsys: pytest.CaptureFixture[str]) -> None:

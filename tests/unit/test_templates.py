@@ -476,6 +476,13 @@ def test_static_files_have_the_same_headers_with_nothing_to_look_up(maximal: Set
         assert f'add_header {name} "{value}" always;' in fixed
 
 
+def test_a_static_file_has_hsts_over_tls_alone(maximal: Settings) -> None:
+    """The same file is there on an app's own port, without TLS."""
+    notes = maximal.apps["notes"].model_copy(update={"nginx_extra": None})
+    fixed = directives(nginx(maximal.model_copy(update={"apps": {"notes": notes}}))["headers/static/notes.conf"])
+    assert "add_header Strict-Transport-Security $add_strict_transport_security_notes always;" in fixed
+
+
 def test_headers_of_the_inventory_are_for_static_files_as_well(maximal: Settings) -> None:
     """A location with headers of its own would have none of those that nginx_extra adds."""
     made = nginx(maximal)
