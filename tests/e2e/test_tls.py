@@ -222,8 +222,9 @@ def test_after_a_refused_domain_the_right_ones_converge(host: Host) -> None:
 
 def test_while_the_acme_server_is_away_the_old_certificate_stays(host: Host) -> None:
     before = host.certificate().serial_number
-    server = host.ssh("getent ahostsv4 acme | awk '{print $1; exit}'")
-    host.ssh(f"ip route add unreachable {server}/32")
+    addresses = set(host.ssh("getent ahosts acme | awk '{print $1}'").split())  # it is reached by IPv6 as well
+    for address in addresses:
+        host.ssh(f"ip route add unreachable {address}")
     try:
         with host.changed({"apps": {"notes": {"domains": ["notes.test", "extra.test"]}}}), host.traffic() as notes:
             host.refused(
@@ -237,7 +238,8 @@ def test_while_the_acme_server_is_away_the_old_certificate_stays(host: Host) -> 
         host.deploy()
         host.converged()  # what needs no order needs no server
     finally:
-        host.ssh(f"ip route del unreachable {server}/32")
+        for address in addresses:
+            host.ssh(f"ip route del unreachable {address}")
 
 
 def test_an_acme_server_that_cannot_be_trusted_gets_no_order(host: Host) -> None:
