@@ -189,9 +189,8 @@ def run(options: argparse.Namespace, typed: str) -> int:
         else:
             print(f"Error: {error}", file=sys.stderr)
         return FAILED
-    if isinstance(
-        sys.stdout, io.TextIOWrapper
-    ):  # a locale may lack a letter of a diff: standard error replaces it, too
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A locale may lack a letter of a diff: it is replaced, as on standard error.
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.argv = ["pyinfra", *arguments_for(options)]
     os.chdir(ROOT)  # where pyinfra finds config.py and what its entry points import
