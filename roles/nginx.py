@@ -29,6 +29,8 @@ PACKAGED = {
 """Versions in a distribution's packages, for a plan made before nginx is installed."""
 DROP_IN = "/etc/systemd/system/nginx.service.d/50-slipway.conf"
 """What systemd shuts nginx off from."""
+LIB = "/opt/slipway/lib"
+"""Folder of what the programs on the host import."""
 
 
 def configuration(
@@ -124,13 +126,18 @@ def nginx_sandbox(settings: Settings) -> None:
     )
 
 
+def library() -> dict[str, File]:
+    """Path → file: the work of slipway-nginx, which slipway-release does within its own process."""
+    return {f"{LIB}/slipway_nginx.py": File(host_file("nginx/slipway_nginx.py"), program=True)}
+
+
 @role("Nginx")
 def nginx(settings: Settings, overview: HostOverview) -> None:
     """nginx with a site for every app; one that has no certificate yet answers ACME challenges only."""
     place(
         name="Write slipway-nginx, and remove Debian's example site",
-        folders={WEBROOT: Folder()},
-        files={SLIPWAY_NGINX: File(host_file("nginx/slipway-nginx"), "755", program=True)},
+        folders={WEBROOT: Folder(), LIB: Folder()},
+        files={SLIPWAY_NGINX: File(host_file("nginx/slipway-nginx"), "755", program=True), **library()},
         # It would be the default server, which ours must be; a site of the user's stays.
         absent={"/etc/nginx/sites-enabled/default": "nginx"},
     )

@@ -20,10 +20,11 @@ from roles._place import File, Folder, place
 from roles._role import role
 from roles._source import pack
 from roles._templates import host_file
+from roles.nginx import LIB, library
 from roles.python import uv_environment
 from roles.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
 
-BIN, LIB = "/opt/slipway/bin", "/opt/slipway/lib"
+BIN = "/opt/slipway/bin"
 
 
 def digest(value: object) -> str:
@@ -110,7 +111,7 @@ GUNICORN = "/opt/slipway/gunicorn.conf.py"
 def programs() -> dict[str, File]:
     """Path → file: what runs a release on the host, and what all Gunicorns share."""
     program = "a release under way goes on with the one from before"
-    return {
+    return library() | {
         f"{LIB}/slipway_release.py": File(host_file("release/slipway_release.py"), program=True, note=program),
         SLIPWAY_RELEASE: File(host_file("release/slipway-release"), "755", program=True),
         f"{BIN}/slipway-schema": File(host_file("release/slipway-schema"), "755", program=True),

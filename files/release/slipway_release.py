@@ -33,7 +33,6 @@ import time
 from pathlib import Path
 
 PROGRAM = "/opt/slipway/bin/slipway-release"
-NGINX = "/opt/slipway/bin/slipway-nginx"
 SCHEMA = "/opt/slipway/bin/slipway-schema"
 BUILDER = "slipway-build"  # builds run code of the app and of its dependencies: not as root
 AS_BUILDER = ("setpriv", f"--reuid={BUILDER}", f"--regid={BUILDER}", "--init-groups", "--no-new-privs")
@@ -177,6 +176,16 @@ def end(process):
 
 def systemctl(*argv, check=True):
     return run("systemctl", *argv, check=check)
+
+
+def nginx(*words):
+    """What `slipway-nginx` does when told so, within this process: to start another takes as long as its work."""
+    import slipway_nginx
+
+    try:
+        slipway_nginx.act(*words)
+    except slipway_nginx.Refused as refusal:
+        raise Failed(str(refusal)) from refusal
 
 
 def tail(text, lines=30):
@@ -586,7 +595,7 @@ def check(app, release):
     missing_hooks(app, release)
     with ThreadPoolExecutor() as pool:  # the last two take as long as the app's own imports, on a core each
         checks = [
-            pool.submit(run, NGINX, "check"),
+            pool.submit(nginx, "check"),
             pool.submit(valid_units, app, release),
             pool.submit(imports, app, release),
             pool.submit(look, app, release),
@@ -922,7 +931,7 @@ def public(app, release):
         if time.monotonic() > until:
             url = f"{readiness['scheme']}://{host}{readiness['path']}"
             raise Failed(f"{url} isn't answered by {release} but by {named or 'no release'}: {status} {body}")
-        time.sleep(0.05)  # a worker of the configuration from before may have taken the connection
+        time.sleep(0.01)  # a worker of the configuration from before may have taken the connection
 
 
 def prove(app, release):
@@ -974,7 +983,7 @@ def switch(app, release):
     # Links for the next boot: the systemd that runs needn't read them.
     systemctl("enable", "--quiet", "--no-reload", *app.units(release))
     app.write_record(release, switched=now())
-    run(NGINX, "switch", app.name, release)
+    nginx("switch", app.name, release)
     return public(app, release)
 
 
@@ -1070,6 +1079,8 @@ STEPS = (fetch, build, check, migrate, start, prove, switch, watch, commit)
 
 def let_go(app, release):
     """Let a release that no longer serves finish what it has, in the background, and stay warm as long as is set."""
+    from concurrent.futures import ThreadPoolExecutor
+
     grace, warm = app.wanted["drain_timeout"], app.wanted["keep_warm"]
     stopping = grace + app.wanted["graceful_timeout"] + 30
     app.write_record(release, left=time.time())
@@ -1079,16 +1090,22 @@ def let_go(app, release):
     for unit in app.units(release):  # in /run, so that a reboot ends it
         WARM_UNITS.mkdir(mode=0o755, parents=True, exist_ok=True)
         shutil.copy(UNITS / unit, WARM_UNITS / unit)
-    systemctl("disable", "--quiet", "--no-reload", *app.units(release), check=False)
+    later = ["--timer-property=AccuracySec=1s", f"--on-active={max(warm, grace)}s"]
+    common = ["systemd-run", "--quiet", "--collect", *(f"--property={each}" for each in SHUT_OFF)]
+    commands = [
+        [*common, f"--unit={app.name}-{what}-{release}", *options, PROGRAM, what, app.name, release]
+        for what, options in {"drain": [], **({"retire": later} if warm else {})}.items()
+    ]
+    with ThreadPoolExecutor() as pool:
+        disabled = pool.submit(systemctl, "disable", "--quiet", "--no-reload", *app.units(release), check=False)
+        begun = [pool.submit(run, *command, check=False) for command in commands]
+    disabled.result()
+    if any(each.result().returncode != 0 for each in begun):  # those of a run that was killed are there
+        forget_drain(app, release)
+        for command in commands:
+            run(*command)
     for unit in app.units(release):
         (UNITS / unit).unlink()
-    forget_drain(app, release)
-    later = ["--timer-property=AccuracySec=1s", f"--on-active={max(warm, grace)}s"]
-    shut_off = [f"--property={each}" for each in SHUT_OFF]
-    timing = {"drain": [], **({"retire": later} if warm else {})}
-    for what, options in timing.items():
-        unit = f"--unit={app.name}-{what}-{release}"
-        run("systemd-run", "--quiet", "--collect", unit, *shut_off, *options, PROGRAM, what, app.name, release)
     # At last: a release that nothing is there to end isn't warm but a stray, and the next run takes it away.
     app.write_record(release, warm_until=time.time() + max(warm, stopping))
 
@@ -1181,29 +1198,30 @@ def tidy(app, forward=True):
     """
     serving = app.serving()
     helpers = [f"{app.name}-{what}.service" for what in ("check", "schema", "hook", "migrate")]
-    states = unit_states(helpers, "ActiveState,Job")
+    services = {release: app.unit(release, "service") for release in app.installed_units()}
+    states = unit_states([*helpers, *services.values()], "ActiveState,Job")
     left = [unit for unit in helpers if states[unit]["ActiveState"] != "inactive" or states[unit].get("Job")]
     if left:
         systemctl("stop", *left, check=False)
         systemctl("reset-failed", *left, check=False)
     proxied = app.proxied()
     if forward and proxied and proxied != serving and answers(app, proxied):
-        run(NGINX, "switch", app.name, proxied)  # its file was written; whether it was reloaded isn't known
+        nginx("switch", app.name, proxied)  # its file was written; whether it was reloaded isn't known
         settle(app, proxied)
         serving = proxied
         left = " Its after_switch hook wasn't run." if app.wanted["hooks"].get("after_switch") else ""
         progress.say(f"{app.name}: {proxied} was killed after the switch; it answers, so it stays, unwatched.{left}")
     elif serving and proxied != serving:  # the upstream was lost or changed by hand, or its release turned bad
         ensure_running(app, serving)
-        run(NGINX, "switch", app.name, serving)
+        nginx("switch", app.name, serving)
         if proxied:
             drained(app, proxied, until=time.time() + app.wanted["drain_timeout"])
     elif not serving and proxied and proxied != "none":  # the very first one served, and turned bad
-        run(NGINX, "switch", app.name, "none")
+        nginx("switch", app.name, "none")
     if serving and app.record(serving).get("state") != "good":  # killed before it was written down
         app.write_record(serving, state="good", committed=now())
     for release in app.installed_units() - {serving}:
-        if release in app.warm() and active(app.unit(release, "service")):
+        if release in app.warm() and states[services[release]]["ActiveState"] in ACTIVE:
             continue
         record = app.record(release)
         served = release == proxied or record.get("state") == "good"
@@ -1282,7 +1300,7 @@ def bring_back(app, release):
     try:
         ensure_running(app, release)
         prove(app, release)
-        run(NGINX, "switch", app.name, release)
+        nginx("switch", app.name, release)
     except (Failed, OSError) as failure:
         progress.say(f"{app.name}: {release} can't be brought back.\n{failure}")
         return False
@@ -1306,6 +1324,7 @@ def undo(app, release):
 def transact(app, attempt, release, steps, **facts):
     """Take the steps, each recorded; a failure leaves what served before serving."""
     begun = time.monotonic()
+    threading.Thread(target=import_ahead, daemon=True).start()
     with contextlib.suppress(KeyError, OSError):  # for the next run, if this one is killed
         Path(app.request["folder"], "attempt").write_text(attempt)
     app.write_record(attempt, app=app.name, state="started", started=now(), by=app.request["by"], steps={}, **facts)
@@ -1642,7 +1661,7 @@ def submit(app, request, wait):
     ]
     flags = [part for item in properties for part in ("--property", item)]
     described = f"--description=Slipway: {request['verb']} of {app.name}, run {folder.name}"
-    start = ["systemd-run", "--quiet", "--collect", "--unit", app.run_unit, described, *flags]
+    start = ["systemd-run", "--quiet", "--no-block", "--collect", "--unit", app.run_unit, described, *flags]
     command = [*start, PROGRAM, "run", app.name, folder.name]
     until, said = time.monotonic() + wait, False
     while True:
@@ -1694,7 +1713,7 @@ def follow(app, folder):
                     f"The run ended without a result: it was killed, or the host ran out of memory "
                     f"(`journalctl -u {app.run_unit}`). Run again: it begins by putting the host in order."
                 )
-            time.sleep(0.02)
+            time.sleep(0.01)
 
 
 def sweep_runs(app, own):
@@ -1724,7 +1743,7 @@ def import_ahead():
     """Import what the steps are going to need, while they wait for their commands."""
     import importlib
 
-    for module in ("concurrent.futures.thread", "http.client", "ssl"):
+    for module in ("slipway_nginx", "concurrent.futures.thread", "http.client", "ssl"):
         importlib.import_module(module)
 
 
@@ -1740,7 +1759,6 @@ def work(app, token):
 
     signal.signal(signal.SIGTERM, stop)
     threading.Thread(target=progress.beat, daemon=True).start()
-    threading.Thread(target=import_ahead, daemon=True).start()
     verb = app.request["verb"]
     try:
         if not app.wanted:

@@ -91,6 +91,7 @@ PROJECT = (
     "templates/app/app.service.j2",
     "files/app/gunicorn.conf.py",
     "files/nginx/slipway-nginx",
+    "files/nginx/slipway_nginx.py",
     "files/release/slipway-release",
     "files/release/slipway_release.py",
     "files/release/slipway-schema",
@@ -105,6 +106,7 @@ APP = ("notes/main.py", "static/robots.txt", "migrations/versions/0001_create_no
 FILES = (
     "/etc/systemd/journald.conf.d/50-slipway.conf",
     "/opt/slipway/bin/slipway-nginx",
+    "/opt/slipway/lib/slipway_nginx.py",
     "/opt/slipway/bin/slipway-release",
     "/opt/slipway/lib/slipway_release.py",
     "/opt/slipway/bin/slipway-acme",

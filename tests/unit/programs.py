@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-ACCESS, NGINX = "access/slipway-access", "nginx/slipway-nginx"
+ACCESS, NGINX = "access/slipway-access", "nginx/slipway_nginx.py"
 RELEASE, ACME = "release/slipway_release.py", "tls/slipway-acme"
 PROGRAMS = (ACCESS, NGINX, RELEASE, ACME)
+STARTED = {NGINX: "nginx/slipway-nginx", RELEASE: "release/slipway-release"}
+"""Module → the program that starts it."""
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import argparse
 import ast
 import http.client
 import shutil
+import signal
 import socket
 import stat
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.unit.inventories import certificate, new_key
-from tests.unit.programs import ACME, NGINX, PROGRAMS, RELEASE, ROOT, Recorder, load, tree
+from tests.unit.programs import ACME, NGINX, PROGRAMS, ROOT, STARTED, Recorder, load, tree
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -26,7 +27,7 @@ from tests.unit.programs import ACME, NGINX, PROGRAMS, RELEASE, ROOT, Recorder, 
 @pytest.mark.parametrize("path", PROGRAMS)
 def test_a_program_runs_with_python_3_10_and_nothing_else(path: str) -> None:
     text = (ROOT / "files" / path).read_text()
-    begins = text if path != RELEASE else (ROOT / "files/release/slipway-release").read_text()  # which imports it
+    begins = (ROOT / "files" / STARTED.get(path, path)).read_text()
     assert begins.startswith("#!/usr/bin/python3 -IS\n"), "nothing of the environment's, and no time for site-packages"
     parsed = ast.parse(text, feature_version=(3, 10))
     imported = {
@@ -35,20 +36,21 @@ def test_a_program_runs_with_python_3_10_and_nothing_else(path: str) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
     }
-    assert imported <= sys.stdlib_module_names, imported
+    assert imported <= sys.stdlib_module_names | {"slipway_nginx"}, imported
     assert "tomllib" not in imported, "since Python 3.11"
     attributes = {node.attr for node in ast.walk(parsed) if isinstance(node, ast.Attribute)}
     assert not attributes & {"UTC", "StrEnum", "file_digest", "batched", "walk", "chdir"}, "newer than Python 3.10"
 
 
-def test_slipway_release_is_a_module_and_what_starts_it() -> None:
+@pytest.mark.parametrize("path", STARTED)
+def test_a_program_that_is_a_module_and_what_starts_it(path: str) -> None:
     """Where the roles put them; only what changes the host anyway keeps it compiled."""
-    parsed = ast.parse((ROOT / "files/release/slipway-release").read_text(), feature_version=(3, 10))
+    parsed = ast.parse((ROOT / "files" / STARTED[path]).read_text(), feature_version=(3, 10))
     assert "/opt/slipway/lib" in [node.value for node in ast.walk(parsed) if isinstance(node, ast.Constant)]
     [(module, [imported])] = [
         (node.module, [one.name for one in node.names]) for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom)
     ]
-    assert module == Path(RELEASE).stem and callable(getattr(load(RELEASE), imported))
+    assert module == Path(path).stem and callable(getattr(load(path), imported))
 
 
 @pytest.mark.parametrize("path", PROGRAMS)
@@ -433,10 +435,12 @@ def test_a_proof_needs_the_right_answer_from_new_workers(nginx: Nginx, monkeypat
     monkeypatch.setattr(program, "ask", lambda path: "g")
     monkeypatch.setattr(program.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(program.time, "monotonic", lambda: next(clock))
+    nginx.run.printing = {"show": "MainPID=7\nActiveState=active\n"}
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(program.os, "kill", lambda pid, number: told.append((pid, number)))
     program.reload_and_prove({"/generation": "g"})
     assert not list(workers), "while an old one accepts connections, somebody is served the old configuration"
-    asked = "systemctl kill --kill-whom=main --signal=HUP nginx"
-    assert nginx.run.calls == ["systemctl is-active --quiet nginx", asked]
+    assert nginx.run.calls == ["systemctl show --property=ActiveState,MainPID nginx"] and told == [(7, signal.SIGHUP)]
     with pytest.raises(program.Refused, match=r"isn't live \(/generation is g, not h\)"):
         program.reload_and_prove({"/generation": "h"})
     monkeypatch.setattr(program, "workers", lambda: {2, 3})
@@ -449,14 +453,14 @@ def test_a_proof_needs_the_right_answer_from_new_workers(nginx: Nginx, monkeypat
 
 def test_an_nginx_that_is_stopped_is_started(nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
     program = load(NGINX)
-    nginx.run.failing = {"is-active": ""}
+    nginx.run.printing = {"show": "MainPID=0\nActiveState=failed\n"}
     monkeypatch.setattr(program, "run", nginx.run)
     monkeypatch.setattr(program, "workers", lambda: {9})
     monkeypatch.setattr(program, "ask", lambda path: "g")
     program.reload_and_prove({"/generation": "g"})
     assert nginx.run.calls[-1] == "systemctl start nginx"
     nginx.run.failing |= {"systemctl start": ""}
-    nginx.run.printing = {"journalctl": "bind() failed"}
+    nginx.run.printing |= {"journalctl": "bind() failed"}
     with pytest.raises(program.Refused, match=r"^nginx doesn't start:\nbind\(\) failed$"):
         program.reload_and_prove({"/generation": "g"})
 

@@ -39,7 +39,7 @@ from tests.unit.programs import NGINX, RELEASE, Recorder, load, tree
 RELEASE_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-z]+")
 IDS = [f"2026010{day}T000000Z-aaaaaa{day}" for day in range(1, 10)]
 """Releases, the oldest first."""
-SWITCH = "/opt/slipway/bin/slipway-nginx switch notes "
+SWITCH = "slipway-nginx switch notes "
 
 
 HELPERS = [f"notes-{what}.service" for what in ("check", "schema", "hook", "migrate")]
@@ -177,6 +177,8 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
 
     made.run.doing[SWITCH] = switch
     monkeypatch.setattr(program, "run", made.run)
+    monkeypatch.setattr(program, "import_ahead", lambda: None)  # only a host has slipway_nginx where it is looked for
+    monkeypatch.setattr(program, "nginx", functools.partial(made.run, "slipway-nginx"))
     monkeypatch.setattr(type(app), "proxied", lambda self: made.named)
     monkeypatch.setattr(program, "leaving", lambda: False)
     monkeypatch.setattr(program.signal, "signal", lambda *_: None)
@@ -717,7 +719,8 @@ def test_tidying_takes_every_trace_of_an_unfinished_release_away(release: Releas
     assert release.app.installed_units() == {IDS[0]}
     for verb in ("disable --quiet --no-reload", "kill --signal=SIGKILL", "stop", "reset-failed"):
         assert [call for call in release.run.calls if f"systemctl {verb} notes@{IDS[1]}.s" in call], verb
-    assert release.run.matching(IDS[0]) == [], "what serves must not be touched"
+    touched = [call for call in release.run.matching(IDS[0]) if not call.startswith("systemctl show ")]
+    assert touched == [], "what serves must not be touched"
 
 
 def test_tidying_stops_what_outlived_its_run(release: Release) -> None:
@@ -912,14 +915,31 @@ def test_the_old_one_is_let_go(release: Release, grace: int, warm: int, stays: i
         *options, what = timer.split()
         unit = f"--unit=notes-{what}-{IDS[0]}"
         shut_off = [f"--property={each}" for each in release.program.SHUT_OFF]
-        words = ["systemd-run --quiet --collect", unit, *shut_off, *options, program, what, "notes", IDS[0]]
+        words = ["systemd-run --quiet --collect", *shut_off, unit, *options, program, what, "notes", IDS[0]]
         expected.append(" ".join(words))
-    assert release.run.calls == [
-        f"systemctl disable --quiet --no-reload {units}",
-        f"systemctl stop notes-retire-{IDS[0]}.timer notes-drain-{IDS[0]}.service",
-        *expected,
-    ]
+    assert sorted(release.run.calls) == sorted([f"systemctl disable --quiet --no-reload {units}", *expected])
     assert release.app.warm() == {IDS[0]}
+
+
+def test_an_old_one_that_a_killed_run_began_to_let_go(release: Release) -> None:
+    """What that run left to end it has its name still: it makes room."""
+    release.app.wanted |= {"drain_timeout": 30, "keep_warm": 300}
+    release.add(IDS[0], units=True)
+    drain = f"--unit=notes-drain-{IDS[0]} "
+    forget = f"systemctl stop notes-retire-{IDS[0]}.timer notes-drain-{IDS[0]}.service"
+    release.run.failing[drain] = "Unit notes-drain was already loaded"
+    release.run.doing[forget] = lambda line: release.run.failing.clear()
+    release.program.let_go(release.app, IDS[0])
+    after = release.run.calls[release.run.calls.index(forget) + 1 :]
+    assert [each.split("--unit=notes-")[1].split("-")[0] for each in after] == ["drain", "retire"]
+    assert release.app.warm() == {IDS[0]}
+
+
+def test_an_old_one_that_nothing_is_there_to_end_is_not_warm(release: Release) -> None:
+    release.add(IDS[0], units=True)
+    release.run.failing["systemd-run"] = "Failed to connect to bus"
+    assert release.fails(release.program.let_go, release.app, IDS[0]) == "Failed to connect to bus"
+    assert release.app.warm() == set()
 
 
 def test_an_old_one_without_units_is_let_go_all_the_same(release: Release) -> None:
@@ -1116,7 +1136,7 @@ def story(release: Release, monkeypatch: pytest.MonkeyPatch) -> Story:
         program.prepare(app, each)
 
     def switch(app: Any, each: str) -> str | None:
-        program.run(program.NGINX, "switch", app.name, each)
+        program.nginx("switch", app.name, each)
         return "the public name has no certificate yet"
 
     doing = {"fetch": fetch, "check": check, "switch": switch, "commit": real["commit"]}
@@ -2749,7 +2769,7 @@ def test_a_check_writes_the_environment_and_the_units(release: Release) -> None:
     assert "--unit notes-check " in imported and imported.endswith(" notes.main app")
     for line in (*release.app.wanted["sandbox"], f"EnvironmentFile={release.app.env('r1')}"):
         assert f"--property {line} " in imported
-    assert release.run.matching("slipway-nginx check") == ["/opt/slipway/bin/slipway-nginx check"]
+    assert release.run.matching("slipway-nginx check") == ["slipway-nginx check"]
     (verified,) = release.run.matching("systemd-analyze verify ")
     assert verified.count("notes@r1.") == 2
     assert release.run.matching("daemon-reload") == [], "systemd knows neither unit yet, and will read its file"
@@ -2959,6 +2979,23 @@ def test_a_crash_on_boot_is_not_waited_for(release: Release, clock: list[float],
     release.run.printing = {"systemctl show": state, "journalctl": "ValueError: no database"}
     message = release.fails(release.program.prove, release.app, "r1")
     assert message == "The app crashes on boot:\nValueError: no database" and clock[0] == 0
+
+
+def test_what_nginx_refuses_fails_in_its_own_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, other = load(RELEASE), load(NGINX)
+    monkeypatch.setitem(sys.modules, "slipway_nginx", other)
+    monkeypatch.setattr(other, "locked", contextlib.nullcontext)
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr(other, "switch", lambda app, release: told.append((app, release)))
+    program.nginx("switch", "notes", "r1")
+    assert told == [("notes", "r1")]
+
+    def refuse() -> None:
+        raise other.Refused("nginx refuses the configuration")
+
+    monkeypatch.setattr(other, "check", refuse)
+    with pytest.raises(program.Failed, match=r"^nginx refuses the configuration$"):
+        program.nginx("check")
 
 
 def test_a_switch(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -3175,7 +3212,7 @@ def test_a_run_is_a_unit_of_its_own(release: Release, capsys: pytest.CaptureFixt
     folder = run_of(release)
     (started,) = release.run.calls
     assert started == (
-        "systemd-run --quiet --collect --unit notes-release.service "
+        "systemd-run --quiet --no-block --collect --unit notes-release.service "
         f"--description=Slipway: deploy of notes, run {folder.name} "
         f"--property StandardOutput=append:{folder}/log --property StandardError=append:{folder}/log "
         "--property KillMode=mixed --property TimeoutStopSec=180 "
