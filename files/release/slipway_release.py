@@ -52,6 +52,7 @@ DRAIN_END_SECONDS = 120  # a drain holds the lock while it stops the old release
 HEARTBEAT_SECONDS = 5
 BAD_IN_A_ROW = 3  # one bad answer may be a hiccup
 WATCH_EVERY = 0.2
+IMPORT_AFTER = 0.1  # seconds: by then the first step waits for its command, and nothing for the interpreter
 # What our own units are shut off from. They are root's: they write units, give a build to another user, and mount a
 # candidate over nginx's configuration. What needs a mount namespace would cost a release time.
 SHUT_OFF = (
@@ -968,6 +969,15 @@ def unit_state(unit, properties="ActiveState,SubState,NRestarts,MainPID"):
     return unit_states([unit], properties)[unit]
 
 
+def loaded(units):
+    """The state of those units that systemd has in memory, by name; the others don't run, and nothing is left of them.
+
+    It takes half as long as to ask for each of them.
+    """
+    lines = systemctl("list-units", "--all", "--plain", "--no-legend", "--full", *units).stdout.splitlines()
+    return {name: state for name, _, state, *_ in map(str.split, lines)}
+
+
 def active(unit):
     """Whether a unit runs."""
     return unit_state(unit, "ActiveState")["ActiveState"] in ACTIVE
@@ -1199,9 +1209,8 @@ def tidy(app, forward=True):
     serving = app.serving()
     helpers = [f"{app.name}-{what}.service" for what in ("check", "schema", "hook", "migrate")]
     services = {release: app.unit(release, "service") for release in app.installed_units()}
-    states = unit_states([*helpers, *services.values()], "ActiveState,Job")
-    left = [unit for unit in helpers if states[unit]["ActiveState"] != "inactive" or states[unit].get("Job")]
-    if left:
+    states = loaded([*helpers, *services.values()])
+    if left := [unit for unit in helpers if unit in states]:
         systemctl("stop", *left, check=False)
         systemctl("reset-failed", *left, check=False)
     proxied = app.proxied()
@@ -1221,7 +1230,7 @@ def tidy(app, forward=True):
     if serving and app.record(serving).get("state") != "good":  # killed before it was written down
         app.write_record(serving, state="good", committed=now())
     for release in app.installed_units() - {serving}:
-        if release in app.warm() and states[services[release]]["ActiveState"] in ACTIVE:
+        if release in app.warm() and states.get(services[release]) in ACTIVE:
             continue
         record = app.record(release)
         served = release == proxied or record.get("state") == "good"
@@ -1324,7 +1333,9 @@ def undo(app, release):
 def transact(app, attempt, release, steps, **facts):
     """Take the steps, each recorded; a failure leaves what served before serving."""
     begun = time.monotonic()
-    threading.Thread(target=import_ahead, daemon=True).start()
+    ahead = threading.Timer(IMPORT_AFTER, import_ahead)
+    ahead.daemon = True
+    ahead.start()
     with contextlib.suppress(KeyError, OSError):  # for the next run, if this one is killed
         Path(app.request["folder"], "attempt").write_text(attempt)
     app.write_record(attempt, app=app.name, state="started", started=now(), by=app.request["by"], steps={}, **facts)
