@@ -17,7 +17,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import sys
 import time
@@ -171,9 +170,7 @@ def reload_and_prove(expected, unmask=False, alone=True):
     + alone: wait until the old workers accept no connections any more, which nginx lets them do for a tenth of a second
       beside the new ones
     """
-    shown = run("systemctl", "show", "--property=ActiveState,MainPID", "nginx").stdout
-    told = dict(line.split("=", 1) for line in shown.splitlines())
-    if told["ActiveState"] not in ("active", "reloading", "refreshing"):  # as `systemctl is-active` takes them
+    if run("systemctl", "is-active", "--quiet", "nginx", check=False).returncode != 0:
         run("systemctl", "reset-failed", "nginx", check=False)
         if unmask:
             run("systemctl", "unmask", "--quiet", "nginx", check=False)
@@ -186,7 +183,7 @@ def reload_and_prove(expected, unmask=False, alone=True):
     else:
         before = workers()
         # What `systemctl reload` comes to, but that reads the whole configuration once more to find the process.
-        os.kill(int(told["MainPID"]), signal.SIGHUP)
+        run("systemctl", "kill", "--kill-whom=main", "--signal=HUP", "nginx")
     deadline = time.monotonic() + PROOF_SECONDS
     while True:
         answers = {path: ask(path) for path in expected}

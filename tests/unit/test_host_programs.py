@@ -6,7 +6,6 @@ import argparse
 import ast
 import http.client
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -435,12 +434,10 @@ def test_a_proof_needs_the_right_answer_from_new_workers(nginx: Nginx, monkeypat
     monkeypatch.setattr(program, "ask", lambda path: "g")
     monkeypatch.setattr(program.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(program.time, "monotonic", lambda: next(clock))
-    nginx.run.printing = {"show": "MainPID=7\nActiveState=active\n"}
-    told: list[tuple[int, int]] = []
-    monkeypatch.setattr(program.os, "kill", lambda pid, number: told.append((pid, number)))
     program.reload_and_prove({"/generation": "g"})
     assert not list(workers), "while an old one accepts connections, somebody is served the old configuration"
-    assert nginx.run.calls == ["systemctl show --property=ActiveState,MainPID nginx"] and told == [(7, signal.SIGHUP)]
+    asked = "systemctl kill --kill-whom=main --signal=HUP nginx"
+    assert nginx.run.calls == ["systemctl is-active --quiet nginx", asked]
     with pytest.raises(program.Refused, match=r"isn't live \(/generation is g, not h\)"):
         program.reload_and_prove({"/generation": "h"})
     monkeypatch.setattr(program, "workers", lambda: {2, 3})
@@ -453,14 +450,14 @@ def test_a_proof_needs_the_right_answer_from_new_workers(nginx: Nginx, monkeypat
 
 def test_an_nginx_that_is_stopped_is_started(nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
     program = load(NGINX)
-    nginx.run.printing = {"show": "MainPID=0\nActiveState=failed\n"}
+    nginx.run.failing = {"is-active": ""}
     monkeypatch.setattr(program, "run", nginx.run)
     monkeypatch.setattr(program, "workers", lambda: {9})
     monkeypatch.setattr(program, "ask", lambda path: "g")
     program.reload_and_prove({"/generation": "g"})
     assert nginx.run.calls[-1] == "systemctl start nginx"
     nginx.run.failing |= {"systemctl start": ""}
-    nginx.run.printing |= {"journalctl": "bind() failed"}
+    nginx.run.printing = {"journalctl": "bind() failed"}
     with pytest.raises(program.Refused, match=r"^nginx doesn't start:\nbind\(\) failed$"):
         program.reload_and_prove({"/generation": "g"})
 
