@@ -317,13 +317,14 @@ class ReleasePlan(_JsonFact):
 
 
 class ReleaseHistory(FactBase[list[str]]):
-    """`slipway-release history`: a table of every release and rollback, newest first."""
+    """`slipway-release history`: a table of every release and rollback, newest first; or one line of JSON."""
 
     default = list
 
     @override
-    def command(self, app: str) -> Question:
-        return Question(f"[ ! -x {SLIPWAY_RELEASE} ] || {SLIPWAY_RELEASE} history {app}")
+    def command(self, app: str, as_json: bool = False) -> Question:
+        form = "--json " if as_json else ""
+        return Question(f"[ ! -x {SLIPWAY_RELEASE} ] || {SLIPWAY_RELEASE} history {form}{app}")
 
     @override
     def process(self, output: list[str]) -> list[str]:

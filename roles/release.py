@@ -174,7 +174,12 @@ def rollback(settings: Settings, options: RunOptions) -> dict[str, OperationMeta
 def history(settings: Settings, options: RunOptions) -> None:
     """Print every release of each app, on standard output; the host's own program knows them."""
     for app in chosen(settings, options):
-        print(f"{app.name} on {host.name}", *host.get_fact(ReleaseHistory, app=app.name), "", sep="\n")
+        lines = host.get_fact(ReleaseHistory, app=app.name, as_json=options.json)
+        if options.json:
+            releases = json.loads("".join(lines) or "[]")
+            print(json.dumps({"host": host.name, "app": app.name, "releases": releases}))
+        else:
+            print(f"{app.name} on {host.name}", *lines, "", sep="\n")
 
 
 def prober(app: AppSettings, options: RunOptions) -> Prober | None:

@@ -81,10 +81,8 @@ def parser() -> Parser:
         if verb == "rollback":
             add.add_argument("--to", metavar="RELEASE", help="the release to go back to: the beginning of its id")
             add.add_argument("--schema", choices=["code-only", "downgrade"], help="where the database is ahead of it")
+        add.add_argument("--json", action="store_true", help="tell all of it as one JSON object, on standard output")
         if verb != "releases":
-            add.add_argument(
-                "--json", action="store_true", help="tell all of it as one JSON object, on standard output"
-            )
             add.add_argument("-q", "--quiet", action="store_true", help="say nothing unless it fails")
         add.add_argument(
             "--data",
@@ -116,8 +114,11 @@ def arguments_for(options: argparse.Namespace) -> list[str]:
     given = vars(options)
     data = [*options.data, *(f"{name}={given[name]}" for name in ("app", "to", "schema") if given.get(name))]
     data += [f"{name}=true" for name in ("prove", "contract", "again") if given.get(name)]
-    mode = ["-y"] if options.verb == "releases" else ["--json", "--dry" if planning(options) else "-y"]
-    mode += ["--diff"] if given.get("json") else []  # a plan has them anyway; a run asks for what is there before
+    if options.verb == "releases":
+        mode, data = ["-y"], [*data, *(["json=true"] if options.json else [])]
+    else:
+        mode = ["--json", "--dry" if planning(options) else "-y"]
+        mode += ["--diff"] if options.json else []  # a plan has them anyway; a run asks for what is there before
     inventory = Path(options.inventory)
     shown = str(inventory.absolute()) if inventory.suffix == ".py" else options.inventory
     return [*mode, *(word for each in data for word in ("--data", each)), *options.pyinfra, shown, entry]
@@ -198,11 +199,16 @@ def run(options: argparse.Namespace, typed: str) -> int:
         options.verb, typed, planning=planning(options), quiet=quiet or as_json or options.verb == "releases"
     )
     began = time.monotonic()
-    with screen, interruptible():
-        error = _pyinfra(sys.argv[1:], keep_output=options.verb == "releases")
+    printed = io.StringIO()
+    with screen, interruptible(), contextlib.ExitStack() as silent:
+        if options.verb == "releases":  # pyinfra, not asked for JSON, says where it is on standard error
+            silent.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        if options.verb != "releases" or as_json:
+            silent.enter_context(contextlib.redirect_stdout(printed))
+        error = _pyinfra(sys.argv[1:])
     report = screen.report(error, seconds=time.monotonic() - began)
     if as_json:
-        print(json.dumps(report.as_json()))
+        print(json.dumps(report.as_json() | (_releases(printed.getvalue()) if options.verb == "releases" else {})))
     elif options.verb != "releases" or report.failed:
         screen.summary(report)
     if error == INTERRUPTION:
@@ -212,10 +218,18 @@ def run(options: argparse.Namespace, typed: str) -> int:
     return CHANGES if planning(options) and report.changes else NOTHING
 
 
-def _pyinfra(arguments: list[str], *, keep_output: bool) -> str:
+def _releases(lines: str) -> dict[str, dict[str, dict[str, Any]]]:
+    """What tasks/releases.py printed as JSON: "releases" → host → app → its releases, newest first."""
+    made: dict[str, dict[str, Any]] = {}
+    for told in map(json.loads, lines.splitlines()):
+        made.setdefault(told["host"], {})[told["app"]] = told["releases"]
+    return {"releases": made}
+
+
+def _pyinfra(arguments: list[str]) -> str:
     """Run pyinfra's command line in this process; what was wrong, or nothing.
 
-    Its own report goes nowhere: `Screen` shows what happens, and reads the result from its state.
+    Its own report isn't needed: `Screen` shows what happens, and reads the result from its state.
     """
     import click
     import pyinfra
@@ -225,11 +239,8 @@ def _pyinfra(arguments: list[str], *, keep_output: bool) -> str:
     from slipway.screen import INTERRUPTION
 
     pyinfra.is_cli = True  # as its own main says: passphrases are asked for, operations of several hosts put in order
-    kept = io.StringIO()
-    silent: Any = contextlib.redirect_stderr(kept) if keep_output else contextlib.redirect_stdout(kept)
     try:
-        with silent:
-            cli.main(arguments, prog_name="pyinfra", standalone_mode=False)
+        cli.main(arguments, prog_name="pyinfra", standalone_mode=False)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTION
     except SystemExit as done:  # pyinfra's 1 is "a host failed", which its state tells `Screen` better

@@ -64,6 +64,8 @@ class Step:
     """How long it took; 0 in a plan."""
     failed: bool = False
     """In a plan: it is known that it would."""
+    said: list[str] = field(default_factory=list)
+    """Lines that its commands printed: of a release its steps, its id, and what its traffic noticed; none in a plan."""
 
 
 @dataclass
@@ -154,6 +156,8 @@ class Screen(logging.Filter, BaseStateCallback):
         self.took: dict[tuple[str, str], float] = {}
         self.said: dict[str, list[str]] = {}
         """Host → what the operation under way there has said so far."""
+        self.spoken: dict[tuple[str, str], list[str]] = {}
+        """The same of operations that have ended: (host, hash) → lines."""
         self.kept: dict[str, list[str]] = {}
         """Host → what operations said that failed, and errors outside of any."""
         self.ticker: gevent.Greenlet | None = None
@@ -238,7 +242,6 @@ class Screen(logging.Filter, BaseStateCallback):
     ) -> None:
         """It did what it should there; pyinfra sets its result a moment later."""
         seconds = self._ended(host, op_hash)
-        self.said.pop(host.name, None)
         name = name_of(host, op_hash)
         if made := changes(host).get(name):
             self._print(f"{name}  {seconds:.1f} s", "green")
@@ -250,12 +253,13 @@ class Screen(logging.Filter, BaseStateCallback):
     ) -> None:
         """It failed there; what it printed was shown already."""
         self._ended(host, op_hash)
-        self.kept.setdefault(host.name, []).extend(self.said.pop(host.name, []))
+        self.kept.setdefault(host.name, []).extend(self.spoken[host.name, op_hash])
         self._print(f"{name_of(host, op_hash)}  failed", "red")
 
     def _ended(self, host: Host, op_hash: str) -> float:
         key = host.name, op_hash
         self.took[key] = time.monotonic() - self.began.pop(key)
+        self.spoken[key] = self.said.pop(host.name, [])
         return self.took[key]
 
     # --- In the end --------------------------------------------------------------------------------------------------
@@ -272,7 +276,8 @@ class Screen(logging.Filter, BaseStateCallback):
             for op_hash, operation in operations:
                 name, ended = name_of(host, op_hash), operation.operation_meta.is_complete()
                 does = [dataclasses.replace(each, note=typed(each.note)) for each in announced.get(name, [])]
-                step = Step(name, does, self.took.get((host.name, op_hash), 0.0))
+                key = host.name, op_hash
+                step = Step(name, does, self.took.get(key, 0.0), said=self.spoken.get(key, []))
                 if ended:
                     step.failed = operation.operation_meta.did_error()
                 elif self.planning:

@@ -56,6 +56,8 @@ class RunOptions:
         | None
     ) = None
     """What to do with a database that is ahead of the release one goes back to; None: refuse to go back then."""
+    json: Annotated[bool, _switch("json")] = False
+    """Show the history (``tasks/releases.py``) as lines of JSON, one for each app of each host."""
 
 
 OPTIONS = tuple(field.name for field in fields(RunOptions))
@@ -67,7 +69,7 @@ TAKES = {
     "deploy.py": ("app", "prove", "contract", "again"),
     "tasks/release.py": ("app", "prove", "contract", "again"),
     "tasks/rollback.py": ("app", "prove", "to", "schema"),
-    "tasks/releases.py": ("app",),
+    "tasks/releases.py": ("app", "json"),
 }
 """What pyinfra runs → the options that mean something to it."""
 

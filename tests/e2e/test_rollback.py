@@ -370,6 +370,9 @@ def test_the_history_tells_all_that(site: Site) -> None:
     assert host.run(f"grep -q 'no luck today' {failed['log']}").returncode == 0, "the log of what failed is gone"
     back = next(line for line, row in zip(shown, rows, strict=True) if "-rollback" in row["id"])
     assert re.search(r"-rollback\s+good\s+\d+ (s|min)\s+\d+\.\d s\s+\S+@\S+\s+back to \d{8}T", back), back
+    told = json.loads(host.run_slipway("releases", "--json").stdout)
+    assert (told["outcome"], told["error"]) == ("nothing", None)
+    assert told["releases"][host.target["container"]]["tiny"] == rows
 
 
 # ── the database ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -26,6 +26,7 @@ from slipway.cli import (
     INTERRUPTED,
     NOTHING,
     ROOT,
+    _releases,
     arguments_for,
     main,
     parser,
@@ -47,6 +48,7 @@ INVENTORY = str(Path("inventories/docker.py").absolute())
         ("apply --json", ["--json", "-y", "--diff", INVENTORY, "deploy.py"]),
         ("rollback", ["--json", "-y", INVENTORY, "tasks/rollback.py"]),
         ("releases", ["-y", INVENTORY, "tasks/releases.py"]),
+        ("releases --json", ["-y", "--data", "json=true", INVENTORY, "tasks/releases.py"]),
         (  # as messages of a run name it
             "release --data contract=true",
             ["--json", "-y", "--data", "contract=true", INVENTORY, "tasks/release.py"],
@@ -213,6 +215,14 @@ def test_the_outcome_in_json(steps: list[Step], error: str, outcome: str) -> Non
     assert told["outcome"] == outcome
     assert json.loads(json.dumps(told)) == told
     assert {"nothing": NOTHING, "changes": CHANGES, "failed": FAILED}[outcome] in (0, 1, 2)
+
+
+def test_the_history_of_several_hosts_is_one_object() -> None:
+    told = [{"host": host, "app": app, "releases": [host, app]} for host in ("a", "b") for app in ("notes", "lab")]
+    made = _releases("".join(f"{json.dumps(each)}\n" for each in told))
+    hosts = {host: {app: [host, app] for app in ("notes", "lab")} for host in ("a", "b")}
+    assert made == {"releases": hosts}
+    assert _releases("") == {"releases": {}}, "no host was reached"
 
 
 def test_a_host_that_was_not_reached_is_a_failure_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:

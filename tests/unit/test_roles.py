@@ -1290,11 +1290,17 @@ def test_nothing_to_go_back_from(plan: Planner, minimal: Settings, bare: Facts) 
 
 
 def test_the_history(plan: Planner, maximal: Settings, bare: Facts, capsys: pytest.CaptureFixture[str]) -> None:
-    facts = bare | {ReleaseHistory: lambda app: ["RELEASE  NOW", f"{app}-r1  serves"]}
+    rows = [{"id": "r1", "now": "serves"}]
+    table = {False: ["RELEASE  NOW", "r1       serves"], True: [json.dumps(rows)]}
+    facts = bare | {ReleaseHistory: lambda app, as_json: table[as_json]}
     plan(history, maximal, RunOptions(app="lab"), facts=facts)
-    assert capsys.readouterr().out == "lab on @fake\nRELEASE  NOW\nlab-r1  serves\n\n"
+    assert capsys.readouterr().out == "lab on @fake\nRELEASE  NOW\nr1       serves\n\n"
     plan(history, maximal, RunOptions(), facts=facts)
     assert capsys.readouterr().out.count(" on @fake\n") == 4
+    plan(history, maximal, RunOptions(app="lab", json=True), facts=facts)
+    assert json.loads(capsys.readouterr().out) == {"host": "@fake", "app": "lab", "releases": rows}
+    plan(history, maximal, RunOptions(app="lab", json=True), facts=bare | {ReleaseHistory: []})
+    assert json.loads(capsys.readouterr().out)["releases"] == [], "no release was ever made there"
 
 
 # ── tasks ────────────────────────────────────────────────────────────────────────────────────────────────────────────
