@@ -178,8 +178,13 @@ def place(
         yield plan.failure("; ".join(f"{each.target}: {each.note}" for each in obstacles))
         return
     due_accounts = [each for each in accounts if each.name not in there or there[each.name].target != SHELL]
-    due_folders = {path: each for path, each in folders.items() if not _fits(there.get(path), "d", each)}
-    due_files = due(present, there)
+    # What an operation before this one makes (a program that two roles need) is in its place by now.
+    due_folders = {
+        path: each
+        for path, each in folders.items()
+        if not _fits(there.get(path), "d", each) and not plan.changed("folder", path)
+    }
+    due_files = {path: each for path, each in due(present, there).items() if not plan.made(path)}
     due_links = {
         path: target
         for path, target in links.items()

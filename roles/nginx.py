@@ -137,7 +137,7 @@ def nginx(settings: Settings, overview: HostOverview) -> None:
     place(
         name="Write slipway-nginx, and remove Debian's example site",
         folders={WEBROOT: Folder(), LIB: Folder()},
-        files={SLIPWAY_NGINX: File(host_file("nginx/slipway-nginx"), "755", program=True), **library()},
+        files=library() | {SLIPWAY_NGINX: File(host_file("nginx/slipway-nginx"), "755", program=True)},
         # It would be the default server, which ours must be; a site of the user's stays.
         absent={"/etc/nginx/sites-enabled/default": "nginx"},
     )

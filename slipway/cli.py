@@ -12,9 +12,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from typing_extensions import override
+
+if TYPE_CHECKING:
+    from slipway.screen import Report
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTHING, FAILED, CHANGES, INTERRUPTED = 0, 1, 2, 130
@@ -186,7 +189,7 @@ def run(options: argparse.Namespace, typed: str) -> int:
         error = f"there is no inventory {options.inventory}; those of this project are {there}"
         report = Report(options.verb, planning(options), 0.0, error, {}, {}, {})
         if as_json:
-            print(json.dumps(report.as_json()))
+            print(json.dumps(_object(report, "")))
         else:
             print(f"Error: {error}", file=sys.stderr)
         return FAILED
@@ -208,7 +211,7 @@ def run(options: argparse.Namespace, typed: str) -> int:
         error = _pyinfra(sys.argv[1:])
     report = screen.report(error, seconds=time.monotonic() - began)
     if as_json:
-        print(json.dumps(report.as_json() | (_releases(printed.getvalue()) if options.verb == "releases" else {})))
+        print(json.dumps(_object(report, printed.getvalue())))
     elif options.verb != "releases" or report.failed:
         screen.summary(report)
     if error == INTERRUPTION:
@@ -218,12 +221,21 @@ def run(options: argparse.Namespace, typed: str) -> int:
     return CHANGES if planning(options) and report.changes else NOTHING
 
 
-def _releases(lines: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """What tasks/releases.py printed as JSON: "releases" → host → app → its releases, newest first."""
-    made: dict[str, dict[str, Any]] = {}
-    for told in map(json.loads, lines.splitlines()):
-        made.setdefault(told["host"], {})[told["app"]] = told["releases"]
-    return {"releases": made}
+def _object(report: Report, printed: str) -> dict[str, Any]:
+    """A run as one object of JSON; that of `slipway releases` has "releases", too: host → app → newest first.
+
+    + printed: what the run printed; of tasks/releases.py a line for each app, and whatever an inventory prints
+    """
+    if report.verb != "releases":
+        return report.as_json()
+    releases: dict[str, dict[str, Any]] = {}
+    for line in printed.splitlines():
+        with contextlib.suppress(ValueError, TypeError, KeyError):  # a line of somebody else's
+            told = json.loads(line)
+            host, app, rows = told["host"], told["app"], told["releases"]
+            if host not in report.lost:
+                releases.setdefault(host, {})[app] = rows
+    return report.as_json() | {"releases": releases}
 
 
 def _pyinfra(arguments: list[str]) -> str:

@@ -350,7 +350,10 @@ def check():
 
 
 def act(command, *words):
-    """What one command of the command line does, while nobody else changes anything."""
+    """What one command of the command line does, while nobody else changes anything.
+
+    slipway-release calls it, too, maybe one that was started before this file was replaced.
+    """
     commands = {"apply": lambda: apply(json.load(sys.stdin)), "switch": switch, "check": check, "reload": reload}
     with locked():
         commands[command](*words)
@@ -374,7 +377,7 @@ def main():
         print(json.dumps(status()))
         return
     try:
-        act(*vars(given).values())
+        act(given.command, *([given.app, given.release] if given.command == "switch" else []))
     except (Refused, OSError) as refusal:
         sys.exit(f"slipway-nginx: {refusal}")
 

@@ -128,11 +128,12 @@ class Progress:
 progress = Progress()
 
 
-def run(*argv, check=True, seconds=None, live=False, stdin=subprocess.DEVNULL, **options):
+def run(*argv, check=True, seconds=None, live=False, secrets=(), stdin=subprocess.DEVNULL, **options):
     """Run a command; its output (both streams) is returned, and its end is the message when it fails.
 
     + seconds: after which it is killed, and has failed
     + live: it takes long, and its last line is a sign of life
+    + secrets: texts that are not shown, whatever it writes
     """
     began = time.monotonic()
     # In a session of its own, so that what it started ends with it, and nothing can ask at a terminal.
@@ -154,19 +155,27 @@ def run(*argv, check=True, seconds=None, live=False, stdin=subprocess.DEVNULL, *
             for line in process.stdout:
                 lines.append(line)
                 if live:
-                    progress.last = line.strip() or progress.last
+                    progress.last = masked(line.strip(), secrets) or progress.last
         except BaseException:
             end(process)
             raise
         finally:
             if timer:
                 timer.cancel()
-    done = subprocess.CompletedProcess(argv, process.returncode, "".join(lines))
+    done = subprocess.CompletedProcess(argv, process.returncode, masked("".join(lines), secrets))
     if seconds and process.returncode == -signal.SIGKILL and time.monotonic() - began >= seconds:
         raise Failed(f"`{argv[0]}` was ended after {seconds} s. {tail(done.stdout)}")
     if check and done.returncode != 0:
         raise Failed(f"`{argv[0]}` ended with {done.returncode}:\n{tail(done.stdout)}")
     return done
+
+
+def masked(text, secrets):
+    """A text without these secrets; those of several lines aren't shown in part either."""
+    parts = {part for secret in secrets for part in (secret, *secret.splitlines()) if part.strip()}
+    for part in sorted(parts, key=len, reverse=True):
+        text = text.replace(part, "***")
+    return text
 
 
 def end(process):
@@ -181,8 +190,10 @@ def systemctl(*argv, check=True):
 
 def nginx(*words):
     """What `slipway-nginx` does when told so, within this process: to start another takes as long as its work."""
-    import slipway_nginx
-
+    try:
+        import slipway_nginx
+    except ImportError as error:
+        raise Failed(f"A part of Slipway is missing on this host ({error}): a run of deploy.py brings it.") from error
     try:
         slipway_nginx.act(*words)
     except slipway_nginx.Refused as refusal:
@@ -464,16 +475,13 @@ def sync(app, release):
         **app.wanted["uv_env"],
     }
     secrets = read_json(app.etc / "build.env")
+    limits = {"seconds": BUILD_SECONDS, "live": True, "secrets": secrets.values()}
     python = app.wanted["python"]
     uv = ["/opt/slipway/bin/uv", "sync", "--locked", "--no-dev", "--compile-bytecode", "--python", python]
     command = [*AS_BUILDER, *uv]
-    done = run(
-        *command, cwd=app.work(release), env=environment | secrets, check=False, seconds=BUILD_SECONDS, live=True
-    )
+    done = run(*command, cwd=app.work(release), env=environment | secrets, check=False, **limits)
     if done.returncode != 0:
         text = done.stdout.strip()
-        for value in sorted(secrets.values(), key=len, reverse=True):
-            text = text.replace(value, "***") if value else text
         raise Failed(f"`uv sync --locked --no-dev` failed:\n{tail(text)}{uv_advice(text, python)}")
     for tool in ("gunicorn", "python"):
         if not (folder / ".venv/bin" / tool).exists():
@@ -1672,7 +1680,7 @@ def submit(app, request, wait):
     ]
     flags = [part for item in properties for part in ("--property", item)]
     described = f"--description=Slipway: {request['verb']} of {app.name}, run {folder.name}"
-    start = ["systemd-run", "--quiet", "--no-block", "--collect", "--unit", app.run_unit, described, *flags]
+    start = ["systemd-run", "--quiet", "--collect", "--unit", app.run_unit, described, *flags]
     command = [*start, PROGRAM, "run", app.name, folder.name]
     until, said = time.monotonic() + wait, False
     while True:
@@ -1755,7 +1763,8 @@ def import_ahead():
     import importlib
 
     for module in ("slipway_nginx", "concurrent.futures.thread", "http.client", "ssl"):
-        importlib.import_module(module)
+        with contextlib.suppress(ImportError):  # who needs it says so
+            importlib.import_module(module)
 
 
 def work(app, token):

@@ -14,6 +14,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from pyinfra.api import Config, Inventory, State
@@ -26,7 +28,7 @@ from slipway.cli import (
     INTERRUPTED,
     NOTHING,
     ROOT,
-    _releases,
+    _object,
     arguments_for,
     main,
     parser,
@@ -218,11 +220,27 @@ def test_the_outcome_in_json(steps: list[Step], error: str, outcome: str) -> Non
 
 
 def test_the_history_of_several_hosts_is_one_object() -> None:
+    """With nothing of what an inventory prints, and of a host only what it said itself."""
     told = [{"host": host, "app": app, "releases": [host, app]} for host in ("a", "b") for app in ("notes", "lab")]
-    made = _releases("".join(f"{json.dumps(each)}\n" for each in told))
-    hosts = {host: {app: [host, app] for app in ("notes", "lab")} for host in ("a", "b")}
-    assert made == {"releases": hosts}
-    assert _releases("") == {"releases": {}}, "no host was reached"
+    told.append({"host": "lost", "app": "notes", "releases": []})
+    printed = "".join(f"{json.dumps(each)}\n" for each in told)
+    done = Report("releases", False, 1.0, "", {}, {}, {}, lost=["lost"])
+    made = _object(done, f'loading\n[1]\n{{"host": "a"}}\n{printed}')
+    assert made["releases"] == {host: {app: [host, app] for app in ("notes", "lab")} for host in ("a", "b")}
+    assert made["outcome"] == "failed"
+    assert _object(done, "")["releases"] == {}
+    assert "releases" not in _object(report(), printed), "of another verb"
+
+
+def test_what_commands_said_is_told_with_what_they_did() -> None:
+    screen = Screen("release", "slipway release x", planning=False, quiet=True)
+    host: Any = SimpleNamespace(name="web")
+    screen.operation_host_start(cast(State, None), host, "1")
+    for line in ("notes: 1/9 fetch 0.0 s", "notes: r2 serves (4.9 s)"):
+        screen._line(f"[web] {line}", logging.INFO, logged=False)
+    screen._ended(host, "1")
+    assert screen.spoken == {("web", "1"): ["notes: 1/9 fetch 0.0 s", "notes: r2 serves (4.9 s)"]}
+    assert screen.said == {}
 
 
 def test_a_host_that_was_not_reached_is_a_failure_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,9 +57,13 @@ class Host(Recorder):
     def __call__(self, *argv: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         done = super().__call__(*argv, check=check, **options)
         if argv[:2] == ("systemctl", "list-units"):
-            units = [unit for unit in argv[2:] if unit.endswith(".service")]
-            states = {unit: self.states.get(unit, {}).get("ActiveState", "active") for unit in units}
-            listed = [f"{unit} loaded {state} x A service" for unit, state in states.items() if state != "inactive"]
+            states = {unit: self.states.get(unit, {"ActiveState": "active"}) for unit in argv if ".service" in unit}
+            # Columns as they are: the fifth is there while some unit has a job. An inactive unit without one is gone.
+            listed = [
+                f"{unit}   loaded   {each['ActiveState']:8} dead {each.get('Job', ''):5} a release of notes"
+                for unit, each in states.items()
+                if each["ActiveState"] != "inactive" or "Job" in each
+            ]
             return subprocess.CompletedProcess(argv, 0, "\n".join(listed))
         if argv[:2] != ("systemctl", "show"):
             return done
@@ -735,8 +739,9 @@ def test_tidying_stops_what_outlived_its_run(release: Release) -> None:
     assert release.run.matching("systemctl stop") == [] == release.run.matching("reset-failed"), "there is none"
     release.run.states["notes-check.service"] = {"ActiveState": "active"}
     release.run.states["notes-hook.service"] = {"ActiveState": "failed"}
+    release.run.states["notes-migrate.service"] = {"ActiveState": "inactive", "Job": "start"}
     release.program.tidy(release.app)
-    left = "notes-check.service notes-hook.service"
+    left = "notes-check.service notes-hook.service notes-migrate.service"
     assert release.run.matching(left) == [f"systemctl stop {left}", f"systemctl reset-failed {left}"]
 
 
@@ -2503,18 +2508,18 @@ def test_what_uv_is_given(release: Release, project: Path, monkeypatch: pytest.M
     assert environment["PASSWORD"] == "s3cr3t" and environment["UV_INDEX_URL"] == "https://index.example.com"
     assert environment["UV_PROJECT_ENVIRONMENT"] == f"{project}/.venv" and environment["UV_LINK_MODE"] == "copy"
     assert "SSH_AUTH_SOCK" not in environment
+    assert list(given["secrets"]) == ["s3cr3t"] and "s3cr3t" not in "".join(release.run.calls)
 
 
-def test_a_failed_build_hides_its_secrets(release: Release, project: Path) -> None:
-    (release.app.etc / "build.env").write_text(
-        json.dumps({"PASSWORD": "s3cr3t", "LONGER": "s3cr3t-and-more", "EMPTY": ""})
-    )
-    release.run.failing = {"uv sync": "401 for https://u:s3cr3t-and-more@x and s3cr3t"}
-    assert release.fails(release.program.build, release.app, "r1") == (
-        "`uv sync --locked --no-dev` failed:\n401 for https://u:***@x and ***"
-    )
-    (call,) = release.run.calls
-    assert "s3cr3t" not in call
+def test_the_secrets_of_a_build_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither while it goes on nor when it fails."""
+    program = load(RELEASE)
+    secrets = ["s3cr3t", "s3cr3t-and-more", "", "-----BEGIN\nof a key\n"]
+    says = "printf 'of a key\n401 for https://u:s3cr3t-and-more@x and s3cr3t\n'; exit 2"
+    with pytest.raises(program.Failed, match=r"\*\*\*\n401 for https://u:\*\*\*@x and \*\*\*$"):
+        program.run("sh", "-c", says, live=True, secrets=secrets)
+    assert program.progress.last == "401 for https://u:***@x and ***"
+    assert program.masked("nothing to hide", secrets) == "nothing to hide"
 
 
 @pytest.mark.parametrize(
@@ -3004,6 +3009,13 @@ def test_what_nginx_refuses_fails_in_its_own_words(monkeypatch: pytest.MonkeyPat
         program.nginx("check")
 
 
+def test_a_host_without_a_part_of_slipway_says_what_brings_it() -> None:
+    program = load(RELEASE)
+    with pytest.raises(program.Failed, match=r"missing on this host \(No module named 'slipway_nginx'\): a run of dep"):
+        program.nginx("check")
+    program.import_ahead()
+
+
 def test_a_switch(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release.program, "public", lambda app, each: f"asked for {each}")
     assert release.program.switch(release.app, "r1") == "asked for r1"
@@ -3218,7 +3230,7 @@ def test_a_run_is_a_unit_of_its_own(release: Release, capsys: pytest.CaptureFixt
     folder = run_of(release)
     (started,) = release.run.calls
     assert started == (
-        "systemd-run --quiet --no-block --collect --unit notes-release.service "
+        "systemd-run --quiet --collect --unit notes-release.service "
         f"--description=Slipway: deploy of notes, run {folder.name} "
         f"--property StandardOutput=append:{folder}/log --property StandardError=append:{folder}/log "
         "--property KillMode=mixed --property TimeoutStopSec=180 "

@@ -256,6 +256,12 @@ def test_a_setting_changes_what_it_touches_alone(
             {"mode": "644"},
             ["Nginx | Write slipway-nginx, and remove Debian's example site"],
         ),
+        (  # which the role Release needs, too
+            "/opt/slipway/lib/slipway_nginx.py",
+            {"digest": "0"},
+            ["Nginx | Write slipway-nginx, and remove Debian's example site"],
+        ),
+        ("/opt/slipway/lib", {"mode": "700"}, ["Nginx | Write slipway-nginx, and remove Debian's example site"]),
     ],
 )
 def test_what_was_edited_is_put_right_and_nothing_else(
@@ -922,6 +928,7 @@ def test_the_programs_come_before_what_they_do(plan: Planner, maximal: Settings,
         "bin/slipway-release": "755",
         "bin/slipway-schema": "755",
         "lib/slipway_release.py": "644",
+        "lib/slipway_nginx.py": "644",
     }.items():
         assert (done.writes[f"/opt/slipway/{path}"].user, done.writes[f"/opt/slipway/{path}"].mode) == ("root", mode)
     assert "/opt/slipway/lib" in done.steps("folder"), "tasks make it too: a host may be an older Slipway's"
