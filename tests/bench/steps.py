@@ -8,22 +8,18 @@ app's own is what is left of the whole command without the steps in which the ap
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.bench.example import BACK, change, deployed, options
 from tests.e2e._driver import Host
-from tests.e2e.apps import copy_example
 
 OWN = ("start", "prove", "watch")
 """The steps that take as long as the app does, or as the operator set."""
-BACK = "/opt/slipway/bin/slipway-release rollback notes"
 
 
 def steps(host: Host) -> dict[str, float]:
@@ -34,7 +30,7 @@ def steps(host: Host) -> dict[str, float]:
 
 def release(host: Host, app: Path, number: int) -> dict[str, float]:
     """Release other code; seconds of each step, of the whole command, and beyond the app's own."""
-    (app / "number.py").write_text(f"NUMBER = {number}\n")
+    change(app, number)
     began = time.monotonic()
     done = host.run_slipway("release")
     whole = time.monotonic() - began
@@ -61,20 +57,9 @@ def show(what: str, rounds: Sequence[dict[str, float]]) -> None:
 
 def main() -> int:
     """Run it all; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.steps", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--os", choices=("debian12", "debian13"), default="debian13", help="system of the target")
-    parser.add_argument("--rounds", type=int, default=10, help="releases, and rollbacks (10)")
-    parser.add_argument("--name", default=f"bench-{os.getpid()}", help="name of the target; it is removed in the end")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bench") as folder:
-        host = Host.up(given.name, given.os, Path(folder))
-        try:
-            app = copy_example("notes", Path(folder))
-            host.settings(apps__notes__source={"path": str(app)})
-            host.deploy()
-            rounds = [(release(host, app, number), rollback(host)) for number in range(given.rounds + 1)][1:]
-        finally:
-            host.down()
+    given = options("tests.bench.steps", __doc__)
+    with deployed(given) as (host, app):
+        rounds = [(release(host, app, number), rollback(host)) for number in range(given.count + 1)][1:]
     print(f"\n{given.os}")
     show("release of other code", [each for each, _ in rounds])
     show("rollback to a warm release", [each for _, each in rounds])

@@ -10,12 +10,9 @@ its own: the row of nothing done, and the share of time in which processes waite
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from prober import Prober, Result
+from tests.bench.example import BACK, change, deployed, options
 from tests.e2e._driver import Host
-from tests.e2e.apps import copy_example, status
+from tests.e2e.apps import status
 
 CONNECTIONS = 50
 LONGEST_GAP = 0.1
@@ -102,7 +100,7 @@ def releases(host: Host, app: Path, count: int) -> Row:
     """Release so often, each time with other code, in pyinfra's own time; then go back on the host so often."""
 
     def release(number: int) -> None:
-        (app / "number.py").write_text(f"NUMBER = {number}\n")
+        change(app, number)
         host.task("tasks/release.py", app="notes")
 
     return measured("release", count, host.prober(**LOAD), release)
@@ -112,7 +110,7 @@ def rollbacks(host: Host, count: int) -> Row:
     """Go back down the chain so often."""
 
     def back(_number: int) -> None:
-        host.ssh("/opt/slipway/bin/slipway-release rollback notes")
+        host.ssh(BACK)
 
     return measured("rollback", count, host.prober(**LOAD), back)
 
@@ -165,28 +163,17 @@ def show(rows: Sequence[Row]) -> None:
 
 def main() -> int:
     """Run it all; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.switching", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--os", choices=("debian12", "debian13"), default="debian13", help="system of the target")
-    parser.add_argument("--count", type=int, default=10, help="releases, and rollbacks (10)")
-    parser.add_argument("--name", default=f"bench-{os.getpid()}", help="name of the target; it is removed in the end")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="bench") as folder:
-        host = Host.up(given.name, given.os, Path(folder))
-        try:
-            app = copy_example("notes", Path(folder))
-            host.settings(
-                apps__notes__source={"path": str(app)},
-                apps__notes__keep_releases=min(100, 2 * given.count + 2),
-                apps__notes__drain_timeout=3,
-                apps__notes__watch=1,
-            )
-            host.deploy()
-            half = max(1, given.count // 2)
-            rows = [releases(host, app, given.count), rollbacks(host, given.count)]
-            rows += [nothing(host), restarts(host, half), plain_restarts(host, half)]
-            faults = status(host, "notes")["faults"]
-        finally:
-            host.down()
+    given = options("tests.bench.switching", __doc__)
+    settings = {
+        "apps__notes__keep_releases": min(100, 2 * given.count + 2),
+        "apps__notes__drain_timeout": 3,
+        "apps__notes__watch": 1,
+    }
+    with deployed(given, **settings) as (host, app):
+        half = max(1, given.count // 2)
+        rows = [releases(host, app, given.count), rollbacks(host, given.count)]
+        rows += [nothing(host), restarts(host, half), plain_restarts(host, half)]
+        faults = status(host, "notes")["faults"]
     print(f"\n{given.os}, {CONNECTIONS} connections, {LOAD['rate']} requests a second, TLS")
     show(rows)
     wrong = [row.what for row in rows[:2] if row.seen.failed or row.seen.longest_gap > LONGEST_GAP]
