@@ -40,6 +40,14 @@ def press_soon() -> None:
 
 
 @pytest.fixture(autouse=True)
+def pythons_own() -> Iterator[None]:
+    """SIGINT is Python's own, also where the tests run in the background and a shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(autouse=True)
 def alarm() -> Iterator[None]:
     before = signal.signal(signal.SIGALRM, lambda *_: press())
     yield
@@ -109,7 +117,8 @@ def test_it_ends_a_prompt_for_a_password(state: State, capfd: pytest.CaptureFixt
     assert capfd.readouterr() == ("", "")
 
 
-def test_where_no_run_has_begun_it_is_whose_it_was_before() -> None:
-    before = signal.getsignal(signal.SIGINT)  # Python's own, or nobody's where the tests run in the background
+def test_where_no_run_has_begun_it_is_pythons_own() -> None:
     ends(press)
-    assert signal.getsignal(signal.SIGINT) is before
+    with interruptible():
+        pass
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

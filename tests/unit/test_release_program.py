@@ -2511,7 +2511,19 @@ def test_what_uv_is_given(release: Release, project: Path, monkeypatch: pytest.M
     assert list(given["secrets"]) == ["s3cr3t"] and "s3cr3t" not in "".join(release.run.calls)
 
 
-def test_the_secrets_of_a_build_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_build_hides_its_secrets(release: Release, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (release.app.etc / "build.env").write_text(
+        json.dumps({"PASSWORD": "s3cr3t", "LONGER": "s3cr3t-and-more", "EMPTY": ""})
+    )
+    fails = "echo '401 for https://u:s3cr3t-and-more@x and s3cr3t'; exit 2"
+    monkeypatch.setattr(release.program, "AS_BUILDER", ("/bin/sh", "-c", fails))
+    monkeypatch.setattr(release.program, "run", load(RELEASE).run)
+    assert release.fails(release.program.build, release.app, "r1") == (
+        "`uv sync --locked --no-dev` failed:\n401 for https://u:***@x and ***"
+    )
+
+
+def test_the_secrets_of_a_command_are_not_shown() -> None:
     """Neither while it goes on nor when it fails."""
     program = load(RELEASE)
     secrets = ["s3cr3t", "s3cr3t-and-more", "", "-----BEGIN\nof a key\n"]
