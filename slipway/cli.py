@@ -183,7 +183,7 @@ def run(options: argparse.Namespace, typed: str) -> int:
     from slipway.interrupt import interruptible
     from slipway.screen import INTERRUPTION, Report, Screen
 
-    as_json, quiet = bool(vars(options).get("json")), bool(vars(options).get("quiet"))
+    as_json, quiet = options.json, bool(vars(options).get("quiet"))
     if not Path(options.inventory).is_file() and Path(options.inventory).suffix == ".py":
         there = ", ".join(sorted(f"inventories/{path.name}" for path in (ROOT / "inventories").glob("*.py")))
         error = f"there is no inventory {options.inventory}; those of this project are {there}"

@@ -1216,8 +1216,7 @@ def tidy(app, forward=True):
     """
     serving = app.serving()
     helpers = [f"{app.name}-{what}.service" for what in ("check", "schema", "hook", "migrate")]
-    services = {release: app.unit(release, "service") for release in app.installed_units()}
-    states = loaded([*helpers, *services.values()])
+    states = loaded([*helpers, *(app.unit(release, "service") for release in app.installed_units())])
     if left := [unit for unit in helpers if unit in states]:
         systemctl("stop", *left, check=False)
         systemctl("reset-failed", *left, check=False)
@@ -1238,7 +1237,7 @@ def tidy(app, forward=True):
     if serving and app.record(serving).get("state") != "good":  # killed before it was written down
         app.write_record(serving, state="good", committed=now())
     for release in app.installed_units() - {serving}:
-        if release in app.warm() and states.get(services[release]) in ACTIVE:
+        if release in app.warm() and states.get(app.unit(release, "service")) in ACTIVE:
             continue
         record = app.record(release)
         served = release == proxied or record.get("state") == "good"
