@@ -54,10 +54,12 @@ BAD_IN_A_ROW = 3  # one bad answer may be a hiccup
 WATCH_EVERY = 0.2
 IMPORT_AFTER = 0.1  # seconds: by then the first step waits for its command, and nothing for the interpreter
 # What our own units are shut off from. They are root's: they write units, give a build to another user, and mount a
-# candidate over nginx's configuration. What needs a mount namespace would cost a release time.
+# candidate over nginx's configuration, where `nginx -t` opens the ports that it listens on. What needs a mount namespace
+# would cost a release time.
 SHUT_OFF = (
     "NoNewPrivileges=yes",
-    "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_SETGID CAP_SETUID CAP_SYS_ADMIN",
+    "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_NET_BIND_SERVICE CAP_SETGID CAP_SETUID "
+    "CAP_SYS_ADMIN",
     "RestrictNamespaces=mnt",
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
     "RestrictRealtime=yes",
