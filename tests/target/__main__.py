@@ -111,7 +111,7 @@ def _machine(options: argparse.Namespace) -> Description:
         case "memory":
             return lifecycle.memory(name, options.megabytes)
         case "snapshot":
-            return lifecycle.take_snapshot(name, options.snapshot)
+            return lifecycle.snapshot(name, options.snapshot)
         case "restore":
             return lifecycle.restore(name, options.snapshot)
     if options.change == "now":

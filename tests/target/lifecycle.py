@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.target import acme, container, snapshot
+from tests.target import acme, container, snapshots
 from tests.target import machine as vm
 from tests.target.console import TargetError
 from tests.target.engine import require
@@ -130,16 +130,16 @@ def memory(name: str, megabytes: int) -> Description:
         return vm.memory(name, folder, megabytes)
 
 
-def take_snapshot(name: str, snapshot_name: str) -> Description:
+def snapshot(name: str, kept_as: str) -> Description:
     """Keep a running machine's memory and disk under a name; the machine goes on."""
     with _locked_machine(name) as folder:
-        return snapshot.take(name, folder, snapshot_name)
+        return snapshots.take(name, folder, kept_as)
 
 
-def restore(name: str, snapshot_name: str, *, ahead: int = 0) -> Description:
+def restore(name: str, kept_as: str, *, ahead: int = 0) -> Description:
     """Go on from a machine's snapshot, as often as wanted; what it was until now is lost. `ahead`: see `clock`."""
     with _locked_machine(name) as folder:
-        return snapshot.restore(name, folder, snapshot_name, ahead=ahead)
+        return snapshots.restore(name, folder, kept_as, ahead=ahead)
 
 
 def ssh_command(name: str, command: Collection[str], user: str | None = None) -> list[str]:

@@ -35,6 +35,16 @@ GATEWAY, ADDRESS = "10.0.2.2", "10.0.2.15"
 BOOT_SECONDS = 600
 """Time a machine has to boot and finish cloud-init; usual are 60 to 90 at first and 30 to 50 later, in software."""
 
+ASKED = "; echo; echo --; ".join(
+    (
+        "cat /proc/sys/kernel/random/boot_id",
+        "systemctl is-system-running --wait",
+        "systemctl list-units --failed --plain --no-legend",
+        "cat /etc/ssh/ssh_host_*_key.pub",
+    )
+)
+"""What a machine is asked once it greets: which boot it is, how that went, and its host keys."""
+
 OFF_SECONDS = 180
 """Time a machine has to shut down by itself."""
 
@@ -52,6 +62,8 @@ class Settings:
     """Ports on 127.0.0.1 by PORTS: kept, since the machine's own configuration has that of its ACME server."""
     python: dict[str, Any]
     """See lifecycle.status."""
+    image: str
+    """Folder of the image below its disk; see disk.image."""
     memory: int = 1024
     """MB."""
     cpus: int = 2
@@ -102,11 +114,9 @@ def up(name: str, folder: Path, os_name: str, size: Mapping[str, int]) -> Descri
                 f"machine {name} has {what} {getattr(made, what)}, not {wanted}; `memory --name {name} MB` changes its "
                 f"memory, for the rest `down --name {name}` and `up`"
             )
-    with exclusive(ROOT / ".locks" / "images.lock"):
-        base = disk.image(made.os, made.arch, ROOT / ".cache")
     if not (folder / qemu.DISK).is_file():
         _seed(name, folder)
-        disk.overlay(folder / qemu.DISK, base / qemu.DISK, made.disk)
+        disk.overlay(folder / qemu.DISK, Path(made.image) / qemu.DISK, made.disk)
     if acme_found is None or acme_found["State"]["Status"] in {"created", "dead", "removing"}:
         container.remove(acme_found)
         _create_acme(name, folder, made)
@@ -117,12 +127,14 @@ def up(name: str, folder: Path, os_name: str, size: Mapping[str, int]) -> Descri
 
 
 def _create(name: str, folder: Path, os_name: str, size: Mapping[str, int]) -> None:
+    qemu.require(Settings.arch)
+    below = disk.image(os_name, Settings.arch, ROOT / ".cache")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys.ssh_key(folder)
     ports = dict(zip(PORTS, free_ports(len(PORTS), container.taken()), strict=True))
     python = mirror.choice(os_name, f"http://acme:{ports['mirror']}")
     memory, cpus, gigabytes = (size.get(what, getattr(Settings, what)) for what in ("memory", "cpus", "disk"))
-    save(folder, Settings(os_name, ports, python, memory, cpus, gigabytes))
+    save(folder, Settings(os_name, ports, python, str(below), memory, cpus, gigabytes))
 
 
 def _seed(name: str, folder: Path) -> None:
@@ -184,8 +196,7 @@ def addresses(ports: Mapping[str, int]) -> acme.Addresses:
 
 def accelerator(made: Settings) -> str:
     """ "kvm" or "tcg": how machines of this kind run here."""
-    kernel = disk.image(made.os, made.arch, ROOT / ".cache") / "vmlinuz"
-    return qemu.accelerator(made.arch, kernel, ROOT / ".cache")
+    return qemu.accelerator(made.arch, Path(made.image) / "vmlinuz", ROOT / ".cache")
 
 
 def boot(name: str, folder: Path) -> None:
@@ -213,23 +224,23 @@ def ready(name: str, folder: Path, *, not_boot: str = "") -> Description:
 def _wait(target: Description, folder: Path, not_boot: str = "") -> list[str]:
     """Wait until systemd has booted, another boot than `not_boot`; returns the units that failed."""
     until = time.monotonic() + BOOT_SECONDS
-    last = "sshd does not greet"
+    known, done, last = folder / "known_hosts", subprocess.CompletedProcess([], 0, b"", b""), "sshd does not greet"
     while time.monotonic() < until:
         if qemu.pid(folder) is None:
             raise TargetError(f"machine {target['name']} went off while it booted; it said last:\n{qemu.said(folder)}")
         if host.greets(target["ssh"]["port"]):
-            known = _known_hosts(target["ssh"]["port"])
-            if known:
-                keys.write_private(folder / "known_hosts", known)
-            asked = (
-                "cat /proc/sys/kernel/random/boot_id; systemctl is-system-running --wait; "
-                "systemctl list-units --failed --plain --no-legend"
-            )
-            done = call(target, asked, seconds=max(10, until - time.monotonic()))
-            boot_id, state, *failed = done.stdout.decode().splitlines() if done.stdout.count(b"\n") > 1 else ["", ""]
-            if state in {"running", "degraded"} and boot_id != not_boot:
-                return [line.split()[0] for line in failed if line.strip()]
-            last = f"systemd says {state!r}" if state else tail(done.stderr, 3)
+            if not known.is_file() or b"Host key verification failed" in done.stderr:
+                _first_contact(target["ssh"]["port"], known)
+            done = call(target, ASKED, seconds=max(10, until - time.monotonic()))
+            if done.returncode == 0:
+                told = done.stdout.decode().split("\n--\n")
+                boot_id, state, failed, host_keys = (part.strip() for part in told)
+                if state in {"running", "degraded"} and boot_id != not_boot:
+                    keys.write_private(known, host.known_lines(host_keys, target["ssh"]["port"]))
+                    return [line.split()[0] for line in failed.splitlines()]
+                last = f"systemd says {state!r}"
+            else:
+                last = tail(done.stderr, 3)
         time.sleep(1)
     raise TargetError(
         f"machine {target['name']} did not come up within {BOOT_SECONDS} s: {last}; `reboot --hard` "
@@ -237,11 +248,10 @@ def _wait(target: Description, folder: Path, not_boot: str = "") -> list[str]:
     )
 
 
-def _known_hosts(port: int) -> bytes:
-    """Lines for a known_hosts file with the machine's host keys, as it tells them over this machine's own 127.0.0.1."""
-    told = run(["ssh-keyscan", "-T", "20", "-p", str(port), "127.0.0.1"], timeout=60).stdout
-    lines = (line for line in told.splitlines(keepends=True) if not line.startswith(b"#"))
-    return b"".join(sorted(lines))
+def _first_contact(port: int, known: Path) -> None:
+    """Believe the host key that is told over 127.0.0.1, where nobody is in between, until all are read by SSH."""
+    told = run(["ssh-keyscan", "-T", "20", "-t", "ed25519", "-p", str(port), "127.0.0.1"], timeout=60).stdout
+    keys.write_private(known, told)
 
 
 def call(target: Description, command: str, *, seconds: float = 60) -> subprocess.CompletedProcess[bytes]:
