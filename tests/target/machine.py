@@ -45,6 +45,9 @@ ASKED = "; echo; echo --; ".join(
 )
 """What a machine is asked once it greets: which boot it is, how that went, and its host keys."""
 
+QUIET = ("-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "ServerAliveInterval=15", "-o", "LogLevel=ERROR")
+"""SSH without questions, which ends when the machine does."""
+
 OFF_SECONDS = 180
 """Time a machine has to shut down by itself."""
 
@@ -152,10 +155,9 @@ def user_data(hostname: str, key: str) -> dict[str, Any]:
     hosts = f"{GATEWAY} acme\n{ADDRESS} {' '.join(host.DOMAINS)}\n"
     return {
         "hostname": hostname,
-        # These three as Debian's own images for clouds have them; the last so that the domains stay in /etc/hosts.
-        "apt": {"preserve_sources_list": True},
-        "disable_root": False,
-        "manage_etc_hosts": "localhost",
+        "apt": {"preserve_sources_list": True},  # as in Debian's own images for clouds
+        "disable_root": False,  # root takes the key too, as in a container
+        "manage_etc_hosts": "localhost",  # its own name there, and what else is in /etc/hosts stays
         "users": [
             {
                 "name": host.USER,
@@ -258,7 +260,7 @@ def call(target: Description, command: str, *, seconds: float = 60) -> subproces
     """Run a shell command on a machine as its sudo user; the caller looks at the exit code, 255 where SSH failed."""
     *options, whom = ssh_options(target)
     try:
-        return run([*options, "-o", "BatchMode=yes", "-o", "ConnectTimeout=20", whom, command], timeout=seconds)
+        return run([*options, *QUIET, whom, command], timeout=seconds)
     except subprocess.TimeoutExpired:
         return subprocess.CompletedProcess([], 255, b"", f"no answer within {seconds:.0f} s".encode())
 
