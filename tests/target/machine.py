@@ -155,7 +155,9 @@ def user_data(hostname: str, key: str) -> dict[str, Any]:
     hosts = f"{GATEWAY} acme\n{ADDRESS} {' '.join(host.DOMAINS)}\n"
     return {
         "hostname": hostname,
-        "apt": {"preserve_sources_list": True},  # as in Debian's own images for clouds
+        # These two as in Debian's own images for clouds.
+        "apt": {"preserve_sources_list": True},
+        "locale": "C.UTF-8",
         "disable_root": False,  # root takes the key too, as in a container
         "manage_etc_hosts": "localhost",  # its own name there, and what else is in /etc/hosts stays
         "users": [
