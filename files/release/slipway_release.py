@@ -54,12 +54,13 @@ BAD_IN_A_ROW = 3  # one bad answer may be a hiccup
 WATCH_EVERY = 0.2
 IMPORT_AFTER = 0.1  # seconds: by then the first step waits for its command, and nothing for the interpreter
 # What our own units are shut off from. They are root's: they write units, give a build to another user, and mount a
-# candidate over nginx's configuration, where `nginx -t` opens the ports that it listens on. What needs a mount namespace
-# would cost a release time.
+# candidate over nginx's configuration, for a `nginx -t` that opens the ports it is to listen on. What needs a mount
+# namespace would cost a release time.
+CAPABILITIES = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_NET_BIND_SERVICE CAP_SETGID CAP_SETUID CAP_SYS_ADMIN"
 SHUT_OFF = (
     "NoNewPrivileges=yes",
-    "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_NET_BIND_SERVICE CAP_SETGID CAP_SETUID "
-    "CAP_SYS_ADMIN",
+    # In one line: of a unit that systemd-run makes, a second line takes the place of the first.
+    f"CapabilityBoundingSet={CAPABILITIES}",
     "RestrictNamespaces=mnt",
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
     "RestrictRealtime=yes",
