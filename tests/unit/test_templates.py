@@ -363,7 +363,7 @@ def test_forwarded_headers_are_set_and_never_appended(maximal: Settings, name: s
     }
     assert headers == {
         "Host": "$host",
-        "Upgrade": "$http_upgrade",
+        "Upgrade": "$slipway_upgrade",
         "Connection": "$connection_upgrade",
         "X-Forwarded-For": "$remote_addr",
         "X-Forwarded-Proto": "$scheme",
@@ -377,10 +377,16 @@ def test_forwarded_headers_are_set_and_never_appended(maximal: Settings, name: s
     assert len([line for line in directives(made) if line.startswith("proxy_set_header")]) == len(headers)
 
 
+UPGRADES = '"$server_protocol $request_method $http_transfer_encoding$http_content_length $http_upgrade"'
+"""What tells the handshake of a WebSocket from all other requests that ask for an upgrade."""
+
+
 def test_no_variable_that_a_client_fills(settings: Settings) -> None:
     for path, text in nginx(settings).items():
-        found = re.findall(r"\$(proxy_add_x_forwarded_for|http_(?!upgrade\b|accept\b)\w+|host\w+)", text)
+        others = text.replace(UPGRADES, "")
+        found = re.findall(r"\$(proxy_add_x_forwarded_for|http_(?!accept\b)\w+|host\w+)", others)
         assert found == [], f"{path}: {found}"
+        assert text.count(UPGRADES) == text.count(f"map {UPGRADES} $slipway_upgrade {{"), path
         # What a client accepts chooses between two answers of nginx's own.
         assert text.count("$http_accept") == text.count("map $http_accept $slipway_unavailable {"), path
 
@@ -397,9 +403,42 @@ def test_streams_and_websockets_pass_unbuffered(minimal: Settings) -> None:
     lines = directives(made["proxy/notes.conf"])
     assert "proxy_pass http://notes;" in lines
     assert "proxy_http_version 1.1;" in lines and "proxy_buffering off;" in lines
-    at = directives(made["nginx.conf"]).index("map $http_upgrade $connection_upgrade {")
     # Empty and not "close": connections to the app are kept.
-    assert directives(made["nginx.conf"])[at + 1 : at + 4] == ["default upgrade;", '"" "";', "}"]
+    at = directives(made["nginx.conf"]).index("map $slipway_upgrade $connection_upgrade {")
+    assert directives(made["nginx.conf"])[at + 1 : at + 4] == ['default "";', "websocket upgrade;", "}"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "upgraded"),
+    [
+        ("HTTP/1.1 GET  websocket", True),
+        ("HTTP/1.1 GET  WebSocket", True),
+        ("HTTP/1.1 GET 0 websocket", True),
+        ("HTTP/1.1 GET  h2c, websocket", True),
+        ("HTTP/1.1 GET  websocket,h2c", True),
+        ("HTTP/1.1 GET  ", False),
+        ("HTTP/1.1 GET  h2c", False),
+        ("HTTP/1.1 GET  TLS/1.0, HTTP/2.0", False),
+        ("HTTP/1.1 GET  websocket2", False),
+        ("HTTP/1.1 GET  notwebsocket", False),
+        ("HTTP/1.1 GET  websocket h2c", False),
+        ("HTTP/1.1 POST  websocket", False),
+        ("HTTP/1.1 GET 5 websocket", False),
+        ("HTTP/1.1 GET 00 websocket", False),
+        ("HTTP/1.1 GET chunked websocket", False),
+        ("HTTP/1.1 GET chunked0 websocket", False),
+        ("HTTP/1.0 GET  websocket", False),
+        ("HTTP/2.0 GET  websocket", False),
+    ],
+)
+def test_nothing_but_the_handshake_of_a_websocket_is_upgraded(minimal: Settings, asked: str, upgraded: bool) -> None:
+    """The rows are what nginx looks up: protocol, method, how long the body is, and what is asked for."""
+    lines = directives(nginx(minimal)["nginx.conf"])
+    at = lines.index(f"map {UPGRADES} $slipway_upgrade {{")
+    default, row, end = lines[at + 1 : at + 4]
+    assert (default, end) == ('default "";', "}")
+    pattern = row.removeprefix('"~*').removesuffix('" websocket;')
+    assert bool(re.search(pattern, asked, re.IGNORECASE)) == upgraded
 
 
 # ── nginx: headers, errors, limits ───────────────────────────────────────────────────────────────────────────────────
