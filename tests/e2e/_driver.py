@@ -413,7 +413,7 @@ class Host:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=DEPLOY_SECONDS,
             check=False,
         )
         found = re.search(r"(\d+) passed", done.stdout)
