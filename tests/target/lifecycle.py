@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.target import acme, host, image, keys, mirror
+from tests.target import acme, host, image, keys, likeness, mirror
 from tests.target.console import TargetError, exclusive, say, step
 from tests.target.engine import LABEL, DockerError, docker, inspect, require
 
@@ -95,7 +95,7 @@ def reboot(name: str, *, hard: bool = False) -> Description:
     with locked(name) as folder:
         _existing(name, folder)
         if hard:
-            docker("kill", "--signal", "KILL", _host_name(name))
+            host.kill(_host_name(name), disk=bool(describe(name, folder)["disk_mb"]))
             docker("start", _host_name(name))
         else:
             # The image's stop signal asks systemd for a clean shutdown; seconds are how long that may take.
@@ -137,7 +137,8 @@ def describe(name: str, folder: Path) -> Description:
     state: "running", or Docker's word for what it is instead; ssh, http_port, https_port: on 127.0.0.1; ca_file: root
     of the issued certificates; acme_directory: as seen from inside the target's network, its HTTPS signed by
     acme_ca_file; acme_management_url, dns_url: Pebble's and its DNS's control, on 127.0.0.1, for fault tests; python:
-    what the target can install, from downloads_json_url or, where that is null, from uv's own source.
+    what the target can install, from downloads_json_url or, where that is null, from uv's own source; memory_mb,
+    disk_mb: what it has for itself, null where it has its machine's.
     """
     found, beside = inspect("container", _host_name(name)), inspect("container", _acme_name(name))
     if found is None or beside is None:
@@ -151,6 +152,7 @@ def describe(name: str, folder: Path) -> Description:
         "container": _host_name(name),
         "acme_container": _acme_name(name),
         "network": _network_name(name),
+        **likeness.of(labels),
         "ip": addresses[HOST_ADDRESS],
         "ssh": {
             "host": "127.0.0.1",
