@@ -12,6 +12,7 @@ import pytest
 
 from tests.e2e._driver import Host, wait_until
 from tests.e2e.conftest import MakeHost
+from tests.target.likeness import KERNEL
 
 pytestmark = pytest.mark.story
 
@@ -48,6 +49,15 @@ def only(changed: list[str], *expected: str) -> None:
 # ── bare ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_the_kernel_is_set_as_on_a_machine(host: Host) -> None:
+    wanted = dict(KERNEL)
+    if host.target["os"] == "debian13":  # its linux-sysctl-defaults
+        wanted["net.ipv4.ping_group_range"] = "0 2147483647"
+    files = " ".join(f"/proc/sys/{name.replace('.', '/')}" for name in wanted)
+    values = [" ".join(line.split()) for line in host.ssh(f"cat {files}").splitlines()]
+    assert dict(zip(wanted, values, strict=True)) == wanted
+
+
 def test_a_dry_run_on_the_bare_host_tells_what_it_would_do_and_does_nothing(host: Host) -> None:
     before = host.snapshot()
     assert not ABSENT.search(before), "the host isn't bare"
@@ -78,6 +88,16 @@ def test_one_deploy_makes_it_a_host_that_serves_both_apps(host: Host) -> None:
     assert host.ssh("nginx -t -q 2>&1") == "", "nginx warns"
     created = host.request("POST", "/api/notes", json={"text": "written before the story's reboots"})
     assert created.status_code == 201
+
+
+def test_low_ports_are_for_those_who_may_and_a_release_may(host: Host) -> None:
+    """On a machine; a container's engine opens them to all, where nobody sees that a unit lacks the capability."""
+    listen = "python3 -c 'import socket; socket.create_server((\"127.0.0.1\", 81))'"
+    host.ssh(listen)
+    refused = host.run(f"setpriv --bounding-set=-net_bind_service {listen}")
+    assert refused.returncode == 1 and "Permission denied" in refused.stderr, refused.stderr
+    # `nginx -t` listens, as a step of each.
+    assert all(releases(host).values())
 
 
 def test_the_host_is_verified(host: Host) -> None:
