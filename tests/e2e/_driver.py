@@ -467,7 +467,7 @@ class Host:
         self.target = lifecycle.reboot(self.name, hard=hard)
 
     def cut(self) -> None:
-        """Cut a machine's power: what it had not flushed to its disk is lost. It stays off until `boot`."""
+        """Cut its power: what it had not flushed to its disk is lost. It stays off until `boot`."""
         self._forget_connection()
         self.target = lifecycle.cut(self.name)
 
