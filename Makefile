@@ -1,12 +1,14 @@
 # Verbs of this repository; `make help` lists them. They make .venv from uv.lock first, and again when that changes.
 #
 # NAME=demo OS=debian12    which target `make demo` and its kin mean, and its system (debian12 or debian13)
+# MACHINE=1                that target is a virtual machine: a kernel, disk and clock of its own, where containers won't do
 # BENCH="--rounds 5"       options of `make bench` (`python -m tests.bench --help`)
 # TARGET=demo AUDIT="--rows ports,ssh"    target and options of `make audit` (`python -m tests.audit --help`)
 # YES=1                    may install missing packages (Docker's engine) without asking; CI=true means the same
 
 NAME ?= demo
 OS ?=
+MACHINE ?=
 BENCH ?=
 TARGET ?= $(NAME)
 AUDIT ?=
@@ -29,8 +31,8 @@ help: ## List the verbs
 
 setup: .venv/synced ## Make .venv from uv.lock
 
-demo: setup ## A throw-away VPS with the example app over HTTPS, verified (NAME=demo, OS=debian12)
-	@$(BIN)/python -m tests.target.demo --name $(NAME) $(if $(OS),--os $(OS))
+demo: setup ## A throw-away VPS with the example app over HTTPS, verified (NAME=demo, OS=debian12, MACHINE=1)
+	@$(BIN)/python -m tests.target.demo --name $(NAME) $(if $(OS),--os $(OS)) $(if $(MACHINE),--machine)
 
 demo-ssh: setup ## A shell on that VPS
 	@$(BIN)/python -m tests.target ssh --name $(NAME)

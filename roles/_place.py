@@ -101,6 +101,8 @@ receive() {{ # path, length, digest, owner, mode
     chown "$4" "$partial"
     chmod "$5" "$partial"
 }}
+# Put in its place before it is on the disk, a file would be empty after a power cut.
+written() {{ for path; do beside "$path"; set -- "$@" "$partial"; shift; done; sync "$@"; }}
 put() {{ beside "$1"; mv -fT "$partial" "$1"; }}
 link() {{ beside "$1"; ln -s "$2" "$partial"; put "$1"; }} # path, target
 """
@@ -123,7 +125,7 @@ def placing(
         for path, each in files.items():
             owner, length = f"{each.user}:{each.group}", str(len(each.data))
             lines += [shlex.join(["receive", path, length, each.digest, owner, each.mode])]
-        lines += ["}"]
+        lines += ["}", shlex.join(["written", *files])]
     lines += [shlex.join(["put", path]) for path in files]
     lines += [shlex.join(["link", path, target]) for path, target in links.items()]
     lines += [shlex.join(["rm", "-f", path]) for path in absent]

@@ -34,14 +34,31 @@ file=$(mktemp); trap 'rm -rf "$file" "$folder.partial"' EXIT; echo "$requirement
 python3 "$(ls /usr/share/python-wheels/pip-*.whl)/pip" install \\
     --quiet --disable-pip-version-check --root-user-action=ignore --no-cache-dir \\
     --no-deps --only-binary=:all: --require-hashes --target "$folder.partial" "$@" -r "$file"
+sync --file-system "$folder.partial"
 mv -T "$folder.partial" "$folder"
 """
 
-# $1 uv, $2 version, then uv's environment
+# One that is there counts only if it is known to be on the disk: after a power cut half of it may be missing.
+# $1 folder of the Pythons, $2 version
+_PYTHON_INSTALLED = """
+for python in "$1"/cpython-"$2"[-.]*/bin/python3.*; do
+    [ -x "$python" ] || continue
+    home=${python%/bin/*}
+    [ ! -e "$home/.slipway-written" ] || { echo installed; exit; }
+    home=$(readlink -f "$home")
+    for used in /srv/*/current/.venv/bin/python; do # a release is on the disk with its Python
+        case $(readlink -f "$used") in "$home"/*) echo used; exit ;; esac
+    done
+done
+"""
+# $1 folder of the Pythons, $2 version, $3 uv, then uv's environment
 _INSTALL_PYTHON = """
 umask 022
-uv=$1 version=$2; shift 2
-env "$@" "$uv" python install --no-progress "$version" && exit 0
+folder=$1 version=$2 uv=$3; shift 3
+if env "$@" "$uv" python install --no-progress --reinstall "$version"; then
+    sync --file-system "$folder" && for home in "$folder"/cpython-"$version"[-.]*; do : >"$home/.slipway-written"; done
+    exit
+fi
 echo "Python comes from github.com; where a host can't reach it, set python.install_mirror or downloads_json_url" >&2
 exit 1
 """
@@ -95,8 +112,8 @@ def pythons(settings: Settings) -> list[Program]:
         Program(
             f"Python {version}",
             # Not asked of uv, which writes to its cache even for a question.
-            satisfied=f"ls -d {FOLDER}/cpython-{version}[-.]*/bin/python3.* 2>/dev/null || true",
-            command=operations.shell_line(_INSTALL_PYTHON, uv_program(settings), version, *environment),
+            satisfied=operations.shell_line(_PYTHON_INSTALLED, FOLDER, version),
+            command=operations.shell_line(_INSTALL_PYTHON, FOLDER, version, uv_program(settings), *environment),
         )
         for version in sorted({app.python_version for app in settings.apps.values()})
     ]

@@ -88,7 +88,8 @@ set -eu
 umask 022
 folder=$1 requirements=$2 uv=$3; shift 3
 "$uv" venv --quiet --clear --python /usr/bin/python3 "$folder"
-"$uv" pip sync --quiet --require-hashes --compile-bytecode --python "$folder" "$@" "$requirements"
+"$uv" pip sync --quiet --no-cache --require-hashes --compile-bytecode --python "$folder" "$@" "$requirements"
+sync --file-system "$folder"
 cp "$requirements" "$folder/requirements.txt"
 """
 
@@ -144,6 +145,7 @@ set -eu
 umask 077
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days "$5" -subj "/CN=$4" \\
     -addext "subjectAltName=$3" -keyout "$2.partial" -out "$1.partial" 2>&1
+sync "$1.partial" "$2.partial"
 mv "$2.partial" "$2"
 mv "$1.partial" "$1"
 """

@@ -13,6 +13,7 @@ Slipway (roles/release.py); needs Python 3.10 or newer and nothing else.
 /srv/<app>/releases/<id>/        a release: its code and its .venv, root's
 /srv/<app>/current               link to the release that serves: the one truth
 /var/lib/slipway/<app>/<id>.json the history: what became of each attempt; <id>.log what it said
+/var/lib/slipway/<app>/<id>.manifest its files, each with its size and digest (slipway_manifest.py)
 /run/slipway/<app>/<run>/        a run that is under way: its request, what it says, how it ended
 """
 
@@ -21,6 +22,7 @@ import argparse
 import contextlib
 import errno
 import fcntl
+import functools
 import json
 import os
 import re
@@ -32,14 +34,18 @@ import threading
 import time
 from pathlib import Path
 
+import slipway_manifest
+
 PROGRAM = "/opt/slipway/bin/slipway-release"
 SCHEMA = "/opt/slipway/bin/slipway-schema"
+UV = "/opt/slipway/bin/uv"
 BUILDER = "slipway-build"  # builds run code of the app and of its dependencies: not as root
 AS_BUILDER = ("setpriv", f"--reuid={BUILDER}", f"--regid={BUILDER}", "--init-groups", "--no-new-privs")
 CACHE = Path("/var/cache/slipway")
 UNITS = Path("/etc/systemd/system")
 WARM_UNITS = Path("/run/systemd/system")  # of a release that stays warm: a reboot ends it
 RUN = Path("/run/slipway")
+SEEN = RUN / ".seen"  # which files of a release were found right since the host booted
 KEEP_RECORDS = 50
 KEEP_RUNS = 5
 NAMED = 5  # releases that a message about an ambiguous name lists
@@ -338,16 +344,58 @@ class App:
             return found[1] if found else None
         return None
 
-    def damaged(self, release):
-        """Whether a release could not be started again, though its workers may still live."""
-        return not os.access(self.venv(release) / "bin/gunicorn", os.X_OK)
+    def manifest(self, release):
+        """Where the manifest of a release is kept."""
+        return self.records / f"{release}.manifest"
+
+    def describe(self, release, base=None):
+        """Write down what a release consists of: of what it shares with `base`, which is whole, as that one says."""
+        known = (read_json(self.manifest(base)), read_json(self.seen(base))) if base else ({}, {})
+        manifest, stamps = slipway_manifest.take(self.folder(release), *known)
+        text = slipway_manifest.dump(manifest)
+        replace(self.manifest(release), text, 0o600)
+        self.write_record(release, manifest=digest_of_text(text))
+        self.remember_seen(release, stamps)
+        return manifest
+
+    def seen(self, release):
+        """Where is kept what of a release was found right since the host booted."""
+        return SEEN / self.name / f"{release}.json"
+
+    def remember_seen(self, release, stamps):
+        """Write that down; the next look is quicker by it."""
+        with contextlib.suppress(OSError):  # a full memory
+            self.seen(release).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            replace(self.seen(release), slipway_manifest.dump(stamps), 0o600)
+
+    def damage(self, release):
+        """What is wrong with the files of a release (path → words); empty when all is as its manifest says."""
+        told, folder = self.record(release).get("manifest"), self.folder(release)
+        if not told:  # of an earlier Slipway, and not described yet
+            program = self.venv(release) / "bin/gunicorn"
+            return {} if os.access(program, os.X_OK) else {str(program.relative_to(folder)): "is missing"}
+        seen = read_json(self.seen(release))
+        if seen and slipway_manifest.unchanged(folder, seen):
+            return {}
+        try:
+            text = self.manifest(release).read_text()
+        except OSError:
+            text = ""
+        if digest_of_text(text) != told:
+            return {str(self.manifest(release)): "is damaged"}
+        manifest = json.loads(text)
+        wrong, stamps = slipway_manifest.compare(folder, manifest, seen)
+        if not wrong:
+            self.remember_seen(release, stamps)
+        return wrong
 
     def healthy(self, release, states):
         """Why `release` isn't the one that serves, fully, now and after a reboot; empty when it is.
 
         + states: what systemd knows of its units
         """
-        faults = [f"{self.folder(release)} is damaged"] if self.damaged(release) else []
+        wrong = self.damage(release)
+        faults = [f"{self.folder(release)} is damaged: {slipway_manifest.listed(wrong)}"] if wrong else []
         if not (self.etc / "release.json").exists():
             faults.append(f"{self.etc}/release.json is missing")
         for unit in self.units(release):
@@ -404,6 +452,22 @@ def unpack(app, folder):
             run(*unpack, "-z", "-m", stdin=file)
         return
     mirror = CACHE / "git" / f"{app.name}.git"
+    try:
+        export(source, mirror, unpack)
+    except Failed:
+        # After a power cut it may be half there: then nothing but a new copy helps.
+        if run("git", "-C", str(mirror), "fsck", "--no-dangling", check=False, live=True).returncode == 0:
+            raise
+        progress.say(f"{app.name}: the copy of the repository on this host is damaged; it is fetched anew")
+        shutil.rmtree(mirror, ignore_errors=True)
+        export(source, mirror, unpack)
+
+
+def export(source, mirror, unpack):
+    """Unpack a commit of a repository, which is fetched where the mirror of it hasn't that commit.
+
+    + unpack: the command that takes a tar of it
+    """
     # A line that has become too slow ends the fetch: waiting for it would be for ever.
     git = ["git", "-C", str(mirror), "-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"]
     if (
@@ -460,6 +524,7 @@ def build(app, release):
     if adopted:  # the folder is root's by now: its environment was never the builder's
         adopted.result().rename(app.venv(release))
     app.write_record(release, environment=environment)
+    app.describe(release, base)
     return f"the environment of {base}" if base else None
 
 
@@ -480,9 +545,15 @@ def sync(app, release):
     secrets = read_json(app.etc / "build.env")
     limits = {"seconds": BUILD_SECONDS, "live": True, "secrets": secrets.values()}
     python = app.wanted["python"]
-    uv = ["/opt/slipway/bin/uv", "sync", "--locked", "--no-dev", "--compile-bytecode", "--python", python]
+    uv = [UV, "sync", "--locked", "--no-dev", "--compile-bytecode", "--python", python]
     command = [*AS_BUILDER, *uv]
-    done = run(*command, cwd=app.work(release), env=environment | secrets, check=False, **limits)
+    install = functools.partial(run, *command, cwd=app.work(release), env=environment | secrets, check=False, **limits)
+    done = install()
+    if done.returncode == 0 and (differing := unlike_records(app, release)):
+        progress.say(f"{app.name}: {', '.join(differing)}: not as the packages say, so without uv's cache once more")
+        run(*AS_BUILDER, UV, "cache", "clean", *differing, env=environment, check=False, live=True)
+        shutil.rmtree(app.venv(release))
+        done = install()  # who still differs says something wrong of itself
     if done.returncode != 0:
         text = done.stdout.strip()
         raise Failed(f"`uv sync --locked --no-dev` failed:\n{tail(text)}{uv_advice(text, python)}")
@@ -490,6 +561,12 @@ def sync(app, release):
         if not (folder / ".venv/bin" / tool).exists():
             add = "uv add gunicorn uvicorn-worker uvloop httptools"
             raise Failed(f"The lock file has no {tool}: `{add}` in the project, commit, and run again.")
+
+
+def unlike_records(app, release):
+    """Packages that differ from what they say of themselves, as those from a cache that a power cut has damaged."""
+    venv = app.venv(release)
+    return slipway_manifest.unlike_records(venv, slipway_manifest.take(venv)[0]) if venv.is_dir() else []
 
 
 def compile_library(app, python):
@@ -521,7 +598,7 @@ def reusable(app, environment):
     """The newest release that has just this environment, and one that can be taken along; None if there is none."""
     for release in reversed(app.good()):
         venv = app.venv(release)
-        if app.record(release).get("environment") != environment or app.damaged(release):
+        if app.record(release).get("environment") != environment or app.damage(release):
             continue
         # A project, or a member of its workspace, that is installed itself is named by its path: build that anew.
         packages = next(venv.glob("lib/python3*/site-packages"), None)
@@ -607,6 +684,7 @@ def check(app, release):
     missing_hooks(app, release)
     with ThreadPoolExecutor() as pool:  # the last two take as long as the app's own imports, on a core each
         checks = [
+            pool.submit(flush, app),  # ahead: little is left to be written when it counts
             pool.submit(nginx, "check"),
             pool.submit(valid_units, app, release),
             pool.submit(imports, app, release),
@@ -616,6 +694,14 @@ def check(app, release):
     if seen:
         app.write_record(release, heads=seen["heads"], pending=seen["pending"], revisions={"before": seen["current"]})
         fits(app, seen)
+
+
+def flush(app):
+    """Let all that a release consists of outlive a power cut: sources, environment, units, settings, records."""
+    try:
+        slipway_manifest.flush(app.root, app.etc, app.records, UNITS)
+    except (subprocess.CalledProcessError, OSError) as error:
+        raise Failed(f"The release can't be written to the disk ({error}): see `dmesg` and `df -h`.") from error
 
 
 def valid_units(app, release):
@@ -1004,6 +1090,7 @@ def switch(app, release):
     # Links for the next boot: the systemd that runs needn't read them.
     systemctl("enable", "--quiet", "--no-reload", *app.units(release))
     app.write_record(release, switched=now())
+    flush(app)  # from here on a boot may bring the new one
     nginx("switch", app.name, release)
     return public(app, release)
 
@@ -1064,10 +1151,11 @@ def confirm(app, release):
         remember(app, known["wanted"])
     previous = known.get("previous") if known.get("committed") else before
     app.write_record(release, state="good", committed=now(), previous=previous, bad=None, warm_until=0)
-    if before and release < before:
+    if before and release < before and not app.damage(before):
         left = {"since": now(), "by": app.request.get("by", "a run that was killed"), "why": f"went back to {release}"}
         app.write_record(before, bad=left)
     point_current(app, release)
+    flush(app)  # before anything of the old one goes
     return before
 
 
@@ -1281,6 +1369,9 @@ def prune(app, serving, left=None):
     for path in (app.etc / "releases").glob("*.env"):
         if not app.folder(path.stem).is_dir():
             path.unlink()
+    for path in [*app.records.glob("*.manifest"), *(SEEN / app.name).glob("*.json")]:
+        if not app.folder(path.stem).is_dir():
+            path.unlink()
     for path in sorted(app.records.glob("*.json"))[:-KEEP_RECORDS]:  # of failed ones too: they can be looked at
         if not app.folder(path.stem).is_dir():
             path.unlink()
@@ -1289,10 +1380,40 @@ def prune(app, serving, left=None):
 
 def heal(app):
     """Put the host in order after whatever ended the last run, and write down that it was ended."""
+    replace_damaged(app)
+    for release in app.good():
+        if not app.record(release).get("manifest"):  # an earlier Slipway made it
+            app.describe(release)
+        elif release not in (app.serving(), *app.warm()) and not app.seen(release).exists():  # since the host booted
+            discard_damaged(app, release)
     tidy(app)
     for record in app.history():
         if record.get("state") == "started":
             app.write_record(record["id"], state="killed", finished=now())
+
+
+def replace_damaged(app):
+    """Let the last whole release serve in the place of one that is damaged and doesn't answer."""
+    serving = app.serving()
+    wrong = app.damage(serving) if serving else {}
+    if not wrong:
+        return
+    progress.say(f"{app.name}: {serving} is damaged: {slipway_manifest.listed(wrong)}")
+    if answers(app, serving):
+        return
+    for release in reversed(app.good()):
+        if release != serving and app.env(release).exists() and not app.damage(release) and bring_back(app, release):
+            settle(app, release)
+            progress.say(f"{app.name}: {release} serves in its place")
+            return
+
+
+def discard_damaged(app, release):
+    """Remove a release that doesn't serve, if it is damaged: nobody can go back to it, nor build on it."""
+    if wrong := app.damage(release):
+        progress.say(f"{app.name}: {release} is damaged, so it is removed: {slipway_manifest.listed(wrong)}")
+        app.write_record(release, damaged=now())
+        shutil.rmtree(app.folder(release), ignore_errors=True)
 
 
 def answers(app, release):
@@ -1382,6 +1503,8 @@ def fail(app, attempt, release, where, step, error):
     serving = app.serving()
     told = str(error) if isinstance(error, (Failed, OSError)) else repr(error)
     after = f"{serving} {'serves again' if before else 'goes on serving'}." if serving else "No release serves yet."
+    if serving and app.damage(serving) and not answers(app, serving):
+        after = f"{serving}, which should serve, is damaged and doesn't answer."
     after += schema_left
     kind = "release" if attempt == release else "going back to"
     more = "" if isinstance(error, Undecided) else " Correct the cause and run again."
@@ -1418,7 +1541,7 @@ def failure_hook(app, release, step):
     """Run the hook on_failure, with the failed release's environment, or else with that of the one that serves."""
     if not app.wanted["hooks"].get("on_failure"):
         return ""
-    able = [each for each in (release, app.serving()) if each and app.env(each).exists() and not app.damaged(each)]
+    able = [each for each in (release, app.serving()) if each and app.env(each).exists() and not app.damage(each)]
     if not able:
         return "\nThe hook on_failure wasn't run: no release has an environment yet."
     try:
@@ -1444,7 +1567,7 @@ def deploy(app):
         progress.say(f"{app.name}: {told}; {serving} serves. {again}")
         return
     wanted = app.record(serving).get("inputs") == app.wanted["inputs"]
-    if wanted and not app.damaged(serving) and bring_back(app, serving):
+    if wanted and not app.damage(serving) and bring_back(app, serving):
         remember(app, app.wanted)
         progress.say(f"{app.name}: {serving} already is what is wanted; it serves")
         return
@@ -1472,8 +1595,11 @@ def new_id(app, name):
 
 def rollback(app):
     """Let a release that served before serve again: nothing is fetched and nothing built."""
+    before = app.serving()
     heal(app)
     serving = app.serving()
+    if before and serving != before and app.damage(before) and not app.request.get("to"):
+        return  # that was to go back from
     target = choose(app, serving, app.request.get("to"))
     if target == serving:
         if not bring_back(app, serving):
@@ -1520,12 +1646,12 @@ def choose(app, serving, named):
         raise Failed(f"{why}. Nearest: {near[0]}; those one can go back to: {', '.join(there)}.")
     previous = app.record(serving).get("previous")
     older = [release for release in there if release < serving and not app.record(release).get("bad")]
-    if previous in older:
-        return previous
-    if older:
-        return older[-1]
+    for release in [*(each for each in older if each == previous), *reversed(older)]:
+        if not app.damage(release):
+            return release
     bad = [release for release in there if app.record(release).get("bad")]
     marked = f" Marked as bad, and skipped unless named: {', '.join(bad)}." if bad else ""
+    marked += f" Damaged: {', '.join(older)}." if older else ""
     raise Failed(f"There is no good release before {serving} on this host.{marked}")
 
 
@@ -1544,8 +1670,10 @@ def target(app, named):
 
 def consider(app, target):
     """Look whether the database is ahead of the release one goes back to; go on only when told how."""
-    if not app.env(target).exists() or app.damaged(target):
-        raise Failed(f"{target} is damaged: name another one, or release its commit anew.")
+    missing = {} if app.env(target).exists() else {str(app.env(target)): "is missing"}
+    if wrong := missing or app.damage(target):
+        listed = slipway_manifest.listed(wrong)
+        raise Failed(f"{target} is damaged: {listed}. Name another one, or release its commit anew.")
     seen = look(app, target)
     if not seen:
         return "its schema can't be looked at: no Alembic" if app.wanted["migration"]["command"] else "no migrations"
@@ -1857,6 +1985,8 @@ def history(app):
             state = f"failed at {record.get('step', '?')}"
         if record.get("kind") == "release" and state in ("good", "bad") and release not in there:
             state = f"{state}, removed"
+        if record.get("damaged") or (release in there and app.damage(release)):
+            state += ", damaged"
         if record.get("hook"):
             state += f", {record['hook']}"
         revisions = record.get("revisions", {})
@@ -2001,7 +2131,10 @@ def store(app, commit, archive):
     path = CACHE / "sources" / f"{app.name}.{commit}.tar.gz"
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.touch(0o600)
-    partial.write_bytes(base64.b64decode(archive))
+    with partial.open("wb") as file:
+        file.write(base64.b64decode(archive))
+        file.flush()
+        os.fsync(file.fileno())
     partial.rename(path)
 
 

@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,10 @@ from tests.e2e._driver import ROOT, Host, log
 REUSE = os.environ.get("SLIPWAY_REUSE") == "1"
 
 MakeHost = Callable[..., Host]
-"""``make_host(story, os_name, apps=("notes",))``: a bare target with an inventory, removed when the module ends."""
+"""``make_host(story, os_name, apps=("notes",))``: a bare target with an inventory, removed when the module ends.
+
+It is a virtual machine with ``machine=True``; ``memory=512`` and the like are those of `lifecycle.up`.
+"""
 
 _broken: dict[tuple[str, str], str] = {}
 """(module, system) of a story → the test at which it broke."""
@@ -70,12 +74,11 @@ def make_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeHost]:
     made: list[Host] = []
     keep = os.environ.get("SLIPWAY_KEEP") == "1"
 
-    def make(story: str, os_name: str = "debian13", apps: tuple[str, ...] = ("notes",)) -> Host:
+    def make(story: str, os_name: str = "debian13", apps: tuple[str, ...] = ("notes",), **kind: Any) -> Host:
         name = f"e2e-{story}-{os_name[-2:]}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:4]}"
         assert re.fullmatch(r"[a-z0-9-]{1,31}", name), f"{name} can't be a target's name"
-        host = Host.up(
-            name, os_name, tmp_path_factory.mktemp(story), apps, fresh=os.environ.get("SLIPWAY_REUSE") != "1"
-        )
+        folder, fresh = tmp_path_factory.mktemp(story), os.environ.get("SLIPWAY_REUSE") != "1"
+        host = Host.up(name, os_name, folder, apps, fresh=fresh, **kind)
         made.append(host)
         return host
 

@@ -67,7 +67,7 @@ def closing(target: lifecycle.Description, stages: Stages) -> str:
     name, port = target["name"], target["https_port"]
     own = "" if name == "demo" else f" NAME={name}"
     return f"""
-{paint(f"https://{SITE}:{port}/", "1;32", stream=sys.stdout)} is served by target {name} ({target["os"]}).
+{paint(f"https://{SITE}:{port}/", "1;32", stream=sys.stdout)} is served by {target["kind"]} {name} ({target["os"]}).
 
   curl       curl --cacert {target["ca_file"]} --resolve {SITE}:{port}:127.0.0.1 https://{SITE}:{port}/
   browser    add `127.0.0.1 {SITE}` to /etc/hosts and trust the CA file below (it is of this target alone)
@@ -85,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make demo", description="A throw-away VPS with the example app.")
     parser.add_argument("--name", default=os.environ.get("SLIPWAY_TARGET") or "demo", help="the target's name")
     parser.add_argument("--os", choices=sorted(SUITES), help="its system")
+    parser.add_argument("--machine", action="store_true", default=None, help="a virtual machine, not a container")
     options = parser.parse_args(arguments)
     environment = {**os.environ, "SLIPWAY_TARGET": options.name}
     stages = Stages()
@@ -92,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
         with stages.stage("prerequisites"):
             engine.ensure()
         with stages.stage("target"):
-            target = lifecycle.up(options.name, options.os)
+            target = lifecycle.up(options.name, options.os, machine=options.machine)
         with stages.stage("deploy"):
             call(["pyinfra", "-y", INVENTORY, "deploy.py"], environment)
         with stages.stage("verify"):

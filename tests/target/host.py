@@ -157,7 +157,11 @@ def greets(port: int) -> bool:
 
 def known_hosts(container: str, ssh_port: int) -> bytes:
     """Lines for a known_hosts file with the target's host keys, read on the target itself."""
-    keys = exec_in(container, "sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub").stdout.decode()
+    return known_lines(exec_in(container, "sh", "-c", "cat /etc/ssh/ssh_host_*_key.pub").stdout.decode(), ssh_port)
+
+
+def known_lines(keys: str, ssh_port: int) -> bytes:
+    """Lines for a known_hosts file from a host's public keys, a line each."""
     return "".join(
         f"[127.0.0.1]:{ssh_port} {' '.join(line.split()[:2])}\n" for line in sorted(keys.splitlines()) if line.strip()
     ).encode()

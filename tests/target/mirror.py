@@ -13,6 +13,7 @@ import tarfile
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from tests.target.console import TargetError, exclusive, step, tail
 from tests.target.engine import call, docker
@@ -59,6 +60,19 @@ def downloads(version: str, arch: str, archive: str, sha256: str) -> dict[str, o
             "build": None,
         }
     }
+
+
+def choice(os_name: str, url: str = URL) -> dict[str, Any]:
+    """What a target of a system can install: a version, and the list of downloads of the mirror at `url` if need be."""
+    if upstream_answers():
+        return {"version": DEFAULT_PYTHON, "downloads_json_url": None}
+    return {"version": PYTHONS[os_name], "downloads_json_url": f"{url}/downloads.json"}
+
+
+def files(os_name: str, image: str, cache: Path, url: str = URL) -> dict[str, bytes]:
+    """What the mirror of a system serves at `url`, by name; see `build`."""
+    read = {path.name: path.read_bytes() for path in build(os_name, image, cache).iterdir()}
+    return read | {"downloads.json": read["downloads.json"].replace(URL.encode(), url.encode())}
 
 
 def build(os_name: str, image: str, cache: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import subprocess
+import sys
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS, NGINX = "access/slipway-access", "nginx/slipway_nginx.py"
 RELEASE, ACME = "release/slipway_release.py", "tls/slipway-acme"
+MANIFEST = "release/slipway_manifest.py"
 PROGRAMS = (ACCESS, NGINX, RELEASE, ACME)
 STARTED = {NGINX: "nginx/slipway-nginx", RELEASE: "release/slipway-release"}
 """Module → the program that starts it."""
@@ -28,6 +30,8 @@ def code(path: str) -> types.CodeType:
 def load(path: str) -> Any:
     """A host program as a module of its own; most have names without an ending, which `import` can't find."""
     module = types.ModuleType(Path(path).stem.replace("-", "_"))
+    if path == RELEASE:  # on a host both are in one folder
+        sys.modules.setdefault("slipway_manifest", load(MANIFEST))
     exec(code(path), module.__dict__)
     return module
 

@@ -106,6 +106,7 @@ class Release:
         known = {"kind": "release", "inputs": inputs, "wanted": made | {"inputs": inputs}, "commit": release[-7:]}
         known |= {"committed": "2026-01-01T00:00:00Z"} if state == "good" else {}
         self.app.write_record(release, state=state, **known | facts)
+        self.app.describe(release)
         if units:
             self.install(release)
         if current:
@@ -152,7 +153,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
     program = load(RELEASE)
     for folder in ("systemd", "etc/notes", "srv/notes/releases", "run", "cache/sources"):
         (tmp_path / folder).mkdir(parents=True)
-    for name, path in {"UNITS": "systemd", "WARM_UNITS": "warm", "CACHE": "cache"}.items():
+    for name, path in {"UNITS": "systemd", "WARM_UNITS": "warm", "CACHE": "cache", "SEEN": "seen"}.items():
         assert hasattr(program, name)
         monkeypatch.setattr(program, name, tmp_path / path)
     app = program.App("notes")
@@ -194,6 +195,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
     monkeypatch.setattr(program, "nginx", functools.partial(made.run, "slipway-nginx"))
     monkeypatch.setattr(type(app), "proxied", lambda self: made.named)
     monkeypatch.setattr(program, "leaving", lambda: False)
+    monkeypatch.setattr(program, "flush", lambda app: made.run("flush"))
     monkeypatch.setattr(program.signal, "signal", lambda *_: None)
     monkeypatch.setattr(program, "RETRY_SECONDS", 0)
     monkeypatch.setattr(program.os, "fsync", lambda descriptor: None)  # no power fails here
@@ -468,7 +470,7 @@ def test_what_nobody_went_back_from_is_not_held(release: Release) -> None:
         ("units", "units of other releases are there: r2, r3"),
         ("warm", None),
         ("folder", "unfinished releases are there: r2"),
-        ("gunicorn", "{releases}/r1 is damaged"),
+        ("gunicorn", "{releases}/r1 is damaged: .venv/bin/gunicorn has mode 0644 instead of 0755"),
         ("wanted", "{etc}/release.json is missing"),
     ],
 )
@@ -1475,7 +1477,136 @@ def test_a_release_that_cannot_be_brought_back_is_made_anew(
     reason = {"start": "The app doesn't start:\n", "prove": "prove is broken", "switch": "no"}.get(spoil)
     shown = said(capsys)
     told = f"notes: {IDS[0]} can't be brought back.\n{reason}"
-    assert shown.startswith(told if reason else "notes: 1/9 fetch")
+    damaged = f"notes: {IDS[0]} is damaged: .venv/bin/gunicorn is missing\nnotes: 1/9 fetch"
+    assert shown.startswith(told if reason else damaged)
+
+
+def after_a_power_cut(release: Release) -> None:
+    """Nothing is known any more of what was found right, and the app's file of the release that serves is empty."""
+    shutil.rmtree(release.program.SEEN, ignore_errors=True)
+    (release.app.releases / IDS[1] / "main.py").write_text("")
+
+
+@pytest.fixture
+def two_releases(release: Release, story: Story) -> Release:
+    """Two releases with a file each; the newer one is what is wanted, and serves."""
+    for each in IDS[:2]:
+        release.add(each, previous=IDS[0])
+        (release.app.releases / each / "main.py").write_text("app = 1\n")
+        release.app.describe(each)
+    release.install(IDS[1])
+    release.app.write_record(IDS[1], inputs=release.app.wanted["inputs"], previous=IDS[0])
+    release.app.current.symlink_to(f"releases/{IDS[1]}")
+    release.named = IDS[1]
+    return release
+
+
+@pytest.mark.parametrize("alive", [False, True])
+def test_a_release_that_a_power_cut_has_damaged_is_made_anew(
+    two_releases: Release, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], alive: bool
+) -> None:
+    """The last whole one serves until then, unless the damaged one still answers."""
+    release = two_releases
+    after_a_power_cut(release)
+    assert release.program.status(release.app)["faults"][0].endswith(f"{IDS[1]} is damaged: main.py is empty")
+    assert release.program.history(release.app)[0]["outcome"] == "good, damaged"
+    monkeypatch.setattr(release.program, "probe", lambda app, each: (alive or each != IDS[1], "200"))
+    release.app.socket(IDS[1]).touch()
+    release.program.deploy(release.app)
+    told = said(capsys).splitlines()
+    assert told[0] == f"notes: {IDS[1]} is damaged: main.py is empty"
+    switched = [call.removeprefix(SWITCH) for call in release.run.matching(SWITCH)]
+    assert (IDS[0] in switched) != alive and (f"notes: {IDS[0]} serves in its place" in told) != alive
+    assert newest(release)["id"] == release.app.serving() not in IDS[:2]
+    assert not release.app.record(IDS[1]).get("bad"), "nobody went back from it: the same is released again"
+
+
+def test_a_damaged_release_that_cannot_be_made_anew_leaves_the_last_whole_one(
+    two_releases: Release, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = two_releases
+    after_a_power_cut(release)
+    monkeypatch.setattr(release.program, "probe", lambda app, each: (each != IDS[1], "200"))
+    story.fails = "fetch"
+    assert f"\n{IDS[0]} goes on serving." in release.fails(release.program.deploy, release.app)
+    assert release.app.serving() == release.named == IDS[0]
+
+
+def test_a_damaged_release_is_not_said_to_serve(
+    two_releases: Release, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = two_releases
+    shutil.rmtree(release.app.releases / IDS[0])
+    after_a_power_cut(release)
+    monkeypatch.setattr(release.program, "probe", lambda app, each: (False, "502"))
+    story.fails = "fetch"
+    told = release.fails(release.program.deploy, release.app)
+    assert f"{IDS[1]}, which should serve, is damaged and doesn't answer." in told and "goes on serving" not in told
+
+
+def test_a_rollback_from_a_damaged_release_ends_with_the_last_whole_one(
+    two_releases: Release, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = two_releases
+    after_a_power_cut(release)
+    monkeypatch.setattr(release.program, "probe", lambda app, each: (each != IDS[1], "200"))
+    release.program.rollback(release.app)
+    assert release.app.serving() == release.named == IDS[0]
+
+
+def test_a_damaged_release_that_does_not_serve_is_removed_at_the_first_run_after_a_boot(
+    two_releases: Release, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = two_releases
+    (release.app.releases / IDS[0] / "main.py").unlink()
+    with pytest.raises(release.program.Failed, match=rf"no good release before {IDS[1]}.* Damaged: {IDS[0]}\.$"):
+        release.program.choose(release.app, IDS[1], None)
+    release.program.heal(release.app)
+    assert release.releases == IDS[:2], "in the same boot nothing but a hand can have done that: it stays to be seen"
+    shutil.rmtree(release.program.SEEN)
+    release.program.heal(release.app)
+    assert f"notes: {IDS[0]} is damaged, so it is removed: main.py is missing\n" in said(capsys)
+    assert release.releases == [IDS[1]]
+    assert [row["outcome"] for row in release.program.history(release.app)] == ["good", "good, removed, damaged"]
+    assert not release.app.manifest(IDS[0]).exists() and release.app.manifest(IDS[1]).exists()
+
+
+@pytest.mark.parametrize("spoil", ["gone", "cut off"])
+def test_a_release_without_its_manifest_is_not_trusted(two_releases: Release, spoil: str) -> None:
+    release = two_releases
+    path = release.app.manifest(IDS[1])
+    path.unlink() if spoil == "gone" else path.write_text(path.read_text()[:9])
+    shutil.rmtree(release.program.SEEN)
+    assert release.app.damage(IDS[1]) == {str(path): "is damaged"}
+
+
+def test_a_release_of_an_earlier_slipway_is_described(two_releases: Release) -> None:
+    release = two_releases
+    release.app.write_record(IDS[0], manifest=None)
+    release.app.manifest(IDS[0]).unlink()
+    release.program.heal(release.app)
+    assert release.app.manifest(IDS[0]).exists() and release.app.damage(IDS[0]) == {}
+
+
+def test_what_is_committed_is_on_the_disk_before_anything_of_the_old_one_goes(two_releases: Release) -> None:
+    release = two_releases
+    release.add(IDS[2], units=True)
+    seen: list[tuple[str | None, bool]] = []
+    release.run.doing["flush"] = lambda line: seen.append(
+        (release.app.serving(), (release.program.UNITS / release.app.unit(IDS[1], "service")).exists())
+    )
+    release.program.settle(release.app, IDS[2])
+    assert seen == [(IDS[2], True)]
+
+
+def test_what_cannot_be_written_to_the_disk_fails(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = load(RELEASE)
+    error = subprocess.CalledProcessError(1, ["sync"])
+    monkeypatch.setattr(program.slipway_manifest, "flush", lambda *paths: (_ for _ in ()).throw(error))
+    with pytest.raises(
+        program.Failed, match=r"^The release can't be written to the disk \(.*: see `dmesg` and `df -h`"
+    ):
+        program.flush(release.app)
 
 
 def hold(release: Release) -> None:
@@ -1886,8 +2017,9 @@ def test_a_damaged_release_is_not_gone_back_to(alembic: Release, missing: str) -
         alembic.app.env(IDS[0]).unlink()
     else:
         (alembic.app.venv(IDS[0]) / "bin/gunicorn").unlink()
+    what = alembic.app.env(IDS[0]) if missing == "environment" else ".venv/bin/gunicorn"
     assert alembic.fails(alembic.program.consider, alembic.app, IDS[0]) == (
-        f"{IDS[0]} is damaged: name another one, or release its commit anew."
+        f"{IDS[0]} is damaged: {what} is missing. Name another one, or release its commit anew."
     )
 
 
@@ -2458,6 +2590,21 @@ def test_a_repository_that_moved(real: Release, repository: tuple[str, list[str]
     assert message.startswith(f"{other} can't be fetched:\nfatal: "), "the mirror of the old one isn't asked"
 
 
+@pytest.mark.parametrize("damaged", ["objects/??/*", "HEAD", "config", "refs/heads/main"])
+def test_a_mirror_that_a_power_cut_has_damaged_is_made_anew(
+    real: Release, repository: tuple[str, list[str]], damaged: str
+) -> None:
+    url, commits = repository
+    source(real, url, commits[1])
+    real.program.fetch(real.app, "r1")
+    files = list((real.program.CACHE / "git/notes.git").glob(damaged))
+    for path in files:
+        path.chmod(0o644)
+        path.write_bytes(b"")
+    real.program.fetch(real.app, "r2")
+    assert files and tree(real.app.folder("r2")) == {"pyproject.toml": "# 1\n"}
+
+
 # ── build ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -2487,6 +2634,28 @@ def test_a_build(release: Release, project: Path) -> None:
     assert compiled.startswith(f"{builder} {project}/.venv/bin/python -m compileall ")
     assert owned[0].startswith("chown ") and owned[1].startswith("chmod ")
     assert re.fullmatch(r"[0-9a-f]{64}", release.app.record("r1")["environment"])
+
+
+def test_a_build_from_a_damaged_cache_is_made_once_more_without_it(
+    release: Release, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once: what differs from its own RECORD even then says something wrong of itself, and is let be."""
+    sync = release.run.doing["uv sync"]
+
+    def damaged(line: str) -> None:
+        sync(line)
+        record = release.app.venv("r1") / "lib/python3.13/site-packages/web_kit-1.0.dist-info/RECORD"
+        record.parent.mkdir(parents=True)
+        record.touch()
+
+    release.run.doing["uv sync"] = damaged
+    release.program.build(release.app, "r1")
+    assert [call.partition("bin/uv ")[2].partition(" --")[0] for call in release.run.matching("bin/uv ")] == [
+        "sync",
+        "cache clean web_kit",
+        "sync",
+    ]
+    assert "web_kit: not as the packages say" in capsys.readouterr().out
 
 
 def test_what_uv_is_given(release: Release, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -2649,6 +2818,7 @@ def environment(release: Release, each: str, made_from: str = "e1") -> Path:
     (venv / "bin/activate").chmod(0o640)
     (venv / "bin/tool").write_text("#!/bin/sh\n")
     (venv / "bin/python").symlink_to("/opt/slipway/python/bin/python3.13")
+    release.app.describe(each)
     return packages
 
 
@@ -2679,8 +2849,10 @@ def test_an_environment_that_names_its_release_is_not_used(release: Release, fil
     packages = environment(release, IDS[0])
     (packages / file).parent.mkdir(exist_ok=True)
     (packages / file).write_text(f'{{"url": "file://{release.app.folder(IDS[0])}"}}')
+    release.app.describe(IDS[0])
     assert release.program.reusable(release.app, "e1") is None
     (packages / file).write_text('{"url": "https://example.com/fastapi.whl"}')
+    release.app.describe(IDS[0])
     assert release.program.reusable(release.app, "e1") == IDS[0]
 
 
@@ -3033,8 +3205,9 @@ def test_a_switch(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     assert release.program.switch(release.app, "r1") == "asked for r1"
     assert release.run.calls == [
         "systemctl enable --quiet --no-reload notes@r1.socket notes@r1.service",
+        "flush",
         f"{SWITCH}r1",
-    ], "a reboot at this moment finds both"
+    ], "a reboot or a power cut at this moment finds both, whole"
     assert release.app.record("r1")["switched"]
 
 

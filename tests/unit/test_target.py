@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from pyinfra.api.exceptions import InventoryError
 
 from tests.target import __main__ as cli
-from tests.target import acme, console, demo, engine, host, image, keys, lifecycle, mirror
+from tests.target import acme, console, container, demo, engine, folders, host, image, keys, lifecycle, mirror
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,10 +79,10 @@ def test_build_context_has_files_and_empty_folders() -> None:
 
 
 def test_ports_are_distinct_free_and_outside_the_kernels_own() -> None:
-    ports = lifecycle.free_ports(5, taken=set())
+    ports = folders.free_ports(5, taken=set())
     assert len(set(ports)) == 5
-    assert all(port in lifecycle.PORTS for port in ports)
-    assert lifecycle.PORTS.stop <= 32768
+    assert all(port in folders.PORTS for port in ports)
+    assert folders.PORTS.stop <= 32768
 
 
 def test_ports_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,28 +90,28 @@ def test_ports_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         busy = listener.getsockname()[1]
-        monkeypatch.setattr(lifecycle, "PORTS", range(busy, busy + 1))
+        monkeypatch.setattr(folders, "PORTS", range(busy, busy + 1))
         with pytest.raises(console.TargetError, match="fewer than 1 free ports"):
-            lifecycle.free_ports(1, taken=set())
-    assert lifecycle.free_ports(1, taken=set()) == [busy]
+            folders.free_ports(1, taken=set())
+    assert folders.free_ports(1, taken=set()) == [busy]
     with pytest.raises(console.TargetError):
-        lifecycle.free_ports(1, taken={busy})
+        folders.free_ports(1, taken={busy})
 
 
 @pytest.mark.parametrize("name", ["", "Demo", "a_b", "../x", "-a", "a" * 32, "a b"])
 def test_bad_names_are_refused(name: str) -> None:
     with pytest.raises(console.TargetError, match="lower-case letters, digits and hyphens"):
-        lifecycle.folder_of(name)
+        folders.folder_of(name)
 
 
 def test_each_subnet_has_an_ipv6_one_of_its_own() -> None:
     """Private ones, by RFC 4193."""
-    made = {lifecycle._subnet6(subnet) for subnet in ("172.18.0.0/16", "172.19.0.0/16", "192.168.16.0/20")}
+    made = {container._subnet6(subnet) for subnet in ("172.18.0.0/16", "172.19.0.0/16", "192.168.16.0/20")}
     assert len(made) == 3
     assert all(ipaddress.IPv6Network(each).subnet_of(ipaddress.IPv6Network("fd00::/8")) for each in made)
 
 
-def container(ports: dict[int, int], **labels: str) -> dict[str, Any]:
+def docker_object(ports: dict[int, int], **labels: str) -> dict[str, Any]:
     bindings = {f"{inside}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(out)}] for inside, out in ports.items()}
     return {
         "Config": {"Labels": labels},
@@ -129,18 +129,19 @@ def described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> lifecycle.Desc
         "slipway.python": '{"version": "3.11", "downloads_json_url": "http://acme:8080/downloads.json"}',
     }
     objects = {
-        "slipway-demo": container({22: 20022, 80: 20080, 443: 20443}, **labels),
-        "slipway-demo-acme": container({15000: 20150, 8055: 20055}),
+        "slipway-demo": docker_object({22: 20022, 80: 20080, 443: 20443}, **labels),
+        "slipway-demo-acme": docker_object({15000: 20150, 8055: 20055}),
     }
     network = {"Id": "n", "IPAM": {"Config": [{"Subnet": "172.30.0.0/16"}]}}
-    monkeypatch.setattr(lifecycle, "inspect", lambda kind, name: network if kind == "network" else objects.get(name))
-    return lifecycle.describe("demo", tmp_path / ".target" / "demo")
+    monkeypatch.setattr(container, "inspect", lambda kind, name: network if kind == "network" else objects.get(name))
+    return container.describe("demo", tmp_path / ".target" / "demo")
 
 
 def test_description_is_one_json_object(described: lifecycle.Description, tmp_path: Path) -> None:
     folder = tmp_path / ".target" / "demo"
     assert json.loads(json.dumps(described)) == {
         "name": "demo",
+        "kind": "container",
         "os": "debian12",
         "state": "running",
         "container": "slipway-demo",
@@ -249,7 +250,7 @@ def test_every_system_has_a_python_for_the_mirror() -> None:
 
 
 def test_certificates_expire_as_lets_encrypts_do() -> None:
-    assert acme.CONFIG["pebble"]["certificateValidityPeriod"] == 90 * 86400
+    assert acme.config(acme.Addresses())["pebble"]["certificateValidityPeriod"] == 90 * 86400
 
 
 def test_keys_are_made_once_and_for_their_owner(tmp_path: Path) -> None:
@@ -318,7 +319,7 @@ def test_missing_target_ends_with_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(lifecycle, "require", lambda: None)
-    monkeypatch.setattr(lifecycle, "inspect", lambda kind, name: None)
+    monkeypatch.setattr(container, "inspect", lambda kind, name: None)
     assert cli.main(["status", "--name", "none", "--json"]) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
