@@ -229,7 +229,7 @@ def digest(*parts):
 
 
 def replace(path, content, mode, group="root"):
-    """Write a file so that it is either the old or the new one, whenever the power fails."""
+    """Write a file so that it is either the old or the new one, whenever the power fails; once told, the new one."""
     partial = path.with_name(f".{path.name}.partial")
     partial.unlink(missing_ok=True)
     try:
@@ -241,6 +241,11 @@ def replace(path, content, mode, group="root"):
         shutil.chown(partial, "root", group)
         partial.chmod(mode)
         partial.rename(path)
+        folder = os.open(path.parent, os.O_RDONLY)  # which knows the file by its name
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError:  # a full disk
         partial.unlink(missing_ok=True)
         raise

@@ -316,6 +316,14 @@ def test_the_owner_of_a_replaced_file(release: Release) -> None:
     assert release.owners == {".file.partial": ("root", "notes"), ".other.partial": ("root", "root")}
 
 
+def test_a_replaced_file_and_its_name_are_on_the_disk(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = release.root / "file"
+    synced: list[Path] = []
+    monkeypatch.setattr(release.program.os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink()))
+    release.program.replace(path, "x", 0o600)
+    assert synced == [release.root / ".file.partial", release.root]
+
+
 def named_by_nginx(release: Release, monkeypatch: pytest.MonkeyPatch, before: str | None) -> None:
     """Between switch and commit: nginx names a release that isn't the truth yet, and that answers."""
     if before:
