@@ -60,7 +60,7 @@ hosts = [
             "ssh_allow_agent": False,
             "ssh_look_for_keys": False,
             "_sudo": _user != "root",
-            # Where tests/host finds the sites: at the ports that Docker publishes, with certificates of the test CA.
+            # Where tests/host finds the sites: at its ports on 127.0.0.1, with certificates of the test CA.
             "verify": {
                 "address": "127.0.0.1",
                 "http_port": _target["http_port"],

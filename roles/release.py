@@ -112,8 +112,8 @@ def programs() -> dict[str, File]:
     """Path → file: what runs a release on the host, and what all Gunicorns share."""
     program = "a release under way goes on with the one from before"
     return library() | {
-        f"{LIB}/slipway_release.py": File(host_file("release/slipway_release.py"), program=True, note=program),
         f"{LIB}/slipway_manifest.py": File(host_file("release/slipway_manifest.py"), program=True, note=program),
+        f"{LIB}/slipway_release.py": File(host_file("release/slipway_release.py"), program=True, note=program),
         SLIPWAY_RELEASE: File(host_file("release/slipway-release"), "755", program=True),
         f"{BIN}/slipway-schema": File(host_file("release/slipway-schema"), "755", program=True),
         GUNICORN: File(host_file("app/gunicorn.conf.py"), note="counts from the next start of a release"),

@@ -16,6 +16,9 @@ from roles._templates import render
 from roles.settings import Settings
 
 SYSCTL = "/etc/sysctl.d/60-slipway.conf"
+LINKS = "/etc/sysctl.d/99-protect-links.conf"
+"""Takes the place of the file of this name that Debian 12's procps has in /usr/lib/sysctl.d (sysctl.d(5)): read after
+ours at boot, that one sets fs.protected_fifos to 1."""
 MODULES = "/etc/modprobe.d/slipway.conf"
 LIMITS = "/etc/security/limits.d/90-slipway.conf"
 COREDUMP = "/etc/systemd/coredump.conf.d/50-slipway.conf"
@@ -144,8 +147,10 @@ def files(settings: Settings, overview: HostOverview) -> dict[str, File | None]:
     system = settings.system
     groups = kernel(settings, multihomed=overview.multihomed)
     shown = [(why, {key: each.value for key, each in values.items()}) for why, values in groups]
+    links = [(why, values) for why, values in shown if any(key.startswith("fs.protected_") for key in values)]
     made: dict[str, File | None] = {
         SYSCTL: File(render("system/sysctl.conf.j2", groups=shown)) if shown else None,
+        LINKS: File(render("system/sysctl.conf.j2", groups=links)) if links else None,
         MODULES: File(render("system/modprobe.conf.j2", modules=system.denied_modules))
         if system.denied_modules
         else None,

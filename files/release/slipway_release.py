@@ -1312,7 +1312,7 @@ def tidy(app, forward=True):
         systemctl("stop", *left, check=False)
         systemctl("reset-failed", *left, check=False)
     proxied = app.proxied()
-    if forward and proxied and proxied != serving and answers(app, proxied):
+    if forward and proxied and proxied != serving and answers(app, proxied) and not app.damage(proxied):
         nginx("switch", app.name, proxied)  # its file was written; whether it was reloaded isn't known
         settle(app, proxied)
         serving = proxied

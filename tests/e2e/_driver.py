@@ -413,7 +413,7 @@ class Host:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=DEPLOY_SECONDS,
             check=False,
         )
         found = re.search(r"(\d+) passed", done.stdout)
@@ -467,7 +467,7 @@ class Host:
         self.target = lifecycle.reboot(self.name, hard=hard)
 
     def cut(self) -> None:
-        """Cut a machine's power: what it had not flushed to its disk is lost. It stays off until `boot`."""
+        """Cut its power: what it had not flushed to its disk is lost. It stays off until `boot`."""
         self._forget_connection()
         self.target = lifecycle.cut(self.name)
 

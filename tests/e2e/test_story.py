@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.e2e._driver import Host, wait_until
+from tests.e2e._disk import waiting
+from tests.e2e._driver import Host, log, wait_until
 from tests.e2e.conftest import MakeHost
+from tests.target.likeness import KERNEL
 
 pytestmark = pytest.mark.story
 
@@ -48,6 +50,15 @@ def only(changed: list[str], *expected: str) -> None:
 # ── bare ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_the_kernel_is_set_as_on_a_machine(host: Host) -> None:
+    wanted = dict(KERNEL)
+    if host.target["os"] == "debian13":  # its linux-sysctl-defaults
+        wanted["net.ipv4.ping_group_range"] = "0 2147483647"
+    files = " ".join(f"/proc/sys/{name.replace('.', '/')}" for name in wanted)
+    values = [" ".join(line.split()) for line in host.ssh(f"cat {files}").splitlines()]
+    assert dict(zip(wanted, values, strict=True)) == wanted
+
+
 def test_a_dry_run_on_the_bare_host_tells_what_it_would_do_and_does_nothing(host: Host) -> None:
     before = host.snapshot()
     assert not ABSENT.search(before), "the host isn't bare"
@@ -78,6 +89,35 @@ def test_one_deploy_makes_it_a_host_that_serves_both_apps(host: Host) -> None:
     assert host.ssh("nginx -t -q 2>&1") == "", "nginx warns"
     created = host.request("POST", "/api/notes", json={"text": "written before the story's reboots"})
     assert created.status_code == 201
+
+
+def test_all_of_a_release_is_on_the_disk_once_it_serves(host: Host) -> None:
+    for app, release in releases(host).items():
+        names, files = waiting(host, f"/srv/{app}/releases/{release}")
+        log.info("    %s: %d of %d files aren't on the disk", app, len(names), files)
+        assert files > 1000, "that shows nothing"
+        assert not names, f"{len(names)} of {files} files of {app} aren't on the disk: {names[:5]}"
+
+
+def test_a_power_cut_then_loses_nothing(host: Host) -> None:
+    """What only memory had would be an empty file now: of a release, and of all that was provisioned for it."""
+    sizes = r"find /srv /etc /opt -xdev -type f -printf '%p %s\n'"
+    served, before = releases(host), host.ssh(sizes)
+    host.reboot(hard=True)
+    for app, domain in (("notes", "notes.test"), ("litestar-notes", "litestar.test")):
+        answer = wait_until(partial(whoami, host, domain), 30, f"{app} after the power cut")
+        assert answer["release"] == served[app]
+    assert sorted(set(before.splitlines()) - set(host.ssh(sizes).splitlines())) == []
+
+
+def test_low_ports_are_for_those_who_may_and_a_release_may(host: Host) -> None:
+    """On a machine; a container's engine opens them to all, where nobody sees that a unit lacks the capability."""
+    listen = "python3 -c 'import socket; socket.create_server((\"127.0.0.1\", 81))'"
+    host.ssh(listen)
+    refused = host.run(f"setpriv --bounding-set=-net_bind_service {listen}")
+    assert refused.returncode == 1 and "Permission denied" in refused.stderr, refused.stderr
+    # `nginx -t` listens, as a step of each.
+    assert all(releases(host).values())
 
 
 def test_the_host_is_verified(host: Host) -> None:

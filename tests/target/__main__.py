@@ -5,11 +5,11 @@ verbs:
   status    how to reach a target; exit code 1 unless it runs
   ssh       a shell on a target, or a command there: ssh --name demo -- systemctl --failed
   reboot    restart its host; --hard as by pulling the plug
+  cut       cut its power: what it had not flushed to its disk is lost; `up` boots it again
   down      remove everything of a target
   engine    install and start a Docker engine where none answers
 
 verbs of a machine:
-  cut       cut its power: what it had not flushed to its disk is lost; `up` boots it again
   reset     press its reset button: reboot --hard
   clock     set its clock, also for later boots: clock +90d, clock -1h, from what it is; clock now
   memory    boot it with another size of memory: memory 512 (MB)

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from tests.target import acme, host, image, keys, mirror
+from tests.target import acme, host, image, keys, likeness, mirror
 from tests.target.console import TargetError, exclusive, say, step
 from tests.target.engine import LABEL, DockerError, docker, inspect
 from tests.target.folders import ROOT, Description, NoTarget, free_ports
@@ -55,12 +55,21 @@ def reboot(name: str, folder: Path, *, hard: bool) -> Description:
     """Reboot a target: /run, /tmp and every process are lost, disk and Pebble stay. `hard`: as by pulling the plug."""
     existing(name, folder)
     if hard:
-        docker("kill", "--signal", "KILL", host_name(name))
+        host.kill(host_name(name), disk=bool(describe(name, folder)["disk_mb"]))
         docker("start", host_name(name))
     else:
         # The image's stop signal asks systemd for a clean shutdown; seconds are how long that may take.
         docker("restart", "--time", "60", host_name(name))
     return _ready(name, folder)
+
+
+def cut(name: str, folder: Path) -> Description:
+    """Cut its power: what it had not flushed to its disk is lost. Raises TargetError where it has none of its own."""
+    existing(name, folder)
+    if not describe(name, folder)["disk_mb"]:
+        raise TargetError(f"target {name} has no disk of its own, so its power can't be cut; `up --machine` has one")
+    host.kill(host_name(name), disk=True)
+    return describe(name, folder)
 
 
 def down(name: str, folder: Path) -> list[str]:
@@ -108,6 +117,7 @@ def describe(name: str, folder: Path) -> Description:
         "acme_management_url": f"https://127.0.0.1:{acme_ports[15000]}",
         "dns_url": f"http://127.0.0.1:{acme_ports[8055]}",
         "python": json.loads(labels[PYTHON_LABEL]),
+        **likeness.of(labels),
     }
 
 

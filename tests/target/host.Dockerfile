@@ -12,7 +12,8 @@ RUN set -eu; \
     apt-get -qq update; \
     apt-get -qq -y upgrade; \
     apt-get -qq -y install --no-install-recommends \
-        systemd systemd-sysv dbus libpam-systemd openssh-server sudo ca-certificates iproute2 >/dev/null; \
+        systemd systemd-sysv dbus libpam-systemd openssh-server sudo ca-certificates iproute2 mount e2fsprogs \
+        $(apt-cache show linux-sysctl-defaults >/dev/null 2>&1 && echo linux-sysctl-defaults) >/dev/null; \
     update-ca-certificates; \
     apt-get clean; \
     rm -rf /var/lib/apt/lists/* /usr/sbin/policy-rc.d

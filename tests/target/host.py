@@ -9,9 +9,9 @@ import tarfile
 import time
 from collections.abc import Sequence
 
+from tests.target import likeness
 from tests.target.console import TargetError, tail
 from tests.target.engine import DockerError, docker, exec_in, inspect
-from tests.target.image import HERE
 
 DOMAINS = ("notes.test", "litestar.test", "extra.test")
 """Names that lead to a target inside its network, and for its ACME server."""
@@ -75,8 +75,10 @@ def create(image: str, options: Sequence[str], privileges: Sequence[str], public
 
     `privileges`: what `privileges()` tells to try.
     """
+    limits = likeness.limits(image, privileges)
     common = [
         *options,
+        *likeness.options(limits),
         "--env=container=docker",
         "--cgroupns=private",
         "--restart=unless-stopped",  # so that `reboot` on the target is a reboot
@@ -85,8 +87,7 @@ def create(image: str, options: Sequence[str], privileges: Sequence[str], public
         "--tmpfs=/run/lock",
         "--tmpfs=/tmp:exec",
     ]
-    command = [image, "/bin/sh", "-c", (HERE / "host-init.sh").read_text()]
-    container = docker("create", *common, *privileges, *command)
+    container = docker("create", *common, *privileges, image, *likeness.command(limits))
     docker("cp", "-", f"{container}:/", stdin=authorized_keys(public_key))
     return container
 
@@ -103,6 +104,23 @@ def authorized_keys(public_key: bytes) -> bytes:
             file.size, file.mode, file.uid, file.gid = len(public_key), 0o600, owner, owner
             tar.addfile(file, io.BytesIO(public_key))
     return buffer.getvalue()
+
+
+POWER_CUT = "open(my $root, '<', '/'); my $how = pack('L', 2); ioctl($root, 0x8004587d, $how) or die $!"
+"""Perl, which every Debian has: EXT4_IOC_SHUTDOWN of the root, without its journal being flushed (linux/ext4.h).
+
+From then on nothing reaches the disk, and what the kernel had yet to write is lost, as if the power went.
+"""
+
+
+def kill(container: str, *, disk: bool) -> None:
+    """End a target as by pulling the plug. `disk`: it has one of its own; a machine's keeps what was yet to be written.
+
+    Raises DockerError.
+    """
+    if disk:
+        docker("exec", container, "perl", "-e", POWER_CUT)
+    docker("kill", "--signal", "KILL", container)
 
 
 def wait(container: str, ssh_port: int) -> list[str]:

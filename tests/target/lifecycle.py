@@ -70,8 +70,9 @@ def status(name: str) -> Description:
     machine; ip: its own address, as it sees it; ssh, http_port, https_port: on 127.0.0.1; ca_file: root of the issued
     certificates; acme_directory: as seen from the target, its HTTPS signed by acme_ca_file; acme_management_url,
     dns_url: Pebble's and its DNS's control, on 127.0.0.1, for fault tests; python: what the target can install, from
-    downloads_json_url or, where that is null, from uv's own source. Of a machine also: pid, memory (MB), cpus, disk
-    (GB), clock (seconds ahead), console (file with all it said), monitor (QMP socket), snapshots (their names).
+    downloads_json_url or, where that is null, from uv's own source; memory_mb, disk_mb: what it has for itself, null
+    where it has its engine's. Of a machine also: pid, cpus, clock (seconds ahead), console (file with all it said),
+    monitor (QMP socket), snapshots (their names).
     """
     require()
     folder = folder_of(name)
@@ -113,9 +114,11 @@ def reset(name: str) -> Description:
 
 
 def cut(name: str) -> Description:
-    """Cut a machine's power: what it had not flushed to its disk is lost. It stays off until `up`."""
-    with _locked_machine(name) as folder:
-        return vm.cut(name, folder)
+    """Cut a target's power: what it had not flushed to its disk is lost. It stays off until `up`."""
+    require()
+    with locked(name) as folder:
+        cut_it = vm.cut if vm.is_one(folder) else container.cut
+        return cut_it(name, folder)
 
 
 def clock(name: str, ahead: int) -> Description:

@@ -41,6 +41,16 @@ def test_reverse_path_filter(minimal: Settings, overview: HostOverview, multihom
     assert file and f"net.ipv4.conf.all.rp_filter = {mode}\n" in file.content
 
 
+def test_what_a_package_would_set_later_at_boot_is_set_there_too(minimal: Settings, overview: HostOverview) -> None:
+    file = files(minimal, overview)["/etc/sysctl.d/99-protect-links.conf"]
+    assert file and [line for line in file.content.splitlines() if line and line[0] != "#"] == [
+        "fs.protected_symlinks = 1",
+        "fs.protected_hardlinks = 1",
+        "fs.protected_fifos = 2",
+        "fs.protected_regular = 2",
+    ]
+
+
 def test_settings_of_ones_own_replace_and_leave_out(maximal: Settings) -> None:
     wanted = {key: each for _, values in kernel(maximal, multihomed=False) for key, each in values.items()}
     assert wanted["vm.swappiness"] == Wanted("10")

@@ -125,6 +125,7 @@ def described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> lifecycle.Desc
     """A description made from what Docker would say of a target."""
     labels = {
         "slipway.os": "debian12",
+        "slipway.limits": '{"memory_mb": 2048, "disk_mb": null}',
         "slipway.python": '{"version": "3.11", "downloads_json_url": "http://acme:8080/downloads.json"}',
     }
     objects = {
@@ -146,6 +147,8 @@ def test_description_is_one_json_object(described: lifecycle.Description, tmp_pa
         "container": "slipway-demo",
         "acme_container": "slipway-demo-acme",
         "network": "slipway-demo",
+        "memory_mb": 2048,
+        "disk_mb": None,
         "ip": "172.30.0.10",
         "ssh": {
             "host": "127.0.0.1",

@@ -68,7 +68,9 @@ def _set_up(name: str, target: lifecycle.Description, control: Path) -> Subject:
     files = {f"setup/{file}": (HERE / file).read_bytes() for file in FILES}
     files |= {"setup/app.tar.gz": app_archive(), "setup/requirements.txt": requirements()}
     files |= {"setup/acme-ca.pem": Path(target["acme_ca_file"]).read_bytes()}
-    docker("cp", "-", f"{target['container']}:/root", stdin=archive({"setup/": b""} | files))
+    # From inside: `docker cp` writes to the image's copy, beside a target's own disk.
+    unpack = ("exec", "--interactive", target["container"], "tar", "--extract", "--directory=/root")
+    docker(*unpack, stdin=archive({"setup/": b""} | files))
     token = f"unhardened-{secrets.token_hex(16)}"
     command = f"sh /root/setup/setup.sh {SITE} {target['acme_directory']} {token} 2>&1"
     try:
