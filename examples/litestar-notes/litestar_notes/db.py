@@ -55,7 +55,7 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")  # readers and the writer don't block each other
-    cursor.execute("PRAGMA synchronous = NORMAL")  # safe with WAL
+    cursor.execute("PRAGMA synchronous = FULL")  # with NORMAL, what was stored last is lost with the power
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
 
