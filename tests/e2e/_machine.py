@@ -81,6 +81,12 @@ def show(host: Host, unit: str, *properties: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
+def has(host: Host, unit: str, **wanted: str) -> None:
+    """Fail unless a unit's properties have these values."""
+    found = show(host, unit, *wanted)
+    assert found == wanted, f"{unit}: {found}"
+
+
 def settled(host: Host) -> None:
     """Fail unless systemd is content, with no unit that failed."""
     state = host.run("systemctl is-system-running --wait").stdout.strip()
