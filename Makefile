@@ -42,7 +42,7 @@ demo-down: setup ## Remove that VPS
 
 test: lint unit examples e2e ## Everything below: what must pass before a change is done
 
-test-all: lint unit examples engine ## The same with the slow stories and every row of the fault table: an hour
+test-all: lint unit examples engine ## The same with the slow stories, on machines too, and every row of the fault table: hours
 	@SLIPWAY_KILLS=20 $(BIN)/pytest tests/e2e -q -n 2 --dist loadfile --durations=15 -m 'slow or not slow'
 
 check: lint unit ## What needs no Docker: lint and unit tests

@@ -27,7 +27,7 @@ SEED = int(os.environ.get("SLIPWAY_SEED") or time.time())
 # Names that are new each time: of releases, ACME accounts and orders, tools' own temporary names.
 RANDOM = re.compile(r"\d{8}T\d{6}Z-[0-9a-z]+|\b[0-9a-f]{32}\b|\d{4}_(key|csr)-certbot|_\d{4}|\d+\.pem|-\d+-\w{8,}")
 FIRST_RUN, LATER_RUN = 25.0, 12.0
-"""Seconds within which a run is killed: most of what a first deploy takes, and one that mends something."""
+"""Seconds within which a run is killed: most of what a first deploy takes in a container, and one that mends."""
 PLACES = (
     "/etc /opt/slipway /srv /root /home /usr/local /var/lib/slipway /var/lib/notes /var/lib/nginx /var/log/letsencrypt "
     "/var/spool/cron /var/cache/slipway /run/notes /run/systemd/system"
@@ -78,37 +78,6 @@ def killed(host: Host, seconds: float) -> bool:
     return False
 
 
-def test_a_deploy_killed_at_random_moments_converges_to_that_of_an_undisturbed_one(make_host: MakeHost) -> None:
-    """Two bare hosts; one is deployed at once, on the other the first runs are killed. Then there is no difference."""
-    calm, killed_host = make_host("calm", "debian13"), make_host("killed", "debian13")
-    for host in (calm, killed_host):
-        host.settings(apps__notes__watch=1, apps__notes__keep_warm=0)
-    moments, hits, runs = random.Random(SEED), 0, 0
-    log.info("    SLIPWAY_SEED=%d", SEED)
-    calm.deploy()
-    limit = FIRST_RUN
-    while hits < KILLS:
-        runs += 1
-        assert runs <= 4 * KILLS, "most runs end before they are killed: this shows nothing"
-        seconds = moments.uniform(0.3, limit)
-        if killed(killed_host, seconds):
-            hits += 1
-            log.info("    kill %d after %.1f s", hits, seconds)
-        else:  # then there must be something to do again
-            broken, limit = moments.choice(BROKEN), LATER_RUN
-            log.info("    a run ended by itself within %.1f s; by hand: %s", seconds, broken)
-            killed_host.ssh(broken)
-    killed_host.deploy()
-    killed_host.converged()
-    with ThreadPoolExecutor(2) as pool:
-        undisturbed, disturbed = pool.map(state, (calm, killed_host))
-    gone, new = sorted(undisturbed - disturbed), sorted(disturbed - undisturbed)
-    assert len(undisturbed) > 1000
-    assert not gone and not new, "\n".join([*(f"- {line}" for line in gone[:40]), *(f"+ {line}" for line in new[:40])])
-    assert killed_host.get("/readyz").status_code == 200
-    killed_host.verify()
-
-
 BROKEN = (
     "rm -r /srv/notes/releases/*/.venv",
     "rm -r /opt/slipway/certbot",
@@ -118,3 +87,46 @@ BROKEN = (
     "rm -r /opt/slipway/python /opt/slipway/bin /opt/slipway/lib",
 )
 """What is taken away when a run wasn't killed in time, so that the next one has work to be killed at."""
+
+
+def kill_again_and_again(host: Host, first: float, later: float) -> None:
+    """Kill runs on a bare host until KILLS of them were, and let the last one end.
+
+    + first: seconds within which a run is killed that provisions the host
+    + later: the same of one that mends something
+    """
+    moments, hits, runs, limit = random.Random(SEED), 0, 0, first
+    log.info("    SLIPWAY_SEED=%d", SEED)
+    while hits < KILLS:
+        runs += 1
+        assert runs <= 4 * KILLS, "most runs end before they are killed: this shows nothing"
+        seconds = moments.uniform(0.3, limit)
+        if killed(host, seconds):
+            hits += 1
+            log.info("    kill %d after %.1f s", hits, seconds)
+        else:  # then there must be something to do again
+            broken, limit = moments.choice(BROKEN), later
+            log.info("    a run ended by itself within %.1f s; by hand: %s", seconds, broken)
+            host.ssh(broken)
+    host.deploy()
+    host.converged()
+
+
+def same(undisturbed: set[str], disturbed: set[str]) -> None:
+    """Fail, and show what differs, unless a host whose runs were killed is as one whose run was not."""
+    gone, new = sorted(undisturbed - disturbed), sorted(disturbed - undisturbed)
+    assert len(undisturbed) > 1000
+    assert not gone and not new, "\n".join([*(f"- {line}" for line in gone[:40]), *(f"+ {line}" for line in new[:40])])
+
+
+def test_a_deploy_killed_at_random_moments_converges_to_that_of_an_undisturbed_one(make_host: MakeHost) -> None:
+    """Two bare hosts; one is deployed at once, on the other the first runs are killed. Then there is no difference."""
+    calm, killed_host = make_host("calm", "debian13"), make_host("killed", "debian13")
+    for host in (calm, killed_host):
+        host.settings(apps__notes__watch=1, apps__notes__keep_warm=0)
+    calm.deploy()
+    kill_again_and_again(killed_host, FIRST_RUN, LATER_RUN)
+    with ThreadPoolExecutor(2) as pool:
+        same(*pool.map(state, (calm, killed_host)))
+    assert killed_host.get("/readyz").status_code == 200
+    killed_host.verify()
