@@ -137,11 +137,11 @@ WELL, BADLY = "7ad2d189f7e94e70a38c781354912448", "d9b373ed55a64feb8242e02dbe79a
 """What systemd says when a unit has ended (systemd.messages(7): UNIT_SUCCESS, UNIT_FAILURE_RESULT)."""
 
 
-def ended(host: Host, patterns: Iterable[str]) -> tuple[dict[str, int], dict[str, str]]:
-    """How often units that these patterns name have ended well, by pattern; and those that ended badly, with why."""
+def ended(host: Host, patterns: Iterable[str]) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """How often units that these patterns name have ended well, by pattern; and why others ended badly, each time."""
     told = host.ssh(f"journalctl -o json --no-pager MESSAGE_ID={WELL} + MESSAGE_ID={BADLY}")
     well: dict[str, int] = {}
-    badly: dict[str, str] = {}
+    badly: dict[str, list[str]] = {}
     for line in told.splitlines():
         entry = json.loads(line)
         unit = str(entry["UNIT"]) if "UNIT" in entry else ""
@@ -150,6 +150,6 @@ def ended(host: Host, patterns: Iterable[str]) -> tuple[dict[str, int], dict[str
                 if entry["MESSAGE_ID"] == WELL:
                     well[pattern] = well.get(pattern, 0) + 1
                 else:
-                    badly[unit] = str(entry["MESSAGE"])
+                    badly.setdefault(unit, []).append(str(entry["MESSAGE"]))
     log.info("    ended badly: %s", badly)
     return well, badly

@@ -392,7 +392,7 @@ def test_every_unit_that_slipway_starts_has_run_here_and_none_failed(host: Host)
     well, badly = ended(host, OWN)
     log.info("    ended well: %s", well)
     assert set(well) == set(OWN), f"these never ran: {set(OWN) - set(well)}"
-    # Those of the release that was broken on purpose, and of the one that met the full disk.
-    expected = ("notes-check.service", "notes-schema.service", "notes-release.service")
-    assert {unit: why for unit, why in badly.items() if unit not in expected} == {}
+    # Of the release that was broken on purpose, and of the one that met the full disk: that often, and no more.
+    expected = {"notes-release.service": 2, "notes-check.service": 2, "notes-schema.service": 1}
+    assert {unit: why for unit, why in badly.items() if len(why) > expected.get(unit, 0)} == {}
     settled(host)
