@@ -4,7 +4,7 @@ A power cut takes what was not on the disk yet: it leaves files that are empty, 
 looks whole. So each release has a manifest, and is compared with it by content: once a boot, and then what has changed.
 Managed by Slipway (roles/release.py); needs Python 3.10 or newer and nothing else.
 
-A manifest is JSON: path → [size in bytes, mode, SHA-256] of a file, or the target of a link.
+A manifest is JSON: path → [size in bytes, whether it is executable, SHA-256] of a file, or the target of a link.
 """
 
 import base64
@@ -21,7 +21,7 @@ from pathlib import Path
 CHUNK = 1 << 20  # bytes read at once
 NAMED = 3  # files that a message names
 
-_digests = {}  # stamp with its device → SHA-256: releases share most files by hard links
+_digests = {}  # device, inode, size, time → SHA-256: releases share most files by hard links
 
 
 def flush(*paths):
@@ -33,6 +33,17 @@ def flush(*paths):
 def stamp(told):
     """What changes when a file is written to, or its mode is, from its lstat: size, mode, time in ns, inode."""
     return [told.st_size, told.st_mode, told.st_mtime_ns, told.st_ino]
+
+
+def stamps(folder, paths):
+    """Path → stamp, of those of these paths that are there."""
+    found = {}
+    for path in paths:
+        try:
+            found[path] = stamp(os.lstat(f"{folder}/{path}"))
+        except OSError:
+            continue
+    return found
 
 
 def entries(folder):
@@ -50,8 +61,8 @@ def entries(folder):
 
 
 def sha256(path, told):
-    """SHA-256 of a file's content, which is read once for each of its stamps."""
-    key = (told.st_dev, *stamp(told))
+    """SHA-256 of a file's content, which is read once as long as it isn't written to."""
+    key = (told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns)
     if key not in _digests:
         digest = hashlib.sha256()
         with Path(path).open("rb", buffering=0) as file:
@@ -65,67 +76,45 @@ def entry(path, told):
     """What a manifest says of a file or a link."""
     if stat.S_ISLNK(told.st_mode):
         return str(Path(path).readlink())
-    mode = f"{stat.S_IMODE(told.st_mode):04o}"
-    return [told.st_size, mode, sha256(path, told) if stat.S_ISREG(told.st_mode) else "no regular file"]
+    executable = bool(told.st_mode & stat.S_IXUSR)
+    return [told.st_size, executable, sha256(path, told) if stat.S_ISREG(told.st_mode) else "no regular file"]
 
 
-def take(folder, known=None, seen=None):
-    """The manifest of a folder as it is, and the stamps of its files.
+def take(folder, known=None, known_stamps=None):
+    """The manifest of a folder as it is.
 
     + known: manifest of another folder, found whole just now, which this one shares files with by hard links
-    + seen: the stamps of that one's files
+    + known_stamps: the stamps of that one's files
     """
-    found, known, seen = entries(folder), known or {}, seen or {}
-    stamps = {path: stamp(told) for path, told in found.items()}
-    manifest = {path: known[path] for path in found if path in known and seen.get(path) == stamps[path]}
+    found, known, known_stamps = entries(folder), known or {}, known_stamps or {}
+    manifest = {path: known[path] for path, told in found.items() if known_stamps.get(path) == stamp(told)}
     new = [path for path in found if path not in manifest]
     with ThreadPoolExecutor() as pool:
         manifest |= zip(new, pool.map(lambda path: entry(f"{folder}/{path}", found[path]), new), strict=True)
-    return manifest, stamps
+    return manifest
 
 
-def compare(folder, manifest, seen):
-    """What is wrong with a folder (path → words), and the stamps of those of its files that are right.
-
-    + seen: stamps of files that were right before: what has the same one needn't be read again
-    """
-    stamps, wrong, doubtful = {}, {}, {}
-    for path, wanted in manifest.items():
-        try:
-            told = os.lstat(f"{folder}/{path}")
-        except OSError:
-            wrong[path] = "is missing"
-            continue
-        stamps[path] = stamp(told)
-        if seen.get(path) == stamps[path]:
-            continue
-        if isinstance(wanted, list) and stat.S_ISREG(told.st_mode) and told.st_size != wanted[0]:
-            wrong[path] = f"has {told.st_size:,} of {wanted[0]:,} bytes" if told.st_size else "is empty"
-        else:
-            doubtful[path] = told
+def compare(folder, manifest):
+    """What is wrong with a folder, by content: path → words."""
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda path: entry(f"{folder}/{path}", doubtful[path]), doubtful)
-        wrong |= {
-            path: difference(manifest[path], told)
-            for path, told in zip(doubtful, found, strict=True)
-            if told != manifest[path]
-        }
-    return wrong, {path: each for path, each in stamps.items() if path not in wrong}
+        found = pool.map(lambda item: difference(f"{folder}/{item[0]}", item[1]), manifest.items())
+        return {path: what for path, what in zip(manifest, found, strict=True) if what}
 
 
-def difference(wanted, found):
-    """How a file that is there differs from its entry, in words."""
-    if isinstance(wanted, list) and isinstance(found, list) and wanted[2] == found[2]:
-        return f"has mode {found[1]} instead of {wanted[1]}"
-    return "has other content"
-
-
-def unchanged(folder, seen):
-    """Whether each file of a folder is as it was when it was found right: a question of milliseconds."""
+def difference(path, wanted):
+    """How a file or a link differs from its entry, in words; empty where it doesn't."""
     try:
-        return all(stamp(os.lstat(f"{folder}/{path}")) == each for path, each in seen.items())
-    except OSError:
-        return False
+        told = os.lstat(path)
+        if isinstance(wanted, list) and stat.S_ISREG(told.st_mode) and told.st_size != wanted[0]:
+            return f"has {told.st_size:,} of {wanted[0]:,} bytes" if told.st_size else "is empty"
+        found = entry(path, told)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:  # of a damaged file system
+        return f"can't be read ({error.strerror})"
+    if isinstance(wanted, list) and isinstance(found, list) and wanted[2] == found[2] and wanted[1] != found[1]:
+        return "can't be started any more" if wanted[1] else "can be started now"
+    return "" if found == wanted else "has other content"
 
 
 def listed(wrong):
@@ -139,20 +128,27 @@ def unlike_records(folder, manifest):
     """Names of the installed distributions that differ from what they say of themselves.
 
     Each names its files with their digests in its RECORD (packaging.python.org, "Recording installed projects"); those
-    that come from a cache which a power cut has damaged don't agree with it.
+    that come from a cache which a power cut has damaged don't agree with it. Where two have a file of one name, the one
+    that was installed last counts.
     """
-    differing = set()
+    named, differing = {}, set()
     for record in [path for path in manifest if path.endswith(".dist-info/RECORD")]:
-        packages, named = Path(record).parents[1], 0
-        with Path(folder, record).open(newline="", encoding="utf-8", errors="replace") as file:
-            for path, digest, *_ in (row for row in csv.reader(file) if len(row) >= 2):
-                named += 1
-                kind, _, value = digest.partition("=")
-                installed = manifest.get(os.path.normpath(packages / path))
-                if kind == "sha256" and (not isinstance(installed, list) or installed[2] != from_record(value)):
-                    differing.add(record)
-        if not named:
+        about = Path(record).parent
+        try:
+            with Path(folder, record).open(newline="", encoding="utf-8", errors="replace") as file:
+                rows = [row for row in csv.reader(file) if len(row) >= 2]
+        except csv.Error:
+            rows = []
+        if not {f"{about.name}/METADATA", f"{about.name}/WHEEL"} <= {row[0] for row in rows}:
             differing.add(record)
+        for path, digest, *_ in rows:
+            kind, _, value = digest.partition("=")
+            if kind == "sha256":
+                named.setdefault(os.path.normpath(about.parent / path), {})[from_record(value)] = record
+    for path, digests in named.items():
+        installed = manifest.get(path)
+        if not isinstance(installed, list) or installed[2] not in digests:
+            differing |= set(digests.values())
     return sorted(Path(record).parent.name.removesuffix(".dist-info").partition("-")[0] for record in differing)
 
 
@@ -165,5 +161,5 @@ def from_record(value):
 
 
 def dump(manifest):
-    """A manifest or stamps as the text that is kept."""
+    """A manifest or stamps as text."""
     return json.dumps(manifest, sort_keys=True, separators=(",", ":"))

@@ -22,7 +22,6 @@ import argparse
 import contextlib
 import errno
 import fcntl
-import functools
 import json
 import os
 import re
@@ -45,7 +44,7 @@ CACHE = Path("/var/cache/slipway")
 UNITS = Path("/etc/systemd/system")
 WARM_UNITS = Path("/run/systemd/system")  # of a release that stays warm: a reboot ends it
 RUN = Path("/run/slipway")
-SEEN = RUN / ".seen"  # which files of a release were found right since the host booted
+SEEN = RUN / ".seen"  # of releases whose files were found right since the host booted
 KEEP_RECORDS = 50
 KEEP_RUNS = 5
 NAMED = 5  # releases that a message about an ambiguous name lists
@@ -89,6 +88,9 @@ sys.path.insert(0, "")
 functools.reduce(getattr, sys.argv[2].split("."), importlib.import_module(sys.argv[1]))
 gc.freeze()
 """
+# What git says of a repository that it can't read, and uv of a cache.
+DAMAGED_COPY = re.compile(r"not a git repository|corrupt|is empty|bad object|unable to (read|parse|unpack)|bad config")
+DAMAGED_CACHE = re.compile(r"(?i)wheel is invalid|deserialize|corrupt|truncated|unexpected end|failed to read")
 DEATH = re.compile(
     r"Worker exiting \(pid|Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM))"
 )  # Gunicorn's words
@@ -100,6 +102,10 @@ class Failed(Exception):
 
 class Undecided(Failed):
     """Nothing is wrong, but the operator has to say how to go on; the message says what to type."""
+
+
+class DamagedCopy(Failed):
+    """The copy of a repository can't be read, as after a power cut."""
 
 
 class Interrupted(Failed):
@@ -272,6 +278,7 @@ class App:
         self.lock = RUN / f"{name}.lock"
         self.runs = RUN / name
         self.run_unit = f"{name}-release.service"
+        self.helpers = [f"{name}-{what}.service" for what in ("check", "schema", "hook", "migrate")]
         self.wanted = {}
         self.request = {}
         self.attempt = None  # the id of what this run does, once there is one
@@ -355,23 +362,23 @@ class App:
 
     def describe(self, release, base=None):
         """Write down what a release consists of: of what it shares with `base`, which is whole, as that one says."""
-        known = (read_json(self.manifest(base)), read_json(self.seen(base))) if base else ({}, {})
-        manifest, stamps = slipway_manifest.take(self.folder(release), *known)
+        known = read_json(self.manifest(base)) if base else {}
+        shared = slipway_manifest.stamps(self.folder(base), known) if base else {}
+        manifest = slipway_manifest.take(self.folder(release), known, shared)
         text = slipway_manifest.dump(manifest)
         replace(self.manifest(release), text, 0o600)
         self.write_record(release, manifest=digest_of_text(text))
-        self.remember_seen(release, stamps)
-        return manifest
+        self.remember_seen(release, slipway_manifest.stamps(self.folder(release), manifest))
 
     def seen(self, release):
-        """Where is kept what of a release was found right since the host booted."""
-        return SEEN / self.name / f"{release}.json"
+        """Where is kept how the files of a release looked that were found right since the host booted."""
+        return SEEN / self.name / release
 
     def remember_seen(self, release, stamps):
         """Write that down; the next look is quicker by it."""
         with contextlib.suppress(OSError):  # a full memory
             self.seen(release).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace(self.seen(release), slipway_manifest.dump(stamps), 0o600)
+            replace(self.seen(release), digest_of_text(slipway_manifest.dump(stamps)), 0o600)
 
     def damage(self, release):
         """What is wrong with the files of a release (path → words); empty when all is as its manifest says."""
@@ -379,17 +386,17 @@ class App:
         if not told:  # of an earlier Slipway, and not described yet
             program = self.venv(release) / "bin/gunicorn"
             return {} if os.access(program, os.X_OK) else {str(program.relative_to(folder)): "is missing"}
-        seen = read_json(self.seen(release))
-        if seen and slipway_manifest.unchanged(folder, seen):
-            return {}
-        try:
+        text = seen = ""
+        with contextlib.suppress(OSError, ValueError):
             text = self.manifest(release).read_text()
-        except OSError:
-            text = ""
+            seen = self.seen(release).read_text()
         if digest_of_text(text) != told:
             return {str(self.manifest(release)): "is damaged"}
         manifest = json.loads(text)
-        wrong, stamps = slipway_manifest.compare(folder, manifest, seen)
+        stamps = slipway_manifest.stamps(folder, manifest)
+        if seen == digest_of_text(slipway_manifest.dump(stamps)):
+            return {}
+        wrong = slipway_manifest.compare(folder, manifest)
         if not wrong:
             self.remember_seen(release, stamps)
         return wrong
@@ -459,13 +466,18 @@ def unpack(app, folder):
     mirror = CACHE / "git" / f"{app.name}.git"
     try:
         export(source, mirror, unpack)
-    except Failed:
-        # After a power cut it may be half there: then nothing but a new copy helps.
-        if run("git", "-C", str(mirror), "fsck", "--no-dangling", check=False, live=True).returncode == 0:
+    except DamagedCopy as failure:
+        progress.say(f"{app.name}: this host's copy of the repository is damaged, so it is fetched anew. {failure}")
+        aside = mirror.with_name(f"{mirror.name}.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        mirror.rename(aside)
+        try:
+            export(source, mirror, unpack)
+        except Failed:
+            shutil.rmtree(mirror, ignore_errors=True)
+            aside.rename(mirror)
             raise
-        progress.say(f"{app.name}: the copy of the repository on this host is damaged; it is fetched anew")
-        shutil.rmtree(mirror, ignore_errors=True)
-        export(source, mirror, unpack)
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def export(source, mirror, unpack):
@@ -491,13 +503,16 @@ def export(source, mirror, unpack):
         command = [*git, "fetch", "--prune", "origin", *everything]
         done = run(*command, check=False, env=environment, seconds=FETCH_SECONDS, live=True)
         if done.returncode != 0:
-            raise Failed(f"{source['url']} can't be fetched:\n{done.stdout.strip()}")
+            failure = DamagedCopy if DAMAGED_COPY.search(done.stdout) else Failed
+            raise failure(f"{source['url']} can't be fetched:\n{done.stdout.strip()}")
     if run(*git, "cat-file", "-e", source["commit"] + "^{commit}", check=False).returncode != 0:
         raise Failed(f"Commit {source['commit']} is on no branch and no tag of {source['url']}.")
     with subprocess.Popen([*git, "archive", "--format=tar", source["commit"]], stdout=subprocess.PIPE) as archive:
-        run(*unpack, stdin=archive.stdout)
+        done = run(*unpack, stdin=archive.stdout, check=False)
     if archive.returncode != 0:
-        raise Failed(f"`git archive` of {source['commit']} ended with {archive.returncode}.")
+        raise DamagedCopy(f"`git archive` of {source['commit']} ended with {archive.returncode}.")
+    if done.returncode != 0:
+        raise Failed(f"`{unpack[0]}` ended with {done.returncode}:\n{tail(done.stdout)}")
 
 
 def build(app, release):
@@ -552,13 +567,16 @@ def sync(app, release):
     python = app.wanted["python"]
     uv = [UV, "sync", "--locked", "--no-dev", "--compile-bytecode", "--python", python]
     command = [*AS_BUILDER, *uv]
-    install = functools.partial(run, *command, cwd=app.work(release), env=environment | secrets, check=False, **limits)
-    done = install()
-    if done.returncode == 0 and (differing := unlike_records(app, release)):
-        progress.say(f"{app.name}: {', '.join(differing)}: not as the packages say, so without uv's cache once more")
-        run(*AS_BUILDER, UV, "cache", "clean", *differing, env=environment, check=False, live=True)
-        shutil.rmtree(app.venv(release))
-        done = install()  # who still differs says something wrong of itself
+    options = {"cwd": app.work(release), "env": environment | secrets, "check": False, **limits}
+    done = run(*command, **options)
+    differing = unlike_records(app, release) if done.returncode == 0 else []
+    if differing or (done.returncode != 0 and DAMAGED_CACHE.search(done.stdout)):
+        why = f"{', '.join(differing)} isn't as it says of itself" if differing else tail(done.stdout, 1)
+        progress.say(f"{app.name}: {why}; the dependencies are installed once more, without uv's cache")
+        shutil.rmtree(app.venv(release), ignore_errors=True)
+        done = run(*command, "--no-cache", **options)  # who still differs says something wrong of itself
+        if done.returncode == 0 and not (set(differing) & set(unlike_records(app, release))):
+            run(*AS_BUILDER, UV, "cache", "clean", env=environment, check=False, live=True)
     if done.returncode != 0:
         text = done.stdout.strip()
         raise Failed(f"`uv sync --locked --no-dev` failed:\n{tail(text)}{uv_advice(text, python)}")
@@ -571,7 +589,7 @@ def sync(app, release):
 def unlike_records(app, release):
     """Packages that differ from what they say of themselves, as those from a cache that a power cut has damaged."""
     venv = app.venv(release)
-    return slipway_manifest.unlike_records(venv, slipway_manifest.take(venv)[0]) if venv.is_dir() else []
+    return slipway_manifest.unlike_records(venv, slipway_manifest.take(venv)) if venv.is_dir() else []
 
 
 def compile_library(app, python):
@@ -986,8 +1004,10 @@ def ask(connect, readiness):
 
 
 def probe(app, release):
-    """Ask the readiness path through the release's own socket: (answered 2xx, what was seen)."""
-    status, body, _ = ask(lambda: own_socket(app.socket(release)), app.wanted["readiness"])
+    """Ask a release for its readiness, by its own path and socket: (answered 2xx, what was seen)."""
+    made = app.record(release).get("wanted") or app.wanted
+    readiness = app.wanted["readiness"] | {"path": made["readiness"]["path"]}
+    status, body, _ = ask(lambda: own_socket(app.socket(release)), readiness)
     return 200 <= status < 300, f"{status} {body}" if status else body
 
 
@@ -1141,22 +1161,27 @@ def commit(app, release):
     tidy(app)
 
 
-def settle(app, release):
-    """The release that nginx sends to becomes the truth, and the one before it is let go."""
-    leave(app, confirm(app, release), release)
+def settle(app, release, damaged=False):
+    """The release that nginx sends to becomes the truth, and the one before it is let go.
+
+    + damaged: which is why it was left, and not its code
+    """
+    leave(app, confirm(app, release, damaged), release)
 
 
-def confirm(app, release):
+def confirm(app, release, damaged=False):
     """Write down that this release is the truth; one that is newer, and was left for it, is marked as bad.
 
     Returns the one that was the truth before, or None.
+
+    + damaged: as `settle` takes it
     """
     before, known = app.serving(), app.record(release)
     if not known.get("committed") and known.get("wanted"):
         remember(app, known["wanted"])
     previous = known.get("previous") if known.get("committed") else before
     app.write_record(release, state="good", committed=now(), previous=previous, bad=None, warm_until=0)
-    if before and release < before and not app.damage(before):
+    if before and release < before and not damaged:
         left = {"since": now(), "by": app.request.get("by", "a run that was killed"), "why": f"went back to {release}"}
         app.write_record(before, bad=left)
     point_current(app, release)
@@ -1311,11 +1336,8 @@ def tidy(app, forward=True):
     + forward: a release that nginx names and that answers was killed between switch and commit: it becomes the truth
     """
     serving = app.serving()
-    helpers = [f"{app.name}-{what}.service" for what in ("check", "schema", "hook", "migrate")]
-    states = loaded([*helpers, *(app.unit(release, "service") for release in app.installed_units())])
-    if left := [unit for unit in helpers if unit in states]:
-        systemctl("stop", *left, check=False)
-        systemctl("reset-failed", *left, check=False)
+    states = loaded([*app.helpers, *(app.unit(release, "service") for release in app.installed_units())])
+    stop_helpers(app, states)
     proxied = app.proxied()
     if forward and proxied and proxied != serving and answers(app, proxied) and not app.damage(proxied):
         nginx("switch", app.name, proxied)  # its file was written; whether it was reloaded isn't known
@@ -1374,7 +1396,7 @@ def prune(app, serving, left=None):
     for path in (app.etc / "releases").glob("*.env"):
         if not app.folder(path.stem).is_dir():
             path.unlink()
-    for path in [*app.records.glob("*.manifest"), *(SEEN / app.name).glob("*.json")]:
+    for path in [*app.records.glob("*.manifest"), *(SEEN / app.name).glob("[!.]*")]:
         if not app.folder(path.stem).is_dir():
             path.unlink()
     for path in sorted(app.records.glob("*.json"))[:-KEEP_RECORDS]:  # of failed ones too: they can be looked at
@@ -1384,41 +1406,72 @@ def prune(app, serving, left=None):
 
 
 def heal(app):
-    """Put the host in order after whatever ended the last run, and write down that it was ended."""
-    replace_damaged(app)
+    """Put the host in order after whatever ended the last run, and write down that it was ended.
+
+    Returns the release that took the place of a damaged one, or None.
+    """
+    progress.begin(f"{app.name}: looking at what is here")  # the first time after a boot, at every file
     for release in app.good():
-        if not app.record(release).get("manifest"):  # an earlier Slipway made it
+        if not app.record(release).get("manifest") and not app.damage(release):  # an earlier Slipway made it
             app.describe(release)
-        elif release not in (app.serving(), *app.warm()) and not app.seen(release).exists():  # since the host booted
-            discard_damaged(app, release)
+    replacing = replace_damaged(app)
     tidy(app)
     for record in app.history():
         if record.get("state") == "started":
             app.write_record(record["id"], state="killed", finished=now())
+    progress.what = ""
+    return replacing
+
+
+def stop_helpers(app, states):
+    """End what a killed run may have left running: a migration, say.
+
+    + states: what `loaded` told of them
+    """
+    if left := [unit for unit in app.helpers if unit in states]:
+        systemctl("stop", *left, check=False)
+        systemctl("reset-failed", *left, check=False)
 
 
 def replace_damaged(app):
-    """Let the last whole release serve in the place of one that is damaged and doesn't answer."""
+    """Let the last whole release serve in the place of one that is damaged and doesn't answer.
+
+    Returns that release; None where there is nothing to replace, or none that can take its place: one that somebody
+    went back from can't, nor one that doesn't fit the database as it is.
+    """
     serving = app.serving()
     wrong = app.damage(serving) if serving else {}
     if not wrong:
-        return
+        return None
     progress.say(f"{app.name}: {serving} is damaged: {slipway_manifest.listed(wrong)}")
-    if answers(app, serving):
-        return
+    stop_helpers(app, loaded(app.helpers))
+    for _ in range(BAD_IN_A_ROW):
+        if answers(app, serving):
+            return None
+        time.sleep(WATCH_EVERY)
     for release in reversed(app.good()):
-        if release != serving and app.env(release).exists() and not app.damage(release) and bring_back(app, release):
-            settle(app, release)
+        bad = app.record(release).get("bad")
+        if release == serving or bad or not app.env(release).exists() or app.damage(release):
+            continue
+        if not fits_database(app, release):
+            progress.say(f"{app.name}: {release} can't take its place: the database isn't at its revision")
+        elif bring_back(app, release):
+            settle(app, release, damaged=True)
             progress.say(f"{app.name}: {release} serves in its place")
-            return
+            return release
+        else:
+            remove(app, release, at_once=True)
+    progress.say(f"{app.name}: no other release can take its place")
+    return None
 
 
-def discard_damaged(app, release):
-    """Remove a release that doesn't serve, if it is damaged: nobody can go back to it, nor build on it."""
-    if wrong := app.damage(release):
-        progress.say(f"{app.name}: {release} is damaged, so it is removed: {slipway_manifest.listed(wrong)}")
-        app.write_record(release, damaged=now())
-        shutil.rmtree(app.folder(release), ignore_errors=True)
+def fits_database(app, release):
+    """Whether the database is just where a release's migrations end, as far as Alembic can tell."""
+    try:
+        seen = look(app, release)
+    except (Failed, OSError):
+        return False
+    return not seen or not (seen["pending"] or seen["unknown"])
 
 
 def answers(app, release):
@@ -1565,6 +1618,9 @@ def deploy(app):
     bad = app.rolled_back()
     if bad and not app.request.get("again"):
         told = f"{bad['id']} was made from just this, and {bad['bad']['by']} went back from it at {bad['bad']['since']}"
+        if wrong := app.damage(serving):
+            ways = "Go back to another release (--to), or release that again (--data again=true; on the host: --again)"
+            raise Failed(f"{serving} is damaged: {slipway_manifest.listed(wrong)}. And {told}. {ways}.")
         if not bring_back(app, serving):
             raise Failed(f"{serving} doesn't serve, and {told}: --data again=true releases that again.")
         remember(app, app.wanted)
@@ -1600,11 +1656,10 @@ def new_id(app, name):
 
 def rollback(app):
     """Let a release that served before serve again: nothing is fetched and nothing built."""
-    before = app.serving()
-    heal(app)
+    replacing = heal(app)
     serving = app.serving()
-    if before and serving != before and app.damage(before) and not app.request.get("to"):
-        return  # that was to go back from
+    if replacing and not app.request.get("to"):
+        return  # the damaged one was to go back from
     target = choose(app, serving, app.request.get("to"))
     if target == serving:
         if not bring_back(app, serving):
@@ -1990,7 +2045,7 @@ def history(app):
             state = f"failed at {record.get('step', '?')}"
         if record.get("kind") == "release" and state in ("good", "bad") and release not in there:
             state = f"{state}, removed"
-        if record.get("damaged") or (release in there and app.damage(release)):
+        if release in there and app.damage(release):
             state += ", damaged"
         if record.get("hook"):
             state += f", {record['hook']}"

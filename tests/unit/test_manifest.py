@@ -40,15 +40,15 @@ def sha(content: bytes) -> str:
 
 
 def test_a_manifest_names_each_file_and_link(program: Any, folder: Path) -> None:
-    manifest, stamps = program.take(folder)
+    manifest = program.take(folder)
     assert manifest == {
-        "notes/main.py": [8, "0640", sha(b"app = 1\n")],
-        "notes/empty.py": [0, "0640", sha(b"")],
-        "run": [10, "0750", sha(b"#!/bin/sh\n")],
+        "notes/main.py": [8, False, sha(b"app = 1\n")],
+        "notes/empty.py": [0, False, sha(b"")],
+        "run": [10, True, sha(b"#!/bin/sh\n")],
         "python": "/usr/bin/python3",
     }
-    assert stamps.keys() == manifest.keys()
-    assert json.loads(program.dump(manifest)) == manifest and json.loads(program.dump(stamps)) == stamps
+    assert json.loads(program.dump(manifest)) == manifest
+    assert program.stamps(folder, [*manifest, "none"]).keys() == manifest.keys()
 
 
 @pytest.mark.parametrize(
@@ -58,55 +58,70 @@ def test_a_manifest_names_each_file_and_link(program: Any, folder: Path) -> None
         (lambda folder: (folder / "run").write_bytes(b""), "run", "is empty"),
         (lambda folder: (folder / "run").write_bytes(b"#!/b"), "run", "has 4 of 10 bytes"),
         (lambda folder: (folder / "run").write_bytes(b"\0" * 10), "run", "has other content"),
-        (lambda folder: (folder / "run").chmod(0o640), "run", "has mode 0640 instead of 0750"),
+        (lambda folder: (folder / "run").chmod(0o640), "run", "can't be started any more"),
         (lambda folder: (folder / "python").unlink(), "python", "is missing"),
     ],
 )
-@pytest.mark.parametrize("again", [False, True], ids=["after a boot", "looked at before"])
-def test_what_is_wrong_is_found_by_content(
-    program: Any, folder: Path, damage: Any, path: str, what: str, again: bool
-) -> None:
-    manifest, stamps = program.take(folder)
-    assert program.compare(folder, manifest, {}) == ({}, stamps)
+def test_what_is_wrong_is_found_by_content(program: Any, folder: Path, damage: Any, path: str, what: str) -> None:
+    manifest = program.take(folder)
+    before = program.stamps(folder, manifest)
+    assert program.compare(folder, manifest) == {}
     damage(folder)
-    wrong, right = load(MANIFEST).compare(folder, manifest, stamps if again else {})
-    assert wrong == {path: what}
-    assert right.keys() == stamps.keys() - {path}
-    assert not program.unchanged(folder, stamps)
+    assert load(MANIFEST).compare(folder, manifest) == {path: what}
+    assert program.stamps(folder, manifest) != before, "so that it is looked at again"
+
+
+def test_who_may_read_a_file_is_no_damage(program: Any, folder: Path) -> None:
+    manifest = program.take(folder)
+    (folder / "run").chmod(0o755)
+    (folder / "notes/main.py").chmod(0o644)
+    assert program.compare(folder, manifest) == {}
+
+
+def test_what_cannot_be_read_is_damage(program: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a file system that is damaged itself."""
+    manifest = program.take(folder)
+    fresh = load(MANIFEST)
+
+    def broken(path: str, told: os.stat_result) -> str:
+        raise OSError(117, "Structure needs cleaning")
+
+    monkeypatch.setattr(fresh, "sha256", broken)
+    assert fresh.compare(folder, manifest)["run"] == "can't be read (Structure needs cleaning)"
 
 
 def test_a_link_that_leads_elsewhere(program: Any, folder: Path) -> None:
-    manifest, _ = program.take(folder)
+    manifest = program.take(folder)
     (folder / "python").unlink()
     (folder / "python").symlink_to("/bin/sh")
-    assert program.compare(folder, manifest, {})[0] == {"python": "has other content"}
+    assert program.compare(folder, manifest) == {"python": "has other content"}
 
 
 def test_what_has_come_beside_is_nobody_s_damage(program: Any, folder: Path) -> None:
-    manifest, stamps = program.take(folder)
+    manifest = program.take(folder)
     (folder / "core").write_text("x")
-    assert program.compare(folder, manifest, {})[0] == {} and program.unchanged(folder, stamps)
+    assert program.compare(folder, manifest) == {}
 
 
-def test_what_was_right_is_not_read_again(program: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest, stamps = program.take(folder)
+def test_what_is_shared_by_hard_links_is_not_read_again(
+    program: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = program.take(folder)
     fresh = load(MANIFEST)
     monkeypatch.setattr(fresh, "sha256", lambda path, told: pytest.fail(f"{path} was read"))
-    assert fresh.compare(folder, manifest, stamps)[0] == {}
-    # What is shared by hard links is as the other folder's manifest says.
     (folder.parent / "next").mkdir()
     for path in ("run", "python"):
         os.link(folder / path, folder.parent / "next" / path, follow_symlinks=False)
-    assert fresh.take(folder.parent / "next", manifest, stamps)[0] == {
-        path: manifest[path] for path in ("run", "python")
-    }
+    taken = fresh.take(folder.parent / "next", manifest, fresh.stamps(folder, manifest))
+    assert taken == {path: manifest[path] for path in ("run", "python")}
 
 
 def test_another_file_of_that_name_is_read(program: Any, folder: Path) -> None:
-    manifest, stamps = program.take(folder)
+    manifest = program.take(folder)
     (folder.parent / "next").mkdir()
     (folder.parent / "next/run").write_text("#!/bin/ba\n")
-    assert program.take(folder.parent / "next", manifest, stamps)[0]["run"][2] == sha(b"#!/bin/ba\n")
+    taken = program.take(folder.parent / "next", manifest, program.stamps(folder, manifest))
+    assert taken["run"][2] == sha(b"#!/bin/ba\n")
 
 
 def test_few_files_are_named(program: Any) -> None:
@@ -126,32 +141,53 @@ def test_each_file_system_is_written_once(program: Any, tmp_path: Path, monkeypa
         program.flush(tmp_path / "none")
 
 
-def installed(folder: Path, record: str | None = None) -> None:
-    """A distribution as an installer leaves it."""
+def row(path: str, content: bytes) -> str:
+    """A line of a RECORD."""
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return f"{path},sha256={digest},{len(content)}\n"
+
+
+def installed(folder: Path, name: str = "web_kit", content: bytes = b"import os\n", record: str | None = None) -> None:
+    """A distribution as an installer leaves it: two of them have a file of one name."""
     packages = folder / "lib/python3.13/site-packages"
-    (packages / "web_kit-1.0.dist-info").mkdir(parents=True)
-    (packages / "web_kit").mkdir()
-    (packages / "web_kit/__init__.py").write_bytes(b"import os\n")
-    digest = base64.urlsafe_b64encode(hashlib.sha256(b"import os\n").digest()).rstrip(b"=").decode()
-    rows = f'web_kit/__init__.py,sha256={digest},10\n"../../../bin/web,kit",,\nweb_kit-1.0.dist-info/RECORD,,\n'
-    (packages / "web_kit-1.0.dist-info/RECORD").write_text(rows if record is None else record)
+    about = packages / f"{name}-1.0.dist-info"
+    about.mkdir(parents=True)
+    (packages / "tests").mkdir(exist_ok=True)
+    (packages / "tests/__init__.py").write_bytes(content)
+    (about / "METADATA").write_bytes(b"Name: x\n")
+    (about / "WHEEL").touch()
+    rows = row("tests/__init__.py", content) + row(f"{about.name}/METADATA", b"Name: x\n")
+    rows += f'{row(f"{about.name}/WHEEL", b"")}"../../../bin/web,kit",,\n{about.name}/RECORD,,\n'
+    (about / "RECORD").write_text(rows if record is None else record)
 
 
 def test_what_is_installed_is_as_it_says(program: Any, folder: Path) -> None:
     installed(folder)
-    assert program.unlike_records(folder, program.take(folder)[0]) == []
+    installed(folder, "another", b"import sys\n")
+    assert program.unlike_records(folder, program.take(folder)) == [], "of two files of one name the later one is there"
 
 
-@pytest.mark.parametrize("damage", ["empty", "gone", "other", "record", "broken record"])
-def test_what_a_damaged_cache_has_left_is_found(program: Any, folder: Path, damage: str) -> None:
-    broken = {"record": "", "broken record": "web_kit/__init__.py,sha256=x,10\n"}.get(damage)
-    installed(folder, broken)
-    path = folder / "lib/python3.13/site-packages/web_kit/__init__.py"
-    if damage == "gone":
-        path.unlink()
-    elif damage in ("empty", "other"):
-        path.write_bytes(b"" if damage == "empty" else b"\0" * 10)
-    assert program.unlike_records(folder, program.take(folder)[0]) == ["web_kit"]
+@pytest.mark.parametrize(
+    ("path", "content"),
+    [
+        ("tests/__init__.py", b""),
+        ("tests/__init__.py", None),
+        ("tests/__init__.py", b"\0" * 10),
+        ("web_kit-1.0.dist-info/METADATA", b""),
+        ("web_kit-1.0.dist-info/RECORD", b""),
+        ("web_kit-1.0.dist-info/RECORD", b"\0" * 200_000),
+        # As uv goes on with an empty one.
+        ("web_kit-1.0.dist-info/RECORD", b"web_kit-1.0.dist-info/INSTALLER,,2\n"),
+    ],
+)
+def test_what_a_damaged_cache_has_left_is_found(program: Any, folder: Path, path: str, content: bytes | None) -> None:
+    installed(folder)
+    file = folder / "lib/python3.13/site-packages" / path
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    assert program.unlike_records(folder, program.take(folder)) == ["web_kit"]
 
 
 def test_sync_knows_that_option() -> None:
