@@ -40,7 +40,7 @@ def told(path):
     if path.is_symlink():
         return os.readlink(path)
     data = path.read_bytes()
-    return [len(data), f"{path.lstat().st_mode & 0o7777:04o}", hashlib.sha256(data).hexdigest()]
+    return [len(data), bool(path.lstat().st_mode & 0o100), hashlib.sha256(data).hexdigest()]
 files = {str(path.relative_to(folder)): told(path) for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
 beside = [pathlib.Path(f"/etc/notes/releases/{current}.env"), pathlib.Path("/etc/nginx/upstreams/notes.conf")]
 beside += [pathlib.Path(f"/etc/systemd/system/notes@{current}.{kind}") for kind in ("socket", "service")]
