@@ -1,7 +1,7 @@
 """What a release consists of, file by file, and whether it still does.
 
 A power cut takes what was not on the disk yet: it leaves files that are empty, cut off, or not there, in a folder that
-looks whole. So each release has a manifest, and is compared with it by content: once a boot, and then what has changed.
+looks whole. So each release has a manifest, and is compared with it by content: once a boot, and when a file changes.
 Managed by Slipway (roles/release.py); needs Python 3.10 or newer and nothing else.
 
 A manifest is JSON: path → [size in bytes, whether it is executable, SHA-256] of a file, or the target of a link.

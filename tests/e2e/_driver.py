@@ -718,6 +718,23 @@ class Host:
         return _start_pyinfra(self.task_command(entry, "-y", *options, **data), output)
 
 
+def login(
+    host: Host, user: str | None = None, *options: str, connect: int = 4, seconds: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Log in anew, over a connection that nothing is shared with, and become root.
+
+    + user: None is the sudo user
+    + options: more of ssh's
+    + connect, seconds: how long the connection may take, and all of it
+    """
+    *call, whom = lifecycle.ssh_options(host.target, user)
+    short = ("-o", f"ConnectTimeout={connect}", "-o", "BatchMode=yes", "-o", "ControlPath=none")
+    return subprocess.run(
+        [*call, *short, *options, whom, "sudo -n true"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds, check=False,
+    )  # fmt: skip
+
+
 def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command of the project in a folder of it, to its end, with nobody at its standard input."""
     return subprocess.run(

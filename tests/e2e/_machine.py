@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import json
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.e2e import _driver
 from tests.e2e._driver import Host, Traffic, log, wait_until
 from tests.e2e.apps import copy_example
-from tests.target import lifecycle
+
+login = functools.partial(_driver.login, connect=15, seconds=120)
+"""`_driver.login`, with the time that an emulated machine takes."""
 
 OPERATOR = "ops"
 """The operator's account: one that the image doesn't have."""
@@ -91,16 +94,6 @@ def settled(host: Host) -> None:
     """Fail unless systemd is content, with no unit that failed."""
     state = host.run("systemctl is-system-running --wait").stdout.strip()
     assert state == "running", f"{state}: {host.ssh('systemctl --failed --plain --no-legend')}"
-
-
-def login(host: Host, user: str | None = None, *options: str) -> subprocess.CompletedProcess[str]:
-    """Log in anew, over a connection that nothing is shared with, and become root."""
-    *call, whom = lifecycle.ssh_options(host.target, user)
-    short = ("-o", "ConnectTimeout=15", "-o", "BatchMode=yes", "-o", "ControlPath=none")
-    return subprocess.run(
-        [*call, *short, *options, whom, "sudo -n true"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
 
 
 def ways_in(host: Host) -> str:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e._driver import Host, log, wait_until
+from tests.e2e._driver import Host, log, login, wait_until
 from tests.e2e.conftest import MakeHost
-from tests.target import lifecycle
 from tests.target.console import run as run_here
 from tests.target.engine import inspect
 
@@ -60,16 +59,6 @@ def address(host: Host) -> str:
     assert found
     (network,) = found["NetworkSettings"]["Networks"].values()
     return str(network["IPAddress"])
-
-
-def login(host: Host, user: str | None = None, *options: str) -> subprocess.CompletedProcess[str]:
-    """Log in anew, over a connection that nothing is shared with, and become root."""
-    *call, whom = lifecycle.ssh_options(host.target, user)
-    short = ("-o", "ConnectTimeout=4", "-o", "BatchMode=yes", "-o", "ControlPath=none")
-    return subprocess.run(
-        [*call, *short, *options, whom, "sudo -n true"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
 
 
 def elsewhere(host: Host, *command: str) -> str:
