@@ -482,13 +482,14 @@ def release(
     reasons = [key for key in inputs if before.get(key) != inputs[key]]
     faults, serving = status.get("faults", []), status.get("release")
     left = [each for each in status.get("rolled_back", []) if each["inputs"] == inputs]
-    held = bool(reasons and left and not request["again"]) and not unreached  # the host holds it by itself, too
+    # The host holds it by itself, too.
+    held = bool(reasons and left and not request["again"] and not request["fresh"]) and not unreached
     told = f"{serving} serves and was made from just this"
     if held:
         told = f"{left[-1]['by']} went back from {left[-1]['id']}, made from just this, at {left[-1]['since']}"
         again = "New code, or --data again=true, makes a release"
         plan.say(f"{app}: {told}; {serving} serves. {again}.", logger.warning)
-    if not faults and not unreached and (held or not reasons):
+    if not faults and not unreached and (held or not reasons) and not request["fresh"]:
         if prober:
             plan.say(f"{app}: no traffic was sent, since there is nothing to release", logger.warning)
         if status.get("wanted") == json.loads(json.dumps(wanted)):
@@ -510,7 +511,8 @@ def release(
     elif refused := _refused(seen, contract=request["contract"]):
         plan.announce(Change("release", f"of {app}", plan.FAIL, note=refused))
     else:
-        plan.announce(Change("release", f"of {app}", "make", note=_why(app, status, reasons, unreached=unreached)))
+        why = _why(app, status, reasons, unreached=unreached, fresh=request["fresh"])
+        plan.announce(Change("release", f"of {app}", "make", note=why))
     show_plan(app, seen, contract=request["contract"])
     program = (SLIPWAY_RELEASE, "deploy", "--request", app)
     yield Followed(*program, prober=prober if serving else None, _stdin=json.dumps(value))
@@ -526,12 +528,14 @@ def _commit(git: Git, unreached: bool) -> str:
     return plan.known(GitCommit, url=url, ref=ref, ssh=ssh) or "error: there is no git"
 
 
-def _why(app: str, status: Mapping[str, Any], reasons: Sequence[str], *, unreached: bool) -> str:
+def _why(app: str, status: Mapping[str, Any], reasons: Sequence[str], *, unreached: bool, fresh: bool) -> str:
     """Why an app is released, and what its visitors notice."""
     serving, faults = status.get("release"), status.get("faults", [])
     if not serving:
         first = status or plan.changed("folder", f"/etc/{app}")
         return "its first release" if first else "what serves can't be told yet: a release if it isn't just this"
+    if fresh:
+        return "built anew, from empty caches; no request is lost"
     if unreached:
         return f"if its source isn't that of {serving}: it can't be looked up yet; no request is lost"
     why = f"{', '.join(reasons)} changed since {serving}" if reasons else "; ".join(faults)

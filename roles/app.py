@@ -1,9 +1,9 @@
-"""An app's place on the host: its user, its folders, and the environment and the units that its releases get."""
+"""An app's place on the host: its users, its folders, and the environment and the units that its releases get."""
 
 from __future__ import annotations
 
 from roles._facts import HostOverview
-from roles._place import Account, Folder, place
+from roles._place import Account, File, Folder, place
 from roles._role import role
 from roles._templates import render
 from roles.settings import AppSettings, Settings
@@ -11,6 +11,32 @@ from roles.settings import AppSettings, Settings
 MEMORY_PER_WORKER_MB = 150
 """A FastAPI app with SQLAlchemy takes 70 to 120 MB a worker."""
 
+SHUT_OFF = (
+    "NoNewPrivileges=yes",
+    "CapabilityBoundingSet=",
+    "ProtectSystem=strict",
+    "ProtectHome=yes",
+    "PrivateTmp=yes",
+    "PrivateDevices=yes",
+    "DevicePolicy=closed",
+    "PrivateUsers=yes",
+    "PrivateIPC=yes",
+    "ProtectProc=invisible",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectControlGroups=yes",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "LockPersonality=yes",
+    "RemoveIPC=yes",
+    "KeyringMode=private",
+    "SystemCallArchitectures=native",
+)
+"""What every app and every build is shut off from."""
 SYSTEM_CALLS = (
     "SystemCallFilter=@system-service",
     "SystemCallFilter=~@privileged @resources",
@@ -46,33 +72,42 @@ def sandbox(app: AppSettings) -> list[str]:
         f"UMask={app.umask}",
         f"StateDirectory={app.name}",
         "StateDirectoryMode=0750",
-        "NoNewPrivileges=yes",
-        "CapabilityBoundingSet=",
-        "ProtectSystem=strict",
-        "ProtectHome=yes",
-        "PrivateTmp=yes",
-        "PrivateDevices=yes",
-        "DevicePolicy=closed",
-        "PrivateUsers=yes",
-        "PrivateIPC=yes",
-        "ProtectProc=invisible",
-        "ProtectKernelTunables=yes",
-        "ProtectKernelModules=yes",
-        "ProtectKernelLogs=yes",
-        "ProtectControlGroups=yes",
-        "ProtectClock=yes",
-        "ProtectHostname=yes",
-        "RestrictNamespaces=yes",
-        "RestrictRealtime=yes",
-        "RestrictSUIDSGID=yes",
-        "LockPersonality=yes",
-        "RemoveIPC=yes",
-        "KeyringMode=private",
-        "SystemCallArchitectures=native",
+        *SHUT_OFF,
         *(["ProcSubset=pid"] if app.sandbox.hide_system else []),
         *(["MemoryDenyWriteExecute=yes"] if app.sandbox.memory_deny_write_execute else []),
         *(SYSTEM_CALLS if app.sandbox.filter_system_calls else []),
         *NETWORK[app.sandbox.network],
+    ]
+
+
+BUILD_MEMORY = 0.75
+"""Part of the host's memory that a build may take: what is left is the kernel's and what serves; swap isn't counted."""
+BUILD_TASKS = 1024
+"""Processes and threads of a build; a compiler takes a few for each core."""
+GUESTS = "/etc/slipway/builds.nft"
+"""What builds may not reach."""
+
+
+def build_sandbox(overview: HostOverview) -> list[str]:
+    """The unit's lines that shut off a build, whatever app's: it runs code of the app's dependencies.
+
+    It has the app's sandbox, but for what compilers need, and less of everything that others need as well: of a core
+    that a site wants, it gets a sixth.
+    """
+    return [
+        "UMask=0077",
+        *SHUT_OFF,
+        *SYSTEM_CALLS,
+        "RestrictAddressFamilies=AF_INET AF_INET6",
+        f"MemoryMax={int(overview.memory_mb * BUILD_MEMORY)}M",
+        f"TasksMax={BUILD_TASKS}",
+        "CPUWeight=20",
+        "IOWeight=20",
+        "OOMScoreAdjust=500",
+        "OOMPolicy=kill",
+        # What is left when its program ends is ended at once.
+        "KillSignal=SIGKILL",
+        "LimitCORE=0",
     ]
 
 
@@ -89,16 +124,22 @@ def units(app: AppSettings, workers: int) -> dict[str, str]:
 
 @role("App")
 def app(settings: Settings) -> None:
-    """User and folders of each app; its environment and its releases are made by roles/release.py."""
+    """Users and folders of each app; its environment and its releases are made by roles/release.py."""
     for each in settings.apps.values():
+        cache = f"/var/cache/slipway/{each.name}"
         place(
-            name=f"Give {each.name} its user and folders",
-            accounts=[Account(each.user, each.home)],
+            name=f"Give {each.name} its users and folders",
+            accounts=[Account(each.user, each.home), Account(each.builder, f"{cache}/home")],
             folders={
                 each.config_dir: Folder("750", "root", each.group),
                 f"{each.config_dir}/releases": Folder("750", "root", each.group),
                 each.root: Folder(),
                 each.releases_dir: Folder(),
                 each.home: Folder("750", each.user, each.group),
+                cache: Folder(),
+                **dict.fromkeys((f"{cache}/home", f"{cache}/uv"), Folder("700", each.builder, each.builder)),
             },
         )
+    builders = [each.builder for each in settings.apps.values()]
+    table = File(render("app/builds.nft.j2", builders=builders), "600")
+    place(name="Write down what builds may not reach", files={GUESTS: table if builders else None})

@@ -17,9 +17,10 @@ from roles.settings import Settings
 FIRST = ("ca-certificates", "python3", "python3-pip-whl")
 """What fetching uv takes. pip is used as the wheel that Debian keeps for virtual environments: nothing of it, nor
 of setuptools, gets into the system's Python, and 3 s of byte-compiling are saved."""
-PACKAGES = (*FIRST, "git", "logrotate", "nginx", "openssh-client", "openssl", "tzdata")
+PACKAGES = (*FIRST, "git", "logrotate", "nftables", "nginx", "openssh-client", "openssl", "tzdata")
 """logrotate keeps nginx's logs small (Debian's nginx brings the rules, but doesn't ask for it), python3 runs the host
-programs, pip fetches uv by its hash, openssl makes self-signed certificates."""
+programs, nftables keeps builds off this host's services, pip fetches uv by its hash, openssl makes self-signed
+certificates."""
 JOURNAL = "/etc/systemd/journald.conf.d/50-slipway.conf"
 FOLDERS = {
     "/opt/slipway": Folder(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from roles import _operations as operations
 from roles._facts import HostOverview
 from roles._operations import Program
-from roles._place import Account, Folder, place
+from roles._place import place
 from roles._role import role
 from roles.settings import Settings
 
@@ -17,11 +17,7 @@ UV_SHA256 = {
 """SHA-256 of the wheels (manylinux_2_17) of uv's default release, as PyPI shows them."""
 UV = "/opt/slipway/bin/uv"
 UV_CACHE = "/var/cache/slipway/python"
-"""uv's cache of what root installs: Pythons and certbot. Builds of apps have one of their own."""
-BUILDER = "slipway-build"
-"""User that builds releases: the code of an app's dependencies runs then, and must not run as root."""
-BUILD = "/var/cache/slipway/build"
-"""Its home."""
+"""uv's cache of what root installs: Pythons and certbot. Each app's builds have one of their own."""
 
 # Logins may have another mask, but apps must be able to read what is installed.
 # pip takes a hash from a requirements file only. Into a folder aside, then renamed: uv is there whole or not at all.
@@ -124,9 +120,4 @@ def python(settings: Settings, overview: HostOverview) -> None:
     """uv, a link to it, and the Pythons."""
     for program in [uv(settings, overview), *pythons(settings)]:
         operations.install(f"Install {program.title}", program)
-    place(
-        name="Link uv, and give builds a user",
-        accounts=[Account(BUILDER, BUILD)],
-        folders={path: Folder("700", BUILDER, BUILDER) for path in ("/var/cache/slipway/uv", BUILD)},
-        links={UV: uv_program(settings)},
-    )
+    place(name="Link uv", links={UV: uv_program(settings)})

@@ -84,6 +84,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         },
         "units": units,
         "sandbox": app_role.sandbox(app),
+        "build": {"sandbox": app_role.build_sandbox(overview), "only": app.build_packages},
         "static": app.static.path if app.static else None,
         "watch": app.watch,
         "drain_timeout": app.drain_timeout,
@@ -112,6 +113,7 @@ def programs() -> dict[str, File]:
     """Path → file: what runs a release on the host, and what all Gunicorns share."""
     program = "a release under way goes on with the one from before"
     return library() | {
+        f"{LIB}/slipway_guest.py": File(host_file("release/slipway_guest.py"), program=True, note=program),
         f"{LIB}/slipway_manifest.py": File(host_file("release/slipway_manifest.py"), program=True, note=program),
         f"{LIB}/slipway_release.py": File(host_file("release/slipway_release.py"), program=True, note=program),
         SLIPWAY_RELEASE: File(host_file("release/slipway-release"), "755", program=True),
@@ -207,6 +209,7 @@ def release_app(settings: Settings, overview: HostOverview, app: AppSettings, op
             "wait": app.lock_wait,
             "contract": options.contract,
             "again": options.again,
+            "fresh": options.fresh,
         },
         archive=archive,
         git=git,

@@ -14,6 +14,7 @@ Slipway (roles/release.py); needs Python 3.10 or newer and nothing else.
 /srv/<app>/current               link to the release that serves: the one truth
 /var/lib/slipway/<app>/<id>.json the history: what became of each attempt; <id>.log what it said
 /var/lib/slipway/<app>/<id>.manifest its files, each with its size and digest (slipway_manifest.py)
+/var/cache/slipway/<app>/        caches and home of the app's builds
 /run/slipway/<app>/<run>/        a run that is under way: its request, what it says, how it ended
 """
 
@@ -33,17 +34,17 @@ import threading
 import time
 from pathlib import Path
 
+import slipway_guest
 import slipway_manifest
 
 PROGRAM = "/opt/slipway/bin/slipway-release"
 SCHEMA = "/opt/slipway/bin/slipway-schema"
 UV = "/opt/slipway/bin/uv"
-BUILDER = "slipway-build"  # builds run code of the app and of its dependencies: not as root
-AS_BUILDER = ("setpriv", f"--reuid={BUILDER}", f"--regid={BUILDER}", "--init-groups", "--no-new-privs")
 CACHE = Path("/var/cache/slipway")
 UNITS = Path("/etc/systemd/system")
 WARM_UNITS = Path("/run/systemd/system")  # of a release that stays warm: a reboot ends it
 RUN = Path("/run/slipway")
+GUESTS = "/etc/slipway/builds.nft"  # what builds may not reach
 SEEN = RUN / ".seen"  # of releases whose files were found right since the host booted
 KEEP_RECORDS = 50
 KEEP_RUNS = 5
@@ -59,8 +60,7 @@ BAD_IN_A_ROW = 3  # one bad answer may be a hiccup
 WATCH_EVERY = 0.2
 IMPORT_AFTER = 0.1  # seconds: by then the first step waits for its command, and nothing for the interpreter
 # What our own units are shut off from. They are root's: they write units, give a build to another user, and mount a
-# candidate over nginx's configuration, for a `nginx -t` that opens the ports it is to listen on. What needs a mount
-# namespace would cost a release time.
+# candidate over nginx's configuration, for a `nginx -t` that opens the ports it is to listen on.
 CAPABILITIES = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_NET_BIND_SERVICE CAP_SETGID CAP_SETUID CAP_SYS_ADMIN"
 SHUT_OFF = (
     "NoNewPrivileges=yes",
@@ -69,11 +69,18 @@ SHUT_OFF = (
     "RestrictNamespaces=mnt",
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
     "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "DevicePolicy=closed",
     "LockPersonality=yes",
+    "ProtectClock=yes",
+    "ProtectControlGroups=yes",
     "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
     "KeyringMode=private",
     "SystemCallArchitectures=native",
-    "SystemCallFilter=~@clock @cpu-emulation @debug @module @obsolete @raw-io @reboot @swap",
+    "SystemCallFilter=~@clock @cpu-emulation @debug @module @obsolete @raw-io @reboot @resources @swap",
     "SystemCallErrorNumber=EPERM",
 )
 LOCK_TAKEN = 75  # EX_TEMPFAIL of sysexits.h: slipway-schema met a lock
@@ -278,7 +285,9 @@ class App:
         self.lock = RUN / f"{name}.lock"
         self.runs = RUN / name
         self.run_unit = f"{name}-release.service"
-        self.helpers = [f"{name}-{what}.service" for what in ("check", "schema", "hook", "migrate")]
+        self.builder = f"_{name}"  # builds run code of the app and of its dependencies: not as root
+        self.cache = CACHE / name
+        self.helpers = [f"{name}-{what}.service" for what in ("build", "check", "schema", "hook", "migrate")]
         self.wanted = {}
         self.request = {}
         self.attempt = None  # the id of what this run does, once there is one
@@ -455,8 +464,8 @@ def unpack(app, folder):
     """Make a folder of the source, owned by the builder."""
     source = app.wanted["source"]
     folder.mkdir(mode=0o750, parents=True)
-    shutil.chown(folder, BUILDER, BUILDER)
-    unpack = [*AS_BUILDER, "tar", "-x", "-C", str(folder), "--no-same-owner"]
+    shutil.chown(folder, app.builder, app.builder)
+    unpack = [*as_builder(app), "tar", "-x", "-C", str(folder), "--no-same-owner"]
     if source["kind"] == "archive":
         archive = CACHE / "sources" / f"{app.name}.{source['commit']}.tar.gz"
         with archive.open("rb") as file:
@@ -478,6 +487,11 @@ def unpack(app, folder):
             aside.rename(mirror)
             raise
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def as_builder(app):
+    """The beginning of a command that runs as the app's builder, where it runs no code of the app's; see `guest`."""
+    return ["setpriv", f"--reuid={app.builder}", f"--regid={app.builder}", "--clear-groups", "--no-new-privs"]
 
 
 def export(source, mirror, unpack):
@@ -529,17 +543,19 @@ def build(app, release):
         raise Failed("The source has no uv.lock: `uv lock` in the project, commit it, and run again.")
     projects = sorted(path.read_bytes() for path in {work / "pyproject.toml", lock.with_name("pyproject.toml")})
     environment = digest(lock.read_bytes(), *projects, app.wanted["python"], app.wanted["uv_env"])
-    base = reusable(app, environment)
-    if base:
-        python = os.path.realpath(app.venv(base) / "bin/python")
-    else:
-        sync(app, release)
-        python = str(app.venv(release) / "bin/python")
-    compile_library(app, os.path.realpath(python))
+    fresh = app.request.get("fresh")
+    if fresh:
+        forget_caches(app)
+    base = None if fresh else reusable(app, environment)
+    if not base:
+        sync(app, release, lock)
+    python = os.path.realpath(app.venv(base or release) / "bin/python")
+    compile_library(app, python)
     with ThreadPoolExecutor() as pool:
         adopted = pool.submit(adopt, app, base, release) if base else None
         # A file that doesn't compile may be one that is never imported (a template, say): not a reason to fail.
-        run(*AS_BUILDER, python, "-m", "compileall", "-q", "-x", r"/\.venv/", str(folder), check=False)
+        compiling = [python, "-ISm", "compileall", "-q", "-x", r"/\.venv/", str(folder)]
+        guest(app, release, compiling, {}, network=False)
         own(app, release)
     if adopted:  # the folder is root's by now: its environment was never the builder's
         adopted.result().rename(app.venv(release))
@@ -548,35 +564,93 @@ def build(app, release):
     return f"the environment of {base}" if base else None
 
 
-def sync(app, release):
-    """Install the locked dependencies, byte-compiled."""
+def guest(app, release, argv, environment, network=True, secrets=()):
+    """Run a command of a build as the app's builder, in a unit that can write to the release and to the app's caches.
+
+    When this returns, nothing that it started is left: systemd has ended all of the unit, and what escaped it would be
+    found. Returns its end, as `run` does without `check`.
+
+    + environment: its variables; they are seen by nobody else
+    + network: whether it may ask the network, though never this host
+    + secrets: texts that are not shown
+    """
+    folder, file = app.folder(release), Path(app.request["folder"]) / "build.env"
+    known = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(app.cache / "home"), "LC_ALL": "C.UTF-8"}
+    file.touch(0o600)
+    file.write_text(environment_file(known | environment))
+    properties = [
+        f"User={app.builder}",
+        f"Group={app.builder}",
+        *app.wanted["build"]["sandbox"],
+        # Other apps aren't there, nor the sockets of this host's services.
+        "TemporaryFileSystem=/srv /run",
+        f"BindPaths={folder}",
+        f"ReadWritePaths={folder} {app.cache}",
+        f"BindReadOnlyPaths=-{os.path.realpath('/etc/resolv.conf')}",
+        f"EnvironmentFile={file}",
+        f"WorkingDirectory={app.work(release)}",
+        f"RuntimeMaxSec={BUILD_SECONDS}",
+        f"ExecStartPre=+nft -f {GUESTS}" if network else "PrivateNetwork=yes",
+    ]
+    flags = [part for each in properties for part in ("--property", each)]
+    command = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--unit", f"{app.name}-build", *flags, "--"]
+    began = time.monotonic()
+    try:
+        done = run(*command, *argv, check=False, live=True, secrets=secrets)
+    finally:
+        file.unlink(missing_ok=True)
+    if done.returncode and time.monotonic() - began >= BUILD_SECONDS:
+        raise Failed(f"`{argv[0]}` was ended after {BUILD_SECONDS} s. {tail(done.stdout)}")
+    if left := slipway_guest.processes(app.builder):
+        raise Failed(f"Processes of the build are left ({', '.join(map(str, left))}): see `ps -u {app.builder}`.")
+    return done
+
+
+def environment_file(values):
+    """Variables as systemd reads them back (``EnvironmentFile=``, systemd.exec(5)); as roles/release.py writes them."""
+    quoted = {name: re.sub(r'(["\\`$])', r"\\\1", value) for name, value in values.items()}
+    return "".join(f'{name}="{value}"\n' for name, value in sorted(quoted.items()))
+
+
+def forget_caches(app):
+    """Empty what earlier builds and fetches left for later ones."""
+    shutil.rmtree(CACHE / "git" / f"{app.name}.git", ignore_errors=True)
+    for folder in (app.cache / "uv", app.cache / "home"):
+        shutil.rmtree(folder)
+        folder.mkdir(mode=0o700)
+        shutil.chown(folder, app.builder, app.builder)
+
+
+def sync(app, release, lock):
+    """Install the locked dependencies, byte-compiled.
+
+    + lock: the lock file
+    """
     folder = app.folder(release)
     environment = {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(CACHE / "build"),
-        "LC_ALL": "C.UTF-8",
-        "UV_CACHE_DIR": str(CACHE / "uv"),
+        "UV_CACHE_DIR": str(app.cache / "uv"),
         "UV_PROJECT_ENVIRONMENT": str(app.venv(release)),
         "UV_NO_PROGRESS": "1",
         # Copies, since a hard link would share its owner and its mode with the cache that builders may write to.
         "UV_LINK_MODE": "copy",
         **app.wanted["uv_env"],
     }
+    if (only := app.wanted["build"]["only"]) is not None:
+        environment["UV_NO_BUILD_PACKAGE"] = " ".join(others_in_lock(lock, only))
     secrets = read_json(app.etc / "build.env")
-    limits = {"seconds": BUILD_SECONDS, "live": True, "secrets": secrets.values()}
     python = app.wanted["python"]
-    uv = [UV, "sync", "--locked", "--no-dev", "--compile-bytecode", "--python", python]
-    command = [*AS_BUILDER, *uv]
-    options = {"cwd": app.work(release), "env": environment | secrets, "check": False, **limits}
-    done = run(*command, **options)
+    command = [UV, "sync", "--locked", "--no-dev", "--compile-bytecode", "--python", python]
+    options = {"environment": environment | secrets, "secrets": secrets.values()}
+    done = guest(app, release, command, **options)
     differing = unlike_records(app, release) if done.returncode == 0 else []
     if differing or (done.returncode != 0 and DAMAGED_CACHE.search(done.stdout)):
         why = f"{', '.join(differing)} isn't as it says of itself" if differing else tail(done.stdout, 1)
         progress.say(f"{app.name}: {why}; the dependencies are installed once more, without uv's cache")
         shutil.rmtree(app.venv(release), ignore_errors=True)
-        done = run(*command, "--no-cache", **options)  # who still differs says something wrong of itself
+        # Who still differs says something wrong of itself.
+        done = guest(app, release, [*command, "--no-cache"], **options)
         if done.returncode == 0 and not (set(differing) & set(unlike_records(app, release))):
-            run(*AS_BUILDER, UV, "cache", "clean", env=environment, check=False, live=True)
+            guest(app, release, [UV, "cache", "clean"], environment, network=False)
     if done.returncode != 0:
         text = done.stdout.strip()
         raise Failed(f"`uv sync --locked --no-dev` failed:\n{tail(text)}{uv_advice(text, python)}")
@@ -584,6 +658,13 @@ def sync(app, release):
         if not (folder / ".venv/bin" / tool).exists():
             add = "uv add gunicorn uvicorn-worker uvloop httptools"
             raise Failed(f"The lock file has no {tool}: `{add}` in the project, commit, and run again.")
+
+
+def others_in_lock(lock, only):
+    """Packages of a lock file but for those that are named: none of them may be built here."""
+    named = {re.sub(r"[-_.]+", "-", each).lower() for each in only}
+    # As uv writes it; Python 3.10 can't read TOML.
+    return sorted({*re.findall(r'^\[\[package\]\]\nname = "([^"]+)"$', lock.read_text(), re.MULTILINE)} - named)
 
 
 def unlike_records(app, release):
@@ -612,6 +693,8 @@ def uv_advice(text, python):
     """What to do about an error of uv's, where it doesn't say so itself."""
     if "needs to be updated" in text:
         return "\nuv.lock is older than pyproject.toml: `uv lock` in the project, commit it, and run again."
+    if "no-build" in text:
+        return "\nThe package has no wheel for this host: add it to build_packages, if its code may run in the build."
     if "No interpreter found" in text:
         return f"\nPython {python} isn't installed on this host: a run of deploy.py installs it."
     return ""
@@ -661,8 +744,10 @@ def adopt(app, base, release):
 def own(app, release):
     """All is root's, and readable by the app alone; of the static folder, and the way to it, nginx may read too."""
     folder = app.folder(release)
-    run("chown", "-hR", f"root:{app.name}", str(folder))
-    run("chmod", "-R", "u=rwX,g=rX,o=", str(folder))
+    try:
+        slipway_guest.take_over(folder, 0, group_id(app.name), [app.wanted["uv_env"]["UV_PYTHON_INSTALL_DIR"]])
+    except slipway_guest.Unfit as unfit:
+        raise Failed(str(unfit)) from unfit
     static = app.wanted.get("static")
     if static:
         folder = folder.resolve()  # /srv may be a link to another disk
@@ -674,6 +759,13 @@ def own(app, release):
             if parent == folder.parent:
                 break
             parent.chmod(parent.stat().st_mode | 0o001)
+
+
+def group_id(name):
+    """Number of a group."""
+    import grp
+
+    return grp.getgrnam(name).gr_gid
 
 
 def as_app(app, release, what, argv, seconds, told=None, work=None):
@@ -1616,7 +1708,7 @@ def deploy(app):
     heal(app)
     serving = app.serving()
     bad = app.rolled_back()
-    if bad and not app.request.get("again"):
+    if bad and not app.request.get("again") and not app.request.get("fresh"):
         told = f"{bad['id']} was made from just this, and {bad['bad']['by']} went back from it at {bad['bad']['since']}"
         if wrong := app.damage(serving):
             ways = "Go back to another release (--to), or release that again (--data again=true; on the host: --again)"
@@ -1628,7 +1720,7 @@ def deploy(app):
         progress.say(f"{app.name}: {told}; {serving} serves. {again}")
         return
     wanted = app.record(serving).get("inputs") == app.wanted["inputs"]
-    if wanted and not app.damage(serving) and bring_back(app, serving):
+    if wanted and not app.request.get("fresh") and not app.damage(serving) and bring_back(app, serving):
         remember(app, app.wanted)
         progress.say(f"{app.name}: {serving} already is what is wanted; it serves")
         return
@@ -2119,6 +2211,7 @@ def arguments():
     deploying = command("deploy", "release what /etc/APP/release.json wants, if it doesn't serve already")
     deploying.add_argument("--contract", action="store_true", help="consent to migrations the old release may not bear")
     deploying.add_argument("--again", action="store_true", help="release again what was rolled back from")
+    deploying.add_argument("--fresh", action="store_true", help="build all anew, from empty caches, whatever serves")
     going = command("rollback", "let the release from before serve again")
     going.add_argument("--to", metavar="RELEASE", help="this release (an id, the beginning of one, or a commit)")
     going.add_argument("--schema", choices=("code-only", "downgrade"), help="if the database is ahead of it")
@@ -2156,7 +2249,8 @@ def carry_out(app, given):
     """One command of the command line; returns the exit status."""
     if given.command in ("deploy", "rollback"):
         told = json.load(sys.stdin) if given.request else {}
-        named = {key: getattr(given, key) for key in ("contract", "again", "to", "schema") if hasattr(given, key)}
+        options = ("contract", "again", "fresh", "to", "schema")
+        named = {key: getattr(given, key) for key in options if hasattr(given, key)}
         request = {"verb": given.command, "by": given.by, "wait": given.wait, **named, **told}
         if archive := request.pop("archive", None):
             store(app, request["wanted"]["source"]["commit"], archive)

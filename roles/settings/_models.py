@@ -289,6 +289,12 @@ class AppSettings(_Model):
     build_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", _LIST_DO, container=True)] = []
     """Names from env_file that `uv sync` gets too (credentials of a private index, such as
     UV_INDEX_INTERNAL_PASSWORD)."""
+    build_packages: (
+        Annotated[list[t.PackageName], t.Narrow("a list of packages' names", _LIST_DO, container=True)] | None
+    ) = None
+    """The only packages of the lock file that may be built on the host from their sources, which runs their code and
+    that of their build requirements; those come from the index by name, and no lock file pins them. []: none, so that
+    all must come as wheels. None: any."""
     database_driver: Annotated[Literal["asyncpg", "psycopg"], t.one_of("asyncpg", "psycopg")] | None = None
     """For SQLAlchemy's async engine: the app gets DATABASE_URL as postgresql+asyncpg:// or postgresql+psycopg://,
     whether the .env says postgres:// or postgresql:// (and sslmode= as ssl= for asyncpg); the original, for
@@ -443,6 +449,11 @@ class AppSettings(_Model):
     def user(self) -> str:
         """System user that the app runs as; it can't log in."""
         return self._name
+
+    @property
+    def builder(self) -> str:
+        """System user that builds the app's releases. No app's name begins with an underscore."""
+        return f"_{self._name}"
 
     @property
     def group(self) -> str:

@@ -7,7 +7,7 @@ RESERVED_APP_PREFIXES = ("systemd-", "slipway-", "ssh-", "sshd-", "certbot-")
 
 # This project's own.
 _OWN = """
-slipway acme certbot letsencrypt upstreams
+slipway acme certbot letsencrypt upstreams build sources
 """
 # Users and groups of Debian's base-passwd, and of services often installed beside an app.
 _USERS = """

@@ -41,6 +41,8 @@ class RunOptions:
     """Consent to migrations that the release which still serves may not survive."""
     again: Annotated[bool, _switch("again")] = False
     """Release again what was rolled back from."""
+    fresh: Annotated[bool, _switch("fresh")] = False
+    """Build a release from empty caches, whatever serves: nothing that an earlier build left has a part in it."""
     to: t.ReleaseRef | None = None
     """The release to go back to (``tasks/rollback.py``): its id, or the beginning of its id or of its commit. None: the
     one before."""
@@ -66,8 +68,8 @@ OPTIONS = tuple(field.name for field in fields(RunOptions))
 _SWITCHES = tuple(field.name for field in fields(RunOptions) if isinstance(field.default, bool))
 
 TAKES = {
-    "deploy.py": ("app", "prove", "contract", "again"),
-    "tasks/release.py": ("app", "prove", "contract", "again"),
+    "deploy.py": ("app", "prove", "contract", "again", "fresh"),
+    "tasks/release.py": ("app", "prove", "contract", "again", "fresh"),
     "tasks/rollback.py": ("app", "prove", "to", "schema"),
     "tasks/releases.py": ("app", "json"),
 }

@@ -112,6 +112,17 @@ AppName = Annotated[
 """Name of an app: its user, group, folders and units carry it, so it can't be one the system has."""
 
 
+def _check_package(value: str) -> Hint | bool:
+    return re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", value, re.ASCII) is not None
+
+
+PackageName = Annotated[
+    str,
+    Narrow("the name of a Python package", 'write it as the lock file does, such as "psycopg2"', _check_package),
+]
+"""Name of a distribution package (packaging.python.org, "Names and normalization")."""
+
+
 def _check_login(value: str) -> Hint | bool:
     if re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", value, re.ASCII) is None:
         return False

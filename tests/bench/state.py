@@ -15,7 +15,6 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from roles.python import BUILDER
 from tests.e2e._driver import Host
 
 READER = Path(__file__).parent / "onhost/managed.py"
@@ -174,7 +173,7 @@ def read(host: Host, bare: Present) -> State:
             "/etc/nginx/slipway.d", "/etc/nginx/slipway", "/etc/nginx/nginx.conf", "/etc/localtime",
             *came(bare.paths, now.paths),
         ],
-        "users": [BUILDER, *apps],
+        "users": [user for app in apps for user in (app, f"_{app}")],
         "units": ["nginx.service"],
     }  # fmt: skip
     host.ssh("cat >/root/managed.py", stdin=READER.read_text())

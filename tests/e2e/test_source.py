@@ -168,7 +168,7 @@ def test_build_environment_reaches_only_the_build(place: Place) -> None:
     """`uv sync` gets the names of build_env, as a user without rights; the app that didn't ask for them doesn't."""
     built = place.seen("member")["built"]
     assert built["token"] == hashlib.sha256(TOKEN.encode()).hexdigest()
-    assert built["user"] == int(place.host.ssh("id -u slipway-build")) != 0
+    assert built["user"] == int(place.host.ssh("id -u _member")) != 0
     found = place.host.ssh(f"grep -rlF {TOKEN} /srv /opt /var/cache /var/lib/slipway /etc", check=False).split()
     environments = {"/etc/member/env", f"/etc/member/releases/{place.host.release('member')}.env"}
     assert set(found) == {*environments, "/etc/member/build.env"}

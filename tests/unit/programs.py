@@ -14,7 +14,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS, NGINX = "access/slipway-access", "nginx/slipway_nginx.py"
 RELEASE, ACME = "release/slipway_release.py", "tls/slipway-acme"
-MANIFEST = "release/slipway_manifest.py"
+GUEST, MANIFEST = "release/slipway_guest.py", "release/slipway_manifest.py"
+MODULES = (GUEST, MANIFEST)
+"""What slipway_release imports on a host, beside what NGINX is."""
 PROGRAMS = (ACCESS, NGINX, RELEASE, ACME)
 STARTED = {NGINX: "nginx/slipway-nginx", RELEASE: "release/slipway-release"}
 """Module → the program that starts it."""
@@ -30,8 +32,9 @@ def code(path: str) -> types.CodeType:
 def load(path: str) -> Any:
     """A host program as a module of its own; most have names without an ending, which `import` can't find."""
     module = types.ModuleType(Path(path).stem.replace("-", "_"))
-    if path == RELEASE:  # on a host both are in one folder
-        sys.modules.setdefault("slipway_manifest", load(MANIFEST))
+    if path == RELEASE:  # on a host they are in one folder
+        for each in MODULES:
+            sys.modules.setdefault(Path(each).stem, load(each))
     exec(code(path), module.__dict__)
     return module
 

@@ -18,16 +18,16 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.unit.inventories import certificate, new_key
-from tests.unit.programs import ACME, MANIFEST, NGINX, PROGRAMS, RELEASE, ROOT, STARTED, Recorder, load, tree
+from tests.unit.programs import ACME, MODULES, NGINX, PROGRAMS, RELEASE, ROOT, STARTED, Recorder, load, tree
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("path", [*PROGRAMS, MANIFEST])
+@pytest.mark.parametrize("path", [*PROGRAMS, *MODULES])
 def test_a_program_runs_with_python_3_10_and_nothing_else(path: str) -> None:
     text = (ROOT / "files" / path).read_text()
     begins = (ROOT / "files" / STARTED.get(path, path)).read_text()
-    if path != MANIFEST:  # it isn't started
+    if path not in MODULES:  # they aren't started
         assert begins.startswith("#!/usr/bin/python3 -IS\n"), "nothing of the environment's, no time for site-packages"
     parsed = ast.parse(text, feature_version=(3, 10))
     imported = {
@@ -36,7 +36,7 @@ def test_a_program_runs_with_python_3_10_and_nothing_else(path: str) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
     }
-    ours = {Path(NGINX).stem, Path(MANIFEST).stem} if path == RELEASE else set()
+    ours = {Path(each).stem for each in (NGINX, *MODULES)} if path == RELEASE else set()
     assert imported <= sys.stdlib_module_names | ours, imported
     assert "tomllib" not in imported, "since Python 3.11"
     attributes = {node.attr for node in ast.walk(parsed) if isinstance(node, ast.Attribute)}

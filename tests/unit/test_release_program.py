@@ -42,7 +42,7 @@ IDS = [f"2026010{day}T000000Z-aaaaaa{day}" for day in range(1, 10)]
 SWITCH = "slipway-nginx switch notes "
 
 
-HELPERS = [f"notes-{what}.service" for what in ("check", "schema", "hook", "migrate")]
+HELPERS = [f"notes-{what}.service" for what in ("build", "check", "schema", "hook", "migrate")]
 
 
 @dataclass
@@ -161,19 +161,22 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
     app.releases, app.current = app.root / "releases", app.root / "current"
     app.records, app.lock = tmp_path / "records", tmp_path / "lock/notes.lock"
     app.runs = tmp_path / "runs"
+    app.cache = tmp_path / "cache/notes"
     app.socket = lambda release: tmp_path / "run" / f"{release}.sock"
     app.attempt = None
-    app.request = {"verb": "deploy", "by": "ann@desk", "wait": 0}
+    app.request = {"verb": "deploy", "by": "ann@desk", "wait": 0, "folder": f"{tmp_path}.run"}
+    Path(app.request["folder"]).mkdir()  # where the next boot finds nothing
     app.wanted = {
         "app": "notes.main:app",
         "source": {"kind": "archive", "commit": "c" * 40, "subdir": ""},
         "python": "3.13",
-        "uv_env": {},
+        "uv_env": {"UV_PYTHON_INSTALL_DIR": "/opt/slipway/python"},
         "migration": {"command": None, "timeout": 60, "lock_timeout": 5, "statement_timeout": 60, "retries": 2},
         "hooks": dict.fromkeys(("before_migrate", "after_migrate", "after_switch", "on_failure")) | {"timeout": 60},
         "readiness": {"path": "/readyz", "timeout": 5, "host": "notes.example.com", "scheme": "https"},
         "units": {"socket": "# @RELEASE@ socket\n", "service": "# @RELEASE@ service\n"},
         "sandbox": ["User=notes", "ProtectSystem=strict"],
+        "build": {"sandbox": ["ProtectSystem=strict", "CPUWeight=20"], "only": None},
         "static": None,
         "watch": 0,
         "drain_timeout": 0,
@@ -195,6 +198,9 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
     monkeypatch.setattr(program, "nginx", functools.partial(made.run, "slipway-nginx"))
     monkeypatch.setattr(type(app), "proxied", lambda self: made.named)
     monkeypatch.setattr(program, "leaving", lambda: False)
+    monkeypatch.setattr(program, "group_id", {"notes": 4711}.__getitem__)
+    monkeypatch.setattr(program.slipway_guest, "processes", lambda user: {"_notes": []}[user])
+    monkeypatch.setattr(program.slipway_guest, "take_over", lambda *words: made.run("take over", *map(str, words)))
     monkeypatch.setattr(program, "flush", lambda app: made.run("flush"))
     monkeypatch.setattr(program.signal, "signal", lambda *_: None)
     monkeypatch.setattr(program, "RETRY_SECONDS", 0)
@@ -2589,7 +2595,7 @@ def test_a_hook_on_a_failure_needs_an_environment(release: Release, story: Story
 def real(release: Release, monkeypatch: pytest.MonkeyPatch) -> Release:
     """Commands are run, and as this user."""
     monkeypatch.setattr(release.program, "run", load(RELEASE).run)
-    monkeypatch.setattr(release.program, "AS_BUILDER", ())
+    monkeypatch.setattr(release.program, "as_builder", lambda app: [])
     return release
 
 
@@ -2601,7 +2607,7 @@ def test_an_archive_is_unpacked(real: Release) -> None:
     real.program.fetch(real.app, "r1")
     folder = real.app.folder("r1")
     assert tree(folder) == {"apps/pyproject.toml": "[project]\n"}
-    assert real.owners["r1"] == ("slipway-build", "slipway-build")
+    assert real.owners["r1"] == ("_notes", "_notes")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o750
     assert "subject" not in real.app.record("r1")
 
@@ -2719,13 +2725,95 @@ def project(release: Release) -> Path:
 
 
 def test_a_build(release: Release, project: Path) -> None:
+    """Each command in a unit of its own; nothing of it is left when root takes the files over."""
     assert release.program.build(release.app, "r1") is None
-    sync, compiled, *owned = release.run.calls
-    builder = "setpriv --reuid=slipway-build --regid=slipway-build --init-groups --no-new-privs"
-    assert sync == (f"{builder} /opt/slipway/bin/uv sync --locked --no-dev --compile-bytecode --python 3.13")
-    assert compiled.startswith(f"{builder} {project}/.venv/bin/python -m compileall ")
-    assert owned[0].startswith("chown ") and owned[1].startswith("chmod ")
+    sync, compiled, owned = release.run.calls
+    for unit in (sync, compiled):
+        begins = "systemd-run --quiet --wait --pipe --collect --unit notes-build "
+        begins += "--property User=_notes --property Group=_notes --property ProtectSystem=strict "
+        assert unit.startswith(begins)
+        for line in (
+            "TemporaryFileSystem=/srv /run",
+            f"BindPaths={project}",
+            f"ReadWritePaths={project} {release.app.cache}",
+            f"EnvironmentFile={release.app.request['folder']}/build.env",
+            f"WorkingDirectory={project}",
+            "RuntimeMaxSec=3600",
+        ):
+            assert f"--property {line} " in unit, line
+    assert sync.endswith(" -- /opt/slipway/bin/uv sync --locked --no-dev --compile-bytecode --python 3.13")
+    assert "--property ExecStartPre=+nft -f /etc/slipway/builds.nft " in sync and "PrivateNetwork" not in sync
+    assert compiled.endswith(f" -- {project}/.venv/bin/python -ISm compileall -q -x /\\.venv/ {project}")
+    assert "--property PrivateNetwork=yes " in compiled
+    assert owned == f"take over {project} 0 4711 ['/opt/slipway/python']"
     assert re.fullmatch(r"[0-9a-f]{64}", release.app.record("r1")["environment"])
+
+
+def test_a_build_that_is_not_over_is_not_looked_at(
+    release: Release, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release.program.slipway_guest, "processes", lambda user: [17, 4711])
+    message = "Processes of the build are left (17, 4711): see `ps -u _notes`."
+    assert release.fails(release.program.build, release.app, "r1") == message
+    assert release.run.matching("take over") == []
+
+
+def test_a_build_that_takes_too_long_is_ended(release: Release, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release.run.failing["uv sync"] = "Building forever"
+    monkeypatch.setattr(release.program, "BUILD_SECONDS", 0)
+    assert release.fails(release.program.build, release.app, "r1") == (
+        "`/opt/slipway/bin/uv` was ended after 0 s. Building forever"
+    )
+
+
+def test_what_has_no_place_in_a_release(release: Release, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unfit(*_: Any) -> None:
+        raise release.program.slipway_guest.Unfit("pipe is a pipe.")
+
+    monkeypatch.setattr(release.program.slipway_guest, "take_over", unfit)
+    assert release.fails(release.program.build, release.app, "r1") == "pipe is a pipe."
+
+
+def test_only_what_is_listed_is_built(release: Release, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "uv.lock").write_text(
+        'version = 1\n\n[[package]]\nname = "web-kit"\nversion = "1"\ndependencies = [\n    { name = "idna" },\n]\n\n'
+        '[[package]]\nname = "idna"\nversion = "3"\n\n[[package]]\nname = "notes"\nsource = { editable = "." }\n'
+    )
+    given: list[dict[str, str]] = []
+
+    def noted(values: dict[str, str]) -> str:
+        given.append(values)
+        return ""
+
+    monkeypatch.setattr(release.program, "environment_file", noted)
+    for only, refused in ((None, None), ([], "idna notes web-kit"), (["Web_Kit", "notes"], "idna")):
+        release.app.wanted["build"]["only"] = only
+        given.clear()
+        release.program.build(release.app, "r1")
+        assert given[0].get("UV_NO_BUILD_PACKAGE") == refused
+
+
+def test_a_build_from_empty_caches(release: Release, project: Path) -> None:
+    """Whatever an earlier build left: caches, home, the copy of the repository, and other releases' environments."""
+    release.program.build(release.app, "r1")
+    shutil.rmtree(project / ".venv")
+    environment(release, IDS[0], release.app.record("r1")["environment"])
+    folders = [
+        release.app.cache / "uv/archive",
+        release.app.cache / "home/.config",
+        release.program.CACHE / "git/notes.git",
+    ]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    other = release.program.CACHE / "git/other.git"
+    other.mkdir()
+    release.run.calls.clear()
+    release.app.request["fresh"] = True
+    assert release.program.build(release.app, "r1") is None
+    assert release.run.matching("uv sync") and not any(folder.exists() for folder in folders) and other.exists()
+    for name in ("uv", "home"):
+        assert release.owners[name] == ("_notes", "_notes")
+        assert stat.S_IMODE((release.app.cache / name).stat().st_mode) == 0o700
 
 
 def test_a_build_from_a_damaged_cache_is_made_once_more_without_it(
@@ -2766,24 +2854,33 @@ def test_a_cache_that_uv_cannot_read_is_cleaned(release: Release, project: Path)
 
 def test_what_uv_is_given(release: Release, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
-    run = release.program.run
+    run, file = release.program.run, Path(release.app.request["folder"], "build.env")
 
     def noted(*argv: str, **options: Any) -> Any:
         if "sync" in argv:
-            given.update(options)
+            given.update(options, text=file.read_text(), mode=stat.S_IMODE(file.stat().st_mode))
         return run(*argv, **options)
 
     monkeypatch.setattr(release.program, "run", noted)
     monkeypatch.setenv("SSH_AUTH_SOCK", "/operators")
-    (release.app.etc / "build.env").write_text(json.dumps({"PASSWORD": "s3cr3t"}))
-    release.app.wanted["uv_env"] = {"UV_INDEX_URL": "https://index.example.com"}
+    (release.app.etc / "build.env").write_text(json.dumps({"PASSWORD": 's3"c$r\\3t`'}))
+    release.app.wanted["uv_env"]["UV_INDEX_URL"] = "https://index.example.com"
     release.program.build(release.app, "r1")
-    assert given["cwd"] == project and given["seconds"] == 3600 and given["live"] is True
-    environment = given["env"]
-    assert environment["PASSWORD"] == "s3cr3t" and environment["UV_INDEX_URL"] == "https://index.example.com"
-    assert environment["UV_PROJECT_ENVIRONMENT"] == f"{project}/.venv" and environment["UV_LINK_MODE"] == "copy"
-    assert "SSH_AUTH_SOCK" not in environment
-    assert list(given["secrets"]) == ["s3cr3t"] and "s3cr3t" not in "".join(release.run.calls)
+    assert given["text"].splitlines() == [
+        f'HOME="{release.app.cache}/home"',
+        'LC_ALL="C.UTF-8"',
+        r'PASSWORD="s3\"c\$r\\3t\`"',
+        'PATH="/usr/local/bin:/usr/bin:/bin"',
+        f'UV_CACHE_DIR="{release.app.cache}/uv"',
+        'UV_INDEX_URL="https://index.example.com"',
+        'UV_LINK_MODE="copy"',
+        'UV_NO_PROGRESS="1"',
+        f'UV_PROJECT_ENVIRONMENT="{project}/.venv"',
+        'UV_PYTHON_INSTALL_DIR="/opt/slipway/python"',
+    ]
+    assert given["mode"] == 0o600 and not file.exists(), "nobody reads it afterwards"
+    assert given["live"] is True and list(given["secrets"]) == ['s3"c$r\\3t`']
+    assert "s3" not in "".join(release.run.calls)
 
 
 def test_a_failed_build_hides_its_secrets(release: Release, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -2791,8 +2888,8 @@ def test_a_failed_build_hides_its_secrets(release: Release, project: Path, monke
         json.dumps({"PASSWORD": "s3cr3t", "LONGER": "s3cr3t-and-more", "EMPTY": ""})
     )
     fails = "echo '401 for https://u:s3cr3t-and-more@x and s3cr3t'; exit 2"
-    monkeypatch.setattr(release.program, "AS_BUILDER", ("/bin/sh", "-c", fails))
-    monkeypatch.setattr(release.program, "run", load(RELEASE).run)
+    run = load(RELEASE).run
+    monkeypatch.setattr(release.program, "run", lambda *argv, **given: run("/bin/sh", "-c", fails, **given))
     assert release.fails(release.program.build, release.app, "r1") == (
         "`uv sync --locked --no-dev` failed:\n401 for https://u:***@x and ***"
     )
@@ -3002,7 +3099,7 @@ def test_a_build_uses_the_environment_unless_something_of_it_changed(
     if change == "python":
         release.app.wanted["python"] = "3.12"
     elif change == "index":
-        release.app.wanted["uv_env"] = {"UV_INDEX_URL": "https://other.example.com"}
+        release.app.wanted["uv_env"]["UV_INDEX_URL"] = "https://other.example.com"
     elif change:
         (project / change).write_text("# changed\n")
     note = release.program.build(release.app, "r1")
@@ -3012,7 +3109,7 @@ def test_a_build_uses_the_environment_unless_something_of_it_changed(
         assert note == f"the environment of {IDS[0]}" and adopted == [(IDS[0], "r1")]
         assert release.run.matching("uv sync") == []
         compiled = release.run.matching("compileall")[0]
-        assert "/opt/slipway/python/bin/python3.13 -m compileall" in compiled, "the environment isn't there yet"
+        assert "/opt/slipway/python/bin/python3.13 -ISm compileall" in compiled, "the environment isn't there yet"
         assert release.app.record("r1")["environment"] == made_from, "the next one may take it from this one"
 
 
@@ -3028,8 +3125,7 @@ def test_nginx_may_read_the_static_files_and_nothing_else(release: Release) -> N
     before = stat.S_IMODE(release.app.releases.stat().st_mode)
     release.program.own(release.app, "r1")
     assert release.run.calls == [
-        f"chown -hR root:notes {folder}",
-        f"chmod -R u=rwX,g=rX,o= {folder}",
+        f"take over {folder} 0 4711 ['/opt/slipway/python']",
         f"chmod -R o=rX {folder}/web/static",
     ]
     assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "web")] == [0o751, 0o751]
@@ -3045,7 +3141,7 @@ def test_static_files_are_a_folder_of_the_release(release: Release, static: str)
     release.app.wanted |= {"static": static}
     message = release.fails(release.program.own, release.app, "r1")
     assert re.fullmatch(r"static\.path: .* is no folder inside the app's source\.", message)
-    assert len(release.run.calls) == 2
+    assert len(release.run.calls) == 1
 
 
 # ── check ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -3894,13 +3990,13 @@ def test_wrong_usage(command: Callable[..., Any], argv: tuple[str, ...]) -> None
         (
             ("deploy", "notes", "--by", "ann"),
             None,
-            {"verb": "deploy", "by": "ann", "wait": 60, "contract": False, "again": False},
+            {"verb": "deploy", "by": "ann", "wait": 60, "contract": False, "again": False, "fresh": False},
             60,
         ),
         (
             ("deploy", "notes", "--by", "ann", "--contract", "--again", "--wait", "5"),
             None,
-            {"verb": "deploy", "by": "ann", "wait": 5, "contract": True, "again": True},
+            {"verb": "deploy", "by": "ann", "wait": 5, "contract": True, "again": True, "fresh": False},
             5,
         ),
         (

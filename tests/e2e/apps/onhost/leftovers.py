@@ -111,7 +111,7 @@ def processes(app: str) -> list[str]:
         except OSError:
             continue
         runs = words[1:2] == [PROGRAM] and app in words[2:] and words[2] in {"deploy", "rollback", "run"}
-        if user == "slipway-build" or runs:
+        if user == f"_{app}" or runs:
             found.append(f"process {process.name} of {user}: {' '.join(words)}")
     return found
 

@@ -1,0 +1,162 @@
+"""slipway_guest on folders of this machine: what a build leaves becomes root's, or is refused by its path."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.programs import GUEST, load
+
+ME, GROUP = os.getuid(), os.getgid()
+
+
+@pytest.fixture
+def program() -> Any:
+    """The module."""
+    return load(GUEST)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A release as a build leaves it."""
+    folder = tmp_path / "release"
+    (folder / "notes/static").mkdir(parents=True)
+    (folder / "notes/main.py").write_text("app = 1\n")
+    (folder / "run").write_text("#!/bin/sh\n")
+    (folder / "run").chmod(0o777)
+    (folder / "notes/main.py").chmod(0o600)
+    (folder / "notes").chmod(0o700)
+    (folder / "link").symlink_to("notes/main.py")
+    (folder / "around").symlink_to("notes/../run")
+    (folder / "nowhere").symlink_to("not-there")
+    return folder
+
+
+def mode(path: Path) -> str:
+    return f"{stat.S_IMODE(path.lstat().st_mode):o}"
+
+
+def test_it_is_readable_by_one_group_and_by_nobody_else(program: Any, folder: Path) -> None:
+    program.take_over(folder, ME, GROUP)
+    found = {name: mode(folder / name) for name in ("", "notes", "notes/static", "notes/main.py", "run")}
+    assert found == {"": "750", "notes": "750", "notes/static": "750", "notes/main.py": "640", "run": "750"}
+    assert (folder / "link").readlink() == Path("notes/main.py")
+
+
+def test_every_file_is_given_by_its_descriptor(program: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[str, int, int]] = []
+
+    def fchown(descriptor: int, uid: int, gid: int) -> None:
+        given.append((str(Path(f"/proc/self/fd/{descriptor}").readlink()), uid, gid))
+
+    def chown(name: str, uid: int, gid: int, *, dir_fd: int, follow_symlinks: bool) -> None:
+        assert not follow_symlinks
+        given.append((str(Path(f"/proc/self/fd/{dir_fd}").readlink() / name), uid, gid))
+
+    monkeypatch.setattr(program.os, "fchown", fchown)
+    monkeypatch.setattr(program.os, "chown", chown)
+    program.take_over(folder, ME, 4711)
+    assert sorted(given) == [(str(path), ME, 4711) for path in sorted([folder, *folder.rglob("*")])]
+
+
+def test_a_list_of_others_who_may_write_is_taken_off(program: Any, folder: Path) -> None:
+    # Version 2; the owner, user 4711, the group, the mask and others, who all may read and write.
+    entries = [(1, 6, 0xFFFFFFFF), (2, 6, 4711), (4, 6, 0xFFFFFFFF), (16, 6, 0xFFFFFFFF), (32, 0, 0xFFFFFFFF)]
+    value = (2).to_bytes(4, "little")
+    for tag, rights, who in entries:
+        value += tag.to_bytes(2, "little") + rights.to_bytes(2, "little") + who.to_bytes(4, "little")
+    path, name = folder / "notes/main.py", "system.posix_acl_access"
+    try:
+        os.setxattr(path, name, value)
+    except OSError as error:
+        pytest.skip(f"this file system has no such lists: {error}")
+    assert os.listxattr(path) == [name]
+    program.take_over(folder, ME, GROUP)
+    assert os.listxattr(path) == [] and mode(path) == "640"
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../../../secret", "../../../release.other/main.py", "/"])
+@pytest.mark.parametrize("where", ["", "notes/static"])
+def test_a_link_that_leads_out(program: Any, folder: Path, where: str, target: str) -> None:
+    (folder / where / "out").symlink_to(target)
+    with pytest.raises(program.Unfit) as told:
+        program.take_over(folder, ME, GROUP)
+    name = f"{where}/out".lstrip("/")
+    assert str(told.value).startswith(f"A link leads out of the release: {name} -> {target}. ")
+
+
+def test_a_link_by_way_of_another(program: Any, folder: Path) -> None:
+    (folder / "away").symlink_to(folder.parent)
+    (folder / "further").symlink_to("away/secret")
+    with pytest.raises(program.Unfit) as told:
+        program.take_over(folder, ME, GROUP)
+    assert "away -> " in str(told.value) and "further -> away/secret" in str(told.value)
+
+
+def test_a_link_to_the_python_may_be(program: Any, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "pythons/cpython-3.13.5/bin").mkdir(parents=True)
+    (tmp_path / "pythons/cpython-3.13.5/bin/python3.13").touch()
+    (tmp_path / "pythons/cpython-3.13").symlink_to("cpython-3.13.5")
+    (folder / ".venv/bin").mkdir(parents=True)
+    (folder / ".venv/bin/python").symlink_to(tmp_path / "pythons/cpython-3.13/bin/python3.13")
+    program.take_over(folder, ME, GROUP, [tmp_path / "pythons"])
+    with pytest.raises(program.Unfit, match=r"out of the release: \.venv/bin/python -> "):
+        program.take_over(folder, ME, GROUP, [tmp_path / "python"])
+
+
+def test_a_release_on_another_disk(program: Any, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "srv").symlink_to(folder.parent)
+    (folder / "absolute").symlink_to(tmp_path / "srv/release/run")
+    program.take_over(tmp_path / "srv/release", ME, GROUP)
+
+
+def test_a_pipe_and_a_socket(program: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is opened: that would wait for its other end."""
+    os.mkfifo(folder / "notes/pipe")
+    with pytest.raises(
+        program.Unfit, match=r"^notes/pipe is a device, a socket or a pipe: take it out of the source\.$"
+    ):
+        program.take_over(folder, ME, GROUP)
+    (folder / "notes/pipe").unlink()
+    monkeypatch.chdir(folder)  # the path of a socket is short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        with pytest.raises(program.Unfit, match=r"^socket is a device, "):
+            program.take_over(folder, ME, GROUP)
+
+
+@pytest.mark.parametrize("bits", [0o4755, 0o2755, 0o6644])
+def test_a_file_that_runs_as_its_owner(program: Any, folder: Path, bits: int) -> None:
+    (folder / "run").chmod(bits)
+    with pytest.raises(program.Unfit) as told:
+        program.take_over(folder, ME, GROUP)
+    assert str(told.value) == f"run would run as its owner or group (mode {bits:o}): take that bit off."
+
+
+def test_what_is_given_and_still_is_somebody_elses(program: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(program.os, "fchown", lambda *_: None)
+    monkeypatch.setattr(program.os, "chown", lambda *_, **__: None)
+    with pytest.raises(program.Unfit, match=r"^Not root's, though all was given to it: .*, notes, .* and \d more\."):
+        program.take_over(folder, ME + 1, GROUP)
+
+
+def test_folders_without_end(program: Any, folder: Path) -> None:
+    deep = folder
+    for _ in range(150):
+        deep /= "d"
+    deep.mkdir(parents=True)
+    with pytest.raises(program.Unfit, match=r"^Folders lie deeper than 100 below each other: d/d/"):
+        program.take_over(folder, ME, GROUP)
+
+
+def test_the_processes_of_a_user(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pwd
+
+    assert os.getpid() in program.processes(pwd.getpwuid(ME).pw_name)
+    nobody = next(each for each in pwd.getpwall() if each.pw_name == "games")
+    assert program.processes(nobody.pw_name) == []
