@@ -353,6 +353,11 @@ hosts = [
                         # UV_INDEX_INTERNAL_PASSWORD).
                         # Type: a list of variable names; default [].
                         "build_env": [],
+                        # The only packages of the lock file that may be built on the host from their sources, which
+                        # runs their code and that of their build requirements; those come from the index by name, and
+                        # no lock file pins them. []: none, so that all must come as wheels. None: any.
+                        # Type: a list of packages' names, or None; default None.
+                        "build_only": None,
                         # For SQLAlchemy's async engine: the app gets DATABASE_URL as postgresql+asyncpg:// or
                         # postgresql+psycopg://, whether the .env says postgres:// or postgresql:// (and sslmode= as
                         # ssl= for asyncpg); the original, for synchronous tools, is DATABASE_URL_SYNC. None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from roles import firewall
 from roles._facts import HostOverview
-from roles._place import Account, File, Folder, place
+from roles._place import Account, Folder, place
 from roles._role import role
 from roles._templates import render
 from roles.settings import AppSettings, Settings
@@ -84,8 +85,6 @@ BUILD_MEMORY = 0.75
 """Part of the host's memory that a build may take: what is left is the kernel's and what serves; swap isn't counted."""
 BUILD_TASKS = 1024
 """Processes and threads of a build; a compiler takes a few for each core."""
-GUESTS = "/etc/slipway/builds.nft"
-"""What builds may not reach."""
 
 
 def build_sandbox(overview: HostOverview) -> list[str]:
@@ -140,6 +139,4 @@ def app(settings: Settings) -> None:
                 **dict.fromkeys((f"{cache}/home", f"{cache}/uv"), Folder("700", each.builder, each.builder)),
             },
         )
-    builders = [each.builder for each in settings.apps.values()]
-    table = File(render("app/builds.nft.j2", builders=builders), "600")
-    place(name="Write down what builds may not reach", files={GUESTS: table if builders else None})
+    place(name="Write down what builds may not reach", files={firewall.BUILDS: firewall.builds(settings)})

@@ -1,4 +1,4 @@
-"""The firewall: an nftables table of our own, loaded in one step, dropping what nobody asked for.
+"""The firewall: an nftables table of our own, loaded in one step, dropping what nobody asked for; and one for builds.
 
 fail2ban isn't needed beside it: with keys alone there is nothing to guess, and what guessing costs (a key exchange each
 time) the kernel limits itself, without a program that reads logs, for IPv6 as well, and before sshd is reached.
@@ -14,6 +14,7 @@ from roles._templates import render
 from roles.settings import Settings
 
 TABLE = "/etc/slipway/firewall.nft"
+BUILDS = "/etc/slipway/builds.nft"
 UNIT = "slipway-firewall.service"
 PACKAGES = ("nftables",)
 
@@ -30,6 +31,12 @@ def ruleset(settings: Settings, ssh_ports: Sequence[int]) -> str:
         proxies6=_collapsed(each for each in proxies if isinstance(each, ipaddress.IPv6Network)),
         extra=extra,
     )
+
+
+def builds(settings: Settings) -> File | None:
+    """The table that keeps builds off this host, whether or not there is a firewall; None without apps."""
+    builders = [app.builder for app in settings.apps.values()]
+    return File(render("firewall/builds.nft.j2", builders=builders), "600") if builders else None
 
 
 def _collapsed(networks: Iterable[ipaddress.IPv4Network] | Iterable[ipaddress.IPv6Network]) -> list[str]:

@@ -84,7 +84,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         },
         "units": units,
         "sandbox": app_role.sandbox(app),
-        "build": {"sandbox": app_role.build_sandbox(overview), "only": app.build_packages},
+        "build": {"sandbox": app_role.build_sandbox(overview), "only": app.build_only},
         "static": app.static.path if app.static else None,
         "watch": app.watch,
         "drain_timeout": app.drain_timeout,

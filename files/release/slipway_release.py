@@ -694,7 +694,7 @@ def uv_advice(text, python):
     if "needs to be updated" in text:
         return "\nuv.lock is older than pyproject.toml: `uv lock` in the project, commit it, and run again."
     if "no-build" in text:
-        return "\nThe package has no wheel for this host: add it to build_packages, if its code may run in the build."
+        return "\nThe package has no wheel for this host: add it to build_only, if its code may run in the build."
     if "No interpreter found" in text:
         return f"\nPython {python} isn't installed on this host: a run of deploy.py installs it."
     return ""

@@ -289,7 +289,7 @@ class AppSettings(_Model):
     build_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", _LIST_DO, container=True)] = []
     """Names from env_file that `uv sync` gets too (credentials of a private index, such as
     UV_INDEX_INTERNAL_PASSWORD)."""
-    build_packages: (
+    build_only: (
         Annotated[list[t.PackageName], t.Narrow("a list of packages' names", _LIST_DO, container=True)] | None
     ) = None
     """The only packages of the lock file that may be built on the host from their sources, which runs their code and

@@ -144,7 +144,7 @@ def test_every_file_and_folder_has_an_owner_and_a_mode(plan_deploy: Planner, dat
     folders = done.steps("folder")
     assert folders
     for path, (owner, mode) in folders.items():
-        assert re.fullmatch(r"[a-z-]+:[a-z-]+", owner) and int(mode, 8) & 0o022 == 0, f"{path}: {owner} {mode}"
+        assert re.fullmatch(r"[a-z_-]+:[a-z_-]+", owner) and int(mode, 8) & 0o022 == 0, f"{path}: {owner} {mode}"
 
 
 def test_every_folder_is_there_before_what_is_put_into_it(plan_deploy: Planner, data: dict[str, Any]) -> None:
@@ -249,8 +249,8 @@ def test_a_setting_changes_what_it_touches_alone(
         ("/etc/notes/env", {"group": "root"}, [ENVIRONMENT]),
         ("/etc/notes/env", {"kind": "l"}, [ENVIRONMENT]),
         ("/etc/slipway/tls/wiki-next/privkey.pem", {"user": "notes"}, ["TLS | Write what certificates need"]),
-        ("/opt/slipway/bin/uv", {"target": "/usr/bin/uv"}, ["Python | Link uv, and give builds a user"]),
-        ("/srv/notes", {"user": "notes"}, ["App | Give notes its user and folders"]),
+        ("/opt/slipway/bin/uv", {"target": "/usr/bin/uv"}, ["Python | Link uv"]),
+        ("/srv/notes", {"user": "notes"}, ["App | Give notes its users and folders"]),
         (
             "/opt/slipway/bin/slipway-nginx",
             {"mode": "644"},
@@ -541,12 +541,6 @@ def test_where_pythons_and_packages_come_from(maximal: Settings, minimal: Settin
     assert "MIRROR" not in program.command and "JSON_URL" not in program.command
 
 
-def test_builds_run_as_a_user_that_cannot_log_in(plan: Planner, minimal: Settings, overview: HostOverview) -> None:
-    done = plan(python, minimal, overview)("Link uv, and give builds a user")
-    assert done.steps("account") == {"slipway-build": ["/var/cache/slipway/build"]}
-    assert "--system" in _place._STEPS and _place.SHELL == "/usr/sbin/nologin"
-
-
 # ── app ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -579,14 +573,18 @@ def test_workers_as_set(maximal: Settings, overview: HostOverview) -> None:
 
 
 def test_an_apps_place(plan: Planner, maximal: Settings) -> None:
-    done = plan(app, maximal)("Give notes its user and folders")
-    assert done.steps("account") == {"notes": ["/var/lib/notes"]}
+    done = plan(app, maximal)("Give notes its users and folders")
+    assert done.steps("account") == {"notes": ["/var/lib/notes"], "_notes": ["/var/cache/slipway/notes/home"]}
+    assert "--system" in _place._STEPS and _place.SHELL == "/usr/sbin/nologin"
     assert done.steps("folder") == {
         "/etc/notes": ["root:notes", "750"],
         "/etc/notes/releases": ["root:notes", "750"],
         "/srv/notes": ["root:root", "755"],
         "/srv/notes/releases": ["root:root", "755"],
         "/var/lib/notes": ["notes:notes", "750"],
+        "/var/cache/slipway/notes": ["root:root", "755"],
+        "/var/cache/slipway/notes/home": ["_notes:_notes", "700"],
+        "/var/cache/slipway/notes/uv": ["_notes:_notes", "700"],
     }
     verbs = [words[0] for words in done.commands[0].steps]
     assert verbs[0] == "account", "who owns a folder is there before it"
@@ -952,6 +950,7 @@ def test_a_release_of_a_folder(
         "wait": 8,
         "contract": True,
         "again": False,
+        "fresh": False,
     }
 
 

@@ -71,6 +71,8 @@ def every(settings: Settings, version: str, *, certificates: bool) -> dict[str, 
     home = "/srv/people/alice" if settings.operator.user else None
     made["firewall/table.nft"] = firewall.ruleset(settings, [22])
     made |= {f"access/{name}.service": render(f"access/{name}.service.j2", home=home) for name in ("boot", "revert")}
+    if table := firewall.builds(settings):
+        made["firewall/builds.nft"] = table.content
     made["firewall/firewall.service"] = render("firewall/firewall.service.j2", table=firewall.TABLE)
     made["operator/sudoers"] = render("operator/sudoers.j2", user="alice")
     made |= {f"system/{name}": text for name, text in system_files(settings).items()}
