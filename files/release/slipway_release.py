@@ -97,6 +97,7 @@ gc.freeze()
 """
 # What git says of a repository that it can't read, and uv of a cache.
 DAMAGED_COPY = re.compile(r"not a git repository|corrupt|is empty|bad object|unable to (read|parse|unpack)|bad config")
+FULL_DISK = re.compile(r"No space left on device|: Wrote only \d+ of \d+ bytes")  # the second is tar's
 DAMAGED_CACHE = re.compile(r"(?i)wheel is invalid|deserialize|corrupt|truncated|unexpected end|failed to read")
 DEATH = re.compile(
     r"Worker exiting \(pid|Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM))"
@@ -1682,7 +1683,7 @@ def schema_after(app, attempt, release, step):
 def advice(error):
     """What to do about an error of the system's."""
     number = getattr(error, "errno", None)
-    if number == errno.ENOSPC or "No space left on device" in str(error):
+    if number == errno.ENOSPC or FULL_DISK.search(str(error)):
         return "\nThe disk is full, of bytes (`df -h`) or of files (`df -i`): make room, or lower keep_releases."
     return ""
 

@@ -96,7 +96,7 @@ class Place:
     def clean(self) -> None:
         """Fail if anything is left of a run that ended or was ended."""
         assert leftovers(self.host, "tiny") == []
-        assert self.host.run("flock -n /run/slipway/tiny.lock true").returncode == 0, "somebody holds the lock"
+        assert self.host.run("flock -w 60 /run/slipway/tiny.lock true").returncode == 0, "somebody holds the lock"
         assert status(self.host, "tiny")["run"] is None
         # uv keeps its lock files, and the programs of these tests are in /root.
         others = "-not -name 'uv-*.lock' -not -path '*/systemd-private-*' -not -path '/root/*.py'"

@@ -121,8 +121,8 @@ def test_the_power_goes_at_random_moments(host: Host) -> None:
     began = time.monotonic()
     host.task("tasks/release.py")
     usual, table = time.monotonic() - began, []  # of the cuts: whether the old release served after it
+    before = look(host)
     for number in range(1, CUTS + 1):
-        before = look(host)
         change(host, number, environment=moments.random() < 0.5)
         at = None if number % 4 == 0 else moments.uniform(0.2, 1) * usual
         committed, took = cut_during(host, host.folder / f"cut{number}.log", at)
@@ -138,7 +138,7 @@ def test_the_power_goes_at_random_moments(host: Host) -> None:
         due = host.deploy()
         assert set(due.changed) <= (set() if committed else {"Release | Release notes"}), due.told
         assert stayed or host.release() == seen["release"], "the new one served already"
-        host.converged()
-        look(host)
+        before = look(host)
         table.append(stayed)
+    host.converged()
     log.info("    %d cuts: the old release served after %d, else the new one", len(table), sum(table))

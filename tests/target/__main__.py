@@ -30,7 +30,7 @@ import os
 import re
 import sys
 
-from tests.target import engine, lifecycle, machine
+from tests.target import engine, lifecycle, machine, qemu
 from tests.target.console import TargetError, paint, say
 from tests.target.image import SUITES
 from tests.target.lifecycle import Description
@@ -61,6 +61,11 @@ def parser() -> argparse.ArgumentParser:
         if verb == "up":
             sub.add_argument("--os", choices=sorted(SUITES), help=f"its system (default: {lifecycle.DEFAULT_OS})")
             sub.add_argument("--machine", action="store_true", default=None, help="a virtual machine, not a container")
+            sub.add_argument(
+                "--arch",
+                choices=sorted(qemu.ARCHITECTURES),
+                help=f"of a new machine: its processor (default: {qemu.OWN})",
+            )
             for what, unit in (("memory", "MB"), ("cpus", "number of processors"), ("disk", "GB")):
                 default = getattr(machine.Settings, what)
                 sub.add_argument(f"--{what}", type=int, help=f"of a new machine: {unit} (default: {default})")
@@ -96,8 +101,8 @@ def report(target: Description, *, as_json: bool) -> None:
 
 
 def _up(options: argparse.Namespace) -> Description:
-    size = {what: getattr(options, what) for what in ("memory", "cpus", "disk")}
-    return lifecycle.up(options.name, options.os, machine=options.machine, **size)
+    hardware = {what: getattr(options, what) for what in ("arch", "memory", "cpus", "disk")}
+    return lifecycle.up(options.name, options.os, machine=options.machine, **hardware)
 
 
 def _machine(options: argparse.Namespace) -> Description:

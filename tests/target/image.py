@@ -103,7 +103,18 @@ def base_image(os_name: str) -> str:
     return own
 
 
-def _debootstrap(suite: str, tag: str) -> None:
+def foreign_image(os_name: str, arch: str) -> str:
+    """Plain Debian for another processor, made from its packages unless it is there; returns its tag.
+
+    `arch`: Debian's name of the processor, whose programs this machine's kernel knows how to run.
+    """
+    tag = f"slipway-base:{os_name}-{arch}"
+    if inspect("image", tag) is None:
+        _debootstrap(SUITES[os_name], tag, arch)
+    return tag
+
+
+def _debootstrap(suite: str, tag: str, arch: str | None = None) -> None:
     if not shutil.which("mmdebstrap"):
         say(f"No registry of images answers; {tag} is made from Debian's packages instead.")
         if not shutil.which("apt-get"):
@@ -118,13 +129,14 @@ def _debootstrap(suite: str, tag: str) -> None:
             as_root(
                 [
                     *("mmdebstrap", "--quiet", "--variant=minbase"),
+                    *([f"--architectures={arch}"] if arch else []),
                     # What it copies from this machine is none of a target's business.
                     "--customize-hook=rm -f $1/etc/hostname $1/etc/resolv.conf",
                     *(suite, "-", "http://deb.debian.org/debian"),
                 ]
             ),
-            timeout=900,
+            timeout=900 if arch is None else 3600,  # for another processor ten times as long
         )
         if made.returncode:
             raise TargetError(f"mmdebstrap could not build {tag}:\n{tail(made.stderr)}")
-        docker("import", "-", tag, stdin=made.stdout)
+        docker("import", *([f"--platform=linux/{arch}"] if arch else []), "-", tag, stdin=made.stdout)

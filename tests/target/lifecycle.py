@@ -28,6 +28,7 @@ def up(
     os_name: str | None = None,
     *,
     machine: bool | None = None,
+    arch: str | None = None,
     memory: int | None = None,
     cpus: int | None = None,
     disk: int | None = None,
@@ -35,7 +36,8 @@ def up(
     """Bring a target up, or heal it: started, booted, reachable. What is None stays as it is.
 
     `os_name`: a key of image.SUITES, of a new target DEFAULT_OS; `machine`: a virtual machine instead of a container,
-    of a new target False; `memory` in MB, `cpus`, `disk` in GB: of a machine, by default those of machine.Settings.
+    of a new target False; `arch` (a key of qemu.ARCHITECTURES), `memory` in MB, `cpus`, `disk` in GB: of a machine, by
+    default those of machine.Settings.
     """
     require()
     with locked(name) as folder:
@@ -47,11 +49,12 @@ def up(
             raise TargetError(
                 f"target {name} is {has}; `down --name {name}` removes it, another --name stands beside it"
             )
-        size = {what: wanted for what, wanted in (("memory", memory), ("cpus", cpus), ("disk", disk)) if wanted}
+        asked = {"arch": arch, "memory": memory, "cpus": cpus, "disk": disk}
+        hardware = {what: wanted for what, wanted in asked.items() if wanted}
         if is_machine or machine:
-            return vm.up(name, folder, os_name or DEFAULT_OS, size)
-        if size:
-            raise TargetError(f"target {name} is a container, which has no {' or '.join(size)}; add --machine")
+            return vm.up(name, folder, os_name or DEFAULT_OS, hardware)
+        if hardware:
+            raise TargetError(f"target {name} is a container, which has no {' or '.join(hardware)}; add --machine")
         return container.up(name, folder, os_name or DEFAULT_OS)
 
 

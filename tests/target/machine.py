@@ -22,7 +22,7 @@ from typing import Any
 
 from tests.target import acme, container, disk, host, image, keys, mirror, qemu
 from tests.target.console import TargetError, exclusive, run, say, step, tail
-from tests.target.engine import LABEL
+from tests.target.engine import LABEL, docker
 from tests.target.folders import ROOT, Description, NoTarget, free_ports, ssh_options
 from tests.target.qmp import Qmp
 
@@ -73,7 +73,7 @@ class Settings:
     """Number of processors."""
     disk: int = 10
     """GB."""
-    arch: str = "x86_64"
+    arch: str = qemu.OWN
     """A key of qemu.ARCHITECTURES."""
     clock: int = 0
     """Seconds by which its clock is ahead of this machine's."""
@@ -100,18 +100,18 @@ def save(folder: Path, what: Settings) -> None:
     keys.write_private(folder / SETTINGS, json.dumps(asdict(what), indent=1).encode() + b"\n")
 
 
-def up(name: str, folder: Path, os_name: str, size: Mapping[str, int]) -> Description:
+def up(name: str, folder: Path, os_name: str, hardware: Mapping[str, Any]) -> Description:
     """Bring a machine up, or heal it: started, booted, reachable. Off, it boots the disk it has.
 
-    `os_name`: of a new one, a key of image.SUITES; `size`: of a new one, those of "memory", "cpus" and "disk" that
-    aren't Settings' defaults.
+    `os_name`: of a new one, a key of image.SUITES; `hardware`: of a new one, those of "arch", "memory", "cpus" and
+    "disk" that aren't Settings' defaults.
     """
     _, acme_found = container.own(name, folder)
     if not is_one(folder):
-        _create(name, folder, os_name, size)
+        _create(name, folder, os_name, hardware)
     made = settings(folder)
     qemu.require(made.arch)
-    for what, wanted in size.items():
+    for what, wanted in hardware.items():
         if getattr(made, what) != wanted:
             raise TargetError(
                 f"machine {name} has {what} {getattr(made, what)}, not {wanted}; `memory --name {name} MB` changes its "
@@ -129,15 +129,15 @@ def up(name: str, folder: Path, os_name: str, size: Mapping[str, int]) -> Descri
     return ready(name, folder)
 
 
-def _create(name: str, folder: Path, os_name: str, size: Mapping[str, int]) -> None:
-    qemu.require(Settings.arch)
-    below = disk.image(os_name, Settings.arch, ROOT / ".cache")
+def _create(name: str, folder: Path, os_name: str, hardware: Mapping[str, Any]) -> None:
+    arch = hardware.get("arch", Settings.arch)
+    qemu.require(arch)
+    below = disk.image(os_name, arch, ROOT / ".cache")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys.ssh_key(folder)
     ports = dict(zip(PORTS, free_ports(len(PORTS), container.taken()), strict=True))
     python = mirror.choice(os_name, f"http://acme:{ports['mirror']}")
-    memory, cpus, gigabytes = (size.get(what, getattr(Settings, what)) for what in ("memory", "cpus", "disk"))
-    save(folder, Settings(os_name, ports, python, str(below), memory, cpus, gigabytes))
+    save(folder, Settings(os_name, ports, python, str(below), **hardware))
 
 
 def _seed(name: str, folder: Path) -> None:
@@ -180,7 +180,10 @@ def _create_acme(name: str, folder: Path, made: Settings) -> None:
         served = {}
         if made.python["downloads_json_url"]:
             url = f"http://acme:{made.ports['mirror']}"
-            served = mirror.files(made.os, image.host_image(made.os), ROOT / ".cache", url)
+            of = image.host_image(made.os)
+            if made.arch != docker("info", "--format", "{{.Architecture}}"):
+                of = image.foreign_image(made.os, qemu.ARCHITECTURES[made.arch].debian)
+            served = mirror.files(made.os, of, ROOT / ".cache", url, made.arch)
     keys.acme_certificate(folder, GATEWAY)
     options = [
         f"--name={container.acme_name(name)}",
@@ -377,6 +380,7 @@ def describe(name: str, folder: Path) -> Description:
         "memory_mb": made.memory,
         "disk_mb": made.disk * 1024,
         "cpus": made.cpus,
+        "arch": made.arch,
         "clock": made.clock,
         "console": str(folder / qemu.CONSOLE),
         "monitor": str(folder / qemu.MONITOR),

@@ -69,17 +69,20 @@ def choice(os_name: str, url: str = URL) -> dict[str, Any]:
     return {"version": PYTHONS[os_name], "downloads_json_url": f"{url}/downloads.json"}
 
 
-def files(os_name: str, image: str, cache: Path, url: str = URL) -> dict[str, bytes]:
+def files(os_name: str, image: str, cache: Path, url: str = URL, arch: str | None = None) -> dict[str, bytes]:
     """What the mirror of a system serves at `url`, by name; see `build`."""
-    read = {path.name: path.read_bytes() for path in build(os_name, image, cache).iterdir()}
+    read = {path.name: path.read_bytes() for path in build(os_name, image, cache, arch).iterdir()}
     return read | {"downloads.json": read["downloads.json"].replace(URL.encode(), url.encode())}
 
 
-def build(os_name: str, image: str, cache: Path) -> Path:
-    """A folder with the mirror's files for a system, built in a container of its image unless the cache has it."""
+def build(os_name: str, image: str, cache: Path, arch: str | None = None) -> Path:
+    """A folder with the mirror's files for a system, built in a container of its image unless the cache has it.
+
+    `arch`: the kernel's name of the processor that the image is for; None is the engine's.
+    """
     version = PYTHONS[os_name]
     script = (HERE / "python-mirror.sh").read_bytes()
-    arch = docker("info", "--format", "{{.Architecture}}")
+    arch = arch or docker("info", "--format", "{{.Architecture}}")
     folder = cache / f"python-{os_name}-{arch}-{recipe_hash({'script': script}, image)}"
     with exclusive(cache / "python.lock"):
         if not folder.is_dir():
@@ -95,7 +98,7 @@ def _build(version: str, arch: str, image: str, script: bytes, folder: Path) -> 
     partial.mkdir(parents=True)
     container = docker("create", "--interactive", image, "sh", "-s", version)
     try:
-        built = call("start", "--attach", "--interactive", container, stdin=script, timeout=900)
+        built = call("start", "--attach", "--interactive", container, stdin=script, timeout=1800)
         if built.returncode:
             raise TargetError(
                 f"the mirror of Python {version} could not be built:\n{tail(built.stderr + built.stdout)}"

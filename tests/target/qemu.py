@@ -41,24 +41,52 @@ class Architecture:
     """Debian's name."""
     kernel: str
     """Package of the kernel for clouds."""
+    boot: str
+    """How it boots: "bios" or "efi"; see machine-image.sh."""
     loader: str
-    """Package of the boot loader."""
-    install: str
-    """Command that puts the boot loader on the disk, on the machine itself."""
+    """Packages of the boot loader, with a comma between them."""
     machine: str
     """QEMU's machine type."""
+    cpu: str
+    """QEMU's processor where it is emulated."""
     console: str
     """The kernel's name of the serial console."""
-    package: str
-    """Debian's package of the emulator."""
+    packages: tuple[str, ...]
+    """Debian's packages of the emulator, and of the firmware where that is one of its own."""
+    firmware: str | None = None
+    """File of the firmware; None is QEMU's own."""
 
 
 ARCHITECTURES = {
     "x86_64": Architecture(
-        "amd64", "linux-image-cloud-amd64", "grub-pc", "grub-install /dev/vda", "q35", "ttyS0", "qemu-system-x86"
+        debian="amd64",
+        kernel="linux-image-cloud-amd64",
+        boot="bios",
+        loader="grub-pc",
+        machine="q35",
+        cpu="max",
+        console="ttyS0",
+        packages=("qemu-system-x86",),
+    ),
+    "aarch64": Architecture(
+        debian="arm64",
+        kernel="linux-image-cloud-arm64",
+        boot="efi",
+        loader="grub-efi-arm64,dosfstools",
+        machine="virt,gic-version=max",
+        cpu="neoverse-n1",  # what is rented; of `max`, signed pointers alone double the time of everything
+        console="ttyAMA0",
+        packages=("qemu-system-arm", "qemu-efi-aarch64"),
+        firmware="/usr/share/qemu-efi-aarch64/QEMU_EFI.fd",
     ),
 }
 """Processors a machine can have, by the kernel's name."""
+
+OWN = platform.machine() if platform.machine() in ARCHITECTURES else "x86_64"
+"""The processor that a machine has unless told otherwise: this machine's, with which KVM can be had."""
+
+BINFMT = Path("/proc/sys/fs/binfmt_misc")
+"""Where the kernel is told which program runs binaries of another processor."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +99,7 @@ class Hardware:
     """Number of processors."""
     forwards: dict[int, int]
     """Port of the machine → port on 127.0.0.1."""
-    arch: str = "x86_64"
+    arch: str = OWN
     """A key of ARCHITECTURES."""
     clock: int = 0
     """Seconds by which its clock is ahead of this machine's."""
@@ -79,21 +107,32 @@ class Hardware:
 
 def require(arch: str) -> None:
     """Leave with an emulator and what makes disks, installed when allowed; raises TargetError otherwise."""
-    if arch not in ARCHITECTURES:
-        raise TargetError(f"there is no machine for {arch}, only for {', '.join(ARCHITECTURES)}; use a container")
-    package = ARCHITECTURES[arch].package
-    needed = {f"qemu-system-{arch}": package, "qemu-img": "qemu-utils", "mmdebstrap": "mmdebstrap",
+    what = ARCHITECTURES[arch]
+    needed = {f"qemu-system-{arch}": what.packages[0], "qemu-img": "qemu-utils", "mmdebstrap": "mmdebstrap",
               "sfdisk": "fdisk", "mke2fs": "e2fsprogs", "ssh-keyscan": "openssh-client"}  # fmt: skip
-    if missing := [package for tool, package in needed.items() if not shutil.which(tool, path=SBIN)]:
-        apt_install(sorted(set(missing)), reason="a machine needs QEMU and tools that make its disk")
+    foreign = platform.machine() != arch
+    if foreign:  # its packages are unpacked here, by its own programs
+        needed |= {f"qemu-{arch}-static": "qemu-user-static", "arch-test": "arch-test"}
+    missing = {package for tool, package in needed.items() if not shutil.which(tool, path=SBIN)}
+    if what.firmware and not Path(what.firmware).is_file():
+        missing.add(what.packages[-1])
+    if missing:
+        apt_install(sorted(missing), reason="a machine needs QEMU and tools that make its disk")
+    if foreign and not (BINFMT / f"qemu-{arch}").exists():
+        raise TargetError(
+            f"this machine's kernel does not know how to run programs of {arch}; "
+            f"`mount -t binfmt_misc binfmt_misc {BINFMT}`, then `/usr/lib/systemd/systemd-binfmt`"
+        )
 
 
 def base_arguments(arch: str, accel: str) -> list[str]:
     """The emulator without devices. `accel`: "kvm" or "tcg"."""
+    what = ARCHITECTURES[arch]
     how = ["-accel", "kvm", "-cpu", "host"]
     if accel == "tcg":
-        how = ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", "max"]
-    return [f"qemu-system-{arch}", "-nodefaults", "-display", "none", "-machine", ARCHITECTURES[arch].machine, *how]
+        how = ["-accel", "tcg,thread=multi,tb-size=256", "-cpu", what.cpu]
+    firmware = ["-bios", what.firmware] if what.firmware else []
+    return [f"qemu-system-{arch}", "-nodefaults", "-display", "none", "-machine", what.machine, *firmware, *how]
 
 
 def arguments(name: str, folder: Path, hardware: Hardware, accel: str, *, incoming: bool = False) -> list[str]:

@@ -1325,6 +1325,7 @@ FULL = "The disk is full, of bytes (`df -h`) or of files (`df -i`): make room, o
     [
         (OSError(errno.ENOSPC, "No space left on device"), True),
         (OSError("error: failed to write: No space left on device (os error 28)"), True),
+        (OSError("tar: uv.lock: Wrote only 512 of 10240 bytes"), True),
         (OSError(errno.EACCES, "Permission denied"), False),
     ],
 )
