@@ -106,6 +106,8 @@ exit ${status:-0}
 
 OPT = "/opt/slipway"
 """Where programs are."""
+INSTALLING = "/run/slipway/install.lock"
+"""Held while one is installed. Root's alone: whoever can open a file can hold its lock."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,10 @@ class Program:
     @property
     def line(self) -> str:
         """The shell command that installs it unless it is there; a host does one at a time, whoever asked for it."""
-        due = f'[ -n "$({self.satisfied})" ] || {self.command}'
-        return shlex.join(["flock", OPT, "sh", "-c", due])
+        folder = INSTALLING.rpartition("/")[0]
+        due = f'umask 022; [ -n "$({self.satisfied})" ] || {self.command}'
+        locked = f"umask 077; mkdir -p -m 755 {folder}; exec flock {INSTALLING} sh -c {shlex.quote(due)}"
+        return shlex.join(["sh", "-c", locked])
 
 
 def _alternatives(package: str) -> list[str]:

@@ -51,6 +51,8 @@ done
 _INSTALL_PYTHON = """
 umask 022
 folder=$1 version=$2 uv=$3; shift 3
+# uv's own lock: whoever can open it can hold it.
+mkdir -p "$folder" && : >>"$folder/.lock" && chmod 600 "$folder/.lock"
 if env "$@" "$uv" python install --no-progress --reinstall "$version"; then
     sync --file-system "$folder" && for home in "$folder"/cpython-"$version"[-.]*; do : >"$home/.slipway-written"; done
     exit

@@ -30,7 +30,10 @@ MAIN = ETC / "nginx.conf"
 SRV = Path("/srv")
 LOCK = Path("/run/slipway/nginx.lock")
 INTERNAL = "slipway.internal"  # server name, answered to 127.0.0.1 only (templates/nginx/internal.conf.j2)
+ANSWER_SECONDS = 2
 MOST_BYTES = 65536  # of an answer: somebody else may have the port
+LOCK_SECONDS = 120  # a change takes PROOF_SECONDS at most, and what `nginx -t` takes
+MASTER = Path("/run/nginx.pid")  # as Debian's unit has it (PIDFile)
 PROOF_SECONDS = 15  # a reload of a large configuration takes well under a second
 
 
@@ -52,8 +55,21 @@ def run(*argv, check=True):
 def locked():
     """Only one change at a time; the kernel frees the lock when its holder dies, however it dies."""
     LOCK.parent.mkdir(mode=0o755, exist_ok=True)
-    with LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    until = time.monotonic() + LOCK_SECONDS
+    # Root's alone: whoever can open a file can hold its lock.
+    with os.fdopen(os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)) as lock:
+        os.fchmod(lock.fileno(), 0o600)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise Refused(
+                        f"Another change of nginx did not end within {LOCK_SECONDS} s (`fuser -v {LOCK}` names it); "
+                        "nothing was changed. Run again."
+                    ) from None
+                time.sleep(0.05)
         yield
 
 
@@ -121,10 +137,12 @@ def ask(path):
     # By hand: importing http.client takes longer than all the rest of `status`.
     answer = b""
     try:
-        with socket.create_connection(("127.0.0.1", 80), timeout=2) as connection:
+        with socket.create_connection(("127.0.0.1", 80), timeout=ANSWER_SECONDS) as connection:
+            until = time.monotonic() + ANSWER_SECONDS  # for all of it: somebody else may have the port, and trickle
             connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {INTERNAL}\r\n\r\n".encode())
             while (part := connection.recv(4096)) and len(answer) < MOST_BYTES:
                 answer += part
+                connection.settimeout(max(0.001, until - time.monotonic()))
     except OSError:
         return None
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -154,13 +172,29 @@ def explain(output):
 
 
 def workers():
-    """Process ids of nginx's workers that still accept connections."""
-    found = set()
+    """Process id → title of nginx's workers. Any process can take their title, but only nginx's are its children."""
+    found = {}
+    try:
+        master = MASTER.read_text().strip().encode()
+    except FileNotFoundError:
+        return found
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it may end while we look
-            if (process / "cmdline").read_bytes().rstrip(b"\0 ") == b"nginx: worker process":
-                found.add(int(process.name))
+            title = (process / "cmdline").read_bytes().rstrip(b"\0 ")
+            # proc(5): the parent is the second field after the name, which may have any letters.
+            if title.startswith(b"nginx: worker process") and parent_of(process) == master:
+                found[int(process.name)] = title.decode(errors="replace")
     return found
+
+
+def parent_of(process):
+    """Process id of a process's parent, as it is written there."""
+    return (process / "stat").read_bytes().rpartition(b")")[2].split()[1]
+
+
+def accepting():
+    """Process ids of nginx's workers that still accept connections."""
+    return {number for number, title in workers().items() if title == "nginx: worker process"}
 
 
 def reload_and_prove(expected, unmask=False, alone=True):
@@ -181,14 +215,14 @@ def reload_and_prove(expected, unmask=False, alone=True):
                 + run("journalctl", "-u", "nginx", "-n", "8", "-o", "cat", "--no-pager", check=False).stdout
             )
     else:
-        before = workers()
+        before = accepting()
         # What `systemctl reload` comes to, but that reads the whole configuration once more to find the process.
         run("systemctl", "kill", "--kill-whom=main", "--signal=HUP", "nginx")
     deadline = time.monotonic() + PROOF_SECONDS
     while True:
         answers = {path: ask(path) for path in expected}
-        accepting = workers()
-        if answers == expected and accepting - before and not (alone and accepting & before):
+        now = accepting()
+        if answers == expected and now - before and not (alone and now & before):
             return
         if time.monotonic() > deadline:
             wrong = ", ".join(

@@ -49,11 +49,13 @@ SEEN = RUN / ".seen"  # of releases whose files were found right since the host 
 KEEP_RECORDS = 50
 KEEP_RUNS = 5
 NAMED = 5  # releases that a message about an ambiguous name lists
+ANSWER_SECONDS = 5  # for one answer of the readiness path
 PUBLIC_SECONDS = 5  # nginx's old workers accept for an instant after its new ones do
 IMPORT_SECONDS = 120  # a large app with a cold disk takes a few
 FETCH_SECONDS = 900
 BUILD_SECONDS = 3600  # a package that is compiled from source may take long
 STOP_SECONDS = 180  # for undoing what was done, when the run itself is told to stop
+RUN_SECONDS = 2 * 86_400  # more than any run takes: a build an hour, a migration a day at most
 DRAIN_END_SECONDS = 120  # a drain holds the lock while it stops the old release: graceful_timeout and a little more
 HEARTBEAT_SECONDS = 5
 BAD_IN_A_ROW = 3  # one bad answer may be a hiccup
@@ -1069,13 +1071,23 @@ def journal(app, release):
     return tail("\n".join(lines[: died[-1] + 1] if died else lines))
 
 
-def ask(connect, readiness):
+def ask(connect, readiness, seconds=ANSWER_SECONDS):
     """Ask the readiness path: (status, body, release nginx names); status 0 is no answer, and the body says why.
 
     + connect: opens the connection
+    + seconds: for the whole question, however slowly an answer trickles
     """
     import http.client
+    import socket
 
+    late = threading.Event()
+
+    def end_it():
+        late.set()
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, end_it)
     connection = http.client.HTTPConnection("localhost")
     headers = {
         "Host": readiness["host"],
@@ -1086,14 +1098,19 @@ def ask(connect, readiness):
     }
     try:
         connection.sock = connect()
+        timer.start()
         connection.request("GET", readiness["path"], headers=headers)
         response = connection.getresponse()
         body = response.read(400).decode(errors="replace").strip()
-        return response.status, body, response.getheader("X-Slipway-Release")
+        if not late.is_set():
+            return response.status, body, response.getheader("X-Slipway-Release")
     except (OSError, http.client.HTTPException) as error:
-        return 0, f"no answer ({error or type(error).__name__})", None
+        if not late.is_set():
+            return 0, f"no answer ({error or type(error).__name__})", None
     finally:
+        timer.cancel()
         connection.close()
+    return 0, f"no whole answer within {seconds:g} s", None
 
 
 def probe(app, release):
@@ -1358,11 +1375,9 @@ def busy(app, release):
 
 def leaving():
     """Whether workers of an earlier configuration of nginx's are left: each may still hold a request."""
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            if process.read_bytes().startswith(b"nginx: worker process is shutting down"):
-                return True
-    return False
+    import slipway_nginx
+
+    return any(title.endswith("is shutting down") for title in slipway_nginx.workers().values())
 
 
 def drained(app, release, until):
@@ -1375,10 +1390,10 @@ def drained(app, release, until):
 
 def drain(app, release):
     """Wait for the last requests of a release; what is still open then (WebSockets, streams) gets a clean close."""
-    with locked(app, "drain", wait=None):  # once the run that let it go has ended, which needn't wait for this
+    with locked(app, "drain", RUN_SECONDS):  # once the run that let it go has ended, which needn't wait for this
         systemctl("daemon-reload", check=False)
     drained(app, release, until=app.record(release).get("left", 0) + app.wanted["drain_timeout"])
-    with locked(app, "drain", wait=None):
+    with locked(app, "drain", RUN_SECONDS):
         if release == app.serving() or release not in app.installed_units():
             return
         if not app.wanted["keep_warm"]:
@@ -1389,7 +1404,7 @@ def drain(app, release):
 
 def retire(app, release):
     """End a release that was kept warm."""
-    with locked(app, "retire", wait=None):
+    with locked(app, "retire", RUN_SECONDS):
         if release != app.serving():
             take_away(app, release)
 
@@ -1899,14 +1914,16 @@ consider.__name__, revive.__name__ = "schema", "start"
 def locked(app, doing, wait):
     """One release an app at a time; the kernel frees the lock when its holder dies, however it dies.
 
-    + wait: seconds to wait for it; None: as long as it takes
+    + wait: seconds to wait for it
     """
     app.lock.parent.mkdir(mode=0o755, exist_ok=True)
-    until = time.monotonic() + wait if wait is not None else None
-    with app.lock.open("a+") as lock:
+    until = time.monotonic() + wait
+    # Root's alone: whoever can open a file can hold its lock.
+    with os.fdopen(os.open(app.lock, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "a+") as lock:
+        os.fchmod(lock.fileno(), 0o600)
         while True:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | (0 if until is None else fcntl.LOCK_NB))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > until:
@@ -2196,6 +2213,13 @@ def asker():
     return f"{os.environ.get('SUDO_USER') or os.environ.get('USER') or 'root'}@{os.uname().nodename}"
 
 
+def plain_name(text):
+    """An argument that becomes part of paths and of units' names."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no name: letters, digits and hyphens")
+    return text
+
+
 def arguments():
     parser = argparse.ArgumentParser(
         prog="slipway-release",
@@ -2206,7 +2230,7 @@ def arguments():
 
     def command(name, text, shown=True):
         made = commands.add_parser(name, **({"help": text} if shown else {}), description=text)
-        made.add_argument("app", metavar="APP", help="name of the app")
+        made.add_argument("app", metavar="APP", type=plain_name, help="name of the app")
         return made
 
     deploying = command("deploy", "release what /etc/APP/release.json wants, if it doesn't serve already")
@@ -2214,7 +2238,9 @@ def arguments():
     deploying.add_argument("--again", action="store_true", help="release again what was rolled back from")
     deploying.add_argument("--fresh", action="store_true", help="build all anew, from empty caches, whatever serves")
     going = command("rollback", "let the release from before serve again")
-    going.add_argument("--to", metavar="RELEASE", help="this release (an id, the beginning of one, or a commit)")
+    going.add_argument(
+        "--to", metavar="RELEASE", type=plain_name, help="this release (an id, the beginning of one, or a commit)"
+    )
     going.add_argument("--schema", choices=("code-only", "downgrade"), help="if the database is ahead of it")
     for each in (deploying, going):
         each.add_argument("--request", action="store_true", help=argparse.SUPPRESS)  # JSON on standard input
@@ -2225,12 +2251,12 @@ def arguments():
     command("history", "every attempt: what serves, what is warm, sizes, ages").add_argument(
         "--json", action="store_true", help="with the durations of the steps"
     )
-    command("log", "what an attempt said").add_argument("release", nargs="?", metavar="RELEASE", default="")
+    command("log", "what an attempt said").add_argument("release", nargs="?", metavar="RELEASE", type=plain_name)
     command("plan", "what a request (JSON on standard input) would change", shown=False)
-    command("target", "what a rollback would let serve", shown=False).add_argument("--to")
-    command("run", "run a request (in its unit)", shown=False).add_argument("token")
+    command("target", "what a rollback would let serve", shown=False).add_argument("--to", type=plain_name)
+    command("run", "run a request (in its unit)", shown=False).add_argument("token", type=plain_name)
     for name in ("drain", "retire"):
-        command(name, f"{name} a release that no longer serves", shown=False).add_argument("release")
+        command(name, f"{name} a release that no longer serves", shown=False).add_argument("release", type=plain_name)
     return parser.parse_args()
 
 
@@ -2272,7 +2298,7 @@ def carry_out(app, given):
     elif given.command == "history":
         print(json.dumps(history(app))) if given.json else table(app)
     elif given.command == "log":
-        log(app, given.release)
+        log(app, given.release or "")
     else:
         app.wanted = read_json(app.etc / "release.json")
         {"drain": drain, "retire": retire}[given.command](app, given.release)

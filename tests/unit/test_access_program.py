@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,18 @@ def test_what_is_confirmed_stays(access: Access, capsys: pytest.CaptureFixture[s
     assert access.program.revert() is False
     assert access.drop_in.read_text() == "Port 22\n"
     assert access.run.calls[-1] == "systemctl stop slipway-access-revert.timer"
+
+
+def test_what_takes_a_change_back_waits_for_nobody(access: Access, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody else does: two changes at once would be one too many."""
+    monkeypatch.setattr(access.program, "LOCK_SECONDS", 0)
+    with access.program.locked():
+        assert stat.S_IMODE(access.program.LOCK.stat().st_mode) == 0o600
+        names = r"did not end within 0 s \(`fuser -v .*/lock` names it\)"
+        with pytest.raises(access.program.Refused, match=names), access.program.locked():
+            pass
+        with access.program.locked(patient=False):
+            pass
 
 
 def test_another_change_cannot_be_confirmed(access: Access) -> None:

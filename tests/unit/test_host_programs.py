@@ -427,12 +427,66 @@ def test_the_status_of_a_host_that_somebody_changed(nginx: Nginx, monkeypatch: p
     assert found["live"] is False or found["files"] != nginx.program.named(configuration(), nginx.live)
 
 
+def test_nginx_workers_are_its_own_children(nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any process can take a worker's title."""
+    program, proc = nginx.program, nginx.etc / "proc"
+    processes = {
+        10: (b"nginx: master process /usr/sbin/nginx\0", 1),
+        11: (b"nginx: worker process\0\0", 10),
+        12: (b"nginx: worker process is shutting down\0", 10),
+        13: (b"nginx: worker process\0", 999),
+        14: (b"nginx: cache manager process\0", 10),
+        15: (b"", 2),
+    }
+    for number, (title, parent) in processes.items():
+        (proc / str(number)).mkdir(parents=True)
+        (proc / str(number) / "cmdline").write_bytes(title)
+        (proc / str(number) / "stat").write_text(f"{number} (a ) b S 10) S {parent} {number} 0 0\n")
+    (proc / "16").mkdir()  # it ended while we looked
+    monkeypatch.setattr(program, "MASTER", nginx.etc / "nginx.pid")
+    monkeypatch.setattr(program, "Path", lambda path: {"/proc": proc}[path])
+    assert program.workers() == {}, "nginx doesn't run"
+    (nginx.etc / "nginx.pid").write_text("10\n")
+    assert program.workers() == {11: "nginx: worker process", 12: "nginx: worker process is shutting down"}
+    assert program.accepting() == {11}
+
+
+def test_an_answer_that_trickles_ends(nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody else may have the port."""
+    here, there = socket.socketpair()
+    clock = iter([0.0, *(number / 2 for number in range(1, 100))])
+    monkeypatch.setattr(nginx.program, "time", argparse.Namespace(monotonic=lambda: next(clock)))
+    given: list[float] = []
+
+    class Slow:
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            here.close()
+
+        def sendall(self, data: bytes) -> None: ...
+
+        def settimeout(self, seconds: float) -> None:
+            given.append(seconds)
+
+        def recv(self, size: int) -> bytes:
+            if given and given[-1] < 0.01:
+                raise TimeoutError
+            return b"H"
+
+    monkeypatch.setattr(nginx.program.socket, "create_connection", lambda *_, **__: Slow())
+    assert nginx.program.ask("/generation") is None
+    assert given == [1.5, 1.0, 0.5, 0.001]
+    there.close()
+
+
 def test_a_proof_needs_the_right_answer_from_new_workers(nginx: Nginx, monkeypatch: pytest.MonkeyPatch) -> None:
     program = load(NGINX)
     workers = iter([{1, 2}, {1, 2}, {2, 3}, {3, 4}])
     clock = iter(range(100))
     monkeypatch.setattr(program, "run", nginx.run)
-    monkeypatch.setattr(program, "workers", lambda: next(workers, {4, 5}))
+    monkeypatch.setattr(program, "accepting", lambda: next(workers, {4, 5}))
     monkeypatch.setattr(program, "ask", lambda path: "g")
     monkeypatch.setattr(program.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(program.time, "monotonic", lambda: next(clock))
@@ -442,11 +496,11 @@ def test_a_proof_needs_the_right_answer_from_new_workers(nginx: Nginx, monkeypat
     assert nginx.run.calls == ["systemctl is-active --quiet nginx", asked]
     with pytest.raises(program.Refused, match=r"isn't live \(/generation is g, not h\)"):
         program.reload_and_prove({"/generation": "h"})
-    monkeypatch.setattr(program, "workers", lambda: {2, 3})
+    monkeypatch.setattr(program, "accepting", lambda: {2, 3})
     with pytest.raises(program.Refused, match=r"isn't live \(old workers go on\)"):
         program.reload_and_prove({"/generation": "g"})
     workers = iter([{1, 2}, {2, 3}])
-    monkeypatch.setattr(program, "workers", lambda: next(workers))
+    monkeypatch.setattr(program, "accepting", lambda: next(workers))
     program.reload_and_prove({"/generation": "g"}, alone=False)
 
 
@@ -454,7 +508,7 @@ def test_an_nginx_that_is_stopped_is_started(nginx: Nginx, monkeypatch: pytest.M
     program = load(NGINX)
     nginx.run.failing = {"is-active": ""}
     monkeypatch.setattr(program, "run", nginx.run)
-    monkeypatch.setattr(program, "workers", lambda: {9})
+    monkeypatch.setattr(program, "accepting", lambda: {9})
     monkeypatch.setattr(program, "ask", lambda path: "g")
     program.reload_and_prove({"/generation": "g"})
     assert nginx.run.calls[-1] == "systemctl start nginx"

@@ -23,6 +23,7 @@ import tarfile
 import tempfile
 import threading
 import time
+import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -998,17 +999,14 @@ def test_the_connections_of_a_release(release: Release) -> None:
         assert release.program.busy(release.app, "r1") == 1
 
 
-def test_workers_that_are_leaving(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    program = load(RELEASE)
-    monkeypatch.setattr(program, "Path", lambda path: tmp_path / path.lstrip("/"))
-    for number, line in enumerate((b"nginx: worker process\0", b"nginx: master process /usr/sbin/nginx\0", b"")):
-        folder = tmp_path / f"proc/{number + 10}"
-        folder.mkdir(parents=True)
-        (folder / "cmdline").write_bytes(line)
-    (tmp_path / "proc/9/cmdline").mkdir(parents=True)  # one that ended meanwhile can't be read either
+def test_workers_that_are_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
+    program, titles = load(RELEASE), {10: "nginx: worker process", 11: "nginx: worker process"}
+    monkeypatch.setitem(sys.modules, "slipway_nginx", types.SimpleNamespace(workers=lambda: titles))
     assert program.leaving() is False
-    (tmp_path / "proc/12/cmdline").write_bytes(b"nginx: worker process is shutting down\0")
+    titles[10] += " is shutting down"
     assert program.leaving() is True
+    titles.clear()
+    assert program.leaving() is False
 
 
 @pytest.mark.parametrize(
@@ -1102,20 +1100,20 @@ def test_only_one_run_of_an_app_at_a_time(release: Release, monkeypatch: pytest.
         with pytest.raises(release.program.Failed) as told, release.program.locked(release.app, "drain", 0):
             pass
         assert str(told.value) == HELD
-    with release.program.locked(release.app, "drain", None):
+    with release.program.locked(release.app, "drain", 9):
+        assert stat.S_IMODE(release.app.lock.stat().st_mode) == 0o600, "nobody else can open it, and so hold it"
         assert release.app.lock.read_text() == "drain, process 4711, since 2026-01-01T00:00:00Z"
     assert release.app.lock.read_text() == ""
 
 
-@pytest.mark.parametrize("wait", [60, None])
-def test_a_run_waits_for_another(release: Release, wait: int | None) -> None:
+def test_a_run_waits_for_another(release: Release) -> None:
     release.app.lock.parent.mkdir()
     with release.app.lock.open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         timer = threading.Timer(0.15, fcntl.flock, (other, fcntl.LOCK_UN))
         began = time.monotonic()
         timer.start()
-        with release.program.locked(release.app, "deploy by ann", wait):
+        with release.program.locked(release.app, "deploy by ann", 60):
             assert time.monotonic() - began >= 0.15
         timer.join()
 
@@ -1123,6 +1121,7 @@ def test_a_run_waits_for_another(release: Release, wait: int | None) -> None:
 def test_a_lock_ends_with_its_holder_whatever_it_left_written(release: Release) -> None:
     release.app.lock.parent.mkdir()
     release.app.lock.write_text("deploy, process 1, since 1970, which was killed and had a long name")
+    release.app.lock.chmod(0o644)
     with release.program.locked(release.app, "drain", 0):
         assert release.app.lock.read_text().startswith("drain, process ") and "1970" not in release.app.lock.read_text()
     with release.app.lock.open() as lock:
@@ -3433,6 +3432,31 @@ def test_a_site_without_a_certificate_cannot_be_asked(
 
 
 @pytest.mark.parametrize(
+    "trickle", [b"H", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\nready"]
+)
+def test_an_answer_that_trickles_is_none(release: Release, trickle: bytes) -> None:
+    """However much has come, and though each byte comes in time."""
+    here, there = socket.socketpair()
+    ended = threading.Event()
+
+    def send() -> None:
+        with contextlib.suppress(OSError):
+            there.sendall(trickle)
+            while not ended.wait(0.02):
+                there.sendall(b"x")
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        asked = release.program.ask(lambda: here, release.app.wanted["readiness"], seconds=0.3)
+    finally:
+        ended.set()
+        sender.join(9)
+        there.close()
+    assert asked == (0, "no whole answer within 0.3 s", None)
+
+
+@pytest.mark.parametrize(
     ("answers", "wrong"),
     [
         ([(200, "ok", "r1")], None),
@@ -4089,6 +4113,16 @@ def test_a_command(
         monkeypatch.setattr(release.program, name, lambda app, *given, name=name: made.append(" ".join((name, *given))))
     assert not command(*argv)
     assert made == [called]
+
+
+@pytest.mark.parametrize("odd", ["../tmp/q/x", "r1/../r2", "r1.sock", "-r", "", "r1\n", "a b", "r1;x", "..", "é"])
+@pytest.mark.parametrize("argv", [("drain", "notes"), ("rollback", "notes", "--to"), ("log", "notes"), ("status",)])
+def test_what_becomes_part_of_a_path_is_a_plain_name(
+    command: Callable[..., Any], capsys: pytest.CaptureFixture[str], argv: tuple[str, ...], odd: str
+) -> None:
+    assert command(*argv, odd) == 2
+    told = capsys.readouterr().err
+    assert f"{odd!r} is no name: letters, digits and hyphens" in told or "expected one argument" in told or "-r" in told
 
 
 def test_commands_that_answer_in_json(

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 import shlex
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -440,7 +441,7 @@ def test_a_program_is_installed_once(
     there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maximal: Settings, overview: HostOverview
 ) -> None:
     """Whoever comes second finds it."""
-    monkeypatch.setattr(operations, "OPT", str(tmp_path))
+    monkeypatch.setattr(operations, "INSTALLING", f"{tmp_path}/run/install.lock")
     mark = tmp_path / "it's here"
     if there:
         mark.touch()
@@ -453,6 +454,8 @@ def test_a_program_is_installed_once(
         assert subprocess.run(["sh", "-c", write_again.line], check=False).returncode == 0
     mark.unlink()
     assert subprocess.run(["sh", "-c", write_again.line], check=False).returncode == 3
+    modes = [stat.S_IMODE((tmp_path / path).stat().st_mode) for path in ("run", "run/install.lock")]
+    assert modes == [0o755, 0o600], "nobody else can open it, and so hold it"
 
 
 def test_programs_bring_what_they_are_installed_from(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
