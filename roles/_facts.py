@@ -46,6 +46,8 @@ class HostOverview:
     """Port (80 or 443) → the program that listens there."""
     users: dict[str, str]
     """System user → its home."""
+    names: frozenset[str] = frozenset()
+    """Paths in /etc, /run, /srv, /var/lib, our folder there and systemd's of units, and the groups ("group x")."""
     firewall: str = ""
     """Program that is in charge of the firewall, and would contradict ours: "ufw", "firewalld"."""
     container: bool = False
@@ -101,6 +103,11 @@ done
 ! grep -qsx 'ENABLED=yes' /etc/ufw/ufw.conf || echo "firewall=ufw"
 [ ! -e /usr/sbin/firewalld ] || ! systemctl is-active --quiet firewalld 2>/dev/null || echo "firewall=firewalld"
 while IFS=: read -r user _ _ _ _ home _; do echo "user=$user $home"; done </etc/passwd
+while IFS=: read -r group _; do echo "name=group $group"; done </etc/group
+for folder in /etc /run /srv /var/lib /var/lib/slipway; do for path in "$folder"/*; do echo "name=$path"; done; done
+for folder in /etc/systemd/system /usr/lib/systemd/system /run/systemd/system; do
+    for path in "$folder"/*; do echo "name=$path"; done
+done
 """
 
 
@@ -116,6 +123,7 @@ class Overview(FactBase[HostOverview]):
         values: dict[str, str] = {}
         listeners: dict[int, str] = {}
         users: dict[str, str] = {}
+        names: set[str] = set()
         for line in output:
             key, _, value = line.partition("=")
             if key == "listener":
@@ -124,6 +132,8 @@ class Overview(FactBase[HostOverview]):
             elif key == "user":
                 user, _, home = value.partition(" ")
                 users[user] = home
+            elif key == "name":
+                names.add(value)
             else:
                 values[key] = value
         return HostOverview(
@@ -138,6 +148,7 @@ class Overview(FactBase[HostOverview]):
             clock=int(values["clock"]),
             listeners=listeners,
             users=users,
+            names=frozenset(names),
             firewall=values.get("firewall", ""),
             container=values["container"] == "1",
             multihomed=values["multihomed"] == "1",

@@ -125,18 +125,19 @@ def units(app: AppSettings, workers: int) -> dict[str, str]:
 def app(settings: Settings) -> None:
     """Users and folders of each app; its environment and its releases are made by roles/release.py."""
     for each in settings.apps.values():
-        cache = f"/var/cache/slipway/{each.name}"
         place(
             name=f"Give {each.name} its users and folders",
-            accounts=[Account(each.user, each.home), Account(each.builder, f"{cache}/home")],
+            # In this order: once its builder is there, what has the app's names is the app's.
+            accounts=[Account(each.builder, each.builder_home), Account(each.user, each.home)],
             folders={
                 each.config_dir: Folder("750", "root", each.group),
                 f"{each.config_dir}/releases": Folder("750", "root", each.group),
                 each.root: Folder(),
                 each.releases_dir: Folder(),
                 each.home: Folder("750", each.user, each.group),
-                cache: Folder(),
-                **dict.fromkeys((f"{cache}/home", f"{cache}/uv"), Folder("700", each.builder, each.builder)),
+                each.cache: Folder(),
+                each.builder_home: Folder("700", each.builder, each.builder),
+                f"{each.cache}/uv": Folder("700", each.builder, each.builder),
             },
         )
     place(name="Write down what builds may not reach", files={firewall.BUILDS: firewall.builds(settings)})

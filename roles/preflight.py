@@ -9,7 +9,7 @@ from pyinfra.api.exceptions import PyinfraError
 
 from roles._facts import HostOverview, Overview
 from roles.python import uv_hashes
-from roles.settings import RunOptions, Settings, chosen
+from roles.settings import AppSettings, RunOptions, Settings, chosen
 
 SUPPORTED = ("debian 12", "debian 13", "ubuntu 24.04")
 """Distributions whose Python, nginx and systemd are new enough: Python 3.11, nginx 1.22, systemd 252."""
@@ -73,12 +73,33 @@ def problems(found: HostOverview, settings: Settings, now: float) -> list[str]:
             f"{found.firewall} is in charge of the firewall; expected none, since two contradict each other: {off}, "
             "or set slipway.firewall.enabled to False and open 80 and 443 there"
         )
-    for app in settings.apps.values():
-        home = found.users.get(app.user)
-        if home not in (None, app.home):
-            other = f"the host already has a user {app.user} with another home ({home})"
-            reasons.append(f"slipway.apps.{app.name}: {other}: rename the app")
+    taken = {app.name: others for app in settings.apps.values() if (others := strangers(found, app))}
+    reasons += [
+        f"slipway.apps.{name}: the host already has {', '.join(others)}, of something else; expected nothing of that "
+        "name: rename the app, or move that away"
+        for name, others in taken.items()
+    ]
     return reasons
+
+
+def strangers(found: HostOverview, app: AppSettings) -> list[str]:
+    """What a host has of an app's names that isn't the app's: users, groups, folders and units."""
+    users = [
+        f"a user {user} with the home {found.users[user]}"
+        for user, home in ((app.user, app.home), (app.builder, app.builder_home))
+        if found.users.get(user, home) != home
+    ]
+    # Its builder is the first that it gets; that its user and its folder came together was before there were builders.
+    ours = app.builder in found.users or (app.user in found.users and app.root in found.names)
+    if ours or f"/var/lib/slipway/{app.name}" in found.names:
+        return users
+    units = [f"{app.name}{kind}" for kind in (".service", ".socket", ".timer", ".target", "@.service", "@.socket")]
+    folders = ("/etc/systemd/system", "/usr/lib/systemd/system", "/run/systemd/system")
+    paths = [app.config_dir, app.run_dir, app.root, app.home, *(f"{each}/{unit}" for each in folders for unit in units)]
+    there = [each for each in (f"group {app.group}", f"group {app.builder}", *paths) if each in found.names]
+    if app.user in found.users and not users:
+        users = [f"a user {app.user}"]
+    return users + there
 
 
 def overview() -> HostOverview:
@@ -102,7 +123,7 @@ def preflight(settings: Settings) -> HostOverview:
 
 def provisioned(settings: Settings, options: RunOptions, found: HostOverview) -> None:
     """Refuse a task on a host that deploy.py hasn't made ready for the apps it is about."""
-    missing = [app.name for app in chosen(settings, options) if app.user not in found.users]
+    missing = [app.name for app in chosen(settings, options) if not {app.user, app.builder} <= found.users.keys()]
     if missing:
         what = " and ".join(missing)
         raise PreflightError(f"{host.name} isn't ready for {what}: run deploy.py first; nothing was touched.")

@@ -456,6 +456,16 @@ class AppSettings(_Model):
         return f"_{self._name}"
 
     @property
+    def cache(self) -> str:
+        """Folder of what builds of the app keep for later ones, the builder's home among it."""
+        return f"/var/cache/slipway/{self._name}"
+
+    @property
+    def builder_home(self) -> str:
+        """The builder's home."""
+        return f"{self.cache}/home"
+
+    @property
     def group(self) -> str:
         """The user's own group."""
         return self._name

@@ -7,7 +7,7 @@ RESERVED_APP_PREFIXES = ("systemd-", "slipway-", "ssh-", "sshd-", "certbot-")
 
 # This project's own.
 _OWN = """
-slipway acme certbot letsencrypt upstreams build sources
+slipway access acme app builds certbot install letsencrypt sources upstreams
 """
 # Users and groups of Debian's base-passwd, and of services often installed beside an app.
 _USERS = """
@@ -36,6 +36,7 @@ slices smartcard snmp sockets soft-reboot sound ssh sshd ssl ssl-cert storage-ta
 sulogin suspend swap sysctl sysinit systemd system sysusers terminfo time-set time-sync timers timezone tmp tmpfiles
 tmux tpm2 ucf udev udisks2 ufw umount unattended-upgrades update-motd upower user usb-gadget uv vconsole veritysetup
 vim wgetrc wpa wtmpdb x11 xattr xdg xml
+cloud cloud-init containers grub lxd samba snapd
 """
 
 RESERVED_APP_NAMES = frozenset((_OWN + _USERS + _FOLDERS).split())

@@ -104,7 +104,7 @@ def test_reasons_against_a_host_are_told_at_once_and_nothing_is_done(host: Host)
             "can't be provisioned, for 2 reasons; it was not touched",
             "port 80 is taken by perl (process ",
             "stop and disable that program",
-            "slipway.apps.notes: the host already has a user notes with another home (/home/somebody): rename the app",
+            "slipway.apps.notes: the host already has a user notes with the home /home/somebody, group notes, of ",
         )
         assert not run.changed
         host.unchanged_since(before)

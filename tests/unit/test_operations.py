@@ -263,6 +263,7 @@ def test_the_overview_of_this_machine() -> None:
     assert found.architecture == os.uname().machine
     assert found.root is (os.geteuid() == 0)
     assert found.users["root"] == "/root"
+    assert {"/etc/passwd", "/var/lib/dpkg", "group root"} <= found.names
     assert found.memory_mb > 0 and found.disk_free_mb > 0
 
 
@@ -280,12 +281,15 @@ container=1
 multihomed=0
 listener=443 apache2 (process 12)
 user=root /root
-user=odd /home/with space""".splitlines()
+user=odd /home/with space
+name=group odd
+name=/etc/with space""".splitlines()
     found = Overview().process(lines)
     assert found.name == "ubuntu 24.04"
     assert (found.systemd, found.root, found.cores, found.clock) == (True, False, 2, 1_800_000_000)
     assert found.listeners == {443: "apache2 (process 12)"}
     assert found.users == {"root": "/root", "odd": "/home/with space"}
+    assert found.names == {"group odd", "/etc/with space"}
     assert (found.container, found.multihomed) == (True, False)
 
 

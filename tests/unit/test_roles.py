@@ -301,6 +301,9 @@ def test_nothing_speaks_against_a_good_host(good: HostOverview, maximal: Setting
     assert problems(good, maximal, NOW) == []
 
 
+OF_ANOTHER = "of something else; expected nothing of that name: rename the app, or move that away"
+
+
 @pytest.mark.parametrize(
     ("found", "message"),
     [
@@ -352,7 +355,33 @@ def test_nothing_speaks_against_a_good_host(good: HostOverview, maximal: Setting
         ),
         (
             {"users": {"notes": "/home/notes"}},
-            "slipway.apps.notes: the host already has a user notes with another home (/home/notes): rename the app",
+            f"slipway.apps.notes: the host already has a user notes with the home /home/notes, {OF_ANOTHER}",
+        ),
+        (
+            {"users": {"notes": "/var/lib/notes", "_notes": "/nonexistent"}},
+            f"slipway.apps.notes: the host already has a user _notes with the home /nonexistent, {OF_ANOTHER}",
+        ),
+        (  # a package's, whose home is where ours would be
+            {"users": {"notes": "/var/lib/notes"}, "names": frozenset({"/var/lib/notes", "/etc/notes", "group notes"})},
+            "slipway.apps.notes: the host already has a user notes, group notes, /etc/notes, /var/lib/notes, "
+            + OF_ANOTHER,
+        ),
+        *(
+            (
+                {"names": frozenset({name, "/etc/nothing"})},
+                f"slipway.apps.notes: the host already has {name}, {OF_ANOTHER}",
+            )
+            for name in (
+                "/etc/notes",
+                "/srv/notes",
+                "/run/notes",
+                "/var/lib/notes",
+                "group notes",
+                "group _notes",
+                "/usr/lib/systemd/system/notes.service",
+                "/etc/systemd/system/notes@.service",
+                "/run/systemd/system/notes.timer",
+            )
         ),
     ],
 )
@@ -369,7 +398,15 @@ def test_a_reason_against_a_host(good: HostOverview, minimal: Settings, found: d
         {"disk_free_mb": 1024},
         {"clock": int(NOW) - 300},
         {"listeners": {80: "nginx (process 9)", 443: "nginx (process 9)"}},
-        {"users": {"notes": "/var/lib/notes"}},  # of an earlier run
+        # Of an earlier run, that may have been killed, or of a Slipway that knew no builders.
+        {"users": {"_notes": "/var/cache/slipway/notes/home"}, "names": frozenset({"group _notes"})},
+        {
+            "users": {"notes": "/var/lib/notes", "_notes": "/var/cache/slipway/notes/home"},
+            "names": frozenset({"group notes", "/etc/notes", "/srv/notes", "/run/notes", "/var/lib/notes"}),
+        },
+        {"users": {"notes": "/var/lib/notes"}, "names": frozenset({"group notes", "/etc/notes", "/srv/notes"})},
+        {"names": frozenset({"/etc/notes", "/srv/notes", "/var/lib/slipway/notes"})},  # its users were deleted
+        {"names": frozenset({"/etc/notes-of-mine", "/srv/note", "/usr/lib/systemd/system/notes2.service"})},
     ],
 )
 def test_what_is_just_good_enough(good: HostOverview, minimal: Settings, found: dict[str, Any]) -> None:
@@ -1370,7 +1407,7 @@ def test_a_task_needs_a_host_that_is_ready(
 def test_a_task_for_one_app_needs_that_one_alone(
     plan: Planner, maximal: Settings, bare: Facts, overview: HostOverview
 ) -> None:
-    overview = dataclasses.replace(bare[Overview], users={"root": "/root", "lab": "/var/lib/lab"})
+    overview = dataclasses.replace(bare[Overview], users={"root": "/root", "lab": "/var/lib/lab", "_lab": "/x"})
     facts = bare | {Overview: overview}
     plan(provisioned, maximal, RunOptions(app="lab"), facts[Overview], facts=facts)
     message = r"^@fake isn't ready for notes: run deploy\.py first; nothing was touched\.$"
