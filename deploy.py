@@ -30,7 +30,7 @@ system(settings, overview)  # kernel, logins, clock, swap
 updates(settings, overview)  # security updates by themselves, and what takes them on
 access(settings, overview)  # operator, sshd, firewall: proven by a fresh connection, or taken back
 python(settings, overview)  # uv and the Pythons that the apps ask for
-app(settings)  # each app's user and folders
+app(settings, overview)  # each app's users and folders, and what it may take of the host
 nginx(settings, overview)  # sites; one without a certificate answers ACME challenges only
 steps = tls(settings)  # certificates, and their renewal
 nginx_with_certificates(settings, overview)  # the sites that have one now

@@ -428,6 +428,30 @@ hosts = [
                             # Type: True or False; default True.
                             "filter_system_calls": True,
                         },
+                        # What the app may take of the host, so that it can't starve another.
+                        "limits": {
+                            # MB of memory; beyond it a process of the app is ended, and none of another's. While a
+                            # release takes over from another, both have to fit. None: 160 % of the host's, divided by
+                            # one more than it has apps: of one app 80 %, of two 53 % each, of three 40 %.
+                            # Type: a whole number of MB from 64 to 10000000, or None; default None.
+                            "memory_mb": None,
+                            # Processes and threads.
+                            # Type: a whole number of processes and threads from 32 to 1000000; default 1024.
+                            "tasks": 1024,
+                            # Share of the processors where several apps want them, against the weights of the others;
+                            # all apps together have as much as nginx, sshd and the other services. Otherwise any app
+                            # may have all.
+                            # Type: a whole number of parts from 1 to 10000; default 100.
+                            "cpu_weight": 100,
+                            # MB that each process of the app may put in /dev/shm, which nobody else sees (64 as
+                            # Docker's default).
+                            # Type: a whole number of MB from 1 to 1000000; default 64.
+                            "shm_mb": 64,
+                            # MB of the app's own journal (`journalctl --namespace=<app>`): the oldest entries make
+                            # room, and nobody else's.
+                            # Type: a whole number of MB from 8 to 1000000; default 100.
+                            "log_mb": 100,
+                        },
                         # --- Release --------------------------------------------------------------------------------
                         # "auto": `alembic upgrade head` where the app's folder has Alembic's configuration; None:
                         # never; otherwise the command. It runs once a release, in the app's folder, as the app's

@@ -213,6 +213,25 @@ def unit_enabled(unit: str, files: Sequence[str] = ()) -> Commands:
     yield shell(_ENABLE, unit)
 
 
+def _reread(units: Sequence[str], files: Sequence[str] = ()) -> Iterator[Ask]:
+    shown = shlex.join(["systemctl", "show", "--property=NeedDaemonReload", "--value", *units])
+    yield plan.asking(Answer, question=f"{shown} 2>/dev/null | grep -qx yes || echo current")
+
+
+@plan.operation(_reread)
+def units_reread(units: Sequence[str], files: Sequence[str] = ()) -> Commands:
+    """Let systemd go by the files of `units`, which it has read as they were.
+
+    + files: those of ours that say what they are
+    """
+    (ask,) = _reread(units)
+    if plan.known(ask[0], **dict(ask[1])) and not plan.made(*files):
+        host.noop("systemd has read them")
+        return
+    plan.announce(Change("unit", " ".join(units), "reread", note="its limits count at once"))
+    yield StringCommand("systemctl", "daemon-reload")
+
+
 @plan.operation(lambda unit, paths: [plan.asking(Stale, unit=unit, paths=paths)])
 def restart_if_stale(unit: str, paths: tuple[str, ...]) -> Commands:
     """Restart `unit` if it has been running since before one of `paths` changed, or this run changes one.

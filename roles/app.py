@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from roles import firewall
+from roles import _operations as operations
+from roles import firewall, limits
 from roles._facts import HostOverview
 from roles._place import Account, Folder, place
 from roles._role import role
@@ -74,6 +75,10 @@ def sandbox(app: AppSettings) -> list[str]:
         f"StateDirectory={app.name}",
         "StateDirectoryMode=0750",
         *SHUT_OFF,
+        f"Slice={app.slice}",
+        # What it writes can't push out others' entries, nor pass for theirs.
+        f"LogNamespace={app.name}",
+        limits.shared_memory(app.limits.shm_mb),
         *(["ProcSubset=pid"] if app.sandbox.hide_system else []),
         *(["MemoryDenyWriteExecute=yes"] if app.sandbox.memory_deny_write_execute else []),
         *(SYSTEM_CALLS if app.sandbox.filter_system_calls else []),
@@ -81,29 +86,18 @@ def sandbox(app: AppSettings) -> list[str]:
     ]
 
 
-BUILD_MEMORY = 0.75
-"""Part of the host's memory that a build may take: what is left is the kernel's and what serves; swap isn't counted."""
-BUILD_TASKS = 1024
-"""Processes and threads of a build; a compiler takes a few for each core."""
-
-
 def build_sandbox(overview: HostOverview) -> list[str]:
     """The unit's lines that shut off a build, whatever app's: it runs code of the app's dependencies.
 
-    It has the app's sandbox, but for what compilers need, and less of everything that others need as well: of a core
-    that a site wants, it gets a sixth.
+    It has the app's sandbox, but for what compilers need, and less of everything that others need as well: where apps
+    and the host's services want the processors, a tenth of them.
     """
     return [
         "UMask=0077",
         *SHUT_OFF,
         *SYSTEM_CALLS,
         "RestrictAddressFamilies=AF_INET AF_INET6",
-        f"MemoryMax={int(overview.memory_mb * BUILD_MEMORY)}M",
-        f"TasksMax={BUILD_TASKS}",
-        "CPUWeight=20",
-        "IOWeight=20",
-        "OOMScoreAdjust=500",
-        "OOMPolicy=kill",
+        *limits.of_build(overview),
         # What is left when its program ends is ended at once.
         "KillSignal=SIGKILL",
         "LimitCORE=0",
@@ -122,7 +116,7 @@ def units(app: AppSettings, workers: int) -> dict[str, str]:
 
 
 @role("App")
-def app(settings: Settings) -> None:
+def app(settings: Settings, overview: HostOverview) -> None:
     """Users and folders of each app; its environment and its releases are made by roles/release.py."""
     for each in settings.apps.values():
         place(
@@ -140,4 +134,13 @@ def app(settings: Settings) -> None:
                 f"{each.cache}/uv": Folder("700", each.builder, each.builder),
             },
         )
-    place(name="Write down what builds may not reach", files={firewall.BUILDS: firewall.builds(settings)})
+    bounds = limits.files(settings, overview)
+    place(name="Write down what apps may take, and builds reach", files={**bounds, **firewall.of_builds(settings)})
+    slices = [path.rpartition("/")[2] for path in bounds if path.endswith(".slice")]
+    operations.units_reread(name="Let systemd go by that", units=slices, files=tuple(bounds))
+    for each in settings.apps.values():
+        operations.restart_if_stale(
+            name=f"Restart the journal of {each.name} with its limit",
+            unit=f"systemd-journald@{each.name}.service",
+            paths=(limits.journal(each),),
+        )

@@ -33,10 +33,10 @@ def ruleset(settings: Settings, ssh_ports: Sequence[int]) -> str:
     )
 
 
-def builds(settings: Settings) -> File | None:
-    """The table that keeps builds off this host, whether or not there is a firewall; None without apps."""
+def of_builds(settings: Settings) -> dict[str, File]:
+    """Path → file: the table that keeps builds off this host, whether or not there is a firewall."""
     builders = [app.builder for app in settings.apps.values()]
-    return File(render("firewall/builds.nft.j2", builders=builders), "600") if builders else None
+    return {BUILDS: File(render("firewall/builds.nft.j2", builders=builders), "600")} if builders else {}
 
 
 def _collapsed(networks: Iterable[ipaddress.IPv4Network] | Iterable[ipaddress.IPv6Network]) -> list[str]:

@@ -1066,7 +1066,8 @@ def launch(app, release):
 def journal(app, release):
     """The last lines that the release wrote: up to the death of its workers, not what Gunicorn says after that."""
     unit = app.unit(release, "service")
-    lines = run("journalctl", "-u", unit, "-n", "300", "-o", "cat", "--no-pager", check=False).stdout.splitlines()
+    command = ["journalctl", f"--namespace=+{app.name}", "-u", unit, "-n", "300", "-o", "cat", "--no-pager"]
+    lines = run(*command, check=False).stdout.splitlines()
     died = [number for number, line in enumerate(lines) if DEATH.search(line)]
     return tail("\n".join(lines[: died[-1] + 1] if died else lines))
 

@@ -29,6 +29,7 @@ from roles.settings._models import (
     GitSource,
     HeadersSettings,
     HooksSettings,
+    LimitsSettings,
     NginxSettings,
     ProbeSettings,
     PythonSettings,
@@ -63,6 +64,7 @@ _PLACES: dict[str, type[BaseModel]] = {
     "slipway.apps.<app>.tls": TlsSettings,
     "slipway.apps.<app>.static": StaticSettings,
     "slipway.apps.<app>.sandbox": SandboxSettings,
+    "slipway.apps.<app>.limits": LimitsSettings,
     "slipway.apps.<app>.headers": HeadersSettings,
     "slipway.apps.<app>.rate_limits.<path>": RateLimit,
 }

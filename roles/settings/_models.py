@@ -186,6 +186,25 @@ class SandboxSettings(_Model):
     whole kernel is then open to what gets hold of the app."""
 
 
+class LimitsSettings(_Model):
+    """What an app may take of the host: its releases, migrations and hooks, all together. Builds have limits of their
+    own: three quarters of the memory, and a tenth of the processors where others want them."""
+
+    memory_mb: Annotated[int, t.whole(64, 10_000_000, "MB")] | None = None
+    """MB of memory; beyond it a process of the app is ended, and none of another's. While a release takes over from
+    another, both have to fit. None: 160 % of the host's, divided by one more than it has apps: of one app 80 %, of two
+    53 % each, of three 40 %."""
+    tasks: Annotated[int, t.whole(32, 1_000_000, "processes and threads")] = 1024
+    """Processes and threads."""
+    cpu_weight: Annotated[int, t.whole(1, 10_000, "parts")] = 100
+    """Share of the processors where several apps want them, against the weights of the others; all apps together have
+    as much as nginx, sshd and the other services. Otherwise any app may have all."""
+    shm_mb: Annotated[int, t.whole(1, 1_000_000, "MB")] = 64
+    """MB that each process of the app may put in /dev/shm, which nobody else sees (64 as Docker's default)."""
+    log_mb: Annotated[int, t.whole(8, 1_000_000, "MB")] = 100
+    """MB of the app's own journal (`journalctl --namespace=<app>`): the oldest entries make room, and nobody else's."""
+
+
 class ProbeSettings(_Model):
     """What `--data prove=true` sends to the app's public address while a release goes out."""
 
@@ -330,6 +349,11 @@ class AppSettings(_Model):
     """What the app is shut off from. It always runs without privileges, can write to its home and /tmp alone, and sees
     neither devices nor other users' processes; `systemd-analyze security` tells the rest."""
 
+    limits: Annotated[LimitsSettings, t.mapping_of("limits", 'write a mapping, such as {"memory_mb": 700}')] = (
+        LimitsSettings()
+    )
+    """What the app may take of the host, so that it can't starve another."""
+
     migrate: t.Command | None = "auto"
     """"auto": `alembic upgrade head` where the app's folder has Alembic's configuration; None: never; otherwise the
     command. It runs once a release, in the app's folder, as the app's user, with its environment and the release's
@@ -464,6 +488,11 @@ class AppSettings(_Model):
     def builder_home(self) -> str:
         """The builder's home."""
         return f"{self.cache}/home"
+
+    @property
+    def slice(self) -> str:
+        """systemd's slice of all that runs for the app. A hyphen would make it a part of another's."""
+        return f"app-{self._name.replace('-', '_')}.slice"
 
     @property
     def group(self) -> str:

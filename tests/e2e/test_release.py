@@ -384,4 +384,4 @@ def test_hand_made_faults_are_healed(site: Site) -> None:
 def test_logs_are_in_the_journal(site: Site) -> None:
     """What the app prints is in the journal, under its name, at once."""
     facts(site.host, "/print?text=a+line+of+its+own")
-    assert "a line of its own" in site.host.ssh("journalctl -t tiny -n 50 -o cat --no-pager")
+    assert "a line of its own" in site.host.ssh("journalctl --namespace=tiny -t tiny -n 50 -o cat --no-pager")

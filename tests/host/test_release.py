@@ -246,13 +246,16 @@ def test_workers_use_uvloop_and_httptools(app: App) -> None:
 def test_logs_go_to_the_journal(app: App) -> None:
     """Lines of the running service, under the app's name."""
     printed = app.target.run(
-        "journalctl -u %s -o json -n 200 --no-pager --output-fields=SYSLOG_IDENTIFIER,_TRANSPORT", app.service
+        "journalctl --namespace=%s -u %s -o json -n 200 --no-pager --output-fields=SYSLOG_IDENTIFIER,_TRANSPORT",
+        app.name,
+        app.service,
     )
     lines = [json.loads(line) for line in printed.splitlines()]
     own = [line for line in lines if line.get("_TRANSPORT") == "stdout"]
     if not own:
         first = app.target.run(
-            "journalctl -o json -n 1 --no-pager --reverse --output-fields=_BOOT_ID -b all | tail -n 1"
+            "journalctl --namespace=%s -o json -n 1 --no-pager --reverse --output-fields=_BOOT_ID -b all | tail -n 1",
+            app.name,
         )
         oldest = datetime.fromtimestamp(int(json.loads(first)["__REALTIME_TIMESTAMP"]) / 1e6, UTC)
         started = app.target.run("date -u -d %s +%%s", app.unit["ActiveEnterTimestamp"])

@@ -327,7 +327,7 @@ def everything(settings: Settings, overview: HostOverview) -> None:
     """The roles of deploy.py."""
     base(settings, overview, [uv(settings, overview), *pythons(settings), *certbot(settings)])
     python(settings, overview)
-    app(settings)
+    app(settings, overview)
     nginx(settings, overview)
     tls(settings)
     nginx_with_certificates(settings, overview)

@@ -3281,7 +3281,7 @@ def test_what_is_warm_makes_room_for_a_new_release(release: Release, monkeypatch
     ],
 )
 def test_the_journals_last_lines(release: Release, lines: list[str], told: list[str]) -> None:
-    release.run.printing["journalctl -u notes@r1.service"] = "\n".join(lines) + "\n"
+    release.run.printing["journalctl --namespace=+notes -u notes@r1.service"] = "\n".join(lines) + "\n"
     assert release.program.journal(release.app, "r1").splitlines() == told
 
 

@@ -129,7 +129,11 @@ def test_no_secret_in_a_diff(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", "pyinfra")
-    for role, arguments in ((app, (maximal,)), (tls, (maximal,)), (release, (maximal, overview, RunOptions()))):
+    for role, arguments in (
+        (app, (maximal, overview)),
+        (tls, (maximal,)),
+        (release, (maximal, overview, RunOptions())),
+    ):
         plan(role, *arguments, diff=True)
     shown = caplog.text + "".join(capfd.readouterr())
     assert "not shown: it may hold secrets" in shown and "Managed by Slipway" in shown, "the diff isn't captured"
@@ -612,8 +616,8 @@ def test_workers_as_set(maximal: Settings, overview: HostOverview) -> None:
     assert worker_count(maximal.apps["notes"], poor, 9) == 3
 
 
-def test_an_apps_place(plan: Planner, maximal: Settings) -> None:
-    done = plan(app, maximal)("Give notes its users and folders")
+def test_an_apps_place(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+    done = plan(app, maximal, overview)("Give notes its users and folders")
     assert done.steps("account") == {"notes": ["/var/lib/notes"], "_notes": ["/var/cache/slipway/notes/home"]}
     assert "--system" in _place._STEPS and _place.SHELL == "/usr/sbin/nologin"
     assert done.steps("folder") == {
@@ -1051,7 +1055,7 @@ def test_a_release_that_serves_is_not_made_again(again: Again) -> None:
 
 def test_the_first_release(plan: Planner, minimal: Settings, overview: HostOverview, caplog: Any) -> None:
     caplog.set_level("INFO", "pyinfra")
-    plan(lambda: (app(minimal), release(minimal, overview, RunOptions())))
+    plan(lambda: (app(minimal, overview), release(minimal, overview, RunOptions())))
     assert "will make release of notes: its first release" in logged(caplog)
     caplog.clear()
     plan(release, minimal, overview, RunOptions())

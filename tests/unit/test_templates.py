@@ -10,7 +10,7 @@ import pytest
 from jinja2 import UndefinedError
 
 from roles import app as app_role
-from roles import firewall, ssh, system, tls, updates
+from roles import firewall, limits, ssh, system, tls, updates
 from roles._facts import HostOverview, Sshd, Versions
 from roles._templates import ROOT, render
 from roles.nginx import OPEN_FILES, PACKAGED, WEBROOT, configuration
@@ -44,6 +44,9 @@ def sshd(settings: Settings) -> str:
     return made.content
 
 
+OVERVIEW = HostOverview("debian", "12", "x86_64", True, True, 2, 2000, 9000, 0, {}, {})
+
+
 def system_files(settings: Settings) -> dict[str, str]:
     """What the roles System and Updates write from templates; these begin with the name of theirs."""
     templates = {
@@ -57,8 +60,7 @@ def system_files(settings: Settings) -> dict[str, str]:
         updates.NEEDRESTART: "needrestart.conf",
         **{path: f"debsums.{kind}" for kind, path in system.DEBSUMS.items()},
     }
-    overview = HostOverview("debian", "12", "x86_64", True, True, 2, 2000, 9000, 0, {}, {})
-    made = system.files(settings, overview) | updates.files(settings, overview)
+    made = system.files(settings, OVERVIEW) | updates.files(settings, OVERVIEW)
     return {name: file.content for path, name in templates.items() if (file := made[path])}
 
 
@@ -71,8 +73,10 @@ def every(settings: Settings, version: str, *, certificates: bool) -> dict[str, 
     home = "/srv/people/alice" if settings.operator.user else None
     made["firewall/table.nft"] = firewall.ruleset(settings, [22])
     made |= {f"access/{name}.service": render(f"access/{name}.service.j2", home=home) for name in ("boot", "revert")}
-    if table := firewall.builds(settings):
-        made["firewall/builds.nft"] = table.content
+    [builds] = firewall.of_builds(settings).values()
+    made["firewall/builds.nft"] = builds.content
+    bounds = limits.files(settings, OVERVIEW)
+    made |= {f"limits/{path.rpartition('/')[2]}": file.content for path, file in bounds.items()}
     made["firewall/firewall.service"] = render("firewall/firewall.service.j2", table=firewall.TABLE)
     made["operator/sudoers"] = render("operator/sudoers.j2", user="alice")
     made |= {f"system/{name}": text for name, text in system_files(settings).items()}
@@ -132,7 +136,7 @@ def test_every_file_is_tidy(settings: Settings, version: str, certificates: bool
 
 @pytest.mark.parametrize("certificates", [False, True])
 def test_every_file_says_who_manages_it(settings: Settings, certificates: bool) -> None:
-    managing = "access|base|firewall|nginx|operator|ssh|system|tls|updates"
+    managing = "access|base|firewall|limits|nginx|operator|ssh|system|tls|updates"
     managers = rf"(?:#|//) Managed by Slipway \((roles/({managing})\.py|slipway-release)\)"
     for path, text in every(settings, "1.22", certificates=certificates).items():
         first = text.removeprefix("#!/bin/sh\n").splitlines()[0]
@@ -148,7 +152,15 @@ def test_every_template_is_rendered_here(maximal: Settings) -> None:
     made = set()
     for path in every(maximal, "1.22", certificates=True):
         role, _, rest = path.partition("/")
-        kinds = {"sites": "site.conf", "proxy": "proxy.conf", "headers": "headers.conf", "errors": "errors.conf"}
+        if role == "limits":
+            rest = re.sub(r"^app-.*\.", "app.", rest.replace("journald@", "journald/"))
+        kinds = {
+            "journald": "journald.conf",
+            "sites": "site.conf",
+            "proxy": "proxy.conf",
+            "headers": "headers.conf",
+            "errors": "errors.conf",
+        }
         kind = kinds.get(rest.split("/")[0], rest.split("/")[-1])
         made.add(f"{role}/{'app.' + rest.rpartition('.')[2] if role == 'app' else kind}.j2")
     named = {path.partition("/")[2] for path in made}

@@ -60,7 +60,7 @@ class Place:
 @pytest.fixture(scope="module", params=["debian12", "debian13"])
 def place(request: pytest.FixtureRequest, make_host: MakeHost) -> Place:
     """Both apps serve; on the host's loopback is what a cloud's metadata service would be."""
-    host = make_host("guests", request.param, ())
+    host = make_host("builds", request.param, ())
     works = make_works(host.folder / "works")
     host.slipway["apps"] = {
         "guest": settings(works, "guest.test", env={"SECRET": "of-guest"}, **QUICK),

@@ -1,0 +1,59 @@
+"""What apps and builds may take of the host, so that none can starve another."""
+
+from __future__ import annotations
+
+from roles._facts import HostOverview
+from roles._place import File
+from roles._templates import render
+from roles.settings import AppSettings, Settings
+
+UNITS = "/etc/systemd/system"
+BUILDS = "builds.slice"
+"""systemd's slice of all builds."""
+BUILD_MEMORY = 0.75
+"""Part of the host's memory that a build may take: what is left is the kernel's and what serves; swap isn't counted."""
+BUILD_TASKS = 1024
+"""Processes and threads of a build; a compiler takes a few for each core."""
+BUILD_SHM_MB = 64
+SHM_FILES = 16_384
+"""Files in a /dev/shm of an app's own: each takes memory of the kernel's, whatever its size."""
+
+
+def memory_mb(app: AppSettings, overview: HostOverview, apps: int) -> int:
+    """MB that one of `apps` apps may take: as set, else by the host's.
+
+    More than a fair share, since few need theirs at the same time; less than all, so that none can take the others'.
+    """
+    return app.limits.memory_mb or int(overview.memory_mb * 1.6 / (apps + 1))
+
+
+def shared_memory(megabytes: int) -> str:
+    """The unit's line for a /dev/shm of its own; the host's has no limit that counts files."""
+    return f"TemporaryFileSystem=/dev/shm:nosuid,nodev,mode=1777,size={megabytes}M,nr_inodes={SHM_FILES}"
+
+
+def of_build(overview: HostOverview) -> list[str]:
+    """The lines of a build's unit."""
+    return [
+        f"Slice={BUILDS}",
+        f"MemoryMax={int(overview.memory_mb * BUILD_MEMORY)}M",
+        f"TasksMax={BUILD_TASKS}",
+        shared_memory(BUILD_SHM_MB),
+        "OOMScoreAdjust=500",
+        "OOMPolicy=kill",
+    ]
+
+
+def journal(app: AppSettings) -> str:
+    """Configuration of the app's own journal (systemd-journald@.service)."""
+    return f"/etc/systemd/journald@{app.name}.conf"
+
+
+def files(settings: Settings, overview: HostOverview) -> dict[str, File]:
+    """Path → file: the slices that bound apps and builds, and the journal of each app."""
+    made = {f"{UNITS}/{BUILDS}": File(render("limits/builds.slice.j2"))}
+    for app in settings.apps.values():
+        memory = memory_mb(app, overview, len(settings.apps))
+        made[f"{UNITS}/{app.slice}"] = File(render("limits/app.slice.j2", app=app, memory_mb=memory))
+        made[journal(app)] = File(render("limits/journald.conf.j2", app=app))
+    return made
