@@ -9,16 +9,17 @@ import platform
 import shlex
 from typing import Any
 
-from pyinfra import host
+from pyinfra import host, logger
 from pyinfra.api.operation import OperationMeta
 
 from prober import Prober, site_and_load
 from roles import _operations as operations
+from roles import _plan as plan
 from roles import app as app_role
 from roles._facts import SLIPWAY_RELEASE, HostOverview, ReleaseHistory
 from roles._place import File, Folder, place
 from roles._role import role
-from roles._source import pack
+from roles._source import Source
 from roles._templates import host_file
 from roles.nginx import LIB, library
 from roles.python import uv_environment
@@ -193,7 +194,10 @@ def release_app(settings: Settings, overview: HostOverview, app: AppSettings, op
     archive, git, commit = None, None, ""
     if isinstance(app.source, FolderSource):
         assert app.source_dir is not None
-        archive = pack(app.source_dir)
+        folder = Source(app.source_dir, settings.secret_files)
+        archive = folder.pack()
+        for note in folder.notes:
+            plan.say(f"{app.name}: {note}", logger.warning)
         commit = digest(archive)
     else:
         git = (app.source.git, app.source.ref, git_ssh(app))

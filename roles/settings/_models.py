@@ -798,6 +798,12 @@ class Settings(_Model):
         return self._environment.get(self.acme.eab_hmac_key_name or "")
 
     @property
+    def secret_files(self) -> frozenset[Path]:
+        """The operator's own files that hold secrets, wherever the inventory says that they are."""
+        of_apps = (path for app in self.apps.values() for path in (app.env_local, app.deploy_key_local, app.key_local))
+        return frozenset(path for path in (self.env_local, *of_apps) if path is not None)
+
+    @property
     def secret_values(self) -> frozenset[str]:
         """Values that no output may show: the host's and every app's."""
         own = {value for value in self._environment.values() if value}
