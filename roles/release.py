@@ -24,6 +24,7 @@ from roles._templates import host_file
 from roles.nginx import LIB, library
 from roles.python import uv_environment
 from roles.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
+from slipway.foreign import one_line
 
 BIN = "/opt/slipway/bin"
 
@@ -181,7 +182,7 @@ def history(settings: Settings, options: RunOptions) -> None:
             releases = json.loads("".join(lines) or "[]")
             print(json.dumps({"host": host.name, "app": app.name, "releases": releases}))
         else:
-            print(f"{app.name} on {host.name}", *lines, "", sep="\n")
+            print(f"{app.name} on {host.name}", *map(one_line, lines), "", sep="\n")
 
 
 def prober(app: AppSettings, options: RunOptions) -> Prober | None:

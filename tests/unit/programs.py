@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS, NGINX = "access/slipway-access", "nginx/slipway_nginx.py"
 RELEASE, ACME = "release/slipway_release.py", "tls/slipway-acme"
-MANIFEST = "release/slipway_manifest.py"
+MANIFEST, TEXT = "release/slipway_manifest.py", "release/slipway_text.py"
 PROGRAMS = (ACCESS, NGINX, RELEASE, ACME)
 STARTED = {NGINX: "nginx/slipway-nginx", RELEASE: "release/slipway-release"}
 """Module → the program that starts it."""
@@ -32,6 +32,7 @@ def load(path: str) -> Any:
     module = types.ModuleType(Path(path).stem.replace("-", "_"))
     if path == RELEASE:  # on a host both are in one folder
         sys.modules.setdefault("slipway_manifest", load(MANIFEST))
+        sys.modules["slipway_text"] = load(TEXT)  # anew, since it keeps the secrets of an app
     exec(code(path), module.__dict__)
     return module
 
