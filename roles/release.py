@@ -86,6 +86,8 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         },
         "units": units,
         "sandbox": app_role.sandbox(app),
+        # Names alone: what their values are is shown nowhere (slipway_text.py).
+        "secrets": sorted(app.secret_names),
         "static": app.static.path if app.static else None,
         "watch": app.watch,
         "drain_timeout": app.drain_timeout,
@@ -213,6 +215,7 @@ def release_app(settings: Settings, overview: HostOverview, app: AppSettings, op
             "contract": options.contract,
             "again": options.again,
         },
+        placeholders=app_role.placeholders(app, app_role.worker_count(app, overview, len(settings.apps))),
         archive=archive,
         git=git,
         keys=(app.deploy_key_path, app.known_hosts_path),
