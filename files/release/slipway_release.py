@@ -380,7 +380,9 @@ class App:
         for path in [self.etc / "env", *(self.etc / "releases").glob("*.env")]:
             made = named if path.stem == "env" else self.record(path.stem).get("wanted", {})
             with contextlib.suppress(OSError):
-                found |= secrets_of(read_environment(path.read_text(errors="replace")), made.get("secrets"), self.name)
+                given = read_environment(path.read_text(errors="replace"))
+                given.pop("RELEASE_ID", None)
+                found |= secrets_of(given, made.get("secrets"), self.name)
         return found
 
     def history(self):
@@ -912,7 +914,9 @@ def planned_migrations(app, serving, folder, placeholders):
     if has_alembic(app, app.work(serving)):
         seen = answer(schema(app, serving, "look", what="plan"), "looked at")
     at = f"--at={','.join(seen['current']) or 'base'}"
-    done = sandboxed(app, serving, folder, schema_command(app, serving, "read", at), {})
+    # Nothing else of the environment, by which Python itself could be told to run something of the source.
+    where = {name: value for name, value in placeholders.items() if name == "ALEMBIC_CONFIG"}
+    done = sandboxed(app, serving, folder, schema_command(app, serving, "read", at), where)
     known = {"current": seen["current"], **answer(done, "compared with the new migrations")}
     known["pending"] = [each | {"sql": None} for each in known["pending"]]
     if known["pending"]:

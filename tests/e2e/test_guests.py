@@ -152,7 +152,7 @@ def test_a_plan_gives_a_new_source_nothing(host: Host) -> None:
 
 
 def test_a_plan_goes_on_where_alembic_cannot(host: Host) -> None:
-    """A migration that hangs, kills itself or fills the memory costs the plan its SQL, which it says."""
+    """A migration that ends the program, fills the memory or never stops printing costs the plan its SQL alone."""
     made = add_revision(source(host) / "migrations/versions", "0003", "0002", 'op.drop_table("old")')
     text = made.read_text()
     for broken, says in (

@@ -641,6 +641,14 @@ def test_the_history_for_a_person(release: Release, capsys: pytest.CaptureFixtur
     assert f"{IDS[2]}  serves  good " in lines[2] and "3.8 s  ann@desk  r1 " in lines[2] and "120 MB" in lines[2]
 
 
+def test_no_row_of_the_history_can_forge_another(release: Release, capsys: pytest.CaptureFixture[str]) -> None:
+    release.add(IDS[0], subject="good\nFORGED\r\u2028row\x1b[1A", by="ann\n20990101T000000Z-forged  serves  good")
+    release.program.table(release.app)
+    _, *lines = capsys.readouterr().out.splitlines()
+    (line,) = lines
+    assert "ann\\x0a20990101" in line and line.endswith("good\\x0aFORGED\\x0d\\u2028row\\x1b[1A")
+
+
 def test_no_history_yet(release: Release, capsys: pytest.CaptureFixture[str]) -> None:
     release.program.table(release.app)
     assert capsys.readouterr().out.splitlines()[1:] == ["no release yet"]
@@ -3871,6 +3879,63 @@ def test_an_answer_is_told_from_what_a_migration_prints(release: Release, monkey
     assert load(RELEASE).MARK != program.MARK
     echoed = program.run("sh", "-c", "read -r line; echo got $line; cat", said=f"{program.MARK}\n")
     assert echoed.stdout == f"got {program.MARK.strip()}\n"
+
+
+def test_a_subject_is_one_line_whatever_is_in_it(real: Release, tmp_path: Path) -> None:
+    mirror = real.program.CACHE / "git/notes.git"
+    mirror.mkdir(parents=True)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(mirror)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subject = "safe\rdeadbee forged\x1b]52;c;aGk=\x07\u2028next\x0bline"
+    for each in ("first", subject):
+        subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--cleanup=verbatim", "-m", each], check=True)
+    second, first = real.program.subjects(real.app, "HEAD")
+    assert first.endswith(" first")
+    assert second.partition(" ")[2] == "safe\\x0ddeadbee forged\\x1b]52;c;aGk=\\x07\\u2028next\\x0bline"
+
+
+def test_what_a_command_draws_anew_is_shown_as_it_was_drawn_last() -> None:
+    program = load(RELEASE)
+    done = program.run("printf", r"one\n 10 %%\r 50 %%\r100 %%\r\nlast \033[2J\n", live=True)
+    assert done.stdout == "one\n100 %\nlast \\x1b[2J\n"
+    assert program.progress.last == "last \\x1b[2J"
+
+
+def test_the_secrets_of_an_app(release: Release) -> None:
+    """Of what is wanted, of each release, and of the builds; what `env` holds is none."""
+    app = release.app
+    url = "postgresql://app:p%40ss-word1@db/notes"
+    app.wanted["secrets"] = ["URL", "LEVEL"]
+    (app.etc / "env").write_text(f'URL="{url}"\nGREETING="hello-world-42"\nLEVEL="info"\nRELEASE_ID="x"\n')
+    release.add(IDS[0], wanted=app.wanted | {"secrets": ["OLD"]})
+    app.env(IDS[0]).write_text('OLD="of-an-older-1"\nURL="no-secret-then-1"\n')
+    (app.etc / "build.env").write_text(json.dumps({"UV_INDEX_PASSWORD": "builds-0nly"}))
+    app.request["build"] = {"TOKEN": "asked-f0r"}
+    release.program.hide(app.secrets())
+    said = f"{url} p@ss-word1 hello-world-42 info of-an-older-1 no-secret-then-1 builds-0nly asked-f0r"
+    assert release.program.shown(said) == "*** *** hello-world-42 info *** no-secret-then-1 *** ***"
+
+
+def test_a_host_that_was_told_no_names_shows_no_value(release: Release) -> None:
+    """Of an earlier Slipway; but for the name of the release."""
+    release.app.wanted.pop("secrets")
+    (release.app.etc / "env").write_text('URL="x://u:s3cr3t-one@h"\n')
+    release.add(IDS[0], wanted={})
+    release.app.env(IDS[0]).write_text(f'KEY="s3cr3t-two"\nRELEASE_ID="{IDS[0]}"\n')
+    release.program.hide(release.app.secrets())
+    assert release.program.shown(f"s3cr3t-one s3cr3t-two {IDS[0]}") == f"*** *** {IDS[0]}"
+
+
+def test_what_failed_is_written_down_without_secrets(release: Release) -> None:
+    """Neither it nor what steers a terminal."""
+    release.program.hide(["s3cr3t-value"])
+
+    def step(app: Any, name: str) -> None:
+        raise release.program.Failed("wrong: s3cr3t-value\x1b[2J\nsecond")
+
+    with pytest.raises(release.program.Failed):
+        release.program.transact(release.app, "r1", "r1", [step], kind="release")
+    assert release.app.record("r1")["error"] == "wrong: ***\\x1b[2J\nsecond"
 
 
 def test_a_command_that_writes_too_much_is_ended() -> None:
