@@ -253,7 +253,7 @@ def end(process):
 
 
 def systemctl(*argv, check=True):
-    return run("systemctl", *argv, check=check)
+    return run("systemctl", *argv, check=check, raw=True)  # it is read, and a secret may be a word of it by chance
 
 
 def nginx(*words):
@@ -1147,7 +1147,8 @@ def probe(app, release):
     made = app.record(release).get("wanted") or app.wanted
     readiness = app.wanted["readiness"] | {"path": made["readiness"]["path"]}
     status, body, _ = ask(lambda: own_socket(app.socket(release)), readiness)
-    return 200 <= status < 300, f"{status} {body}" if status else body
+    # Here, where it ends: of a secret that is cut off there, the rest isn't shown either.
+    return 200 <= status < 300, shown(f"{status} {body}" if status else body)
 
 
 def own_socket(path):

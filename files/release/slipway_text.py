@@ -20,6 +20,7 @@ several: as written, percent-decoded, percent-encoded, and as Python or JSON quo
 `PART` characters or more that stands where something cut it: at a line's end, or beside "...", "…".
 """
 
+import functools
 import io
 import json
 import re
@@ -84,8 +85,7 @@ def hide(secrets):
 
 def masked(text, secrets):
     """A text without these secrets; those of several lines aren't shown in part either, nor what was cut of one."""
-    parts = {part.strip() for secret in secrets for part in (secret, *secret.splitlines())} - {""}
-    for part in sorted(parts, key=len, reverse=True):
+    for part in _parts(tuple(secrets)):
         if part in text:
             # A short word isn't looked for inside of longer ones: "postgres" would tear "postgresql" apart.
             whole = len(part) < 2 * SHORT and part.isalnum()
@@ -93,6 +93,13 @@ def masked(text, secrets):
         if len(part) > PART and "://" not in part:
             text = _without_cut(text, part)
     return text
+
+
+@functools.lru_cache(maxsize=4)
+def _parts(secrets):
+    """Secrets and their lines, the longest first; asked for each line of a command's."""
+    parts = {part.strip() for secret in secrets for part in (secret, *secret.splitlines())} - {""}
+    return sorted(parts, key=len, reverse=True)
 
 
 def _without_cut(text, secret):

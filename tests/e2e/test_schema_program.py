@@ -476,7 +476,7 @@ def test_what_a_revision_prints_is_no_answer(project: Project) -> None:
         text=True,
         check=True,
     )
-    assert started.stdout == 'only ours {"sql": {"0003": ""}, "without_env": null}\n'
+    assert started.stdout == '\nonly ours {"sql": {"0003": ""}, "without_env": null}\n'
     assert started.stderr.count(forged) == 2
 
 
