@@ -127,7 +127,10 @@ def nginx_sandbox(settings: Settings) -> None:
 
 
 def library() -> dict[str, File]:
-    """Path → file: the work of slipway-nginx, which slipway-release does within its own process, and what both need."""
+    """Path → file: the work of slipway-nginx, which slipway-release does within its own process.
+
+    What both need is first, so that a run which is killed between two files leaves none that misses it.
+    """
     return text_library() | {f"{LIB}/slipway_nginx.py": File(host_file("nginx/slipway_nginx.py"), program=True)}
 
 
