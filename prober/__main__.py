@@ -104,9 +104,11 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, command: 
         return LOST
     finally:
         prober.close()
+    from slipway.foreign import one_line
+
     print(result.line, flush=True)
     for fault in result.faults[:_SHOWN]:
-        print(f"  after {fault.at:.1f} s: {fault.what}")
+        print(f"  after {fault.at:.1f} s: {one_line(fault.what)}")
     if result.failed > _SHOWN:
         print(f"  and {result.failed - _SHOWN:,} more")
     return status or (LOST if result.failed else 0)

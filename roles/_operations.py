@@ -471,6 +471,7 @@ def release(
     app: str,
     wanted: dict[str, Any],
     request: dict[str, Any],
+    placeholders: Mapping[str, str] | None = None,
     archive: bytes | None = None,
     git: Git | None = None,
     keys: Sequence[str] = (),
@@ -481,6 +482,7 @@ def release(
     + app: name of the app
     + wanted: what its release is made from, as `slipway-release` takes it, except for the commit of a git source
     + request: secrets that only the build gets, who asks, how long to wait, and what they consent to
+    + placeholders: the environment that a plan runs its migrations with, where nothing is secret
     + archive: source as a tar.gz, for a local folder
     + git: URL, ref and SSH command, for a git source; the ref is looked up from the host
     + keys: files by which the host reaches it
@@ -528,7 +530,8 @@ def release(
         value["archive"] = base64.b64encode(archive).decode()
     seen: dict[str, Any] = {}
     if serving and "source" in reasons and not unreached and not held and plan.planning():
-        seen = host.get_fact(ReleasePlan, app=app, _stdin=Unseen([json.dumps(value)]))
+        asked = json.dumps(value | {"placeholders": dict(placeholders or {})})
+        seen = host.get_fact(ReleasePlan, app=app, _stdin=Unseen([asked]))
     if held and serving:
         plan.announce(Change("release", serving, "repair", note=f"{'; '.join(faults)}; no new one is made"))
     elif refused := _refused(seen, contract=request["contract"]):
@@ -584,6 +587,8 @@ def show_plan(app: str, told: Mapping[str, Any], *, contract: bool) -> None:
         plan.announce(Change("commit", f"{commit} of {app}", "release", note=subject))
     if told.get("error"):
         plan.say(f"{app}: its migrations can't be looked at before it is built: {told['error']}", logger.warning)
+    if told.get("sql_error"):
+        plan.say(f"{app}: Alembic can't render the SQL of its migrations here: {told['sql_error']}", logger.warning)
     for each in told.get("pending", []):
         sql = each["sql"] or "(Alembic can't render its SQL)"
         note, action = each["doc"], "run"

@@ -27,6 +27,7 @@ from pyinfra.api.output import format_text
 from pyinfra.context import ctx_host
 
 from slipway.connector import SlipwayConnector
+from slipway.foreign import one_line, visible
 from slipway.questions import Question
 
 P = ParamSpec("P")
@@ -57,6 +58,12 @@ class Change:
     """Unified diff of its text, or why none is shown; empty where no text changes."""
     note: str = ""
     """Why, and what follows."""
+
+    def __post_init__(self) -> None:
+        """Whatever it was told by a host or a source, it can be shown."""
+        for name in ("what", "target", "action", "note"):
+            object.__setattr__(self, name, one_line(getattr(self, name)))
+        object.__setattr__(self, "diff", visible(self.diff))
 
     @property
     def line(self) -> str:
@@ -183,7 +190,7 @@ def announce(*changes: Change, makes: Iterable[str] = ()) -> None:
 
 def failure(message: str) -> StringCommand:
     """A command that fails with this message: an exception would end the run on every other host too."""
-    return StringCommand(shlex.join(["sh", "-c", 'echo "$1" >&2; exit 1', "slipway", message]))
+    return StringCommand(shlex.join(["sh", "-c", 'echo "$1" >&2; exit 1', "slipway", visible(message)]))
 
 
 def changed(what: str, target: str | None = None) -> bool:
@@ -228,7 +235,7 @@ def planning() -> bool:
 def say(message: str, log: Callable[[str], Any] = logger.info) -> None:
     """Tell the operator something of the current host, but not again in a run what its plan has told."""
     if planning() or not state.check_for_changes:
-        host.log(message, log)
+        host.log(visible(message), log)
 
 
 def show(line: str) -> None:

@@ -1,11 +1,19 @@
-"""Packs a local folder as the source of a release: the same files always give the same bytes."""
+"""Packs a local folder as the source of a release: the same files always give the same bytes.
+
+What looks like a secret stays here, unless git tracks it: then its author has chosen, and is told.
+"""
 
 from __future__ import annotations
 
 import gzip
 import io
 import os
+import re
+import stat
 import subprocess
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pyinfra.api.exceptions import PyinfraError
@@ -23,50 +31,189 @@ LEFT_OUT = {
 }
 """Never part of a release, tracked by git or not: what is built anew, and a developer's secrets."""
 
+_EXAMPLE = re.compile(r"(^|[._-])(example|sample|template|dist)([._-]|$)")
+_SECRET = re.compile(
+    r"\.env.*|.*\.env"
+    r"|id_(rsa|dsa|ecdsa|ed25519|xmss)(_sk)?"
+    r"|.*\.(key|ppk|p12|pfx|p8|jks|keystore|kdbx?|ovpn|tfstate|tfvars|agekey)"
+    r"|\.(netrc|pgpass|pypirc|my\.cnf|htpasswd|dockercfg|git-credentials|s3cfg|boto|vault[-_]pass(word)?(\.txt)?)"
+    r"|_netrc|kubeconfig|credentials(\.(json|ya?ml|toml|ini|csv))?|client_secrets?.*\.json"
+    r"|(secrets?|service[-_]?account.*)\.(json|ya?ml|toml|ini)"
+)
+"""Names of files, in lower case, that hold secrets as a rule."""
+_SECRET_FOLDER = re.compile(r"\.envs?([._-].*)?|\.(ssh|gnupg|aws|azure|gcloud|kube|docker)")
+_CONTENT = re.compile(
+    rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr])+(?:[A-Za-z0-9+/=]{16}|[A-Z][A-Za-z-]+: )"
+    rb"|^PuTTY-User-Key-File-\d"
+)
+"""A private key in PEM or PuTTY's format, also within JSON."""
+_NPM = re.compile(rb"(?im)^\s*(?:\S+:)?(?:_auth(?:Token)?|_password|npmAuthToken|npmAuthIdent)\s*[=:]\s*[^\s$]")
+"""A token in npm's or Yarn's settings, but one that comes from a variable."""
+_SMALL = 65_536
+"""Bytes of the largest file whose content is looked at: a private key takes some thousand."""
+
 
 class SourceError(PyinfraError):
     """A local folder can't be packed as it is; the message says why and what to do."""
 
 
-def listed(folder: Path) -> list[Path]:
-    """Files of `folder`, relative and sorted: what git would take (.gitignore counts), or all outside of git.
+@dataclass(frozen=True)
+class Source:
+    """A local folder as what a release is made from.
 
     Raises SourceError where that would leave something out, or take in something, that nobody asked for.
     """
-    git = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "."]
-    try:
-        done = subprocess.run(git, capture_output=True, check=False, env=os.environ | {"LC_ALL": "C"})
-    except FileNotFoundError:
-        done = None
-    if done is not None and done.returncode == 0:
-        found = [Path(name) for name in os.fsdecode(done.stdout).split("\0") if name]
-        if not found:
-            raise SourceError(f"{folder}: git ignores this folder; take it out of .gitignore, or name another source")
-    elif done is None or b"not a git repository" in done.stderr:
-        found = [path.relative_to(folder) for path in folder.rglob("*")]
-    else:  # what git ignores may be secret: never guess
-        raise SourceError(f"{folder}: git can't list its files: {os.fsdecode(done.stderr).strip()}")
-    taken = sorted(path for path in set(found) if not LEFT_OUT & set(path.parts))
-    for path in taken:
-        if done is not None and done.returncode == 0 and (folder / path).is_dir() and not (folder / path).is_symlink():
-            raise SourceError(f"{folder / path} is a git submodule, which a release can't hold; make it a dependency")
-    return [path for path in taken if (folder / path).is_file() or (folder / path).is_symlink()]
+
+    folder: Path
+    secrets: Collection[Path] = ()
+    """Paths of files that hold secrets, whatever they are called: an app's env_file, say."""
+
+    @cached_property
+    def _found(self) -> tuple[list[Path], frozenset[Path] | None]:
+        """What git would take (.gitignore counts), or all outside of git; and which of it git tracks."""
+        try:
+            done, tracked = self._git("--others", "--exclude-standard"), self._git()
+        except FileNotFoundError:  # there is no git
+            return self._all(), None
+        if done.returncode == 0 and tracked.returncode == 0:
+            found = _names(done.stdout)
+            if not found:
+                raise SourceError(
+                    f"{self.folder}: git ignores this folder; take it out of .gitignore, or name another source"
+                )
+            return sorted(found), frozenset(_names(tracked.stdout))
+        if b"not a git repository" in done.stderr:
+            return self._all(), None
+        # What git ignores may be secret: never guess.
+        raise SourceError(f"{self.folder}: git can't list its files: {os.fsdecode(done.stderr).strip()}")
+
+    def _git(self, *which: str) -> subprocess.CompletedProcess[bytes]:
+        """Files that git tracks, and those that `which` adds."""
+        command = ["git", "-C", str(self.folder), "ls-files", "-z", "--cached", *which, "--", "."]
+        return subprocess.run(command, capture_output=True, check=False, env=os.environ | {"LC_ALL": "C"})
+
+    def _all(self) -> list[Path]:
+        return sorted(path.relative_to(self.folder) for path in self.folder.rglob("*"))
+
+    @cached_property
+    def _taken(self) -> list[Path]:
+        """Files and links, but for what is never part of a release."""
+        found, tracked = self._found
+        taken = []
+        for path in found:
+            whole = self.folder / path
+            if LEFT_OUT & set(path.parts) or not os.path.lexists(whole):
+                continue
+            mode = whole.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                self._check_link(path)
+            elif stat.S_ISDIR(mode):
+                if tracked is not None:
+                    raise SourceError(f"{whole} is a git submodule, which a release can't hold; make it a dependency")
+                continue
+            elif not stat.S_ISREG(mode):
+                kind = "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+                raise SourceError(f"{whole} is {kind}, which a release can't hold; remove it, or let git ignore it")
+            taken.append(path)
+        return taken
+
+    def _check_link(self, path: Path) -> None:
+        whole = self.folder / path
+        target = whole.readlink()
+        inside = Path(os.path.normpath(path.parent / target))  # as it is written, whatever is there now
+        try:
+            real = whole.resolve()
+        except (OSError, RuntimeError):  # it leads to itself
+            real = None
+        if (
+            target.is_absolute()
+            or inside.parts[:1] == (os.pardir,)
+            or real is None
+            or not real.is_relative_to(self.folder.resolve())
+        ):
+            raise SourceError(
+                f"{whole} is a link to {target}, which isn't inside of the source, so it would lead elsewhere on the "
+                "host; copy what it leads to, or write it as a relative link to a file of the source"
+            )
+
+    @cached_property
+    def _secret(self) -> frozenset[Path]:
+        """Files that look like secrets."""
+        return frozenset(path for path in self._taken if self._looks_secret(path))
+
+    def _looks_secret(self, path: Path) -> bool:
+        whole = self.folder / path
+        *parents, name = (part.lower() for part in path.parts)
+        if whole.is_symlink():  # what it leads to is judged itself
+            return False
+        if whole in self.secrets or any(map(_SECRET_FOLDER.fullmatch, parents)):
+            return True
+        if _SECRET.fullmatch(name):
+            return not _EXAMPLE.search(name)
+        if whole.stat().st_size > _SMALL:
+            return False
+        data = whole.read_bytes()
+        return bool(_CONTENT.search(data) or (name in (".npmrc", ".yarnrc.yml") and _NPM.search(data)))
+
+    @property
+    def files(self) -> list[Path]:
+        """What is sent, relative and sorted."""
+        return [path for path in self._taken if path not in self.kept]
+
+    @cached_property
+    def kept(self) -> list[Path]:
+        """What looks like a secret and isn't tracked by git: it stays here."""
+        return sorted(self._secret - (self._found[1] or frozenset()))
+
+    @property
+    def notes(self) -> list[str]:
+        """What to say of files that look like secrets."""
+        sent = sorted(self._secret - set(self.kept))
+        add = "track it in git" if self._found[1] is not None else "keep the folder in git, and track it there"
+        return [
+            *(
+                f"{self.folder / path} looks like a secret and isn't tracked by git: it stays here, in no release. "
+                f"To send it all the same, {add} (git add --force)."
+                for path in self.kept
+            ),
+            *(
+                f"{self.folder / path} looks like a secret, and is sent, since git tracks it. If it is one: "
+                "git rm --cached, and let env_file give it to the app."
+                for path in sent
+            ),
+        ]
+
+    def pack(self) -> bytes:
+        """It as a tar.gz without owners and times, so that its digest tells whether the source changed."""
+        import tarfile  # only here: the settings' check loads this module before it connects
+
+        buffer = io.BytesIO()
+        with (
+            gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped,
+            tarfile.open(fileobj=zipped, mode="w") as archive,
+        ):
+            for path in self.files:
+                info = tarfile.TarInfo(str(path))
+                if (self.folder / path).is_symlink():
+                    info.type, info.linkname = tarfile.SYMTYPE, str((self.folder / path).readlink())
+                    archive.addfile(info)
+                    continue
+                data = (self.folder / path).read_bytes()
+                info.size = len(data)
+                info.mode = 0o755 if (self.folder / path).stat().st_mode & 0o100 else 0o644
+                archive.addfile(info, io.BytesIO(data))
+        return buffer.getvalue()
+
+
+def _names(output: bytes) -> set[Path]:
+    return {Path(name) for name in os.fsdecode(output).split("\0") if name}
+
+
+def listed(folder: Path) -> list[Path]:
+    """Files of a folder that a release has, relative and sorted."""
+    return Source(folder).files
 
 
 def pack(folder: Path) -> bytes:
-    """The folder as a tar.gz without owners and times, so that its digest tells whether the source changed."""
-    import tarfile  # only here: the settings' check loads this module before it connects
-
-    buffer = io.BytesIO()
-    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
-        for path in listed(folder):
-            info = tarfile.TarInfo(str(path))
-            if (folder / path).is_symlink():
-                info.type, info.linkname = tarfile.SYMTYPE, str((folder / path).readlink())
-                archive.addfile(info)
-                continue
-            data = (folder / path).read_bytes()
-            info.size = len(data)
-            info.mode = 0o755 if (folder / path).stat().st_mode & 0o100 else 0o644
-            archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+    """A folder as `Source.pack` packs it."""
+    return Source(folder).pack()

@@ -8,7 +8,7 @@ from roles._facts import HostOverview
 from roles._place import Account, Folder, place
 from roles._role import role
 from roles._templates import render
-from roles.settings import AppSettings, Settings
+from roles.settings import AppSettings, Settings, placeholder
 
 MEMORY_PER_WORKER_MB = 150
 """A FastAPI app with SQLAlchemy takes 70 to 120 MB a worker."""
@@ -107,6 +107,12 @@ def build_sandbox(overview: HostOverview) -> list[str]:
 def environment(app: AppSettings, workers: int) -> dict[str, str]:
     """What the app's process gets; RELEASE_ID is added for each release."""
     return app.environment | {"WEB_CONCURRENCY": str(workers)} | ({"PORT": str(app.port)} if app.port else {})
+
+
+def placeholders(app: AppSettings, workers: int) -> dict[str, str]:
+    """The same for what a plan runs of a new source: a secret has something of its kind in its place."""
+    given = environment(app, workers)
+    return {name: placeholder(value) if name in app.secret_names else value for name, value in given.items()}
 
 
 def units(app: AppSettings, workers: int) -> dict[str, str]:

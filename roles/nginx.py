@@ -127,8 +127,16 @@ def nginx_sandbox(settings: Settings) -> None:
 
 
 def library() -> dict[str, File]:
-    """Path → file: the work of slipway-nginx, which slipway-release does within its own process."""
-    return {f"{LIB}/slipway_nginx.py": File(host_file("nginx/slipway_nginx.py"), program=True)}
+    """Path → file: the work of slipway-nginx, which slipway-release does within its own process.
+
+    What both need is first, so that a run which is killed between two files leaves none that misses it.
+    """
+    return text_library() | {f"{LIB}/slipway_nginx.py": File(host_file("nginx/slipway_nginx.py"), program=True)}
+
+
+def text_library() -> dict[str, File]:
+    """Path → file: through what every program of the host's shows what others wrote."""
+    return {f"{LIB}/slipway_text.py": File(host_file("release/slipway_text.py"), program=True)}
 
 
 @role("Nginx")

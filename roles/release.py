@@ -9,20 +9,22 @@ import platform
 import shlex
 from typing import Any
 
-from pyinfra import host
+from pyinfra import host, logger
 from pyinfra.api.operation import OperationMeta
 
 from prober import Prober, site_and_load
 from roles import _operations as operations
+from roles import _plan as plan
 from roles import app as app_role
 from roles._facts import SLIPWAY_RELEASE, HostOverview, ReleaseHistory
 from roles._place import File, Folder, place
 from roles._role import role
-from roles._source import pack
+from roles._source import Source
 from roles._templates import host_file
 from roles.nginx import LIB, library
 from roles.python import uv_environment
 from roles.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
+from slipway.foreign import one_line
 
 BIN = "/opt/slipway/bin"
 
@@ -85,6 +87,8 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         "units": units,
         "sandbox": app_role.sandbox(app),
         "build": {"sandbox": app_role.build_sandbox(overview), "only": app.build_only},
+        # Names alone: what their values are is shown nowhere (slipway_text.py).
+        "secrets": sorted(app.secret_names),
         "static": app.static.path if app.static else None,
         "watch": app.watch,
         "drain_timeout": app.drain_timeout,
@@ -182,7 +186,7 @@ def history(settings: Settings, options: RunOptions) -> None:
             releases = json.loads("".join(lines) or "[]")
             print(json.dumps({"host": host.name, "app": app.name, "releases": releases}))
         else:
-            print(f"{app.name} on {host.name}", *lines, "", sep="\n")
+            print(f"{app.name} on {host.name}", *map(one_line, lines), "", sep="\n")
 
 
 def prober(app: AppSettings, options: RunOptions) -> Prober | None:
@@ -195,7 +199,10 @@ def release_app(settings: Settings, overview: HostOverview, app: AppSettings, op
     archive, git, commit = None, None, ""
     if isinstance(app.source, FolderSource):
         assert app.source_dir is not None
-        archive = pack(app.source_dir)
+        folder = Source(app.source_dir, settings.secret_files)
+        archive = folder.pack()
+        for note in folder.notes:
+            plan.say(f"{app.name}: {note}", logger.warning)
         commit = digest(archive)
     else:
         git = (app.source.git, app.source.ref, git_ssh(app))
@@ -211,6 +218,7 @@ def release_app(settings: Settings, overview: HostOverview, app: AppSettings, op
             "again": options.again,
             "fresh": options.fresh,
         },
+        placeholders=app_role.placeholders(app, app_role.worker_count(app, overview, len(settings.apps))),
         archive=archive,
         git=git,
         keys=(app.deploy_key_path, app.known_hosts_path),

@@ -33,6 +33,7 @@ from pyinfra.connectors.util import (
 )
 from typing_extensions import Unpack, override
 
+from slipway.foreign import visible
 from slipway.questions import Answers, Memory, Question, ask
 from slipway.shell import STDERR, Channel, Outcome, Shell, ShellError, silent
 
@@ -141,6 +142,7 @@ class SlipwayConnector(SSHConnector):
         arguments.pop("_get_pty", None)  # what is left says in which way a question is asked: see _ask_ahead
 
         def show(stream: str, line: str) -> None:
+            line = visible(line)
             text = format_text(line, "red") if stream == STDERR else line
             echo(f"{self.host.print_prefix}{text}", err=True)
 
@@ -155,7 +157,9 @@ class SlipwayConnector(SSHConnector):
             else:
                 line = self._wrapped(command, arguments)
                 outcome = self._run(line, stdin, timeout, show if print_output else silent)
-            lines = [OutputLine(stream, line) for stream, line in outcome.lines]
+            # Of one that failed, pyinfra shows what it printed.
+            fit = visible if outcome.status else str
+            lines = [OutputLine(stream, fit(line)) for stream, line in outcome.lines]
             return outcome.status, CommandOutput(lines)
 
         status, output = execute_command_with_sudo_retry(self.host, arguments, execute)

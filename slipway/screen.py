@@ -24,6 +24,7 @@ from rich.text import Text
 from typing_extensions import override
 
 from roles._plan import FAIL, Change, changes, name_of
+from slipway.foreign import visible
 
 LONG = 15.0
 """Seconds after which a step is told to be under way where no terminal shows it all the time; then again and again."""
@@ -124,7 +125,24 @@ class Report:
         }
 
 
-class _Kept(Console):
+class _Plain(Console):
+    """A console whose only control characters are rich's own: of a text it shows what `slipway.foreign` leaves."""
+
+    @override
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's; texts and strings are made fit to be shown."""
+        fit = [
+            Text(visible(each.plain), style=each.style)
+            if isinstance(each, Text)
+            else visible(each)
+            if isinstance(each, str)
+            else each
+            for each in objects
+        ]
+        super().print(*fit, **options)
+
+
+class _Kept(_Plain):
     """Standard output, whose reader may go (`| head`) while the run goes on: its exit code still counts."""
 
     @override
@@ -145,7 +163,7 @@ class Screen(logging.Filter, BaseStateCallback):
         """
         super().__init__()
         self.verb, self.again, self.planning, self.quiet = verb, again, planning, quiet
-        self.console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
+        self.console = _Plain(file=sys.stderr, highlight=False, soft_wrap=True)
         # A plan is what was asked for, so it can be kept in a file, without the errors. One terminal for both has one
         # console: they would overwrite each other's lines.
         apart = planning and not (sys.stdout.isatty() and sys.stderr.isatty())
@@ -200,7 +218,7 @@ class Screen(logging.Filter, BaseStateCallback):
 
         + logged: by pyinfra or a role; not a line that a command printed, whatever that begins with
         """
-        text = typed(_ANSI.sub("", text))  # we colour it ourselves, and only on a terminal
+        text = typed(visible(_ANSI.sub("", text)))  # we colour it ourselves, and only on a terminal
         named = _PREFIX.match(text)
         host, said = (named[1], text[named.end() :]) if named else ("", text)
         if not said.strip() or (logged and _TOLD_OTHERWISE.match(said)):

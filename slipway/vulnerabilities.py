@@ -23,6 +23,7 @@ from typing import Any
 from pyinfra.api.exceptions import PyinfraError
 
 from roles.settings import AppSettings, FolderSource, GitSource, load_inventory
+from slipway.foreign import one_line
 
 NOTHING, WRONG, FOUND, UNKNOWN = 0, 1, 2, 3
 """Exit codes; `WRONG` is the command line or the inventory, as everywhere."""
@@ -173,7 +174,7 @@ def report(inventory: Path, *, app: str | None, service: str | None, as_json: bo
     else:
         for name, each in audits.items():
             for line in each.lines:
-                print(f"{name}: {line}")
+                print(one_line(f"{name}: {line}"))
     if any(each.found for each in audits.values()):
         return FOUND
     return UNKNOWN if any(each.unknown for each in audits.values()) else NOTHING

@@ -36,6 +36,7 @@ from pathlib import Path
 
 import slipway_guest
 import slipway_manifest
+from slipway_text import hide, one_line, read_environment, secrets_of, shown, tell
 
 PROGRAM = "/opt/slipway/bin/slipway-release"
 SCHEMA = "/opt/slipway/bin/slipway-schema"
@@ -58,6 +59,7 @@ STOP_SECONDS = 180  # for undoing what was done, when the run itself is told to 
 RUN_SECONDS = 2 * 86_400  # more than any run takes: a build an hour, a migration a day at most
 DRAIN_END_SECONDS = 120  # a drain holds the lock while it stops the old release: graceful_timeout and a little more
 HEARTBEAT_SECONDS = 5
+LONGEST_LINE = 65_536  # bytes that are read at once
 BAD_IN_A_ROW = 3  # one bad answer may be a hiccup
 WATCH_EVERY = 0.2
 IMPORT_AFTER = 0.1  # seconds: by then the first step waits for its command, and nothing for the interpreter
@@ -84,6 +86,50 @@ SHUT_OFF = (
     "SystemCallArchitectures=native",
     "SystemCallFilter=~@clock @cpu-emulation @debug @module @obsolete @raw-io @reboot @resources @swap",
     "SystemCallErrorNumber=EPERM",
+)
+PLAN_SECONDS = 60  # for reading or running a source's migrations offline, which takes one or two
+PLAN_BYTES = 8_000_000  # of what that prints
+# What a plan runs of a source that nobody has trusted yet is shut off from; `sandboxed` has the rest.
+SANDBOX = (
+    "DynamicUser=yes",
+    "NoNewPrivileges=yes",
+    "CapabilityBoundingSet=",
+    "ProtectSystem=strict",
+    "ProtectHome=yes",
+    "MountAPIVFS=yes",
+    "PrivateNetwork=yes",
+    "PrivateDevices=yes",
+    "PrivateIPC=yes",
+    "ReadOnlyPaths=+/tmp +/var/tmp +/run",
+    "InaccessiblePaths=-+/dev/shm -+/dev/mqueue -+/run/systemd/journal",  # which systemd lets in from the host
+    "RestrictAddressFamilies=AF_UNIX",  # for an event loop's own pair; nobody else's are seen
+    "ProtectProc=invisible",
+    "ProcSubset=pid",
+    "ProtectKernelTunables=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectControlGroups=yes",
+    "ProtectClock=yes",
+    "ProtectHostname=yes",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "LockPersonality=yes",
+    "KeyringMode=private",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged @resources",
+    "SystemCallErrorNumber=EPERM",
+    "UMask=0077",
+    "MemoryMax=512M",
+    "MemorySwapMax=0",
+    "OOMScoreAdjust=1000",
+    "CPUQuota=100%",
+    "TasksMax=32",
+    "LimitFSIZE=0",
+    "LimitCORE=0",
+    f"RuntimeMaxSec={PLAN_SECONDS}",
+    "TimeoutStopSec=2",
 )
 LOCK_TAKEN = 75  # EX_TEMPFAIL of sysexits.h: slipway-schema met a lock
 RETRY_SECONDS = 2
@@ -146,61 +192,68 @@ class Progress:
         while True:
             time.sleep(HEARTBEAT_SECONDS)
             if self.what and self.elapsed() >= HEARTBEAT_SECONDS:
-                last = f": {self.last[:150]}" if self.last else ""
+                last = f": {shown(self.last)[:150]}" if self.last else ""
                 self.say(f"{self.what}, {self.elapsed():.0f} s so far{last}")
 
 
 progress = Progress()
+MARK = f"slipway-schema {os.urandom(16).hex()}: "  # begins the answers of slipway-schema, which reads it
+MARKED = {"SLIPWAY_MARKED": "1"}
 
 
-def run(*argv, check=True, seconds=None, live=False, secrets=(), stdin=subprocess.DEVNULL, **options):
-    """Run a command; its output (both streams) is returned, and its end is the message when it fails.
+def run(*argv, check=True, seconds=None, live=False, secrets=(), most=None, raw=False, said="", **options):
+    """Run a command; its output (both streams) is returned as it may be shown, and its end is the message of a failure.
 
     + seconds: after which it is killed, and has failed
     + live: it takes long, and its last line is a sign of life
-    + secrets: texts that are not shown, whatever it writes
+    + secrets: texts that are not shown, whatever it writes, besides those of the app
+    + most: bytes that it may write; one that writes more is killed, and has failed
+    + raw: return it as it is; who does that may show it as `shown` makes it
+    + said: what it reads on its standard input, where `stdin` names none: a few lines
     """
     began = time.monotonic()
+    given = os.pipe() if said else None
+    if given:
+        options["stdin"] = given[0]
+        os.write(given[1], said.encode())
+        os.close(given[1])
     # In a session of its own, so that what it started ends with it, and nothing can ask at a terminal.
     with subprocess.Popen(
         argv,
-        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
         start_new_session=True,
-        **options,
+        **{"stdin": subprocess.DEVNULL, **options},
     ) as process:
+        if given:
+            os.close(given[0])
         timer = threading.Timer(seconds, end, [process]) if seconds else None
         if timer:
             timer.start()
-        lines = []
+        lines, size = [], 0
         try:
-            for line in process.stdout:
+            # As bytes: a carriage return doesn't end a line, as it would in Python's texts.
+            while line := process.stdout.readline(LONGEST_LINE):
                 lines.append(line)
+                size += len(line)
+                if most and size > most:
+                    end(process)
+                    raise Failed(f"`{argv[0]}` was ended: it wrote more than {most} bytes.")
                 if live:
-                    progress.last = masked(line.strip(), secrets) or progress.last
+                    progress.last = shown(line.decode(errors="replace").strip(), secrets) or progress.last
         except BaseException:
             end(process)
             raise
         finally:
             if timer:
                 timer.cancel()
-    done = subprocess.CompletedProcess(argv, process.returncode, masked("".join(lines), secrets))
+    output = b"".join(lines).decode(errors="replace")
+    done = subprocess.CompletedProcess(argv, process.returncode, output if raw else shown(output, secrets))
     if seconds and process.returncode == -signal.SIGKILL and time.monotonic() - began >= seconds:
         raise Failed(f"`{argv[0]}` was ended after {seconds} s. {tail(done.stdout)}")
     if check and done.returncode != 0:
         raise Failed(f"`{argv[0]}` ended with {done.returncode}:\n{tail(done.stdout)}")
     return done
-
-
-def masked(text, secrets):
-    """A text without these secrets; those of several lines aren't shown in part either."""
-    parts = {part for secret in secrets for part in (secret, *secret.splitlines()) if part.strip()}
-    for part in sorted(parts, key=len, reverse=True):
-        text = text.replace(part, "***")
-    return text
 
 
 def end(process):
@@ -210,7 +263,7 @@ def end(process):
 
 
 def systemctl(*argv, check=True):
-    return run("systemctl", *argv, check=check)
+    return run("systemctl", *argv, check=check, raw=True)  # it is read, and a secret may be a word of it by chance
 
 
 def nginx(*words):
@@ -331,6 +384,18 @@ class App:
         self.records.mkdir(mode=0o700, parents=True, exist_ok=True)
         known = self.record(release) or {"id": release}
         replace(self.records / f"{release}.json", json.dumps(known | facts, indent=1), 0o600)
+
+    def secrets(self):
+        """All texts of this app's environments that may not be shown (slipway_text.py says which)."""
+        named = self.wanted or read_json(self.etc / "release.json")
+        found = secrets_of(read_json(self.etc / "build.env") | self.request.get("build", {}), app=self.name)
+        for path in [self.etc / "env", *(self.etc / "releases").glob("*.env")]:
+            made = named if path.stem == "env" else self.record(path.stem).get("wanted", {})
+            with contextlib.suppress(OSError):
+                given = read_environment(path.read_text(errors="replace"))
+                given.pop("RELEASE_ID", None)
+                found |= secrets_of(given, made.get("secrets"), self.name)
+        return found
 
     def history(self):
         """Every record, oldest first."""
@@ -459,8 +524,9 @@ def fetch(app, release):
 def subjects(app, *argv):
     """Lines of `git log` of the source: commit and subject."""
     mirror = str(CACHE / "git" / f"{app.name}.git")
-    done = run("git", "-C", mirror, "log", "--format=%h %s", *argv, check=False)
-    return done.stdout.strip().splitlines() if done.returncode == 0 and done.stdout.strip() else [""]
+    done = run("git", "-C", mirror, "log", "-z", "--format=%h %s", *argv, check=False, raw=True)
+    told = done.stdout.strip("\0\n").split("\0") if done.returncode == 0 else [""]
+    return [shown(one_line(each)) for each in told]
 
 
 def unpack(app, folder):
@@ -771,27 +837,31 @@ def group_id(name):
     return grp.getgrnam(name).gr_gid
 
 
-def as_app(app, release, what, argv, seconds, told=None, work=None):
+def as_app(app, release, what, argv, seconds, told=None, said=""):
     """Run a command as the app's user, with the release's environment and folder, in the app's own sandbox.
 
     It is a unit of its own name, so that two can never run at once and one that outlived us is found (`tidy`).
 
     + told: more environment variables, none of them secret
-    + work: the folder to run in, if not the release's
+    + said: what it reads on its standard input
     """
     unit = f"{app.name}-{what}"
     venv = app.venv(release)
     properties = [
         *app.wanted["sandbox"],
         f"EnvironmentFile={app.env(release)}",
-        f"WorkingDirectory={work or app.work(release)}",
+        f"WorkingDirectory={app.work(release)}",
         f"RuntimeMaxSec={seconds}",
     ]
     environment = {"PATH": f"{venv}/bin:/usr/local/bin:/usr/bin:/bin", "VIRTUAL_ENV": str(venv), **(told or {})}
+    return run(*as_unit(unit, properties, environment, argv), check=False, live=True, said=said)
+
+
+def as_unit(unit, properties, environment, argv):
+    """The command line that runs another one as a unit of its own, with our standard streams."""
     flags = [part for item in properties for part in ("--property", item)]
     flags += [part for name, value in environment.items() for part in ("--setenv", f"{name}={value}")]
-    command = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--unit", unit, *flags, "--", *argv]
-    return run(*command, check=False, live=True)
+    return ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--unit", unit, *flags, "--", *argv]
 
 
 def check(app, release):
@@ -876,22 +946,26 @@ def has_alembic(app, work):
     return (work / "alembic.ini").exists() or "[tool.alembic" in (work / "pyproject.toml").read_text()
 
 
-def schema(app, release, *argv, what="schema", seconds=IMPORT_SECONDS, work=None):
+def schema(app, release, *argv, what="schema", seconds=IMPORT_SECONDS):
     """Run slipway-schema with the release's own Python and Alembic."""
     if argv[0] in ("upgrade", "downgrade"):
         limits = app.wanted["migration"]
         argv = [*argv, "--lock-timeout", str(limits["lock_timeout"])]
         argv += ["--statement-timeout", str(limits["statement_timeout"])]
-    command = [str(app.venv(release) / "bin/python"), SCHEMA, *argv]
-    return as_app(app, release, what, command, seconds, work=work)
+    return as_app(app, release, what, schema_command(app, release, *argv), seconds, MARKED, said=f"{MARK}\n")
+
+
+def schema_command(app, release, *argv):
+    """The command line of slipway-schema with a release's own Python and Alembic."""
+    return [str(app.venv(release) / "bin/python"), SCHEMA, *argv]
 
 
 def answer(done, doing):
-    """The JSON that slipway-schema printed."""
-    lines = [line for line in done.stdout.splitlines() if line.startswith("slipway-schema: {")]
+    """The JSON that slipway-schema printed: behind the mark that env.py, whose output it stands in, doesn't know."""
+    lines = [line for line in done.stdout.splitlines() if line.startswith(MARK)]
     if done.returncode != 0 or not lines:
         raise Failed(f"The database's schema can't be {doing}:\n{tail(done.stdout)}")
-    return json.loads(lines[-1].removeprefix("slipway-schema: "))
+    return json.loads(lines[-1].removeprefix(MARK))
 
 
 def look(app, release):
@@ -902,26 +976,91 @@ def look(app, release):
 def plan(app, request):
     """What a release would change, without making one: its commits, and the migrations with their SQL.
 
-    The new code's migrations are read with the environment of the release that serves: the new one isn't built yet.
+    Nothing of the new source is run but in `sandboxed`. The new one isn't built yet, so that its migrations are read
+    with the packages of the release that serves; which is also who asks the database where it is.
     """
     app.wanted = request["wanted"]
     serving = app.serving()
-    told = {"commits": [], "pending": [], "error": None}
+    told = {"commits": [], "pending": [], "error": None, "sql_error": None}
     folder = app.runs / f"plan-{os.getpid()}"
+    source = folder / "source"
     app.runs.mkdir(mode=0o755, parents=True, exist_ok=True)
     try:
-        unpack(app, folder)
-        work = folder / app.wanted["source"]["subdir"]
+        unpack(app, source)
         if app.wanted["source"]["kind"] == "git" and app.record(serving).get("commit"):
             told["commits"] = subjects(app, f"{app.record(serving)['commit']}..{app.wanted['source']['commit']}")
-        if serving and has_alembic(app, work):
-            run("chown", "-hR", f"root:{app.name}", str(folder))
-            told |= answer(schema(app, serving, "look", "--sql", what="plan", work=work), "looked at")
+        if serving and has_alembic(app, source / app.wanted["source"]["subdir"]):
+            run("chown", "-hR", f"root:{app.name}", str(source))
+            told |= planned_migrations(app, serving, folder, request.get("placeholders", {}))
     except (Failed, OSError) as error:
-        told["error"] = str(error)
+        told["error"] = shown(str(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return told
+
+
+def planned_migrations(app, serving, folder, placeholders):
+    """What of a new source's migrations the database lacks, each with its SQL as far as that can be written.
+
+    + folder: has the source
+    + placeholders: name → value of the environment that its env.py gets
+    """
+    seen = {"current": [], "dialect": None}
+    if has_alembic(app, app.work(serving)):
+        seen = answer(schema(app, serving, "look", what="plan"), "looked at")
+    at = f"--at={','.join(seen['current']) or 'base'}"
+    # Nothing else of the environment, by which Python itself could be told to run something of the source.
+    where = {name: value for name, value in placeholders.items() if name == "ALEMBIC_CONFIG"}
+    done = sandboxed(app, serving, folder, schema_command(app, serving, "read", at), where)
+    known = {"current": seen["current"], **answer(done, "compared with the new migrations")}
+    known["pending"] = [each | {"sql": None} for each in known["pending"]]
+    if known["pending"]:
+        dialect = [f"--dialect={seen['dialect']}"] if seen["dialect"] else []
+        command = schema_command(app, serving, "render", at, *dialect)
+        try:  # whatever it answers comes from the new source: it is a text to show, and nothing else
+            done = sandboxed(app, serving, folder, command, placeholders)
+            sql = answer(done, "written as SQL")["sql"]
+            known["pending"] = [
+                each | {"sql": shown(str(sql.get(each["revision"]) or ""))} for each in known["pending"]
+            ]
+        except (Failed, ValueError, KeyError, AttributeError) as error:
+            known["sql_error"] = shown(str(error))
+    return known
+
+
+def sandboxed(app, release, folder, argv, environment):
+    """Run a command on a source that nobody has trusted yet, with a release's packages, and shut off from all else.
+
+    It sees of the host's files the system's programs, those packages, and the source; it can write nowhere, reaches no
+    network and no socket, and runs as a user that there is only for it. It is in the app's group, which those files
+    are for: of what else that group may read, it sees nothing.
+
+    + folder: has the source
+    + environment: all that it gets, none of it secret
+    """
+    root, venv = folder / "root", app.venv(release)
+    for name in ("usr", "proc", "sys", "dev", "run", "tmp", "var/tmp", "etc", "source"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in ("bin", "lib", "lib64", "sbin"):
+        if not (root / name).is_symlink():
+            (root / name).symlink_to(f"usr/{name}")
+    shown_files = [f"-/etc/{name}" for name in ("ld.so.cache", "localtime")]
+    shown_files += ["/usr", "/opt/slipway", f"{venv.resolve()}:{venv}", f"{folder / 'source'}:/source"]
+    properties = [
+        f"RootDirectory={root}",
+        f"BindReadOnlyPaths={' '.join(shown_files)}",
+        f"WorkingDirectory=/source/{app.wanted['source']['subdir']}",
+        f"SupplementaryGroups={app.name}",
+        *SANDBOX,
+    ]
+    environment = {"LC_ALL": "C.UTF-8", "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1", **environment}
+    environment |= {"PATH": f"{venv}/bin:/usr/bin:/bin", "VIRTUAL_ENV": str(venv), **MARKED}
+    unit = f"{app.name}-plan-{os.getpid()}"
+    try:
+        command = as_unit(unit, properties, environment, argv)
+        return run(*command, check=False, seconds=2 * PLAN_SECONDS, most=PLAN_BYTES, said=f"{MARK}\n")
+    finally:
+        systemctl("stop", f"{unit}.service", check=False)  # one whose reader has gone
 
 
 def fits(app, seen):
@@ -1119,7 +1258,8 @@ def probe(app, release):
     made = app.record(release).get("wanted") or app.wanted
     readiness = app.wanted["readiness"] | {"path": made["readiness"]["path"]}
     status, body, _ = ask(lambda: own_socket(app.socket(release)), readiness)
-    return 200 <= status < 300, f"{status} {body}" if status else body
+    # Here, where it ends: of a secret that is cut off there, the rest isn't shown either.
+    return 200 <= status < 300, shown(f"{status} {body}" if status else body)
 
 
 def own_socket(path):
@@ -1666,7 +1806,7 @@ def fail(app, attempt, release, where, step, error):
     undone = undo(app, release)
     with contextlib.suppress(OSError):  # a full disk: the room was made by undoing, or there is none
         state = "good" if app.serving() == attempt else "failed"  # it is the truth already: the next run ends it
-        app.write_record(attempt, state=state, finished=now(), step=step, error=str(error))
+        app.write_record(attempt, state=state, finished=now(), step=step, error=shown(str(error)))
     serving = app.serving()
     told = str(error) if isinstance(error, (Failed, OSError)) else repr(error)
     after = f"{serving} {'serves again' if before else 'goes on serving'}." if serving else "No release serves yet."
@@ -1834,7 +1974,7 @@ def target(app, named):
     try:
         return {"release": choose(app, app.serving(), named), "error": None}
     except Failed as failure:
-        return {"release": None, "error": str(failure)}
+        return {"release": None, "error": shown(str(failure))}
 
 
 def consider(app, target):
@@ -2074,6 +2214,7 @@ def work(app, token):
     app.request = read_json(folder / "request.json") | {"folder": str(folder)}
     (folder / "request.json").unlink()
     app.wanted = app.request.pop("wanted", None) or read_json(app.etc / "release.json")
+    hide(app.secrets())
 
     def stop(*_):
         raise Interrupted(f"{app.run_unit} was told to stop.")
@@ -2192,7 +2333,8 @@ def table(app):
         when = age(row["when"]) if row["when"] else ""
         what = row["what"][:50]
         took = f"{row['seconds']:.1f} s"
-        lines.append((row["id"], row["now"], row["outcome"], when, took, row["by"], row["schema"], size, what))
+        cells = (row["id"], row["now"], row["outcome"], when, took, row["by"], row["schema"], size, what)
+        lines.append(tuple(map(one_line, cells)))
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -2277,9 +2419,10 @@ def carry_out(app, given):
     """One command of the command line; returns the exit status."""
     if given.command in ("deploy", "rollback"):
         told = json.load(sys.stdin) if given.request else {}
+        told |= {"by": one_line(told.get("by", given.by))}
         options = ("contract", "again", "fresh", "to", "schema")
         named = {key: getattr(given, key) for key in options if hasattr(given, key)}
-        request = {"verb": given.command, "by": given.by, "wait": given.wait, **named, **told}
+        request = {"verb": given.command, "wait": given.wait, **named, **told}
         if archive := request.pop("archive", None):
             store(app, request["wanted"]["source"]["commit"], archive)
         return submit(app, request, request["wait"])
@@ -2288,16 +2431,16 @@ def carry_out(app, given):
     if given.command == "run":
         return work(app, given.token)
     if given.command == "status":
-        print(json.dumps(status(app)))
+        tell(status(app))
     elif given.command == "target":
-        print(json.dumps(target(app, given.to)))
+        tell(target(app, given.to))
     elif given.command == "plan":
         request = json.load(sys.stdin)
         if archive := request.pop("archive", None):
             store(app, request["wanted"]["source"]["commit"], archive)
-        print(json.dumps(plan(app, request)))
+        tell(plan(app, request))
     elif given.command == "history":
-        print(json.dumps(history(app))) if given.json else table(app)
+        tell(history(app)) if given.json else table(app)
     elif given.command == "log":
         log(app, given.release or "")
     else:
@@ -2332,6 +2475,8 @@ def main():
         there = ", ".join(sorted(path.parent.name for path in Path("/etc").glob("*/release.json"))) or "none"
         sys.exit(f"slipway-release: there is no app {given.app} on this host; there are: {there}")
     try:
+        if given.command not in ("status", "target"):  # asked on every run, and they run nothing of the app's
+            hide(app.secrets())
         sys.exit(carry_out(app, given))
     except (Failed, OSError) as failure:
         sys.exit(f"slipway-release: {failure}{advice(failure) if isinstance(failure, OSError) else ''}")

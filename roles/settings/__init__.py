@@ -8,7 +8,7 @@ follows from a setting is a property of it, so that none is spelled twice. What 
 """
 
 from roles.settings._access import FirewallSettings, OperatorSettings, SshSettings
-from roles.settings._environment import render_env
+from roles.settings._environment import placeholder, render_env
 from roles.settings._errors import Problem, SettingsError
 from roles.settings._load import check_command_line, find_inventory, load, load_for, load_inventory
 from roles.settings._models import (
@@ -73,5 +73,6 @@ __all__ = [
     "load_for",
     "load_inventory",
     "options_for",
+    "placeholder",
     "render_env",
 ]

@@ -150,6 +150,21 @@ def names_host(url: str) -> bool:
     return bool(hosts) and not hosts.lower().startswith("%2f")
 
 
+def placeholder(value: str) -> str:
+    """What stands for a secret where code that nobody has trusted yet is run: of its kind, and nothing of it.
+
+    A URL keeps its scheme, which says what reads it; a number, a switch and JSON stay what they are.
+    """
+    if match := _URL.fullmatch(value):
+        scheme = match["scheme"]
+        return f"{scheme}://" if scheme.startswith("sqlite") else f"{scheme}://localhost/placeholder"
+    if value.strip().isdecimal():
+        return "1"
+    if value.strip().lower() in ("true", "false"):
+        return "false"
+    return {"{": "{}", "[": "[]"}.get(value.strip()[:1], "placeholder")
+
+
 def database_urls(url: str, driver: str) -> dict[str, str]:
     """``DATABASE_URL`` for SQLAlchemy with `driver`, and the original for other tools as ``DATABASE_URL_SYNC``.
 

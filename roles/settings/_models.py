@@ -625,10 +625,14 @@ class AppSettings(_Model):
         return {name: self._environment[name] for name in self.build_env if name in self._environment}
 
     @property
+    def secret_names(self) -> frozenset[str]:
+        """Variables whose values no output may show: those of ``env_file``, and DATABASE_URL in both forms."""
+        return frozenset({*self._environment, "DATABASE_URL", "DATABASE_URL_SYNC"} & self.environment.keys())
+
+    @property
     def secret_values(self) -> frozenset[str]:
-        """Values that no output may show: those of ``env_file``, and DATABASE_URL in both forms."""
-        urls = {self.environment.get(name, "") for name in ("DATABASE_URL", "DATABASE_URL_SYNC")}
-        return frozenset({*self._environment.values(), *urls} - {""})
+        """Their values, and those that ``env_file`` has of them."""
+        return frozenset({*self._environment.values(), *map(self.environment.__getitem__, self.secret_names)} - {""})
 
     # On the operator's machine; a relative path of the inventory is relative to its folder.
 
@@ -846,6 +850,12 @@ class Settings(_Model):
     def eab_hmac_key(self) -> str | None:
         """HMAC key of the external account binding, from the host's env_file; a secret."""
         return self._environment.get(self.acme.eab_hmac_key_name or "")
+
+    @property
+    def secret_files(self) -> frozenset[Path]:
+        """The operator's own files that hold secrets, wherever the inventory says that they are."""
+        of_apps = (path for app in self.apps.values() for path in (app.env_local, app.deploy_key_local, app.key_local))
+        return frozenset(path for path in (self.env_local, *of_apps) if path is not None)
 
     @property
     def secret_values(self) -> frozenset[str]:

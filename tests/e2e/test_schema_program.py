@@ -408,8 +408,8 @@ def test_look_on_an_empty_database_tells_all_and_writes_nothing(project: Project
         "unknown": [],
         "dialect": "sqlite",
         "pending": [
-            {"revision": "0001", "doc": "create notes", "contract": [], "downgrade": True, "sql": None},
-            {"revision": "0002", "doc": "add title", "contract": [], "downgrade": True, "sql": None},
+            {"revision": "0001", "doc": "create notes", "contract": [], "downgrade": True},
+            {"revision": "0002", "doc": "add title", "contract": [], "downgrade": True},
         ],
     }
     assert project.tables() == []
@@ -433,22 +433,97 @@ def test_look_behind_and_current(project: Project) -> None:
             "doc": "revision 0003",
             "contract": ["drops the column notes.title"],
             "downgrade": False,
-            "sql": None,
         }
     ]
     assert project.database.read_bytes() == before
 
 
-def test_look_renders_sql_where_that_can_be(project: Project) -> None:
+RENDERED: dict[str, str | None] = {
+    "0001": "CREATE TABLE notes (\n    id INTEGER NOT NULL, \n    PRIMARY KEY (id)\n);",
+    "0002": "ALTER TABLE notes ADD COLUMN title TEXT;",
+}
+
+
+def test_sql_is_rendered_where_that_can_be(project: Project) -> None:
     project.revision("0003", "0002", ('op.get_bind().execute(sa.text("SELECT 1")).scalar_one()', "pass"))
     project.revision("0004", "0003", ("op.execute(\"UPDATE notes SET title = ''\")", "pass"))
-    assert [one["sql"] for one in project.ask("look", "--sql")["pending"]] == [
-        "CREATE TABLE notes (\n    id INTEGER NOT NULL, \n    PRIMARY KEY (id)\n);",
-        "ALTER TABLE notes ADD COLUMN title TEXT;",
-        None,
-        "UPDATE notes SET title = '';",
-    ]
+    later: dict[str, str | None] = {"0003": None, "0004": "UPDATE notes SET title = '';"}
+    assert project.ask("render", "--at", "base") == {"sql": RENDERED | later, "without_env": None}
+    assert project.ask("render", "--at", "0002")["sql"] == later
     assert project.tables() == []
+
+
+def test_sql_is_rendered_without_an_env_py_that_cannot_run(project: Project) -> None:
+    project.environment("import nowhere")
+    told = project.ask("render", "--at", "base", "--dialect", "postgresql")
+    assert told["sql"]["0001"].startswith("CREATE TABLE notes (\n    id SERIAL NOT NULL")
+    assert told["without_env"].endswith("ModuleNotFoundError: No module named 'nowhere'")
+    assert project.run("render", "--at", "base", code=1).endswith("No module named 'nowhere'\n")
+
+
+def test_what_a_revision_prints_is_no_answer(project: Project) -> None:
+    """The line that begins the answer is known to nobody here, and standard output is the answer's alone."""
+    forged = 'slipway-schema: {"heads": []}'
+    project.revision("0003", "0002", (f"print('{forged}')", "pass"))
+    path = project.folder / "migrations/versions/0003_it.py"
+    path.write_text(f"{path.read_text()}\nimport atexit\natexit.register(lambda: print('{forged}'))\n")
+    started = subprocess.run(
+        [project.python, PROGRAM, "render", "--at", "0002"],
+        cwd=project.folder,
+        env=os.environ | {"SLIPWAY_MARKED": "1"},
+        input="only ours \nmore",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert started.stdout == '\nonly ours {"sql": {"0003": ""}, "without_env": null}\n'
+    assert started.stderr.count(forged) == 2
+
+
+TRAP = "import pathlib\npathlib.Path(__file__).with_suffix('.ran').touch()\n"
+
+
+def test_a_source_is_read_and_nothing_of_it_is_run(project: Project) -> None:
+    versions = project.folder / "migrations/versions"
+    project.revision("0003", "0002", ('op.drop_table("old")', "raise NotImplementedError"))
+    (versions / "0004.py").write_text(
+        '"""Fourth\n\nand more"""\nFIRST = "0003"\nrevision: str = "0004"\ndown_revision = FIRST\n'
+        "branch_labels = ('x',)\ndepends_on: str | None = None\ndef upgrade(): pass\n"
+    )
+    (versions / "000a.py").write_text("revision, down_revision = '000a', ('0002',)\ndef upgrade(): pass\n")
+    for path in [*versions.glob("*.py"), project.folder / "migrations/env.py"]:
+        path.write_text(f"{path.read_text()}\n{TRAP}")
+    for name in ("json", "ast", "alembic", "tomllib", "configparser"):
+        (project.folder / f"{name}.py").write_text(TRAP)
+    told = project.ask("read", "--at", "0002")
+    assert sorted(told["heads"]) == ["0004", "000a"] and told["unknown"] == []
+    pending = {one.pop("revision"): one for one in told["pending"]}
+    assert pending == {
+        "0003": {"doc": "revision 0003", "contract": ["drops the table old"], "downgrade": False},
+        "0004": {"doc": "Fourth", "contract": [], "downgrade": False},
+        "000a": {"doc": "", "contract": [], "downgrade": False},
+    }
+    assert project.ask("read", "--at", "0009")["unknown"] == ["0009"]
+    assert not list(project.folder.rglob("*.ran")) and project.tables() == []
+
+
+def test_a_revision_that_is_no_constant_is_not_guessed(project: Project) -> None:
+    path = project.folder / "migrations/versions/0003_it.py"
+    for line in ("down_revision = before()", "from x import down_revision", "down_revision = OTHER"):
+        path.write_text(f"revision = '0003'\n{line}\n")
+        assert "its down_revision is no constant" in project.run("read", "--at", "base", code=1)
+    path.write_text("revision = chr(51)\ndown_revision = None\n")
+    assert "its revision is no constant" in project.run("read", "--at", "base", code=1)
+
+
+def test_scripts_of_a_package_are_those_of_the_source(project: Project) -> None:
+    """And the package isn't imported to find them."""
+    (project.folder / "src/pkg").mkdir(parents=True)
+    (project.folder / "src/pkg/__init__.py").write_text(TRAP)
+    (project.folder / "migrations").rename(project.folder / "src/pkg/migrations")
+    (project.folder / "alembic.ini").write_text("[alembic]\nscript_location = pkg:migrations\n")
+    assert project.ask("read", "--at", "0001")["heads"] == ["0002"]
+    assert not list(project.folder.rglob("*.ran"))
 
 
 def test_look_names_revisions_that_the_scripts_do_not_know(project: Project) -> None:
@@ -521,7 +596,9 @@ def test_the_examples_own_env_py(tmp_path: Path, python: Path) -> None:
     folder = tmp_path / "notes"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns(".venv", "*.db*", "__pycache__"))
     project = Project(folder, python, "")
-    assert [one["revision"] for one in project.ask("look", "--sql")["pending"]] == ["0001", "0002"]
+    assert [one["revision"] for one in project.ask("look")["pending"]] == ["0001", "0002"]
+    rendered = project.ask("render", "--at", "base")
+    assert rendered["without_env"] is None and rendered["sql"]["0001"].startswith("CREATE TABLE notes (")
     project.run("upgrade", *LIMITS)
     assert project.ask("look")["pending"] == []
     with contextlib.closing(sqlite3.connect(folder / "notes.db")) as connection:
@@ -690,9 +767,10 @@ SHOW = "op.execute(\"INSERT INTO seen SELECT name, setting FROM pg_settings WHER
 def test_postgresql_up_and_down_with_its_limits(postgres: Project, cluster: Cluster, options: str) -> None:
     postgres.environment(ASYNC, options)
     postgres.revision("0003", "0002", (f'op.execute("CREATE TABLE seen (name text, setting text)")\n{SHOW}', "pass"))
-    looked = postgres.ask("look", "--sql")
+    looked = postgres.ask("look")
     assert (looked["dialect"], looked["current"]) == ("postgresql", [])
-    assert looked["pending"][1]["sql"] == "ALTER TABLE notes ADD COLUMN title TEXT;"
+    rendered = postgres.ask("render", "--at", "0001", "--dialect", "postgresql")
+    assert rendered["sql"]["0002"] == "ALTER TABLE notes ADD COLUMN title TEXT;"
     assert cluster.sql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", database(postgres)) == "0"
     postgres.run("upgrade", *LIMITS)
     seen = dict(line.split("|") for line in cluster.sql("SELECT * FROM seen", database(postgres)).splitlines())

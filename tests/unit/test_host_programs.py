@@ -18,7 +18,20 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.unit.inventories import certificate, new_key
-from tests.unit.programs import ACME, MODULES, NGINX, PROGRAMS, RELEASE, ROOT, STARTED, Recorder, load, tree
+from tests.unit.programs import (
+    ACCESS,
+    ACME,
+    MODULES,
+    NGINX,
+    PROGRAMS,
+    RELEASE,
+    ROOT,
+    STARTED,
+    TEXT,
+    Recorder,
+    load,
+    tree,
+)
 
 # ── all of them ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -36,8 +49,9 @@ def test_a_program_runs_with_python_3_10_and_nothing_else(path: str) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
     }
-    ours = {Path(each).stem for each in (NGINX, *MODULES)} if path == RELEASE else set()
-    assert imported <= sys.stdlib_module_names | ours, imported
+    texts = {Path(TEXT).stem}
+    ours = {RELEASE: {Path(each).stem for each in (NGINX, *MODULES)}, ACCESS: texts, ACME: texts}
+    assert imported <= sys.stdlib_module_names | ours.get(path, set()), imported
     assert "tomllib" not in imported, "since Python 3.11"
     attributes = {node.attr for node in ast.walk(parsed) if isinstance(node, ast.Attribute)}
     assert not attributes & {"UTC", "StrEnum", "file_digest", "batched", "walk", "chdir"}, "newer than Python 3.10"
@@ -48,10 +62,12 @@ def test_a_program_that_is_a_module_and_what_starts_it(path: str) -> None:
     """Where the roles put them; only what changes the host anyway keeps it compiled."""
     parsed = ast.parse((ROOT / "files" / STARTED[path]).read_text(), feature_version=(3, 10))
     assert "/opt/slipway/lib" in [node.value for node in ast.walk(parsed) if isinstance(node, ast.Constant)]
-    [(module, [imported])] = [
+    [(module, [imported]), shown] = [
         (node.module, [one.name for one in node.names]) for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom)
     ]
     assert module == Path(path).stem and callable(getattr(load(path), imported))
+    assert shown == ("slipway_text", ["outlet"]), "whatever it prints passes there"
+    assert [ast.unparse(node) for node in parsed.body[-2:]] == ["outlet()", "main()"]
 
 
 @pytest.mark.parametrize("path", PROGRAMS)

@@ -178,6 +178,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
         "units": {"socket": "# @RELEASE@ socket\n", "service": "# @RELEASE@ service\n"},
         "sandbox": ["User=notes", "ProtectSystem=strict"],
         "build": {"sandbox": ["ProtectSystem=strict", "CPUWeight=20"], "only": None},
+        "secrets": [],
         "static": None,
         "watch": 0,
         "drain_timeout": 0,
@@ -195,6 +196,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
 
     made.run.doing[SWITCH] = switch
     monkeypatch.setattr(program, "run", made.run)
+    monkeypatch.setattr(program, "MARK", "slipway-schema: ")
     monkeypatch.setattr(program, "import_ahead", lambda: None)  # only a host has slipway_nginx where it is looked for
     monkeypatch.setattr(program, "nginx", functools.partial(made.run, "slipway-nginx"))
     monkeypatch.setattr(type(app), "proxied", lambda self: made.named)
@@ -644,6 +646,14 @@ def test_the_history_for_a_person(release: Release, capsys: pytest.CaptureFixtur
     at = head.index("WHAT")
     assert [line[at:] for line in lines] == [f"back to {IDS[2]}", "w" * 50, "Good", "", "pruned since"]
     assert f"{IDS[2]}  serves  good " in lines[2] and "3.8 s  ann@desk  r1 " in lines[2] and "120 MB" in lines[2]
+
+
+def test_no_row_of_the_history_can_forge_another(release: Release, capsys: pytest.CaptureFixture[str]) -> None:
+    release.add(IDS[0], subject="good\nFORGED\r\u2028row\x1b[1A", by="ann\n20990101T000000Z-forged  serves  good")
+    release.program.table(release.app)
+    _, *lines = capsys.readouterr().out.splitlines()
+    (line,) = lines
+    assert "ann\\x0a20990101" in line and line.endswith("good\\x0aFORGED\\x0d\\u2028row\\x1b[1A")
 
 
 def test_no_history_yet(release: Release, capsys: pytest.CaptureFixture[str]) -> None:
@@ -2903,7 +2913,7 @@ def test_the_secrets_of_a_command_are_not_shown() -> None:
     with pytest.raises(program.Failed, match=r"\*\*\*\n401 for https://u:\*\*\*@x and \*\*\*$"):
         program.run("sh", "-c", says, live=True, secrets=secrets)
     assert program.progress.last == "401 for https://u:***@x and ***"
-    assert program.masked("nothing to hide", secrets) == "nothing to hide"
+    assert program.shown("nothing to hide", secrets) == "nothing to hide"
 
 
 @pytest.mark.parametrize(
@@ -3916,7 +3926,8 @@ def test_earlier_runs_are_forgotten(release: Release, unit: Path) -> None:
 
 def plan_for(release: Release) -> dict[str, Any]:
     """The plan of a release of what is wanted."""
-    found: dict[str, Any] = release.program.plan(release.app, {"wanted": release.app.wanted})
+    request = {"wanted": release.app.wanted, "placeholders": {"URL": "x://localhost/placeholder"}}
+    found: dict[str, Any] = release.program.plan(release.app, request)
     assert not list(release.app.runs.glob("plan-*")), "nothing is left"
     return found
 
@@ -3925,7 +3936,12 @@ def test_a_plan(real: Release, monkeypatch: pytest.MonkeyPatch, repository: tupl
     url, commits = repository
     source(real, url, commits[1])
     real.add(IDS[0], current=True, commit=commits[0])
-    assert plan_for(real) == {"commits": [f"{commits[1][:7]} Second: größer"], "pending": [], "error": None}
+    assert plan_for(real) == {
+        "commits": [f"{commits[1][:7]} Second: größer"],
+        "pending": [],
+        "error": None,
+        "sql_error": None,
+    }
     assert real.releases == [IDS[0]]
 
 
@@ -3934,19 +3950,119 @@ def test_a_plan_of_migrations(release: Release, monkeypatch: pytest.MonkeyPatch)
     release.add(IDS[0], current=True)
 
     def unpack(app: Any, folder: Path) -> None:
-        folder.mkdir()
+        folder.mkdir(parents=True)
         (folder / "alembic.ini").write_text("")
 
     monkeypatch.setattr(release.program, "unpack", unpack)
-    pending = [revision("r2") | {"sql": "ALTER TABLE x"}]
-    schema_says(release, "look --sql", pending=pending)
-    assert plan_for(release)["pending"] == pending
-    owned, looked = release.run.calls
-    assert owned.startswith("chown -hR root:notes ") and "--unit notes-plan " in looked
+    (release.app.folder(IDS[0]) / "alembic.ini").write_text("")
+    schema_says(release, "look", current=["r1", "x1"], dialect="postgresql", heads=["r1", "x1"])
+    schema_says(release, "read", heads=["r3"], unknown=[], pending=[revision("r2"), revision("r3", *LATER)])
+    schema_says(release, "render", sql={"r2": "ALTER TABLE x\x1b[2J", "r3": None, "r9": "forged"}, heads=["forged"])
+    told = plan_for(release)
+    assert told["pending"] == [
+        revision("r2") | {"sql": "ALTER TABLE x\\x1b[2J"},
+        revision("r3", *LATER) | {"sql": ""},
+    ]
+    assert (told["current"], told["heads"], told["sql_error"]) == (["r1", "x1"], ["r3"], None)
+    owned, looked, read, _, rendered, _ = release.run.calls
+    assert owned.startswith("chown -hR root:notes ")
+    # Who serves asks the database, with its own code and environment.
+    assert "--unit notes-plan " in looked and f"EnvironmentFile={release.app.env(IDS[0])} " in looked
+    assert f"--property WorkingDirectory={release.app.folder(IDS[0])} " in looked
+    assert read.endswith("slipway-schema read --at=r1,x1")
+    assert rendered.endswith("slipway-schema render --at=r1,x1 --dialect=postgresql")
     folder = f"{release.app.runs}/plan-{os.getpid()}"
-    assert f"--property WorkingDirectory={folder} " in looked and f"{IDS[0]}/.venv/bin/python" in looked
+    for shut_off in (read, rendered):
+        assert "EnvironmentFile" not in shut_off and "User=notes" not in shut_off
+        assert f" --property RootDirectory={folder}/root " in shut_off and " --property DynamicUser=yes " in shut_off
+        assert f" {folder}/source:/source " in shut_off and " --property WorkingDirectory=/source/ " in shut_off
+        assert " --property PrivateNetwork=yes " in shut_off
+        assert f"/{IDS[0]}/.venv/bin/python /opt/slipway/bin/slipway-schema" in shut_off
+    assert "--setenv URL=x://localhost/placeholder " in rendered and "--setenv URL" not in read
+    release.run.failing["slipway-schema render"] = "os.environ: KeyError"
+    told = plan_for(release)
+    assert told["error"] is None and [each["sql"] for each in told["pending"]] == [None, None]
+    assert told["sql_error"] == "The database's schema can't be written as SQL:\nos.environ: KeyError"
     release.run.failing["slipway-schema"] = "ModuleNotFoundError: new"
     assert plan_for(release)["error"] == ("The database's schema can't be looked at:\nModuleNotFoundError: new")
+
+
+def test_an_answer_is_told_from_what_a_migration_prints(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins with what only slipway-schema was told, on its standard input."""
+    program = load(RELEASE)
+    assert re.fullmatch(r"slipway-schema [0-9a-f]{32}: ", program.MARK)
+    forged = 'slipway-schema: {"heads": []}\nslipway-schema 0: {"heads": []}\n'
+    printed = f'{program.MARK}{{"heads": ["r1"]}}\n{forged}'
+    done = subprocess.CompletedProcess([], 0, printed)
+    assert program.answer(done, "read") == {"heads": ["r1"]}
+    with pytest.raises(program.Failed, match="can't be read"):
+        program.answer(subprocess.CompletedProcess([], 0, forged), "read")
+    assert load(RELEASE).MARK != program.MARK
+    echoed = program.run("sh", "-c", "read -r line; echo got $line; cat", said=f"{program.MARK}\n")
+    assert echoed.stdout == f"got {program.MARK.strip()}\n"
+
+
+def test_a_subject_is_one_line_whatever_is_in_it(real: Release, tmp_path: Path) -> None:
+    mirror = real.program.CACHE / "git/notes.git"
+    mirror.mkdir(parents=True)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(mirror)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subject = "safe\rdeadbee forged\x1b]52;c;aGk=\x07\u2028next\x0bline"
+    for each in ("first", subject):
+        subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--cleanup=verbatim", "-m", each], check=True)
+    second, first = real.program.subjects(real.app, "HEAD")
+    assert first.endswith(" first")
+    assert second.partition(" ")[2] == "safe\\x0ddeadbee forged\\x1b]52;c;aGk=\\x07\\u2028next\\x0bline"
+
+
+def test_what_a_command_draws_anew_is_shown_as_it_was_drawn_last() -> None:
+    program = load(RELEASE)
+    done = program.run("printf", r"one\n 10 %%\r 50 %%\r100 %%\r\nlast \033[2J\n", live=True)
+    assert done.stdout == "one\n100 %\nlast \\x1b[2J\n"
+    assert program.progress.last == "last \\x1b[2J"
+
+
+def test_the_secrets_of_an_app(release: Release) -> None:
+    """Of what is wanted, of each release, and of the builds; what `env` holds is none."""
+    app = release.app
+    url = "postgresql://app:p%40ss-word1@db/notes"
+    app.wanted["secrets"] = ["URL", "LEVEL"]
+    (app.etc / "env").write_text(f'URL="{url}"\nGREETING="hello-world-42"\nLEVEL="info"\nRELEASE_ID="x"\n')
+    release.add(IDS[0], wanted=app.wanted | {"secrets": ["OLD"]})
+    app.env(IDS[0]).write_text('OLD="of-an-older-1"\nURL="no-secret-then-1"\n')
+    (app.etc / "build.env").write_text(json.dumps({"UV_INDEX_PASSWORD": "builds-0nly"}))
+    app.request["build"] = {"TOKEN": "asked-f0r"}
+    release.program.hide(app.secrets())
+    said = f"{url} p@ss-word1 hello-world-42 info of-an-older-1 no-secret-then-1 builds-0nly asked-f0r"
+    assert release.program.shown(said) == "*** *** hello-world-42 info *** no-secret-then-1 *** ***"
+
+
+def test_a_host_that_was_told_no_names_shows_no_value(release: Release) -> None:
+    """Of an earlier Slipway; but for the name of the release."""
+    release.app.wanted.pop("secrets")
+    (release.app.etc / "env").write_text('URL="x://u:s3cr3t-one@h"\n')
+    release.add(IDS[0], wanted={})
+    release.app.env(IDS[0]).write_text(f'KEY="s3cr3t-two"\nRELEASE_ID="{IDS[0]}"\n')
+    release.program.hide(release.app.secrets())
+    assert release.program.shown(f"s3cr3t-one s3cr3t-two {IDS[0]}") == f"*** *** {IDS[0]}"
+
+
+def test_what_failed_is_written_down_without_secrets(release: Release) -> None:
+    """Neither it nor what steers a terminal."""
+    release.program.hide(["s3cr3t-value"])
+
+    def step(app: Any, name: str) -> None:
+        raise release.program.Failed("wrong: s3cr3t-value\x1b[2J\nsecond")
+
+    with pytest.raises(release.program.Failed):
+        release.program.transact(release.app, "r1", "r1", [step], kind="release")
+    assert release.app.record("r1")["error"] == "wrong: ***\\x1b[2J\nsecond"
+
+
+def test_a_command_that_writes_too_much_is_ended() -> None:
+    program = load(RELEASE)
+    with pytest.raises(program.Failed, match=r"^`sh` was ended: it wrote more than 1000000 bytes\.$"):
+        program.run("sh", "-c", "exec cat /dev/zero", most=1_000_000)
 
 
 def test_a_plan_of_a_source_that_is_not_there(release: Release) -> None:

@@ -47,6 +47,7 @@ from roles._facts import (
     Versions,
 )
 from roles._place import File
+from roles._source import SourceError
 from roles.access import access
 from roles.app import app, worker_count
 from roles.base import base
@@ -970,6 +971,7 @@ def test_the_programs_come_before_what_they_do(plan: Planner, maximal: Settings,
         "bin/slipway-release": "755",
         "bin/slipway-schema": "755",
         "lib/slipway_release.py": "644",
+        "lib/slipway_text.py": "644",
         "lib/slipway_nginx.py": "644",
     }.items():
         assert (done.writes[f"/opt/slipway/{path}"].user, done.writes[f"/opt/slipway/{path}"].mode) == ("root", mode)
@@ -1209,6 +1211,46 @@ def test_a_dry_run_shows_commits_and_migrations(
         "will run migration r4 of wiki-next: by hand",
         "(Alembic can't render its SQL)",
     ]
+
+
+def test_a_plan_gets_placeholders_for_secrets(
+    again: Again, maximal: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And says plainly where it could not render the SQL."""
+    given: list[dict[str, Any]] = []
+
+    def plan_of(app: str, _stdin: list[str]) -> dict[str, Any]:
+        given.append(json.loads("".join(_stdin)))
+        return {"commits": [], "pending": [], "error": None, "sql_error": "its env.py\x1b[2J can't be run"}
+
+    again({ReleasePlan: plan_of}, notes={"inputs": {}})
+    (sent,) = given
+    stand_ins = sent["placeholders"]
+    assert MARK not in json.dumps(stand_ins) and MARK not in json.dumps(sent["wanted"])
+    assert stand_ins["DATABASE_URL"] == "postgresql+asyncpg://localhost/placeholder"
+    assert stand_ins["UV_INDEX_INTERNAL_PASSWORD"] == "placeholder"
+    assert stand_ins["LOG_LEVEL"] == maximal.apps["notes"].env["LOG_LEVEL"]
+    assert {"DATABASE_URL", "UV_INDEX_INTERNAL_PASSWORD"} <= set(sent["wanted"]["secrets"])
+    assert "LOG_LEVEL" not in sent["wanted"]["secrets"]
+    said = "notes: Alembic can't render the SQL of its migrations here: its env.py\\x1b[2J can't be run"
+    assert said in logged(caplog)
+
+
+def test_a_secret_in_a_local_folder_is_named(
+    plan: Planner, minimal: Settings, overview: HostOverview, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pyinfra")
+    folder = minimal.apps["notes"].source_dir
+    assert folder is not None
+    before = asked(plan(release, minimal, overview, RunOptions()), "notes")["archive"]
+    (folder / ".env.production").write_text("TOKEN=x")
+    assert asked(plan(release, minimal, overview, RunOptions()), "notes")["archive"] == before
+    assert any(
+        line.startswith(f"notes: {folder / '.env.production'} looks like a secret and") for line in logged(caplog)
+    )
+    (folder / "out").symlink_to("/etc/passwd")
+    with pytest.raises(SourceError, match="out is a link to /etc/passwd, which isn't inside of the source"):
+        plan(release, minimal, overview, RunOptions())
 
 
 DROPS = {"revision": "r3", "doc": "drops old", "contract": ["drops the table old"], "sql": "DROP TABLE old;"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import socket
 import subprocess
 import tarfile
 import time
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from roles._source import pack
+from roles._source import Source, SourceError, pack
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -129,8 +131,8 @@ def test_what_is_never_part_of_a_release_outside_of_git(folder: Path) -> None:
 
 
 def test_names_that_only_look_like_it_are_kept(folder: Path) -> None:
-    write(folder, ".env.example", ".gitignore", "environment/.envrc", "venv.py")
-    assert {".env.example", ".gitignore", "environment/.envrc", "venv.py"} <= members(pack(folder)).keys()
+    write(folder, ".env.example", ".gitignore", "environment/x.py", "venv.py")
+    assert {".env.example", ".gitignore", "environment/x.py", "venv.py"} <= members(pack(folder)).keys()
 
 
 def test_ignored_files_stay_behind_and_new_ones_come_along(repository: Path) -> None:
@@ -169,31 +171,161 @@ def test_a_name_with_spaces_and_letters_outside_ascii(repository: Path) -> None:
 
 
 @pytest.mark.parametrize("in_git", [False, True])
-def test_symbolic_links_stay_links(folder: Path, tmp_path: Path, in_git: bool) -> None:
-    write(tmp_path, "outside/secret.txt")
+def test_symbolic_links_stay_links(folder: Path, in_git: bool) -> None:
     (folder / "inside").symlink_to("notes/main.py")
     (folder / "of-a-folder").symlink_to("notes")
-    (folder / "escaping").symlink_to("../outside/secret.txt")
-    (folder / "escaping-folder").symlink_to(tmp_path / "outside")
+    (folder / "notes/up").symlink_to("../static/./app.js")
     (folder / "dangling").symlink_to("nowhere")
     if in_git:
         git(folder, "init", "--quiet")
-    found = members(pack(folder))
-    links = {name: info.linkname for name, info in found.items() if info.issym()}
+    links = {name: info.linkname for name, info in members(pack(folder)).items() if info.issym()}
     assert links == {
         "inside": "notes/main.py",
         "of-a-folder": "notes",
-        "escaping": "../outside/secret.txt",
-        "escaping-folder": str(tmp_path / "outside"),
+        "notes/up": "../static/app.js",
         "dangling": "nowhere",
     }
-    assert "secret" not in "".join(found), "what a link leads to must not come along"
 
 
-def test_pipes_and_sockets_are_left_out(folder: Path) -> None:
-    before = pack(folder)
-    os.mkfifo(folder / "pipe")
-    assert pack(folder) == before
+@pytest.mark.parametrize("in_git", [False, True])
+@pytest.mark.parametrize(
+    "target", ["../outside/secret.txt", "{outside}", "{folder}/notes/main.py", "notes/../../x", "loop"]
+)
+def test_a_link_that_leaves_the_folder_is_refused(folder: Path, tmp_path: Path, in_git: bool, target: str) -> None:
+    write(tmp_path, "outside/secret.txt")
+    target = target.format(outside=tmp_path / "outside", folder=folder)
+    (folder / "loop").symlink_to(target)
+    if in_git:
+        git(folder, "init", "--quiet")
+    with pytest.raises(SourceError, match=r"relative link to a file of the source$") as told:
+        pack(folder)
+    assert str(told.value).startswith(f"{folder / 'loop'} is a link to {target}, which isn't inside of the source")
+
+
+def test_a_link_that_leaves_by_another_link_is_refused(folder: Path) -> None:
+    (folder / "here").symlink_to(".")
+    (folder / "out").symlink_to("here/../x")
+    with pytest.raises(SourceError, match=r"out is a link to here/\.\./x"):
+        pack(folder)
+
+
+def test_what_is_no_file_is_refused(folder: Path) -> None:
+    os.mkfifo(folder / "notes/pipe")
+    with pytest.raises(SourceError) as told:
+        pack(folder)
+    assert str(told.value) == (
+        f"{folder / 'notes/pipe'} is a named pipe, which a release can't hold; remove it, or let git ignore it"
+    )
+    (folder / "notes/pipe").unlink()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(folder / "s"))
+    with pytest.raises(SourceError, match="s is a socket, which a release can't hold"):
+        pack(folder)
+
+
+def test_a_tracked_file_that_became_a_pipe_is_refused(repository: Path) -> None:
+    git(repository, "add", ".")
+    (repository / "notes/main.py").unlink()
+    os.mkfifo(repository / "notes/main.py")
+    with pytest.raises(SourceError, match=r"main\.py is a named pipe"):
+        pack(repository)
+
+
+PEM = "-----BEGIN {}PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n-----END {}PRIVATE KEY-----\n"
+SECRETS = {
+    ".env.production": "A=1",
+    ".envrc": "export A=1",
+    "prod.env": "A=1",
+    "config/.env.local": "A=1",
+    ".envs/.production/.django": "A=1",
+    ".ssh/config": "Host x",
+    "id_rsa": "x",
+    "keys/id_ed25519": "x",
+    "id_ecdsa_sk": "x",
+    "tls/site.key": "x",
+    "store.p12": "x",
+    "store.PFX": "x",
+    "vault.kdbx": "x",
+    ".netrc": "machine x",
+    ".pgpass": "x",
+    ".pypirc": "x",
+    ".git-credentials": "https://x",
+    "credentials.json": "{}",
+    "secrets.yaml": "a: b",
+    "terraform.tfstate": "{}",
+    "site.pem": PEM.format("", ""),
+    "deploy": PEM.format("OPENSSH ", "OPENSSH "),
+    "old.txt": "notes\n-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n",
+    "service.json": json.dumps({"type": "service_account", "private_key": PEM.format("", "")}),
+    "putty.txt": "PuTTY-User-Key-File-3: ssh-ed25519\n",
+    "web/.npmrc": "//registry.npmjs.org/:_authToken=npm_0123456789\n",
+    ".yarnrc.yml": "npmAuthToken: 0123456789\n",
+}
+"""File that looks like a secret → its content."""
+HARMLESS = {
+    ".env.example": "A=",
+    ".env.production.sample": "A=",
+    ".env.template": "A=",
+    "sample.env": "A=",
+    ".env.dist": "A=",
+    "id_rsa.pub": "ssh-rsa AAAA",
+    "site.crt": "-----BEGIN CERTIFICATE-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n",
+    "public.pem": "-----BEGIN PUBLIC KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\n",
+    "keys.py": 'HEADER = "-----BEGIN PRIVATE KEY-----"\n_password = None\n',
+    ".npmrc": "registry=https://npm.example.com\n_authToken=${NPM_TOKEN}\n",
+    "keyboard.md": "keys",
+    "environment/main.py": "x",
+    "secrets.py": "import secrets",
+    "large.txt": "x" * 70_000,
+}
+
+
+def fill(folder: Path, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+
+
+@pytest.mark.parametrize("in_git", [False, True])
+def test_what_looks_like_a_secret_stays_at_home(folder: Path, in_git: bool) -> None:
+    fill(folder, SECRETS | HARMLESS)
+    add = "keep the folder in git, and track it there"
+    if in_git:
+        git(folder, "init", "--quiet")
+        add = "track it in git"
+    before = {"notes/main.py", "pyproject.toml", "static/app.js"}
+    assert members(pack(folder)).keys() == before | HARMLESS.keys()
+    assert Source(folder).notes == [
+        f"{folder / name} looks like a secret and isn't tracked by git: it stays here, in no release. "
+        f"To send it all the same, {add} (git add --force)."
+        for name in sorted(SECRETS, key=Path)
+    ]
+
+
+def test_what_git_tracks_is_sent_and_told(repository: Path) -> None:
+    fill(repository, SECRETS | HARMLESS)
+    git(repository, "add", "--force", ".")
+    write(repository, ".env.new")
+    assert SECRETS.keys() <= members(pack(repository)).keys() and ".env.new" not in members(pack(repository))
+    kept, *sent = Source(repository).notes
+    assert kept.startswith(f"{repository / '.env.new'} looks like a secret and isn't tracked by git")
+    assert sent == [
+        f"{repository / name} looks like a secret, and is sent, since git tracks it. If it is one: git rm --cached, "
+        "and let env_file give it to the app."
+        for name in sorted(SECRETS, key=Path)
+    ]
+
+
+def test_nothing_is_said_of_what_git_ignores(repository: Path) -> None:
+    write(repository, ".env.production")
+    (repository / ".gitignore").write_text(".env.*\n")
+    assert Source(repository).notes == [] and ".env.production" not in members(pack(repository))
+
+
+def test_the_inventory_s_own_secrets_stay_at_home(folder: Path) -> None:
+    write(folder, "deploy/settings.txt")
+    source = Source(folder, [folder / "deploy/settings.txt", folder.parent / "elsewhere"])
+    assert "deploy/settings.txt" not in members(source.pack()) and "settings.txt looks" in source.notes[0]
 
 
 def test_without_git_every_file_is_packed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,236 @@
+"""What others wrote, as it may be shown: without what steers a terminal, and without secrets.
+
+Foreign is what a command printed, a commit's subject, a line of a journal, an error's text. Each program of Slipway's
+that runs on a host shows it through `outlet`, and takes it in through `shown`. Managed by Slipway (roles/nginx.py).
+
+What is a secret: every value in the files of an app's environment and of its builds whose name is that of a secret
+(`secrets` in release.json: what came from env_file; without such a list, every one), and that isn't ordinary.
+
+Ordinary, and shown, is
+- what is shorter than `SHORT` characters, and a word for on, off and the like, whatever its name is;
+- a URL that has no password, no parameter with a name like `SECRET_NAME`, and no user, part of its path or parameter
+  of `RANDOM` characters or more that mixes letters and digits;
+- the name of the app;
+- unless its name is that of a password, key or token (`SECRET_NAME`): a number; words of 15 letters at most, and the
+  signs ``. _ / : -`` between them ("production", "/var/lib/notes"); and what a variable has that is named as in
+  `PLAIN_NAME` (LOG_LEVEL, TZ, APP_ENV).
+
+Of what is none of that, the whole value isn't shown, nor the password of a URL, the values of JSON, and each line of
+several: as written, percent-decoded, percent-encoded, and as Python or JSON quote it; nor a beginning or an end of
+`PART` characters or more that stands where something cut it: at a line's end, or beside "...", "…".
+"""
+
+import functools
+import io
+import json
+import re
+import sys
+
+SHORT = 6  # characters: what is shorter stands in many a text by chance
+RANDOM = 16
+PART = 6
+HIDDEN = "***"
+# Patterns as texts: most runs of a program need none of them, and to compile them takes a while.
+SECRET_NAME = (
+    r"(?i)pass|pwd|secret|token|key|credential|private|auth|dsn|salt|signature|webhook|cookie|session|cert|phrase|pin$"
+)
+PLAIN_NAME = r"(?i)(?:^|_)(?:level|debug|env|environment|tz|timezone|lang|language|region|locale)$|^LC_|^PATH$"
+WORDS = {"true", "false", "none", "null", "default", "enabled", "disabled", "required", "optional", "localhost"}
+ORDINARY = r"[+-]?[0-9.,:_ ]+|/?[^\W\d_]{1,15}(?:[ ._/:-]+[^\W\d_]{1,15})*/?"
+URL = r"[A-Za-z][A-Za-z0-9+.-]*://(?:(?P<user>[^/?#]*)@)?[^/?#@]*(?P<rest>.*)"
+ASSIGNED = r"(?i)\b(?:pass\w*|pwd|secret|token|\w*key)\s*=\s*('(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s;&]+)"
+CUT_AFTER = r"[ \t]*(?:$|\.\.\.|…)"
+CUT_BEFORE = r"(?:^[\s|>#+-]*|\.\.\.|…)\Z"
+
+# Control characters but tab and line feed; then Unicode's format characters (bidirectional and zero-width ones, tags)
+# and separators of lines; then halves of a character.
+STEERS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"
+    "\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001"
+    "\U000e0020-\U000e007f\ud800-\udfff]"
+)
+_secrets = []  # of this process, the longest first: see `hide`
+
+
+def visible(text):
+    r"""A text in which what steers a terminal is written out, such as ``\x1b``; lines and tabs stay.
+
+    Of a line that a progress bar wrote again and again, what it wrote last.
+    """
+    lines = text.replace("\r\n", "\n").split("\n")
+    drawn = [next((part for part in reversed(line.split("\r")) if part), "") for line in lines]
+    return STEERS.sub(_written_out, "\n".join(drawn))
+
+
+def one_line(text):
+    r"""The same of what is to stay one line, a subject say: what would end it is written out, too, as ``\x0a``."""
+    return STEERS.sub(_written_out, text).replace("\n", "\\x0a").replace("\t", " ")
+
+
+def _written_out(match):
+    number = ord(match[0])
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def shown(text, secrets=()):
+    """A foreign text as it may be shown: without secrets, these and those of `hide`, and `visible`."""
+    return visible(masked(text, [*secrets, *_secrets]))
+
+
+def hide(secrets):
+    """Show none of these texts any more in this process."""
+    _secrets[:] = sorted({*_secrets, *filter(str.strip, secrets)}, key=len, reverse=True)
+
+
+def masked(text, secrets):
+    """A text without these secrets; those of several lines aren't shown in part either, nor what was cut of one."""
+    for part in _parts(tuple(secrets)):
+        if part in text:
+            # A short word isn't looked for inside of longer ones: "postgres" would tear "postgresql" apart.
+            whole = len(part) < 2 * SHORT and part.isalnum()
+            text = re.sub(rf"(?<![^\W_]){part}(?![^\W_])", HIDDEN, text) if whole else text.replace(part, HIDDEN)
+        if len(part) > PART and "://" not in part:
+            text = _without_cut(text, part)
+    return text
+
+
+@functools.lru_cache(maxsize=4)
+def _parts(secrets):
+    """Secrets and their lines, the longest first; asked for each line of a command's."""
+    parts = {part.strip() for secret in secrets for part in (secret, *secret.splitlines())} - {""}
+    return sorted(parts, key=len, reverse=True)
+
+
+def _without_cut(text, secret):
+    """A text without a beginning of the secret that is followed by a cut, and without an end that follows one."""
+    start = 0
+    while (start := text.find(secret[:PART], start)) >= 0:
+        same = _common(text[start : start + len(secret)], secret)
+        if _telling(same) and re.compile(CUT_AFTER, re.MULTILINE).match(text, start + len(same)):
+            text = text[:start] + HIDDEN + text[start + len(same) :]
+        start += len(HIDDEN)
+    end = len(text)
+    while (end := text.rfind(secret[-PART:], 0, end)) >= 0:
+        stop = end + PART
+        same = _common(text[max(0, stop - len(secret)) : stop][::-1], secret[::-1])[::-1]
+        begin = stop - len(same)
+        if _telling(same) and re.search(CUT_BEFORE, text[text.rfind("\n", 0, begin) + 1 : begin]):
+            text = text[:begin] + HIDDEN + text[stop:]
+            end = begin
+    return text
+
+
+def _common(one, other):
+    """The beginning that two texts share."""
+    most = min(len(one), len(other))
+    return one[: next((at for at in range(most) if one[at] != other[at]), most)]
+
+
+def _telling(part):
+    """Whether a part of a secret is more than a word that stands in it by chance."""
+    return len(part) >= 2 * PART or not part.isalpha()
+
+
+def read_environment(text):
+    """Name → value of an environment file as Slipway writes it for systemd."""
+    found = {}
+    for line in text.splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not name.startswith("#"):
+            value = value.strip()
+            quoted = len(value) > 1 and value[0] == value[-1] == '"'
+            found[name.strip()] = re.sub(r'\\(["\\`$])', r"\1", value[1:-1]) if quoted else value
+    return found
+
+
+def secrets_of(environment, names=None, app=""):
+    """All texts that may not be shown of an environment (name → value).
+
+    + names: those of secrets; None: all of them
+    + app: its name is none
+    """
+    found = set()
+    for name, value in environment.items():
+        if names is None or name in names:
+            found |= _texts(name, value.strip())
+    return {each for text in found - {app} for each in spellings(text)}
+
+
+def _texts(name, value):
+    """The parts of a value that are secret, as written; none of one that is ordinary."""
+    named = bool(re.search(SECRET_NAME, name))
+    if len(value) < SHORT or value.lower() in WORDS or (not named and re.search(PLAIN_NAME, name)):
+        return set()
+    if value[0] in "{[":
+        try:
+            return {value, *_inner(name, json.loads(value))}
+        except (ValueError, RecursionError):
+            return {value}
+    found = {word.strip("'\"") for word in re.findall(ASSIGNED, value)}
+    url = re.fullmatch(URL, value, re.DOTALL)
+    if url:
+        user, colon, password = (url["user"] or "").partition(":")
+        found |= {password} if colon else {user} if _random(user) else set()
+        for parameter in re.split(r"[?&#;]", url["rest"])[1:]:
+            key, _, given = parameter.partition("=")
+            found |= {given} if re.search(SECRET_NAME, key) else set()
+        found |= {part for part in re.split(r"[/?&=#]", url["rest"]) if _random(part)}
+    found = {text for text in found if len(text) >= SHORT - 2 and text.lower() not in WORDS}
+    if found or (not url and (named or not re.fullmatch(ORDINARY, value))):
+        lines = {line.strip() for line in re.split(r"\\r|\\n|\n", value) if len(line.strip()) >= RANDOM}
+        found |= {value, *lines}
+    return found
+
+
+def _inner(name, value):
+    """The secrets in what a variable's JSON says."""
+    if isinstance(value, dict):
+        return {text for key, each in value.items() for text in _inner(key, each)}
+    if isinstance(value, list):
+        return {text for each in value for text in _inner(name, each)}
+    return _texts(name, value.strip()) if isinstance(value, str) else set()
+
+
+def _random(text):
+    return len(text) >= RANDOM and bool(re.search(r"[A-Za-z]", text) and re.search(r"[0-9]", text))
+
+
+def spellings(text):
+    """A text as it may be written elsewhere."""
+    from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+    plain = {text, unquote(text), unquote_plus(text)}
+    encoded = {made(each) for each in plain for made in (lambda t: quote(t, safe=""), quote, quote_plus)}
+    # SQLAlchemy quotes fewer characters than urllib does.
+    encoded |= {quote(each, safe=" +") for each in plain}
+    quoted = {repr(each)[1:-1] for each in plain} | {json.dumps(each)[1:-1] for each in plain}
+    lower = {re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), each) for each in encoded}
+    return {each for each in plain | encoded | lower | quoted if each.strip()}
+
+
+class _Outlet(io.TextIOWrapper):
+    """A stream to which nothing is written but what may be shown."""
+
+    def write(self, text):
+        return super().write(shown(text))
+
+    def unfiltered(self, text):
+        super().write(text)
+        self.flush()
+
+
+def outlet():
+    """Let standard output and standard error of this process show nothing else, whoever writes there."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and not isinstance(stream, _Outlet):
+            lines = stream.line_buffering
+            setattr(sys, name, _Outlet(stream.detach(), "utf-8", "backslashreplace", line_buffering=lines))
+
+
+def tell(value):
+    """Tell another program a value, as JSON: it is ASCII, nothing in it steers, and a secret's text may be part of it
+    by chance, which is no reason to break it.
+    """
+    getattr(sys.stdout, "unfiltered", sys.stdout.write)(json.dumps(value) + "\n")

@@ -1,0 +1,231 @@
+"""What others wrote, as it is shown: nothing steers a terminal, on either side, and no secret of an app's is told."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roles._plan import Change
+from roles.settings import Settings, placeholder
+from slipway import foreign
+from slipway.screen import Screen
+from tests.unit.programs import ROOT, TEXT, load
+
+SIDES: dict[str, Callable[[], Any]] = {"host": lambda: load(TEXT), "operator": lambda: foreign}
+
+
+@pytest.fixture(params=SIDES)
+def side(request: pytest.FixtureRequest) -> Any:
+    """The filter of one side."""
+    return SIDES[request.param]()
+
+
+# ── what steers a terminal ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, größer, 日本 🙂", "plain, größer, 日本 🙂"),
+        ("two\nlines\tand a tab\n", "two\nlines\tand a tab\n"),
+        ("\x1b]52;c;aGk=\x07", "\\x1b]52;c;aGk=\\x07"),
+        ("\x1b[2J\x1b[31mred", "\\x1b[2J\\x1b[31mred"),
+        ("\x9b2J \x90q\x9c \x85next", "\\x9b2J \\x90q\\x9c \\x85next"),
+        ("\x00\x08\x0b\x0c\x7f", "\\x00\\x08\\x0b\\x0c\\x7f"),
+        ("safe\u202etxt.exe\u202c \u2066x\u2069", "safe\\u202etxt.exe\\u202c \\u2066x\\u2069"),
+        ("\u200b\u200e\u200f\ufeff\u2060\xad", "\\u200b\\u200e\\u200f\\ufeff\\u2060\\xad"),
+        ("a\u2028b\u2029c", "a\\u2028b\\u2029c"),
+        ("\U000e0041 \udc9b", "\\U000e0041 \\udc9b"),
+        (" 10 %\r 50 %\r100 %\ndone\r\n", "100 %\ndone\n"),
+        ("half a bar\r", "half a bar"),
+    ],
+)
+def test_what_steers_a_terminal_is_written_out(side: Any, text: str, shown: str) -> None:
+    assert side.visible(text) == shown
+    assert side.visible(shown) == shown, "once is enough"
+
+
+def test_nothing_that_unicode_calls_control_or_format_is_left(side: Any) -> None:
+    kept = [
+        f"{number:x}"
+        for number in range(sys.maxunicode + 1)
+        if unicodedata.category(chr(number)) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
+        and number not in {0x09, 0x0A, 0x0D}
+        and side.visible(chr(number)) == chr(number)
+    ]
+    assert kept == []
+
+
+def test_one_line_stays_one_line(side: Any) -> None:
+    forged = "harmless\rdeadbee forged\nsecond\u2028third\x85fourth\tend"
+    assert side.one_line(forged) == "harmless\\x0ddeadbee forged\\x0asecond\\u2028third\\x85fourth end"
+
+
+def test_a_program_of_the_host_prints_nothing_else(tmp_path: Path) -> None:
+    """Whoever prints there, an uncaught error and the last words included."""
+    script = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'files/release')!r})\n"
+        "import slipway_text\n"
+        "slipway_text.outlet()\n"
+        "slipway_text.hide(['s3cr3t-value'])\n"
+        "print('out \\x1b[2J s3cr3t-value')\n"
+        "sys.stdout.write('raw \\u202e\\n')\n"
+        "slipway_text.tell({'key': 's3cr3t-value \\x1b'})\n"
+        "print('err \\x9b', file=sys.stderr)\n"
+        "sys.exit('last \\x1b]0;t\\x07 s3cr3t-value')\n"
+    )
+    environment = {"PYTHONIOENCODING": "utf-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, env=environment, check=False)
+    assert done.stdout.decode() == 'out \\x1b[2J ***\nraw \\u202e\n{"key": "s3cr3t-value \\u001b"}\n'
+    assert done.stderr.decode() == "err \\x9b\nlast \\x1b]0;t\\x07 ***\n"
+    assert done.returncode == 1
+
+
+def test_a_change_can_always_be_shown() -> None:
+    change = Change(
+        "migration", "0003 of \x1b[2Jnotes", "run", "ALTER\x1b]52;c;x\x07\nTABLE\u202e", "first\nsecond\x1b"
+    )
+    assert change.line == "will run migration 0003 of \\x1b[2Jnotes: first\\x0asecond\\x1b"
+    assert change.diff == "ALTER\\x1b]52;c;x\\x07\nTABLE\\u202e"
+
+
+def test_a_screen_prints_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen("apply", "slipway apply x", planning=False, quiet=False)
+    screen._echo("[web] \x1b[31mour red\x1b[0m, \x1b]52;c;aGk=\x07 and \x1b[2J\u202e")
+    screen._echo("[web]  50 %\r100 %")
+    screen.console.print("direct \x9b")
+    told = capsys.readouterr().err
+    assert told == "  our red, \\x1b]52;c;aGk=\\x07 and \\x1b[2J\\u202e\n  100 %\ndirect \\x9b\n"
+
+
+# ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def hidden(value: str, said: str, name: str = "SETTING", names: list[str] | None = None) -> str:
+    """What is shown of `said` where the environment has this variable."""
+    program = load(TEXT)
+    found: str = program.shown(said, program.secrets_of({name: value}, names, "notes"))
+    return found
+
+
+URL = "postgresql+psycopg://app:p%40ss%2Fword@127.0.0.1:5432/notes"
+
+
+@pytest.mark.parametrize(
+    ("value", "said", "shown"),
+    [
+        (URL, f"ValueError: wrong: '{URL}'", "ValueError: wrong: '***'"),
+        (URL, "as p%40ss%2Fword, p%40ss%2fword and p@ss/word", "as ***, *** and ***"),
+        (URL, "twice p%2540ss%252Fword, and p%40ss/word", "twice ***, and ***"),
+        (URL, "user app, postgresql on 127.0.0.1:5432", "user app, postgresql on 127.0.0.1:5432"),
+        (URL, "cut p%40ss%2F... and p%40ss%2Fwo\nrd@127", "cut ***... and ***\nrd@127"),
+        (URL, "postgresql+psycopg://app:p%40ss...%2Fword@127", "postgresql+psycopg://app:***...***@127"),
+        ("a-value with 3 words", "see a-value with 3 words!", "see ***!"),
+        ("sk-live-1234567890", "| sk-live-1234567890 | 'sk-live-12345…'", "| *** | '***…'"),
+        ('quo"ted\\back-1', 'repr \'quo"ted\\\\\\\\back-1\' "quo\\"ted\\\\back-1"', None),
+        ("-----BEGIN KEY-----\\nMIIEvQIBADANBgkq\\nAAAAAAAAAAAAAAAA", "x\nMIIEvQIBADANBgkq\ny", "x\n***\ny"),
+        ('{"private": {"password": "hunter-22x"}, "kind": "info"}', "hunter-22x of info", "*** of info"),
+        ("host=db user=app password='two words1' sslmode=disable", "got two words1", "got ***"),
+        ("https://0123456789abcdef0123@o1.ingest.example.com/7", "key 0123456789abcdef0123", "key ***"),
+        ("https://hooks.example.com/T00/B00XXXXXXXXXXXXXXX1", "at B00XXXXXXXXXXXXXXX1", "at ***"),
+        ("redis://cache/0?password=opensesame", "with opensesame", "with ***"),
+    ],
+)
+def test_what_is_secret_of_a_value(value: str, said: str, shown: str | None) -> None:
+    told = hidden(value, said)
+    assert value not in told
+    assert shown is None or told == shown
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LOG_LEVEL", "info"),
+        ("LOG_LEVEL", "critical-2"),
+        ("APP_ENV", "staging-7"),
+        ("DEBUG", "true"),
+        ("PORT", "8000"),
+        ("LIMIT", "1048576"),
+        ("STAGE", "production"),
+        ("FOLDER", "/var/lib/notes"),
+        ("LANG", "en_US.UTF-8"),
+        ("API_KEY", "short"),
+        ("SECRET", "disabled"),
+        ("SECRET_NAME", "notes"),
+        ("DATABASE_URL", "postgresql://notes@127.0.0.1/notes"),
+        ("DATABASE_URL", "sqlite+aiosqlite:////var/lib/notes/notes.db"),
+        ("BASE", "https://notes.example.com/api/v1"),
+        ("EMPTY", ""),
+    ],
+)
+def test_what_is_ordinary_is_shown(name: str, value: str) -> None:
+    assert hidden(value, f"said {value} there", name) == f"said {value} there"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("DB_PASSWORD", "postgres"), ("SIGNING_KEY", "correcthorse"), ("PIN_TOKEN", "12345678")],
+)
+def test_the_name_makes_an_ordinary_value_secret(name: str, value: str) -> None:
+    assert hidden(value, f"said {value} there", name) == "said *** there"
+    assert hidden(value, f"a {value}ql database", name).startswith("a ")
+
+
+def test_a_short_word_is_no_part_of_a_longer_one() -> None:
+    assert hidden("postgres", "postgresql, and postgres", "DB_PASSWORD") == "postgresql, and ***"
+
+
+def test_what_is_no_secret_by_its_name_is_shown() -> None:
+    said = "GREETING is hello-world-42"
+    assert hidden("hello-world-42", said, "GREETING", names=["TOKEN"]) == said
+    assert hidden("hello-world-42", said, "GREETING", names=["GREETING"]) == "GREETING is ***"
+
+
+def test_an_environment_is_read_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    from roles.settings import render_env
+
+    values = {"A": 'x"y\\z`$HOME', "B": "", "C": " padded ", "URL": URL, "JSON": '{"a": "b"}'}
+    assert load(TEXT).read_environment(render_env(values)) == values
+
+
+@pytest.mark.parametrize(
+    ("value", "stands"),
+    [
+        (URL, "postgresql+psycopg://localhost/placeholder"),
+        ("sqlite+aiosqlite:////var/lib/notes/notes.db", "sqlite+aiosqlite://"),
+        ("8000", "1"),
+        ("TRUE", "false"),
+        ('{"key": "x"}', "{}"),
+        ('["x"]', "[]"),
+        ("hunter2", "placeholder"),
+        ("", "placeholder"),
+    ],
+)
+def test_a_placeholder_is_of_the_kind_and_nothing_of_the_value(value: str, stands: str) -> None:
+    assert placeholder(value) == stands
+
+
+def test_the_host_is_told_names_alone(maximal: Settings) -> None:
+    app = maximal.apps["notes"]
+    assert {"DATABASE_URL", "DATABASE_URL_SYNC"} <= app.secret_names
+    assert not app.secret_names & app.env.keys() - {"DATABASE_URL"}
+    assert not any(value in json.dumps(sorted(app.secret_names)) for value in app.secret_values)
+
+
+def test_nothing_is_said_of_a_stream_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a test's or a caller's own making, say: it stays as it is."""
+    program = load(TEXT)
+    kept = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", kept)
+    monkeypatch.setattr(sys, "stderr", kept)
+    program.outlet()
+    program.tell({"a": 1})
+    assert sys.stdout is kept and kept.getvalue() == '{"a": 1}\n'
