@@ -303,10 +303,14 @@ What={SWAP_FILE}
 [Install]
 WantedBy=swap.target
 """
-# $1 file, $2 MB. A file of a run that was killed is made anew; swap must have no holes.
+# $1 file, $2 MB. A file of a run that was killed is made anew, unless the host still goes on with it; swap must have no
+# holes.
 _SWAP = """
 set -eu
 umask 077
+exec 9>/run/swapfile.lock
+flock 9
+! grep -q "^$1 " /proc/swaps || exit 0
 rm -f "$1"
 fallocate -l "$2MiB" "$1" || dd if=/dev/zero of="$1" bs=1M count="$2" status=none
 mkswap "$1" >/dev/null

@@ -73,6 +73,8 @@ def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
     if kind == "machine":
         host.ssh(f"printf '{late}' >/etc/sysctl.d/99-late.conf && sysctl -q -p /etc/sysctl.d/99-late.conf")
     host.deploy()
+    if kind == "machine":  # of each later boot it is a third, and it has nothing more to do
+        host.ssh("touch /etc/cloud/cloud-init.disabled")
     return host
 
 
@@ -121,8 +123,8 @@ def test_the_power_goes_at_random_moments(host: Host) -> None:
     began = time.monotonic()
     host.task("tasks/release.py")
     usual, table = time.monotonic() - began, []  # of the cuts: whether the old release served after it
-    before = look(host)
     for number in range(1, CUTS + 1):
+        before = host.release()
         change(host, number, environment=moments.random() < 0.5)
         at = None if number % 4 == 0 else moments.uniform(0.2, 1) * usual
         committed, took = cut_during(host, host.folder / f"cut{number}.log", at)
@@ -132,13 +134,12 @@ def test_the_power_goes_at_random_moments(host: Host) -> None:
         told = " (committed)" if committed else ""
         log.info("    cut %d after %.1f s%s: %s serves", number, took, told, seen["release"])
         assert answer["release"] == seen["release"]
-        stayed = seen["release"] == before["release"]
-        assert not stayed or seen["files"] == before["files"], "the old release isn't what it was"
+        stayed = seen["release"] == before
         assert not committed or not stayed, "a committed release was lost"
         due = host.deploy()
         assert set(due.changed) <= (set() if committed else {"Release | Release notes"}), due.told
         assert stayed or host.release() == seen["release"], "the new one served already"
-        before = look(host)
         table.append(stayed)
+    look(host)
     host.converged()
     log.info("    %d cuts: the old release served after %d, else the new one", len(table), sum(table))
