@@ -623,7 +623,7 @@ hosts = [
                         # Type: a whole number of connections from 1 to 65536, or None; default None.
                         "connections_per_client": None,
                         # True: nginx answers 503 with a page (or JSON, for those who ask for JSON) instead of the
-                        # app, which runs on and can be released. The host itself, and tunnels to port, reach the app.
+                        # app, which runs on and can be released. By port, the host and tunnels to it reach the app.
                         # Type: True or False; default False.
                         "maintenance": False,
                         # True: nginx compresses what the app answers; static files it compresses in any case. From

@@ -17,6 +17,9 @@ from roles.settings import AppSettings, Settings
 
 OPEN_FILES = 1000
 """Static files that a site keeps open, at most: more than most apps have."""
+ITSELF = "127.83.76.87"
+"""Address from which the host's own programs ask nginx; as in files/nginx/slipway_nginx.py. Each of 127.0.0.0/8 is the
+host's alone, and a proxy takes another one only if it is told to."""
 WEBROOT = "/var/lib/slipway/acme"
 """Where certbot puts the files that an ACME server asks for."""
 IPV6 = "/proc/net/if_inet6"
@@ -55,6 +58,7 @@ def configuration(
         "post_quantum": versions.openssl >= (3, 5),
         "ipv6": exists(IPV6),
         "webroot": WEBROOT,
+        "own_address": ITSELF,
     }
     made = {
         "nginx.conf": render(

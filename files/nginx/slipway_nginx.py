@@ -29,7 +29,8 @@ UPSTREAMS = ETC / "upstreams"
 MAIN = ETC / "nginx.conf"
 SRV = Path("/srv")
 LOCK = Path("/run/slipway/nginx.lock")
-INTERNAL = "slipway.internal"  # server name, answered to 127.0.0.1 only (templates/nginx/internal.conf.j2)
+INTERNAL = "slipway.internal"  # server name, answered to ITSELF alone (templates/nginx/internal.conf.j2)
+ITSELF = ("127.83.76.87", 0)  # where we come from: no proxy on this host does
 MOST_BYTES = 65536  # of an answer: somebody else may have the port
 PROOF_SECONDS = 15  # a reload of a large configuration takes well under a second
 
@@ -121,7 +122,7 @@ def ask(path):
     # By hand: importing http.client takes longer than all the rest of `status`.
     answer = b""
     try:
-        with socket.create_connection(("127.0.0.1", 80), timeout=2) as connection:
+        with socket.create_connection(("127.0.0.1", 80), 2, ITSELF) as connection:
             connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {INTERNAL}\r\n\r\n".encode())
             while (part := connection.recv(4096)) and len(answer) < MOST_BYTES:
                 answer += part

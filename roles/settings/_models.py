@@ -404,7 +404,7 @@ class AppSettings(_Model):
     answers 429. None: no limit."""
     maintenance: t.Switch = False
     """True: nginx answers 503 with a page (or JSON, for those who ask for JSON) instead of the app, which runs on and
-    can be released. The host itself, and tunnels to port, reach the app."""
+    can be released. By port, the host and tunnels to it reach the app."""
     compress: t.Switch = False
     """True: nginx compresses what the app answers; static files it compresses in any case. From the size of a page that
     shows both a secret and a part of the request, others could guess the secret (BREACH, CVE-2013-3587): for an API

@@ -12,12 +12,14 @@ from jinja2 import UndefinedError
 from roles import app as app_role
 from roles import firewall, ssh, system, tls, updates
 from roles._facts import HostOverview, Sshd, Versions
-from roles._templates import ROOT, render
+from roles._templates import ROOT, host_file, render
 from roles.nginx import OPEN_FILES, PACKAGED, WEBROOT, configuration
 from roles.settings import AppSettings, Settings
 from roles.settings._environment import names_host
 from tests.unit.conftest import KEX
 
+from tests.unit.programs import NGINX as PROGRAM
+from tests.unit.programs import load
 NGINX = {"1.22": PACKAGED["debian 12"], "1.26": PACKAGED["debian 13"]}
 """nginx and OpenSSL of Debian 12 and 13."""
 
@@ -642,7 +644,11 @@ def test_the_internal_server_answers_this_host_alone(maximal: Settings) -> None:
     assert block.index("return 444;") < block.index("location = /generation {")
     assert 'return 200 "@GENERATION@\\n";' in block
     # The connection's own address: a header that a trusted proxy may set must not open it.
-    assert "geo $realip_remote_addr $slipway_itself {" in directives(made)
+    at = directives(made).index("geo $realip_remote_addr $slipway_itself {")
+    assert directives(made)[at + 1 : at + 4] == ["default 0;", "127.83.76.87 1;", "}"]
+    # Where the programs on the host come from.
+    assert load(PROGRAM).ITSELF == ("127.83.76.87", 0)
+    assert '("127.83.76.87", 0)' in host_file("release/slipway_release.py")
     for app in maximal.apps:
         at = block.index(f"location = /release/{app} {{")
         assert block[at + 1] == f'return 200 "$release_{app.replace("-", "_")}\\n";'
