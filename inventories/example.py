@@ -669,7 +669,9 @@ hosts = [
                             "subdir": "",
                         },
                         "static": {
-                            # Folder with the static files, inside the app's folder.
+                            # Folder with the static files, inside the app's folder. nginx follows no link on the way
+                            # or in it, and gives away no file or folder whose name begins with a dot, but for
+                            # .well-known.
                             # Type: a folder inside the app's folder: letters, digits and . _ + - /; required.
                             "path": "static",
                             # URL prefix nginx answers from that folder.

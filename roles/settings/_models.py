@@ -81,7 +81,8 @@ class StaticSettings(_Model):
     """A folder that nginx serves itself."""
 
     path: Annotated[t.InnerPath, Field(examples=["static"])]
-    """Folder with the static files, inside the app's folder."""
+    """Folder with the static files, inside the app's folder. nginx follows no link on the way or in it, and gives away
+    no file or folder whose name begins with a dot, but for .well-known."""
     url: t.UrlPrefix = "/static/"
     """URL prefix nginx answers from that folder."""
     max_age: Annotated[int, t.whole(0, 31_536_000, "seconds")] = 3600

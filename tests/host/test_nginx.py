@@ -262,6 +262,14 @@ def test_too_large_body_is_refused(app: App) -> None:
     assert answer.status == 413
 
 
+def test_logs_are_closed_to_other_apps(app: App) -> None:
+    """Those of the app are there, and nobody but root, nginx and the administrators reads them."""
+    logs = " ".join(f"/var/log/nginx/{app.settings.name}.{kind}.log" for kind in ("access", "error"))
+    modes = app.target.run(f"stat -c '%a %U' {logs}").splitlines()
+    assert len(modes) == 2
+    assert {*modes} <= {"640 www-data", "640 root"}, modes
+
+
 # --- What reaches the app --------------------------------------------------------------------------------------------
 
 
@@ -387,4 +395,6 @@ def test_static_folder_opens_nothing_else(app: App) -> None:
     url = app.settings.static.url
     for path in (f"{url.rstrip('/')}../pyproject.toml", f"{url}../pyproject.toml", f"{url}%2e%2e/pyproject.toml"):
         assert b"[project]" not in app.site.get(path).body, path
+    for path in (".env", ".git/config", "css/.htpasswd"):
+        assert app.site.get(url + path).status == 404, path
     assert app.site.get(url).status in (403, 404)

@@ -319,7 +319,11 @@ def test_static_files(maximal: Settings, minimal: Settings) -> None:
     made = nginx(maximal)
     block = server(made["sites/notes.conf"], "443")
     at = block.index("location /assets/ {")
-    assert block[at + 1 : at + 3] == ["alias /srv/notes/releases/$release_notes/apps/notes/static/;", "expires 60;"]
+    assert block[at + 1 : at + 3] == [
+        "alias /srv/notes/releases/$release_notes/apps/notes/static/;",
+        "disable_symlinks on from=/srv/notes/releases/$release_notes;",
+    ]
+    assert "expires 60;" in block
     plain = server(made["sites/plain.conf"], "80")
     assert "alias /srv/plain/releases/$release_plain/public/;" in plain and "expires 3600;" in plain
     assert "alias" not in nginx(minimal)["sites/notes.conf"]
@@ -564,6 +568,13 @@ def test_limits(maximal: Settings, minimal: Settings) -> None:
     assert not re.match(pattern.replace("?<", "?P<"), "192.0.2.1")
     assert not [path for path, text in made.items() if re.search("limit_(req|conn) |limit_req_zone", text)]
     assert "limit_req_status 429;" in made["nginx.conf"] and "limit_conn_status 429;" in made["nginx.conf"]
+
+
+def test_every_server_of_a_site_has_logs_of_its_own(maximal: Settings) -> None:
+    for name in maximal.apps:
+        for block in servers(nginx(maximal)[f"sites/{name}.conf"]):
+            assert f"access_log /var/log/nginx/{name}.access.log combined buffer=32k flush=2s;" in block
+            assert f"error_log /var/log/nginx/{name}.error.log;" in block
 
 
 def test_maintenance(maximal: Settings, minimal: Settings) -> None:
