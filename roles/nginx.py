@@ -15,6 +15,9 @@ from roles._role import role
 from roles._templates import host_file, render
 from roles.settings import AppSettings, Settings
 
+COMPRESSED = 96
+"""Static files that one client may be sent compressed at a time, twice what nginx lets a connection of HTTP/2 ask for:
+each that is read slowly holds 430 kB of memory."""
 OPEN_FILES = 1000
 """Static files that a site keeps open, at most: more than most apps have."""
 ITSELF = "127.83.76.87"
@@ -81,6 +84,7 @@ def configuration(
             "app": app,
             "names": app.domains if certified(app) else [*app.domains, *former_names(settings, app, serving)],
             "open_files": OPEN_FILES,
+            "compressed": COMPRESSED,
             "extra": bool(app.nginx_extra),
             "certificate": certificate(app, exists, serving.get(f"sites/{app.name}.conf", "")),
             "static_folder": "/".join(part for part in (app.source.subdir, app.static.path) if part)
