@@ -647,18 +647,28 @@ hosts = [
                         # office shares one address.
                         # Type: a mapping of paths to limits; default {}.
                         "rate_limits": {},
-                        # Requests under way that one address may have, each stream of HTTP/2 and each WebSocket
-                        # counting; beyond it nginx answers 429. None: no limit.
-                        # Type: a whole number of connections from 1 to 65536, or None; default None.
-                        "connections_per_client": None,
+                        # Requests under way that one address, or the /64 network of one of IPv6, may have, each
+                        # stream of HTTP/2 and each WebSocket counting; beyond it nginx answers 429. 500 is an office
+                        # behind one address, most of it with a WebSocket open; it comes to 64 MB of nginx's memory,
+                        # since of static files that are compressed one may have 96. None: no limit but that. Behind a
+                        # proxy set trusted_proxies, or all of its visitors count as one.
+                        # Type: a whole number of connections from 1 to 65535, or None; default 500.
+                        "connections_per_client": 500,
+                        # Large uploads under way that one address or /64 may have on this host: bodies of 5 MB or
+                        # more, or of no announced length. Beyond it nginx answers 429. nginx keeps a body in a file
+                        # until it is whole, so what one client can fill is max_body_size times that. Of bodies of 1
+                        # MB or more it may have 6 under way, of 10 kB or more 16, unless this is more. None: what
+                        # makes 40 MB, and 2 at least: 4 with a max_body_size of 10m, and with the smaller ones 62 MB.
+                        # Type: a whole number of uploads from 1 to 65535, or None; default None.
+                        "uploads_per_client": None,
                         # True: nginx answers 503 with a page (or JSON, for those who ask for JSON) instead of the
-                        # app, which runs on and can be released. The host itself, and tunnels to port, reach the app.
+                        # app, which runs on and can be released. By port, the host and tunnels to it reach the app.
                         # Type: True or False; default False.
                         "maintenance": False,
                         # True: nginx compresses what the app answers; static files it compresses in any case. From
                         # the size of a page that shows both a secret and a part of the request, others could guess
                         # the secret (BREACH, CVE-2013-3587): for an API whose answers are long and hold no such
-                        # pages.
+                        # pages. Each that is read slowly holds 300 kB of memory.
                         # Type: True or False; default False.
                         "compress": False,
                         # Where the app's certificate comes from.
@@ -698,7 +708,9 @@ hosts = [
                             "subdir": "",
                         },
                         "static": {
-                            # Folder with the static files, inside the app's folder.
+                            # Folder with the static files, inside the app's folder. nginx follows no link on the way
+                            # or in it, and gives away no file or folder whose name begins with a dot, but for
+                            # .well-known.
                             # Type: a folder inside the app's folder: letters, digits and . _ + - /; required.
                             "path": "static",
                             # URL prefix nginx answers from that folder.

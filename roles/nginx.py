@@ -15,8 +15,14 @@ from roles._role import role
 from roles._templates import host_file, render
 from roles.settings import AppSettings, Settings
 
+COMPRESSED = 96
+"""Static files that one client may be sent compressed at a time, twice what nginx lets a connection of HTTP/2 ask for:
+each that is read slowly holds 430 kB of memory."""
 OPEN_FILES = 1000
 """Static files that a site keeps open, at most: more than most apps have."""
+ITSELF = "127.83.76.87"
+"""Address from which the host's own programs ask nginx; as in files/nginx/slipway_nginx.py. Each of 127.0.0.0/8 is the
+host's alone, and a proxy takes another one only if it is told to."""
 WEBROOT = "/var/lib/slipway/acme"
 """Where certbot puts the files that an ACME server asks for."""
 IPV6 = "/proc/net/if_inet6"
@@ -55,6 +61,7 @@ def configuration(
         "post_quantum": versions.openssl >= (3, 5),
         "ipv6": exists(IPV6),
         "webroot": WEBROOT,
+        "own_address": ITSELF,
     }
     made = {
         "nginx.conf": render(
@@ -77,6 +84,7 @@ def configuration(
             "app": app,
             "names": app.domains if certified(app) else [*app.domains, *former_names(settings, app, serving)],
             "open_files": OPEN_FILES,
+            "compressed": COMPRESSED,
             "extra": bool(app.nginx_extra),
             "certificate": certificate(app, exists, serving.get(f"sites/{app.name}.conf", "")),
             "static_folder": "/".join(part for part in (app.source.subdir, app.static.path) if part)

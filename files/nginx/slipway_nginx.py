@@ -29,7 +29,8 @@ UPSTREAMS = ETC / "upstreams"
 MAIN = ETC / "nginx.conf"
 SRV = Path("/srv")
 LOCK = Path("/run/slipway/nginx.lock")
-INTERNAL = "slipway.internal"  # server name, answered to 127.0.0.1 only (templates/nginx/internal.conf.j2)
+INTERNAL = "slipway.internal"  # server name, answered to ITSELF alone (templates/nginx/internal.conf.j2)
+ITSELF = ("127.83.76.87", 0)  # where we come from: no proxy on this host does
 ANSWER_SECONDS = 2
 MOST_BYTES = 65536  # of an answer: somebody else may have the port
 LOCK_SECONDS = 120  # a change takes PROOF_SECONDS at most, and what `nginx -t` takes
@@ -137,7 +138,7 @@ def ask(path):
     # By hand: importing http.client takes longer than all the rest of `status`.
     answer = b""
     try:
-        with socket.create_connection(("127.0.0.1", 80), timeout=ANSWER_SECONDS) as connection:
+        with socket.create_connection(("127.0.0.1", 80), ANSWER_SECONDS, ITSELF) as connection:
             until = time.monotonic() + ANSWER_SECONDS  # for all of it: somebody else may have the port, and trickle
             connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {INTERNAL}\r\n\r\n".encode())
             while (part := connection.recv(4096)) and len(answer) < MOST_BYTES:
@@ -155,7 +156,8 @@ def validate(mounts):
     The candidate is mounted over the live path in a mount namespace of its own, so that nothing anybody else
     sees has changed before nginx has accepted it.
     """
-    script = 'set -e; while [ $# -gt 1 ]; do mount --bind "$1" "$2"; shift 2; done; exec nginx -t -q'
+    # A log that isn't there yet is made by that, too, and tells who visits a site.
+    script = 'set -e; umask 027; while [ $# -gt 1 ]; do mount --bind "$1" "$2"; shift 2; done; exec nginx -t -q'
     argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
     done = run(*argv, *(str(part) for pair in mounts for part in pair), check=False)
     if done.returncode != 0:

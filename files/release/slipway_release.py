@@ -1277,11 +1277,11 @@ def own_socket(path):
 
 
 def site_socket(name, tls):
-    """A connection to this host's own nginx, as to a site's public name."""
+    """A connection to this host's own nginx, as to a site's public name; from where it knows us (roles/nginx.py)."""
     import socket
     import ssl
 
-    plain = socket.create_connection(("127.0.0.1", 443 if tls else 80), 10)
+    plain = socket.create_connection(("127.0.0.1", 443 if tls else 80), 10, ("127.83.76.87", 0))
     if not tls:
         return plain
     # Which certificate is served is roles/tls.py's affair; a private CA's isn't known to this host.

@@ -17,6 +17,9 @@ from roles.settings import _types as t
 from roles.settings._access import FirewallSettings, OperatorSettings, SshSettings
 from roles.settings._system import SystemSettings, UpdatesSettings
 
+UPLOADS = 40 * 2**20
+"""Bytes of large uploads that one client may have nginx keep at once, unless two of them come to more."""
+
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 """ACME directory of Let's Encrypt, whose certificates browsers trust."""
 
@@ -81,7 +84,8 @@ class StaticSettings(_Model):
     """A folder that nginx serves itself."""
 
     path: Annotated[t.InnerPath, Field(examples=["static"])]
-    """Folder with the static files, inside the app's folder."""
+    """Folder with the static files, inside the app's folder. nginx follows no link on the way or in it, and gives away
+    no file or folder whose name begins with a dot, but for .well-known."""
     url: t.UrlPrefix = "/static/"
     """URL prefix nginx answers from that folder."""
     max_age: Annotated[int, t.whole(0, 31_536_000, "seconds")] = 3600
@@ -429,16 +433,23 @@ class AppSettings(_Model):
     """Beginning of a path → how often one address may ask for what is below it, such as {"/login": {"rate": "10r/m",
     "burst": 5}, "/api/": {"rate": "20r/s", "burst": 40}}; of several that fit, each counts. Empty: no limit, because
     what is too much only the app knows, and an office shares one address."""
-    connections_per_client: Annotated[int, t.whole(1, 65_536, "connections")] | None = None
-    """Requests under way that one address may have, each stream of HTTP/2 and each WebSocket counting; beyond it nginx
-    answers 429. None: no limit."""
+    connections_per_client: Annotated[int, t.whole(1, 65_535, "connections")] | None = 500
+    """Requests under way that one address, or the /64 network of one of IPv6, may have, each stream of HTTP/2 and each
+    WebSocket counting; beyond it nginx answers 429. 500 is an office behind one address, most of it with a WebSocket
+    open; it comes to 64 MB of nginx's memory, since of static files that are compressed one may have 96. None: no
+    limit but that. Behind a proxy set trusted_proxies, or all of its visitors count as one."""
+    uploads_per_client: Annotated[int, t.whole(1, 65_535, "uploads")] | None = None
+    """Large uploads under way that one address or /64 may have on this host: bodies of 5 MB or more, or of no announced
+    length. Beyond it nginx answers 429. nginx keeps a body in a file until it is whole, so what one client can fill is
+    max_body_size times that. Of bodies of 1 MB or more it may have 6 under way, of 10 kB or more 16, unless this is
+    more. None: what makes 40 MB, and 2 at least: 4 with a max_body_size of 10m, and with the smaller ones 62 MB."""
     maintenance: t.Switch = False
     """True: nginx answers 503 with a page (or JSON, for those who ask for JSON) instead of the app, which runs on and
-    can be released. The host itself, and tunnels to port, reach the app."""
+    can be released. By port, the host and tunnels to it reach the app."""
     compress: t.Switch = False
     """True: nginx compresses what the app answers; static files it compresses in any case. From the size of a page that
     shows both a secret and a part of the request, others could guess the secret (BREACH, CVE-2013-3587): for an API
-    whose answers are long and hold no such pages."""
+    whose answers are long and hold no such pages. Each that is read slowly holds 300 kB of memory."""
     tls: Annotated[TlsSettings, t.mapping_of("options of TLS", 'write a mapping, such as {"mode": "acme"}')] = (
         TlsSettings()
     )
@@ -600,6 +611,15 @@ class AppSettings(_Model):
         if self.tls.mode in ("off", "self-signed"):
             del found["Strict-Transport-Security"]
         return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def bodies_per_client(self) -> dict[str, int]:
+        """Least size of a body, as nginx.conf.j2 names it → how many of it one client may have under way."""
+        number, unit = self.max_body_size.rstrip("kmg"), self.max_body_size[-1]
+        size = int(number) * {"k": 2**10, "m": 2**20, "g": 2**30}.get(unit, 1)
+        fitting = min(UPLOADS // size, 65_535) if size else 0  # the most that nginx takes
+        large = self.uploads_per_client or max(fitting, 2)
+        return {"5m": large, "1m": max(large, 6), "10k": max(large, 16)}
 
     @property
     def probe_paths(self) -> list[str]:

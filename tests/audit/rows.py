@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.audit import forged, network, secrets, system, tls, web
+from tests.audit import bystander, forged, network, secrets, system, tls, web
 from tests.audit.finding import Finding
 from tests.audit.subject import Subject
 
@@ -42,6 +42,7 @@ ROWS = (
     Row("headers", "forged headers", "none believed", forged.headers),
     Row("names", "unknown Host and SNI", "no 200, no certificate", forged.names),
     Row("raw", "malformed requests", "no 200", forged.raw),
+    Row("bystander", "smuggled requests", "own answers, whole bodies", bystander.bystander, alone=True),
     Row("secrets-output", "secrets, deploy at -vvv", "nothing", secrets.deploy_output),
     Row("secrets-files", "secrets, readable files", "nothing", secrets.readable_files),
     Row("secrets-processes", "secrets, process list", "nothing", secrets.process_list),

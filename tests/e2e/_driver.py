@@ -600,10 +600,13 @@ class Host:
         return self.request("GET", path, **options)
 
     def connect(
-        self, domain: str = "notes.test", *, port: int | None = None, ca: Path | str | None = None, verify: bool = True
-    ) -> ssl.SSLSocket:
-        """A TLS connection for a domain, ready to be written to."""
+        self, domain: str = "notes.test", *, port: int | None = None, ca: Path | str | None = None, verify: bool = True,
+        alpn: str | None = None,
+    ) -> ssl.SSLSocket:  # fmt: skip
+        """A TLS connection for a domain, ready to be written to; `alpn`: the protocol that it offers."""
         context = self.trust(ca)
+        if alpn:
+            context.set_alpn_protocols([alpn])
         if not verify:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         plain = socket.create_connection(("127.0.0.1", port or self.target["https_port"]), timeout=20)

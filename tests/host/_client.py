@@ -71,6 +71,10 @@ class Client:
         port = self.https_port if tls else self.http_port
         return socket.create_connection((self.address or domain, port), timeout=TIMEOUT)
 
+    def open(self, domain: str, trust: ssl.SSLContext) -> ssl.SSLSocket:
+        """A TLS connection for `domain`, for the caller to close."""
+        return trust.wrap_socket(self._socket(domain, tls=True), server_hostname=domain)
+
     @contextlib.contextmanager
     def connect(self, domain: str, trust: ssl.SSLContext | None) -> Iterator[socket.socket]:
         """A connection for `domain`: with TLS and its SNI where `trust` is given."""

@@ -27,9 +27,9 @@ LONG_JSON = ("/openapi.json", "/schema/openapi.json", "/api/notes")
 # The release that nginx names to the host itself, asked for a site by its name; certificates are other tests' affair.
 _NAMED = """
 import http.client, socket, ssl, sys
-name, path, scheme = sys.argv[1:]
+name, path, scheme, source = sys.argv[1:]
 connection = http.client.HTTPConnection(name, timeout=10)
-connection.sock = socket.create_connection(("127.0.0.1", 443 if scheme == "https" else 80), 10)
+connection.sock = socket.create_connection(("127.0.0.1", 443 if scheme == "https" else 80), 10, (source, 0))
 if scheme == "https":
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -221,15 +221,20 @@ def test_server_tells_no_version(site: Site) -> None:
     assert site.get(site.app.settings.liveness_path).header("Server") == "nginx"
 
 
-def test_release_is_named_to_the_host_itself(site: Site) -> None:
-    """A release is proven by it: asked from inside, nginx says which one answered."""
+def named(site: Site, source: str) -> str:
+    """The release that nginx names to a program on the host which comes from this address."""
     scheme, path = "http" if site.app.trust is None else "https", site.app.settings.liveness_path
-    told = site.app.target.run("python3 -c %s %s %s %s", _NAMED, site.domain, path, scheme)
-    assert told == site.app.release
+    return site.app.target.run("python3 -c %s %s %s %s %s", _NAMED, site.domain, path, scheme, source)
+
+
+def test_release_is_named_to_the_host_itself(site: Site) -> None:
+    """A release is proven by it: asked by Slipway's own programs, nginx says which one answered."""
+    assert named(site, "127.83.76.87") == site.app.release
 
 
 def test_release_is_named_to_nobody_else(site: Site) -> None:
-    """Neither in an answer of the app's nor in one of nginx's."""
+    """Neither in an answer of the app's nor in one of nginx's, nor to a proxy on the host."""
+    assert named(site, "127.0.0.1") == "None"
     for path in (site.app.settings.liveness_path, "/no-such-path"):
         assert site.get(path).header("X-Slipway-Release") is None, path
 
@@ -255,6 +260,14 @@ def test_too_large_body_is_refused(app: App) -> None:
     limit = int(wanted[:-1]) * SIZES[wanted[-1]] if wanted[-1] in SIZES else int(wanted)
     answer = app.site.get("/", method="POST", headers=[("Content-Length", str(limit + 1))])
     assert answer.status == 413
+
+
+def test_logs_are_closed_to_other_apps(app: App) -> None:
+    """Those of the app are there, and nobody but root, nginx and the administrators reads them."""
+    logs = " ".join(f"/var/log/nginx/{app.settings.name}.{kind}.log" for kind in ("access", "error"))
+    modes = app.target.run(f"stat -c '%a %U' {logs}").splitlines()
+    assert len(modes) == 2
+    assert {*modes} <= {"640 www-data", "640 root"}, modes
 
 
 # --- What reaches the app --------------------------------------------------------------------------------------------
@@ -382,4 +395,6 @@ def test_static_folder_opens_nothing_else(app: App) -> None:
     url = app.settings.static.url
     for path in (f"{url.rstrip('/')}../pyproject.toml", f"{url}../pyproject.toml", f"{url}%2e%2e/pyproject.toml"):
         assert b"[project]" not in app.site.get(path).body, path
+    for path in (".env", ".git/config", "css/.htpasswd"):
+        assert app.site.get(url + path).status == 404, path
     assert app.site.get(url).status in (403, 404)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.audit import __main__ as audit
-from tests.audit import forged, network, secrets, system, tls, web
+from tests.audit import bystander, forged, network, secrets, system, tls, web
 from tests.audit.finding import DidNotLook, Finding, Verdict
 from tests.audit.rows import ROWS
 from tests.host._hosts import FORGED_ADDRESS
@@ -224,6 +225,8 @@ ANSWERED = [True] * network.PROBES
         lambda: network.slow_finding(["Closed,Pending,Connected\n0,0,4000\n"], ANSWERED[1:]),
         lambda: forged.headers_finding(502, "<html>"),
         lambda: forged.headers_finding(200, "[]"),
+        lambda: bystander.bystander_finding(bystander.Seen(forms=35, visits=99)),
+        lambda: bystander.bystander_finding(bystander.Seen(forms=27, visits=500)),
         lambda: secrets.secrets_finding("", [], ""),
         lambda: secrets.secrets_finding(NO_CANARY, [], ""),
     ],
@@ -232,6 +235,26 @@ def test_what_saw_nothing_did_not_look(parse: Callable[[], Finding]) -> None:
     """Whatever its exit code: nothing objected to is no good sign where nothing was looked at."""
     with pytest.raises(DidNotLook):
         parse()
+
+
+def test_a_visitor_gets_the_own_answers() -> None:
+    """One of another's is a fault, and one body that didn't arrive whole."""
+    good = bystander.Seen(forms=35, visits=500)
+    assert bystander.bystander_finding(good).verdict is Verdict.MET
+    strange = bystander.bystander_finding(replace(good, strange=["visit 7: 200 /api/whoami?hidden"]))
+    assert (strange.verdict, strange.details) == (Verdict.SHORT, ("visit 7: 200 /api/whoami?hidden",))
+    assert bystander.bystander_finding(replace(good, cut=["POST, h2c"])).details == ("cut: POST, h2c",)
+
+
+def test_an_upgrade_is_asked_for_in_many_forms() -> None:
+    """With methods that have a body and those that haven't, of each version, and with requests in the bodies."""
+    sent = [what for what, _, _ in bystander.attacks(lambda protocol: pytest.fail(protocol), SITE, b"")]
+    assert len(set(sent)) == len(sent) == 35
+    assert {what.split(",")[0] for what in sent} == {*bystander.STARTS, "HTTP/2"}
+    for before in (0, 24_576):
+        body = bystander.hiding(SITE, before)
+        assert body[before:].startswith(b"GET /api/whoami?hidden HTTP/1.1\r\n") and body.endswith(b"\r\n\r\n")
+        assert 40_000 < len(body) < 41_000
 
 
 def test_requests_are_malformed_each_in_its_own_way() -> None:

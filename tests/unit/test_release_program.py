@@ -3520,8 +3520,8 @@ def test_the_public_name_is_asked_of_this_hosts_nginx(release: Release, monkeypa
     create = socket.create_connection
     with socket.create_server(("127.0.0.1", 0)) as server:
 
-        def redirected(address: tuple[str, int], timeout: float) -> socket.socket:
-            assert address == ("127.0.0.1", 443)
+        def redirected(address: tuple[str, int], timeout: float, source: tuple[str, int]) -> socket.socket:
+            assert (address, source) == (("127.0.0.1", 443), ("127.83.76.87", 0))
             return create(server.getsockname(), timeout)
 
         def serve() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,11 +13,13 @@ from jinja2 import UndefinedError
 from roles import app as app_role
 from roles import firewall, limits, ssh, system, tls, updates
 from roles._facts import HostOverview, Sshd, Versions
-from roles._templates import ROOT, render
+from roles._templates import ROOT, host_file, render
 from roles.nginx import OPEN_FILES, PACKAGED, WEBROOT, configuration
 from roles.settings import AppSettings, Settings
 from roles.settings._environment import names_host
 from tests.unit.conftest import KEX
+from tests.unit.programs import NGINX as PROGRAM
+from tests.unit.programs import load
 
 NGINX = {"1.22": PACKAGED["debian 12"], "1.26": PACKAGED["debian 13"]}
 """nginx and OpenSSL of Debian 12 and 13."""
@@ -331,7 +334,11 @@ def test_static_files(maximal: Settings, minimal: Settings) -> None:
     made = nginx(maximal)
     block = server(made["sites/notes.conf"], "443")
     at = block.index("location /assets/ {")
-    assert block[at + 1 : at + 3] == ["alias /srv/notes/releases/$release_notes/apps/notes/static/;", "expires 60;"]
+    assert block[at + 1 : at + 3] == [
+        "alias /srv/notes/releases/$release_notes/apps/notes/static/;",
+        "disable_symlinks on from=/srv/notes/releases/$release_notes;",
+    ]
+    assert "expires 60;" in block
     plain = server(made["sites/plain.conf"], "80")
     assert "alias /srv/plain/releases/$release_plain/public/;" in plain and "expires 3600;" in plain
     assert "alias" not in nginx(minimal)["sites/notes.conf"]
@@ -395,14 +402,18 @@ UPGRADES = '"$server_protocol $request_method $http_transfer_encoding$http_conte
 """What tells the handshake of a WebSocket from all other requests that ask for an upgrade."""
 
 
+BODIES = '"$http_transfer_encoding,$http_content_length,$server_protocol,$request_method"'
+"""What tells how large a body may become."""
+
+
 def test_no_variable_that_a_client_fills(settings: Settings) -> None:
     for path, text in nginx(settings).items():
-        others = text.replace(UPGRADES, "")
+        others = text.replace(UPGRADES, "").replace(BODIES, "").replace("map $http_accept_encoding ", "")
         found = re.findall(r"\$(proxy_add_x_forwarded_for|http_(?!accept\b)\w+|host\w+)", others)
         assert found == [], f"{path}: {found}"
         assert text.count(UPGRADES) == text.count(f"map {UPGRADES} $slipway_upgrade {{"), path
         # What a client accepts chooses between two answers of nginx's own.
-        assert text.count("$http_accept") == text.count("map $http_accept $slipway_unavailable {"), path
+        assert others.count("$http_accept") == text.count("map $http_accept $slipway_unavailable {"), path
 
 
 def test_no_block_below_the_proxy_file_sets_a_header(settings: Settings) -> None:
@@ -417,6 +428,7 @@ def test_streams_and_websockets_pass_unbuffered(minimal: Settings) -> None:
     lines = directives(made["proxy/notes.conf"])
     assert "proxy_pass http://notes;" in lines
     assert "proxy_http_version 1.1;" in lines and "proxy_buffering off;" in lines
+    assert "proxy_max_temp_file_size 0;" in lines, "where the app turns it on"
     # Empty and not "close": connections to the app are kept.
     at = directives(made["nginx.conf"]).index("map $slipway_upgrade $connection_upgrade {")
     assert directives(made["nginx.conf"])[at + 1 : at + 4] == ['default "";', "websocket upgrade;", "}"]
@@ -515,7 +527,7 @@ def test_every_server_of_a_site_has_the_headers(maximal: Settings) -> None:
             assert not [line for line in block if line.startswith("add_header")], block
         errors = " ".join(directives(made[f"errors/{name}.conf"]))
         for location in errors.split("location ")[1:]:
-            assert include in location
+            assert include in location or "add_header" not in location
 
 
 def test_static_files_have_the_same_headers_with_nothing_to_look_up(maximal: Settings) -> None:
@@ -533,7 +545,7 @@ def test_a_static_file_has_hsts_over_tls_alone(maximal: Settings) -> None:
     """The same file is there on an app's own port, without TLS."""
     notes = maximal.apps["notes"].model_copy(update={"nginx_extra": None})
     fixed = directives(nginx(maximal.model_copy(update={"apps": {"notes": notes}}))["headers/static/notes.conf"])
-    assert "add_header Strict-Transport-Security $add_strict_transport_security_notes always;" in fixed
+    assert "add_header Strict-Transport-Security $add_strict_transport_security__notes always;" in fixed
 
 
 def test_headers_of_the_inventory_are_for_static_files_as_well(maximal: Settings) -> None:
@@ -564,18 +576,100 @@ def test_limits(maximal: Settings, minimal: Settings) -> None:
     assert "limit_req zone=notes_1 burst=5 nodelay;" in block and "limit_req zone=notes_2 burst=40 nodelay;" in block
     assert "limit_conn notes_connections 50;" in block
     made = nginx(minimal)
-    (pattern,) = re.findall(r'"~(.+)" \$slipway_network;', made["nginx.conf"])
-    networks = {
-        "2001:db8:1:2:a:b:c:d": "2001:db8:1:2:",
-        "2001:db8:1:2::d": "2001:db8:1:2:",
-        "2001:db8:1::d": "2001:db8:1::",
-    }
-    for address, network in networks.items():
-        found = re.match(pattern.replace("?<", "?P<"), address)
-        assert found and found["slipway_network"] == network
-    assert not re.match(pattern.replace("?<", "?P<"), "192.0.2.1")
-    assert not [path for path, text in made.items() if re.search("limit_(req|conn) |limit_req_zone", text)]
+    assert not [path for path, text in made.items() if re.search("limit_req |limit_req_zone", text)]
     assert "limit_req_status 429;" in made["nginx.conf"] and "limit_conn_status 429;" in made["nginx.conf"]
+
+
+def test_a_limit_without_a_burst(make_settings: MakeSettings, minimal_data: dict[str, Any]) -> None:
+    """nginx 1.22 refuses a burst of 0, which is what is there without one."""
+    minimal_data["apps"]["notes"]["rate_limits"] = {"/login": {"rate": "1r/s", "burst": 0}}
+    assert "limit_req zone=notes_1;" in server(nginx(make_settings(minimal_data))["sites/notes.conf"], "443")
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:a:b:c:d", "2001:db8:1:2::"),
+        ("2001:db8:1:2::d", "2001:db8:1:2::"),
+        ("2001:db8::a:b:c:d", "2001:db8::"),
+        ("2001:db8::d", "2001:db8::"),
+        ("::1", "::"),
+    ],
+)
+def test_whom_a_limit_counts(minimal: Settings, address: str, counted: str) -> None:
+    """An address, or the first half of one of IPv6, however it is written."""
+    binary = ipaddress.ip_address(address).packed
+    patterns = re.findall(r'"~(\S+)" \$slipway_(?:address|network);', nginx(minimal)["nginx.conf"])
+    assert len(patterns) == 2
+    found = (re.search(pattern.replace("?<", "?P<").replace(r"\z", r"\Z").encode("latin-1"), binary)
+             for pattern in patterns)  # fmt: skip
+    key = next((match[1] for match in found if match), binary)
+    assert key == ipaddress.ip_address(counted).packed[: len(key)] and len(key) in (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("asked", "size"),
+    [
+        (",,HTTP/1.1,GET", ""),
+        (",,HTTP/1.1,POST", ""),
+        (",0,HTTP/2.0,POST", ""),
+        (",9999,HTTP/1.1,POST", ""),
+        (",10000,HTTP/1.1,POST", "10k"),
+        (",999999,HTTP/2.0,GET", "10k"),
+        (",0001000000,HTTP/1.1,PUT", "1M"),
+        (",4999999,HTTP/1.1,PUT", "1M"),
+        (",5000000,HTTP/1.1,PUT", "5M"),
+        (",10485760,HTTP/2.0,PUT", "5M"),
+        ("chunked,,HTTP/1.1,GET", "5M"),
+        ("chunked,1,HTTP/1.1,POST", "5M"),
+        (",,HTTP/2.0,POST", "5M"),
+        (",,HTTP/2.0,PATCH", "5M"),
+        (",,HTTP/2.0,GET", "unannounced"),
+        (",,HTTP/2.0,POSTER", "unannounced"),
+        (",nonsense,HTTP/1.1,POST", "5M"),
+    ],
+)
+def test_how_large_a_body_may_become(minimal: Settings, asked: str, size: str) -> None:
+    """The rows are what nginx looks up: coding, length, protocol and method."""
+    text = nginx(minimal)["nginx.conf"].partition(f"map {BODIES} $slipway_body {{")[2].partition("}\n")[0]
+    rows = re.findall(r'"~(\S+)" "?(\w*)"?;', text)
+    assert len(rows) == 5 and "default 5M;" in text
+    assert next((found for pattern, found in rows if re.search(pattern, asked)), "5M") == size
+
+
+@pytest.mark.parametrize(
+    ("body", "uploads", "limits"),
+    [
+        ("10m", None, (4, 6, 16)),
+        ("1m", None, (40, 40, 40)),
+        ("20971520", None, (2, 6, 16)),
+        ("1g", None, (2, 6, 16)),
+        ("0", None, (2, 6, 16)),
+        ("1", None, (65_535, 65_535, 65_535)),
+        ("10m", 1, (1, 6, 16)),
+        ("1g", 30, (30, 30, 30)),
+    ],
+)
+def test_uploads_of_one_client(
+    make_settings: MakeSettings, minimal_data: dict[str, Any], body: str, uploads: int | None, limits: tuple[int, ...]
+) -> None:
+    minimal_data["apps"]["notes"] |= {"max_body_size": body, "uploads_per_client": uploads, "port": 8001}
+    text = nginx(make_settings(minimal_data))["sites/notes.conf"]
+    wanted = [
+        f"limit_conn slipway_body_{size} {count};" for size, count in zip(("5m", "1m", "10k"), limits, strict=True)
+    ]
+    assert [line for line in server(text, "443") if "slipway_body_" in line] == wanted
+    assert "limit_conn notes_connections 500;" in server(text, "443")
+    assert not [line for line in server(text, "127.0.0.1:8001") if "limit_conn" in line], "no stranger comes by that"
+
+
+def test_every_server_of_a_site_has_logs_of_its_own(maximal: Settings) -> None:
+    for name in maximal.apps:
+        for block in servers(nginx(maximal)[f"sites/{name}.conf"]):
+            assert f"access_log /var/log/nginx/{name}.access.log combined buffer=32k flush=2s;" in block
+            assert f"error_log /var/log/nginx/{name}.error.log;" in block
 
 
 def test_maintenance(maximal: Settings, minimal: Settings) -> None:
@@ -656,7 +750,11 @@ def test_the_internal_server_answers_this_host_alone(maximal: Settings) -> None:
     assert block.index("return 444;") < block.index("location = /generation {")
     assert 'return 200 "@GENERATION@\\n";' in block
     # The connection's own address: a header that a trusted proxy may set must not open it.
-    assert "geo $realip_remote_addr $slipway_itself {" in directives(made)
+    at = directives(made).index("geo $realip_remote_addr $slipway_itself {")
+    assert directives(made)[at + 1 : at + 4] == ["default 0;", "127.83.76.87 1;", "}"]
+    # Where the programs on the host come from.
+    assert load(PROGRAM).ITSELF == ("127.83.76.87", 0)
+    assert '("127.83.76.87", 0)' in host_file("release/slipway_release.py")
     for app in maximal.apps:
         at = block.index(f"location = /release/{app} {{")
         assert block[at + 1] == f'return 200 "$release_{app.replace("-", "_")}\\n";'
