@@ -88,7 +88,8 @@ set -eu
 umask 022
 folder=$1 requirements=$2 uv=$3; shift 3
 "$uv" venv --quiet --clear --python /usr/bin/python3 "$folder"
-"$uv" pip sync --quiet --no-cache --require-hashes --compile-bytecode --python "$folder" "$@" "$requirements"
+# --no-build: as wheels, since to build one would run its code as root.
+"$uv" pip sync --quiet --no-cache --no-build --require-hashes --compile-bytecode --python "$folder" "$@" "$requirements"
 sync --file-system "$folder"
 cp "$requirements" "$folder/requirements.txt"
 """

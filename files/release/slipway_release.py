@@ -20,6 +20,7 @@ Slipway (roles/release.py); needs Python 3.10 or newer and nothing else.
 
 # What few commands need is imported where it is used: `status` is asked on every run.
 import argparse
+import collections
 import contextlib
 import errno
 import fcntl
@@ -55,11 +56,13 @@ PUBLIC_SECONDS = 5  # nginx's old workers accept for an instant after its new on
 IMPORT_SECONDS = 120  # a large app with a cold disk takes a few
 FETCH_SECONDS = 900
 BUILD_SECONDS = 3600  # a package that is compiled from source may take long
+CACHE_MB = 2048  # of uv's, which never forgets: beyond that the next build with other dependencies begins anew
 STOP_SECONDS = 180  # for undoing what was done, when the run itself is told to stop
 RUN_SECONDS = 2 * 86_400  # more than any run takes: a build an hour, a migration a day at most
 DRAIN_END_SECONDS = 120  # a drain holds the lock while it stops the old release: graceful_timeout and a little more
 HEARTBEAT_SECONDS = 5
 LONGEST_LINE = 65_536  # bytes that are read at once
+KEPT_BYTES = 2_000_000  # of what a command writes
 BAD_IN_A_ROW = 3  # one bad answer may be a hiccup
 WATCH_EVERY = 0.2
 IMPORT_AFTER = 0.1  # seconds: by then the first step waits for its command, and nothing for the interpreter
@@ -204,6 +207,8 @@ MARKED = {"SLIPWAY_MARKED": "1"}
 def run(*argv, check=True, seconds=None, live=False, secrets=(), most=None, raw=False, said="", **options):
     """Run a command; its output (both streams) is returned as it may be shown, and its end is the message of a failure.
 
+    Without `most`, what it wrote first is forgotten once it is more than KEPT_BYTES: an app may print without end.
+
     + seconds: after which it is killed, and has failed
     + live: it takes long, and its last line is a sign of life
     + secrets: texts that are not shown, whatever it writes, besides those of the app
@@ -230,7 +235,7 @@ def run(*argv, check=True, seconds=None, live=False, secrets=(), most=None, raw=
         timer = threading.Timer(seconds, end, [process]) if seconds else None
         if timer:
             timer.start()
-        lines, size = [], 0
+        lines, size, forgotten = collections.deque(), 0, 0
         try:
             # As bytes: a carriage return doesn't end a line, as it would in Python's texts.
             while line := process.stdout.readline(LONGEST_LINE):
@@ -239,6 +244,8 @@ def run(*argv, check=True, seconds=None, live=False, secrets=(), most=None, raw=
                 if most and size > most:
                     end(process)
                     raise Failed(f"`{argv[0]}` was ended: it wrote more than {most} bytes.")
+                while not most and size - forgotten > KEPT_BYTES:
+                    forgotten += len(lines.popleft())
                 if live:
                     progress.last = shown(line.decode(errors="replace").strip(), secrets) or progress.last
         except BaseException:
@@ -723,6 +730,8 @@ def sync(app, release, lock):
     if done.returncode != 0:
         text = done.stdout.strip()
         raise Failed(f"`uv sync --locked --no-dev` failed:\n{tail(text)}{uv_advice(text, python)}")
+    if int(run("du", "-sm", str(app.cache / "uv")).stdout.split()[0]) > CACHE_MB:
+        guest(app, release, [UV, "cache", "clean"], environment, network=False)
     for tool in ("gunicorn", "python"):
         if not (folder / ".venv/bin" / tool).exists():
             add = "uv add gunicorn uvicorn-worker uvloop httptools"
@@ -1071,10 +1080,13 @@ def fits(app, seen):
     serving = app.record(app.serving())
     if seen["unknown"] and not same_code(app, serving):
         unknown = ", ".join(seen["unknown"])
-        raise Failed(
-            f"The database is at revision {unknown}, which this release doesn't have: it is older than the database, "
-            "which another release has migrated. Release code that has that revision too."
-        )
+        way_out = "it is older than the database, which another release has migrated. Release code that has that too."
+        if not knower(app):
+            way_out = (
+                "nor has any release on this host. Release code that has it; or, if it was never one of the app's, set "
+                "the database right: `alembic stamp --purge REVISION`, with the app's environment."
+            )
+        raise Failed(f"The database is at revision {unknown}, which this release doesn't have: {way_out}")
     contract = [f"{each['revision']} {step}" for each in seen["pending"] for step in each["contract"]]
     if contract and serving and not app.request.get("contract"):
         steps = "\n".join(f"  {step}" for step in contract)
@@ -2022,7 +2034,7 @@ def consider(app, target):
 
 def knower(app):
     """A release whose migrations know all that the database has: the one that serves, else the newest; or None."""
-    for release in dict.fromkeys([app.serving(), *reversed(app.good())]):
+    for release in dict.fromkeys(filter(None, [app.serving(), *reversed(app.good())])):
         with contextlib.suppress(Failed):
             seen = look(app, release)
             if seen and not seen["unknown"]:

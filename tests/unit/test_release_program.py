@@ -250,6 +250,17 @@ def test_a_command_is_run() -> None:
         program.run("sh", "-c", "i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo line $i; done; exit 3")
 
 
+def test_a_command_that_prints_without_end_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines, or one that never ends; the last of them are what a message needs."""
+    program = load(RELEASE)
+    monkeypatch.setattr(program, "KEPT_BYTES", 1000)
+    monkeypatch.setattr(program, "LONGEST_LINE", 100)
+    done = program.run("sh", "-c", "head -c 50000 /dev/zero | tr '\\0' x; seq 1 400; echo the end")
+    assert 900 <= len(done.stdout) <= 1000 and done.stdout.endswith("\n399\n400\nthe end\n")
+    done = program.run("sh", "-c", "head -c 50000 /dev/zero | tr '\\0' x", most=60_000)
+    assert len(done.stdout) == 50_000, "an answer is whole"
+
+
 def test_a_command_that_takes_too_long_is_ended() -> None:
     program = load(RELEASE)
     with pytest.raises(program.Failed, match=r"^`sh` was ended after 0\.4 s\. so far$"):
@@ -2272,11 +2283,12 @@ def test_several_heads(release: Release) -> None:
     )
 
 
-def test_code_that_is_older_than_the_database(release: Release) -> None:
+def test_code_that_is_older_than_the_database(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     release.add(IDS[0], current=True)
+    monkeypatch.setattr(release.program, "knower", lambda app: IDS[0])
     message = (
         "The database is at revision r4, x4, which this release doesn't have: it is older than the database, "
-        "which another release has migrated. Release code that has that revision too."
+        "which another release has migrated. Release code that has that too."
     )
     ahead = seen(unknown=["r4", "x4"])
     assert release.fails(release.program.fits, release.app, ahead) == message
@@ -2288,8 +2300,11 @@ def test_code_that_is_older_than_the_database(release: Release) -> None:
 
 
 def test_a_first_release_that_is_older_than_the_database(release: Release) -> None:
-    assert release.fails(release.program.fits, release.app, seen(unknown=["r4"])).startswith(
-        "The database is at revision r4, which"
+    """Or an app wrote there what no release ever had, and would block the release that mends it."""
+    assert release.fails(release.program.fits, release.app, seen(unknown=["r4"])) == (
+        "The database is at revision r4, which this release doesn't have: nor has any release on this host. Release "
+        "code that has it; or, if it was never one of the app's, set the database right: `alembic stamp --purge REVISION`, "
+        "with the app's environment."
     )
 
 
@@ -2731,13 +2746,14 @@ def project(release: Release) -> Path:
             path.touch(0o755)
 
     release.run.doing["uv sync"] = sync
+    release.run.printing["du -sm"] = f"7\t{release.app.cache}/uv\n"
     return folder
 
 
 def test_a_build(release: Release, project: Path) -> None:
     """Each command in a unit of its own; nothing of it is left when root takes the files over."""
     assert release.program.build(release.app, "r1") is None
-    sync, compiled, owned = release.run.calls
+    sync, _, compiled, owned = release.run.calls
     for unit in (sync, compiled):
         begins = "systemd-run --quiet --wait --pipe --collect --unit notes-build "
         begins += "--property User=_notes --property Group=_notes --property ProtectSystem=strict "
@@ -2801,6 +2817,13 @@ def test_only_what_is_listed_is_built(release: Release, project: Path, monkeypat
         given.clear()
         release.program.build(release.app, "r1")
         assert given[0].get("UV_NO_BUILD_PACKAGE") == refused
+
+
+@pytest.mark.parametrize(("size", "cleaned"), [(2048, 0), (2049, 1)])
+def test_a_cache_does_not_grow_for_ever(release: Release, project: Path, size: int, cleaned: int) -> None:
+    release.run.printing["du -sm"] = f"{size}\t{release.app.cache}/uv\n"
+    release.program.build(release.app, "r1")
+    assert len(release.run.matching("uv cache clean")) == cleaned
 
 
 def test_a_build_from_empty_caches(release: Release, project: Path) -> None:
