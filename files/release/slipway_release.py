@@ -90,6 +90,7 @@ SHUT_OFF = (
     "SystemCallFilter=~@clock @cpu-emulation @debug @module @obsolete @raw-io @reboot @resources @swap",
     "SystemCallErrorNumber=EPERM",
 )
+JOURNAL_SECONDS = 10  # an app's journal ends within a few hundredths of one
 PLAN_SECONDS = 60  # for reading or running a source's migrations offline, which takes one or two
 PLAN_BYTES = 8_000_000  # of what that prints
 # What a plan runs of a source that nobody has trusted yet is shut off from; `sandboxed` has the rest.
@@ -863,7 +864,14 @@ def as_app(app, release, what, argv, seconds, told=None, said=""):
         f"RuntimeMaxSec={seconds}",
     ]
     environment = {"PATH": f"{venv}/bin:/usr/local/bin:/usr/bin:/bin", "VIRTUAL_ENV": str(venv), **(told or {})}
-    return run(*as_unit(unit, properties, environment, argv), check=False, live=True, said=said)
+    # Nothing was started: the app's own journal, which the last of these needed alone, is just about to end.
+    again = f"Failed to start transient service unit: Transaction for {unit}.service/start is destructive"
+    until = time.monotonic() + JOURNAL_SECONDS
+    while True:
+        done = run(*as_unit(unit, properties, environment, argv), check=False, live=True, said=said)
+        if not done.stdout.startswith(again) or time.monotonic() > until:
+            return done
+        time.sleep(0.05)
 
 
 def as_unit(unit, properties, environment, argv):

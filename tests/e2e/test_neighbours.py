@@ -24,6 +24,8 @@ for top in ("/run", "/opt/slipway", "/etc/slipway", "/var/lib/slipway", "/var/ca
             "/etc/other", "/srv/other", "/etc/letsencrypt", "/var/lib/dpkg", "/var/lib/apt"):
     for folder, _, names in os.walk(top):
         for name in (".", *names):
+            if len(held) > 900:  # it may have 1024 files open
+                break
             try:
                 each = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK)
                 fcntl.flock(each, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2303,8 +2303,8 @@ def test_a_first_release_that_is_older_than_the_database(release: Release) -> No
     """Or an app wrote there what no release ever had, and would block the release that mends it."""
     assert release.fails(release.program.fits, release.app, seen(unknown=["r4"])) == (
         "The database is at revision r4, which this release doesn't have: nor has any release on this host. Release "
-        "code that has it; or, if it was never one of the app's, set the database right: `alembic stamp --purge REVISION`, "
-        "with the app's environment."
+        "code that has it; or, if it was never one of the app's, set the database right: "
+        "`alembic stamp --purge REVISION`, with the app's environment."
     )
 
 
@@ -2423,6 +2423,25 @@ def tries(*codes: int, output: str = "LockNotAvailable") -> Callable[[int], Any]
         return subprocess.CompletedProcess([], next(given), f"noise\n{output}\n")
 
     return command
+
+
+def test_a_command_of_the_apps_waits_for_the_end_of_its_journal(release: Release) -> None:
+    """Before the first release serves, the journal ends and begins with each of them."""
+    told = "Failed to start transient service unit: Transaction for notes-hook.service/start is destructive (x@notes"
+    release.run.failing["-- page"] = told
+    tries: list[str] = []
+
+    class Failing(dict[str, str]):
+        def items(self) -> Any:
+            tries.append("")
+            return super().items() if len(tries) < 3 else []
+
+    release.run.failing = Failing(release.run.failing)
+    assert release.program.as_app(release.app, "r1", "hook", ["page"], 9).returncode == 0
+    assert len(release.run.matching("-- page")) == 3
+    release.run.failing = {"-- page": f"no luck\n{told}"}
+    assert release.program.as_app(release.app, "r1", "hook", ["page"], 9).returncode == 1
+    assert len(release.run.matching("-- page")) == 4, "it was run, and says so of itself"
 
 
 @pytest.mark.parametrize(
