@@ -26,8 +26,8 @@ CHANGES: dict[str, Any] = {"firewall": {"extra": "lock.nft"}, "ssh": {"max_auth_
 
 UPSTREAM = "cat /etc/nginx/upstreams/notes.conf"
 OWN = (
-    "notes-release", "notes-check", "notes-schema", "notes-migrate", "notes-hook", "notes-drain-*", "notes-retire-*",
-    "slipway-access-revert", "slipway-access-boot", "certbot-renew", "debsums",
+    "notes-release", "notes-build", "notes-check", "notes-schema", "notes-migrate", "notes-hook", "notes-drain-*",
+    "notes-retire-*", "slipway-access-revert", "slipway-access-boot", "certbot-renew", "debsums",
 )  # fmt: skip
 """Units that Slipway starts and that end by themselves."""
 

@@ -170,7 +170,7 @@ BY_HAND = (
     "cd /tmp && apt-get -q download ncal && dpkg --unpack ncal_*.deb",
     # users
     "userdel --force notes",
-    "userdel --force slipway-build",
+    "userdel --force _notes",
     "usermod --shell /bin/bash notes",
     # units
     "systemctl stop nginx",
