@@ -87,7 +87,13 @@ install() {
 }
 # A dpkg that was interrupted refuses everything until it is repaired.
 if [ -n "$(ls -A /var/lib/dpkg/updates)" ] || [ -n "$(dpkg --audit)" ]; then
-    patient dpkg --configure -a
+    # One that was being unpacked can't be configured: it has to be unpacked anew, which apt doesn't do by itself.
+    halves=$(dpkg-query -W -f '${db:Status-Eflag} ${binary:Package}\n' | sed -n 's/^reinstreq //p')
+    patient dpkg --configure -a || [ -n "$halves" ]
+    if [ -n "$halves" ]; then
+        apt update
+        apt --reinstall install $halves
+    fi
     apt -f install
 fi
 [ $# -gt 0 ] || exit 0

@@ -43,7 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _story(item: pytest.Item) -> tuple[str, str]:
     callspec = getattr(item, "callspec", None)
-    return item.path.stem, str(callspec.params.get("host", "")) if callspec else ""
+    made_for = [str(callspec.params[name]) for name in ("host", "place") if name in callspec.params] if callspec else []
+    return item.path.stem, ",".join(made_for)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -38,9 +38,9 @@ PAST = (
     "/etc/letsencrypt/accounts",
     "/etc/letsencrypt/csr",
     "/etc/letsencrypt/keys",
-    "/var/cache/slipway/uv/*",
     "/var/cache/slipway/python/*",
-    "/var/cache/slipway/build/*",
+    "/var/cache/slipway/notes/uv/*",
+    "/var/cache/slipway/notes/home/*",
     "/var/lib/slipway/notes/*",
     "/var/log/letsencrypt/*",
 )

@@ -30,6 +30,7 @@ from tests.e2e._machine import (
     shut_out,
     ways_in,
 )
+from tests.e2e.apps import FORK, TAKE_MEMORY, in_sandbox
 from tests.e2e.conftest import MakeHost
 from tests.target import lifecycle
 
@@ -307,6 +308,22 @@ def test_a_full_disk_is_told_and_a_release_leaves_what_served(host: Host) -> Non
     host.task("tasks/release.py", app="notes")
     assert answers(host) == host.release() != before
     host.converged()
+
+
+def test_an_app_takes_its_own_memory_and_processes_alone(host: Host) -> None:
+    """Of one app: 80 % of the host's memory; a process of it is ended, and nobody else's."""
+    total = int(host.ssh("awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo"))
+    events = "/sys/fs/cgroup/app.slice/app-notes.slice/memory.events"
+    assert host.ssh("systemctl show --property=MemoryMax --value app-notes.slice") == str(int(total * 0.8) * 2**20)
+    before = host.release()
+    assert "oom_kill 0" in host.ssh(f"cat {events}")
+    host.run(in_sandbox(host, "notes", TAKE_MEMORY, "--wait", "--pipe"), timeout=300)
+    assert "oom_kill 0" not in host.ssh(f"cat {events}")
+    assert answers(host) == before
+    begun = host.run(in_sandbox(host, "notes", FORK, "--wait", "--pipe"), timeout=300).stdout
+    assert 900 < int(begun.split()[0]) < 1024
+    assert answers(host) == before
+    assert oom(host).count("app-notes.slice") >= 1 and "system.slice" not in oom(host)
 
 
 # ── updates ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -168,6 +168,8 @@ BY_HAND = (
     "apt-get -q -y remove python3-minimal",
     "apt-get -q -y remove tzdata",
     "cd /tmp && apt-get -q download ncal && dpkg --unpack ncal_*.deb",
+    # as one is left that was killed while it was unpacked
+    r"perl -0pi -e 's/(: logrotate\nStatus: install) ok installed/$1 reinstreq half-installed/' /var/lib/dpkg/status",
     # users
     "userdel --force notes",
     "userdel --force _notes",

@@ -75,6 +75,34 @@ def run_on_host(host: Host, program: str, *arguments: str, given: Any = None, ti
     return json.loads(host.ssh(call, stdin=None if given is None else json.dumps(given), timeout=timeout))
 
 
+def in_sandbox(host: Host, app: str, script: str, *options: str) -> str:
+    """A command that runs a Python program as the unit taken-over, in an app's own sandbox.
+
+    + options: more of systemd-run's
+    """
+    lines = json.loads(host.ssh(f"cat /etc/{app}/release.json"))["sandbox"]
+    flags = [*options, *(f"--property={line}" for line in lines)]
+    return shlex.join(["systemd-run", "--quiet", "--collect", "--unit=taken-over", *flags, "python3", "-c", script])
+
+
+TAKE_MEMORY = "held = []\nwhile True: held.append(bytearray(2**25))"
+FORK = """
+import os, time
+number = 0
+try:
+    while number < 5000:
+        if os.fork() == 0:
+            time.sleep(20)
+            os._exit(0)
+        number += 1
+except BlockingIOError:
+    pass
+print(number, flush=True)
+os.killpg(0, 9)
+"""
+"""Programs that take all that they can get."""
+
+
 def leftovers(host: Host, app: str) -> list[str]:
     """What is on the host of this app beyond the release that serves, fully, and those kept to go back to."""
     found: list[str] = run_on_host(host, "leftovers", app)
