@@ -669,11 +669,11 @@ def guest(app, release, argv, environment, network=True, secrets=()):
         f"RuntimeMaxSec={BUILD_SECONDS}",
         f"ExecStartPre=+nft -f {GUESTS}" if network else "PrivateNetwork=yes",
     ]
-    flags = [part for each in properties for part in ("--property", each)]
-    command = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--unit", f"{app.name}-build", *flags, "--"]
+    # In the file, not in the unit's own properties: those everybody may read.
+    command = as_unit(f"{app.name}-build", properties, {}, argv)
     began = time.monotonic()
     try:
-        done = run(*command, *argv, check=False, live=True, secrets=secrets)
+        done = run(*command, check=False, live=True, secrets=secrets)
     finally:
         file.unlink(missing_ok=True)
     if done.returncode and time.monotonic() - began >= BUILD_SECONDS:
