@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from roles import _operations as operations
 from roles._facts import HostOverview
+from roles._logins import pam_profiles, private_homes
 from roles._place import File, Folder, place
 from roles._plan import Change
 from roles._role import role
@@ -27,9 +28,20 @@ LOGIN = "/etc/login.defs"
 ROUNDS = "100000"
 """Of SHA-512 for a password's hash, as DISA's STIG for RHEL 9 wants (RHEL-09-611050); Debian's 5,000 are of 2007. PAM
 makes yescrypt hashes where nobody told it otherwise, which need none; Debian 12's other tools make SHA-512."""
-PASSWORDS = {"SHA_CRYPT_MIN_ROUNDS": ROUNDS, "SHA_CRYPT_MAX_ROUNDS": ROUNDS, "PASS_MIN_DAYS": "1"}
+PASSWORDS = {
+    "ENCRYPT_METHOD": "YESCRYPT",
+    "SHA_CRYPT_MIN_ROUNDS": ROUNDS,
+    "SHA_CRYPT_MAX_ROUNDS": ROUNDS,
+    "PASS_MIN_DAYS": "1",
+}
 """Key → value of /etc/login.defs. A new password stays for a day (CIS Benchmark for Debian 12, 5.4.1.2), lest somebody
 goes through new ones until the old one is allowed again; that counts for accounts made from now on."""
+REMEMBERED = 5
+"""Passwords of before that PAM refuses: pam_pwhistory(8) would remember 10, ANSSI-BP-028 asks for 2 at least."""
+TRIES = "silent deny=3 fail_interval=900 unlock_time=900"
+"""Three wrong passwords within 15 minutes, and for 15 minutes none is taken (ANSSI-BP-028, R31; pam_faillock(8)). root
+is left out, and a login with a key is never refused: nobody shuts an operator out by wrong passwords. The lines are
+those of pam_faillock(8); Debian's of pam_unix jumps over "authsucc", so that of the account forgets the wrong ones."""
 BANNERS = ("/etc/issue", "/etc/issue.net")
 DEBSUMS = {kind: f"/etc/systemd/system/debsums.{kind}" for kind in ("service", "timer")}
 TIME_PACKAGE = "systemd-timesyncd | chrony | ntpsec | ntp | openntpd"
@@ -50,8 +62,12 @@ RESTRICTED = {
     "/etc/cron.weekly": "700",
     "/etc/cron.monthly": "700",
     "/etc/sudoers.d": "750",
+    # What a new account gets.
+    "/etc/skel/.bashrc": "640",
+    "/etc/skel/.bash_logout": "640",
+    "/etc/skel/.profile": "640",
 }
-"""Path → mode, where it is there: jobs and rules of root's, which only root reads."""
+"""Path → mode, where it is there: jobs and rules of root's, which only root reads; and what is copied into a home."""
 
 KERNEL: list[tuple[str, dict[str, Wanted]]] = [
     (
@@ -132,7 +148,17 @@ def login_lines(settings: Settings) -> dict[str, str]:
     """Key → value of /etc/login.defs."""
     system = settings.system
     lines = {"UMASK": system.umask} if system.umask else {}
+    lines |= {"HOME_MODE": "0700"} if system.restrict_files else {}
     return lines | (PASSWORDS if system.strong_passwords else {})
+
+
+def profiles() -> dict[str, File]:
+    """Name of a profile of PAM's → file: pam-auth-update(8)."""
+    return {
+        "slipway-history": File(render("system/pam-history.j2", remember=REMEMBERED)),
+        "slipway-tries": File(render("system/pam-tries.j2", options=TRIES)),
+        "slipway-tries-end": File(render("system/pam-tries-end.j2", options=TRIES)),
+    }
 
 
 def packages(settings: Settings, overview: HostOverview) -> list[str]:
@@ -197,8 +223,12 @@ def system(settings: Settings, overview: HostOverview) -> None:
         kernel_settings(name="Set the running kernel", wanted=wanted)
     if lines := login_lines(settings):
         configuration_lines(name="Set how logins and passwords are made", path=LOGIN, values=lines)
+    pam_profiles(
+        name="Limit wrong passwords, and refuse those of before", profiles=profiles(), wanted=options.strong_passwords
+    )
     if options.restrict_files:
         restrict(name="Let root alone read cron's and sudo's files", modes=RESTRICTED)
+        private_homes(name="Let nobody read others' homes")
     if options.time_sync and not overview.container:  # there the clock is the machine's
         operations.command_unless(
             name="Keep the clock right",

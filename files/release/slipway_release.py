@@ -731,6 +731,9 @@ def sync(app, release, lock):
     if done.returncode != 0:
         text = done.stdout.strip()
         raise Failed(f"`uv sync --locked --no-dev` failed:\n{tail(text)}{uv_advice(text, python)}")
+    # uv lets everybody write to its locks.
+    closing = ["find", str(app.cache / "uv"), "-type", "f", "-perm", "-o+w", "-exec", "chmod", "o-w", "{}", "+"]
+    guest(app, release, closing, {}, network=False)
     if int(run("du", "-sm", str(app.cache / "uv")).stdout.split()[0]) > CACHE_MB:
         guest(app, release, [UV, "cache", "clean"], environment, network=False)
     for tool in ("gunicorn", "python"):

@@ -87,9 +87,10 @@ class SystemSettings(_Model):
     """Mask of the files that people make who log in: 0027 lets others of the host, such as the apps, read none of them.
     None leaves it as it is; Debian's own, 0022, lets everybody read everything."""
     strong_passwords: t.Switch = True
-    """Refuse a new password that could be guessed (passwdqc), make the old kind of hash, SHA-512, slow to try, and let
-    the password of a new account change once a day. No login over SSH has a password, but the provider's console may.
-    False: any will do."""
+    """Refuse a new password that could be guessed (passwdqc) or was used before, take none for 15 minutes after three
+    wrong ones, make hashes slow to try, and let the password of a new account change once a day. No login over SSH has
+    a password, but the provider's console and sudo may. What an administrator has set in PAM stays. False: any will
+    do."""
     time_sync: t.Switch = True
     """Keep the clock right by NTP, with whatever program is there for it, else systemd-timesyncd; in a container the
     clock is the machine's. False: it drifts, until certificates and signatures look expired."""
@@ -97,8 +98,8 @@ class SystemSettings(_Model):
     """Size of a swap file, for a host without any swap. None: as large as the memory where that is less than 2 GB;
     there a release (two of them run at a time) could end by lack of memory otherwise. 0: none."""
     restrict_files: t.Switch = True
-    """Let root alone read the folders of cron's jobs and sudo's rules, which may hold passwords. False: everybody may,
-    as in Debian."""
+    """Let root alone read the folders of cron's jobs and sudo's rules, which may hold passwords; and let nobody read
+    what a person's shell reads, nor a home in which there is nothing yet. False: everybody may, as in Debian."""
     verify_packages: t.Switch = True
     """Compare every file of Debian's packages with its checksum, once a week, by a timer (debsums): a disk that fails,
     or somebody who replaced a program, shows as a failed unit. False: neither shows."""

@@ -19,6 +19,22 @@ pytestmark = pytest.mark.story
 TINY = "tiny-with-a-name-as-long-as-it"
 """A name of 30 characters: the longest there can be, in nginx's variables too."""
 DROP_IN = "/etc/systemd/system/nginx.service.d/50-slipway.conf"
+TRIES = r"""
+try() { printf '%s\n' "$1" | runuser -u nobody -- su anna -c 'echo in' 2>/dev/null | tail -n 1; }
+change() { printf '%s\n' "$@" "$2" | runuser -u anna -- passwd >/dev/null 2>&1 && echo changed || echo refused; }
+first=Nzg7-rFw2-Kettle second=Pqx4-mBd8-Violin
+useradd --create-home --shell /bin/bash anna && echo "anna:$first" | chpasswd >/dev/null && chage -m 0 anna
+echo "hash $(getent shadow anna | cut -d '$' -f 2)"
+echo "home $(stat -c %a /home/anna)"
+echo "right $(try $first)"
+for number in 1 2 3; do echo "wrong $(try x$number)"; done
+echo "locked $(try $first)"
+install -D --mode 600 --owner anna /root/key.pub /home/anna/.ssh/authorized_keys && chown anna /home/anna/.ssh
+echo "key $(ssh -i /root/key -o BatchMode=yes -o StrictHostKeyChecking=no anna@127.0.0.1 echo in 2>/dev/null)"
+echo "after $(try $first)"
+echo "new $(change $first $second)"
+echo "old $(change $second $first)"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +77,25 @@ def test_nginx_is_shut_off_from_its_first_start(host: Host) -> None:
     status = host.ssh("cat /proc/$(cat /run/nginx.pid)/status")
     assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status
     assert facts(host)["version"] == "first"
+
+
+def test_wrong_passwords_are_few_and_old_ones_are_refused(host: Host) -> None:
+    """A login with a key is never refused for that, and forgets the wrong ones."""
+    host.ssh("ssh-keygen -q -t ed25519 -N '' -f /root/key")
+    with host.afterwards("pkill -u anna; userdel --force --remove anna; rm -f /root/key*; true"):
+        told = host.ssh(TRIES)
+    assert [line.split() for line in told.splitlines()] == [
+        ["hash", "y"],
+        ["home", "700"],
+        ["right", "in"],
+        *[["wrong"]] * 3,
+        ["locked"],
+        ["key", "in"],
+        ["after", "in"],
+        ["new", "changed"],
+        ["old", "refused"],
+    ]
+    host.converged()
 
 
 def test_app_that_talks_to_unix_sockets_alone(host: Host) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from roles._logins import LEFT
 from roles._system import KernelSetting, KernelSettings, differing, sysctl_path
 from roles.system import BANNERS, DEBSUMS, MODULES, PASSWORDS, RESTRICTED, files, kernel
 from tests.host._hosts import OUTSIDER, Target
@@ -69,6 +70,11 @@ def test_a_password_that_could_be_guessed_is_refused(target: Target) -> None:
         pytest.skip("system.strong_passwords is False: any will do")
     modules = target.run("grep -ho 'pam_[a-z]*.so' /etc/pam.d/common-password").splitlines()
     assert modules.index("pam_passwdqc.so") < modules.index("pam_unix.so")
+    if LEFT in target.stat(LEFT):
+        pytest.skip("/etc/pam.d was changed by hand, and stays")
+    assert modules.index("pam_passwdqc.so") < modules.index("pam_pwhistory.so") < modules.index("pam_unix.so")
+    asked = target.run("grep -ho '^auth.*pam_[a-z]*.so' /etc/pam.d/common-auth").splitlines()
+    assert [line.split()[-1] for line in asked][:3] == ["pam_faillock.so", "pam_unix.so", "pam_faillock.so"]
     lines = [line.split() for line in target.run("cat /etc/login.defs").splitlines() if line[:1].isalpha()]
     assert PASSWORDS.items() <= {key: value for key, value, *_ in lines}.items()
 
@@ -87,6 +93,7 @@ def test_nobody_else_reads_roots_jobs_and_rules(target: Target) -> None:
     there = target.stat(*RESTRICTED)
     assert {path: entry.mode for path, entry in there.items() if int(entry.mode, 8) & ~int(RESTRICTED[path], 8)} == {}
     assert target.allowed(OUTSIDER, "r", there) == set()
+    assert target.run("awk '$1 == \"HOME_MODE\" {print $2}' /etc/login.defs") == "0700"
 
 
 def test_the_clock_is_kept_right(target: Target) -> None:

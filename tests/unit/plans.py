@@ -227,9 +227,10 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
     made = configuration(settings, VERSIONS, lambda path: True)
     files = {path: text.replace("@GENERATION@", "g") for path, text in made.items()}
     login = "\n".join(f"{key} {value}" for key, value in login_lines(settings).items())
+    answers = {"/etc/login.defs": login, "pam-auth-update": "used", "/etc/passwd": ""}
     return before | {
         Places: lambda **asked: {path: there[path] for paths in asked.values() for path in paths if path in there},
-        Answer: lambda question: login if "/etc/login.defs" in question else "yes",
+        Answer: lambda question: next((told for asked, told in answers.items() if asked in question), "yes"),
         KernelSettings: {
             sysctl_path(key): KernelSetting(each.value, writable=True)
             for _, values in kernel(settings, multihomed=False)

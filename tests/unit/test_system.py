@@ -201,7 +201,10 @@ def test_everything_can_be_turned_off_and_is_taken_away(
     settings = make_settings(minimal_data | OFF)
     assert packages(settings, overview) == updates.packages(settings) == []
     assert all(file is None for file in files(settings, overview).values())
-    assert plan(system, settings, overview).names == ["System | Write limits of kernel and logins"]
+    assert plan(system, settings, overview).names == [
+        "System | Write limits of kernel and logins",
+        "System | Limit wrong passwords, and refuse those of before",
+    ]
     made = updates.files(settings, overview)
     assert [path for path, file in made.items() if file] == ["/etc/apt/apt.conf.d/20auto-upgrades"]
     assert 'Unattended-Upgrade "0"' in str(made["/etc/apt/apt.conf.d/20auto-upgrades"])
