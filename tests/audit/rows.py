@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.audit import bystander, forged, network, secrets, system, tls, web
+from tests.audit import bystander, forged, guests, neighbours, network, secrets, system, tls, web
 from tests.audit.finding import Finding
 from tests.audit.subject import Subject
 
@@ -37,12 +37,15 @@ ROWS = (
         f"≤ {system.APP_EXPOSURE} (≤ {system.CLOSED_APP_EXPOSURE} without network)", system.app_units),
     Row("nginx-unit", "systemd-analyze, nginx", f"≤ {system.NGINX_EXPOSURE}", system.nginx_unit),
     Row("own-units", "systemd-analyze, other own", f"≤ {system.OWN_EXPOSURE:.1f}", system.own_units),
+    Row("guest-units", "systemd-analyze, build and release",
+        f"≤ {guests.BUILD_EXPOSURE} and ≤ {guests.RELEASE_EXPOSURE}", guests.guest_units),
     Row("ports", "nmap, IPv4", "22, 80, 443 only", network.ports4),
     Row("ports6", "nmap, IPv6", "22, 80, 443 only", network.ports6),
     Row("headers", "forged headers", "none believed", forged.headers),
     Row("names", "unknown Host and SNI", "no 200, no certificate", forged.names),
     Row("raw", "malformed requests", "no 200", forged.raw),
     Row("bystander", "smuggled requests", "own answers, whole bodies", bystander.bystander, alone=True),
+    Row("neighbours", "attacks from an app and a build", "nothing succeeds", neighbours.neighbours, alone=True),
     Row("secrets-output", "secrets, deploy at -vvv", "nothing", secrets.deploy_output),
     Row("secrets-files", "secrets, readable files", "nothing", secrets.readable_files),
     Row("secrets-processes", "secrets, process list", "nothing", secrets.process_list),
