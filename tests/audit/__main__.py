@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("--no-proof", action="store_true", help="leave the unhardened host out")
     which.add_argument("--only-proof", metavar="OS", choices=sorted(SUITES),
                        help="look at an unhardened host of this system alone")  # fmt: skip
-    top.add_argument("--details", action="store_true", help="all that each row found, on the unhardened host too")
+    top.add_argument("--details", action="store_true", help="all that each row found, also where it meets its bar")
     return top
 
 
@@ -118,11 +118,11 @@ def table(rows: Sequence[Row], findings: Findings) -> str:
 
 
 def details(rows: Sequence[Row], findings: Findings, at_most: int | None) -> str:
-    """What rows found that don't meet their bars."""
+    """What rows found that don't meet their bars; of all rows where there is no bound (`at_most`)."""
     lines = []
     for row in rows:
         found = findings[row.name].details
-        if found and findings[row.name].verdict is not Verdict.MET:
+        if found and (at_most is None or findings[row.name].verdict is not Verdict.MET):
             lines.append(f"\n{row.tool}:")
             lines += [f"  {each}" for each in found[:at_most]]
             if at_most is not None and len(found) > at_most:

@@ -20,6 +20,15 @@ RUN set -eu; \
     printf '{}' > conf/hsts-preload.json; \
     printf '["test"]' > conf/tld-list.json
 
+FROM debian AS rules
+RUN set -eu; \
+    export DEBIAN_FRONTEND=noninteractive; \
+    apt-get -qq -y install --no-install-recommends xz-utils >/dev/null; \
+    cd /tmp; \
+    apt-get -qq download ssg-debian; \
+    dpkg-deb -x ssg-debian_*.deb .; \
+    xz -9 --stdout usr/share/xml/scap/ssg/content/ssg-debian12-ds.xml >/ssg-debian12-ds.xml.xz
+
 FROM debian
 RUN set -eu; \
     export DEBIAN_FRONTEND=noninteractive; \
@@ -35,4 +44,5 @@ RUN set -eu; \
     /opt/tools/venv/bin/pip install --quiet --disable-pip-version-check --no-cache-dir --only-binary :all: \
         --no-binary sslyze --no-build-isolation --require-hashes --cert /etc/ssl/certs/ca-certificates.crt --requirement /opt/tools/requirements.txt
 COPY --from=node /opt/observatory/node_modules /opt/observatory/node_modules
+COPY --from=rules /ssg-debian12-ds.xml.xz /opt/ssg/
 ENV PATH=/opt/tools/venv/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

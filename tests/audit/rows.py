@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.audit import bystander, forged, guests, neighbours, network, secrets, system, tls, web
+from tests.audit import bystander, forged, guests, neighbours, network, openscap, secrets, system, tls, web
 from tests.audit.finding import Finding
 from tests.audit.subject import Subject
 
@@ -28,6 +28,8 @@ ANSWERED = f"{network.PROBES} of {network.PROBES} probes"
 ROWS = (
     Row("testssl", "testssl.sh", "A+, nothing at LOW or above", tls.testssl),
     Row("lynis", "lynis", f"≥ {system.LYNIS_INDEX}, no warnings", system.lynis),
+    Row("openscap", "OpenSCAP, ANSSI-BP-028", f"all of minimal, intermediary; enhanced ≥ {openscap.ENHANCED} %",
+        openscap.anssi),
     Row("mozilla", "sslyze, Mozilla intermediate", "compliant", lambda subject: tls.sslyze(subject, "intermediate")),
     Row("mozilla-6.0", "sslyze, Mozilla 6.0", "compliant", lambda subject: tls.sslyze(subject, "6.0")),
     Row("observatory", "HTTP Observatory", f"A+, ≥ {web.OBSERVATORY_SCORE}, all tests", web.observatory),
