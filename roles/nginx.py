@@ -62,6 +62,7 @@ def configuration(
         "ipv6": exists(IPV6),
         "webroot": WEBROOT,
         "own_address": ITSELF,
+        "own_address_pattern": "".join(f"\\x{int(each):02x}" for each in ITSELF.split(".")),
     }
     made = {
         "nginx.conf": render(
