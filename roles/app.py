@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pyinfra.api.command import StringCommand
+
 from roles import _operations as operations
-from roles import firewall, limits
-from roles._facts import HostOverview
+from roles import _plan as plan
+from roles import firewall, limits, ssh
+from roles._facts import HostOverview, SshdState
 from roles._place import Account, Folder, place
+from roles._plan import Change
 from roles._role import role
 from roles._templates import render
 from roles.settings import AppSettings, Settings, placeholder
@@ -13,6 +17,15 @@ from roles.settings import AppSettings, Settings, placeholder
 MEMORY_PER_WORKER_MB = 150
 """A FastAPI app with SQLAlchemy takes 70 to 120 MB a worker."""
 
+LOCKED = (
+    "/var/lib/apt",
+    "/var/lib/dpkg",
+    "/var/cache/apt",
+    "/var/cache/debconf",
+    "/var/log/lastlog",
+    "/var/log/wtmp",
+)
+"""What root's programs and logins lock: whoever can read it can do that as well, and hold them up."""
 SHUT_OFF = (
     "NoNewPrivileges=yes",
     "CapabilityBoundingSet=",
@@ -37,8 +50,21 @@ SHUT_OFF = (
     "RemoveIPC=yes",
     "KeyringMode=private",
     "SystemCallArchitectures=native",
+    # Of terminals the kernel has a number for all.
+    f"InaccessiblePaths={' '.join(f'-{path}' for path in LOCKED)} -/dev/ptmx -/dev/pts",
 )
 """What every app and every build is shut off from."""
+RUN = (
+    # Not a /run of its own: databases remake their folders there when they restart, and what was bound would be the
+    # old one.
+    "ReadOnlyPaths=/run",
+    # The bus and sshd have a number of places for those who are yet to say who they are, whoever that is.
+    "InaccessiblePaths=-/run/dbus -/run/ssh-unix-local -/run/utmp",
+    # Here, the journals of other apps and what systemd hears from all services. LogNamespace brings the app's own.
+    "TemporaryFileSystem=/run/systemd:ro,mode=755",
+    "BindReadOnlyPaths=-/run/systemd/resolve",
+)
+"""What an app sees of the host's services: the sockets of databases and their like. A build sees nothing there."""
 SYSTEM_CALLS = (
     "SystemCallFilter=@system-service",
     "SystemCallFilter=~@privileged @resources",
@@ -75,6 +101,7 @@ def sandbox(app: AppSettings) -> list[str]:
         f"StateDirectory={app.name}",
         "StateDirectoryMode=0750",
         *SHUT_OFF,
+        *RUN,
         f"Slice={app.slice}",
         # What it writes can't push out others' entries, nor pass for theirs.
         f"LogNamespace={app.name}",
@@ -140,8 +167,13 @@ def app(settings: Settings, overview: HostOverview) -> None:
                 f"{each.cache}/uv": Folder("700", each.builder, each.builder),
             },
         )
-    bounds = limits.files(settings, overview)
-    place(name="Write down what apps may take, and builds reach", files={**bounds, **firewall.of_builds(settings)})
+    bounds = limits.files(settings, overview, ssh.ports(settings, plan.known(SshdState)))
+    filtered = firewall.of_apps(settings) if settings.firewall.enabled else {}
+    place(
+        name="Write down what apps may take, and builds reach",
+        folders={firewall.APPS: Folder()} if filtered else {},
+        files={**bounds, **firewall.of_builds(settings), **filtered},
+    )
     slices = [path.rpartition("/")[2] for path in bounds if path.endswith(".slice")]
     operations.units_reread(name="Let systemd go by that", units=slices, files=tuple(bounds))
     for each in settings.apps.values():
@@ -150,3 +182,11 @@ def app(settings: Settings, overview: HostOverview) -> None:
             unit=f"systemd-journald@{each.name}.service",
             paths=(limits.journal(each),),
         )
+        if filtered:
+            operations.command_unless(
+                name=f"Let the firewall know {each.name}",
+                satisfied=firewall.knows(each),
+                command=StringCommand("nft", "-f", f"{firewall.APPS}/{each.name}.nft"),
+                change=Change("firewall", each.name, "load", note="what it may have open to this host is bounded"),
+                why="it knows its user",
+            )

@@ -11,11 +11,15 @@ from collections.abc import Iterable, Sequence
 
 from roles._place import File
 from roles._templates import render
-from roles.settings import Settings
+from roles.settings import AppSettings, Settings
 
 TABLE = "/etc/slipway/firewall.nft"
 BUILDS = "/etc/slipway/builds.nft"
 UNIT = "slipway-firewall.service"
+APPS = "/etc/slipway/apps"
+"""Folder of files that tell the table the apps' users: one each, so that one whose user is gone is passed over."""
+CONNECTIONS = 200
+"""Connections to the sites, those on the apps' own ports included, that one app may have open from this host."""
 PACKAGES = ("nftables",)
 
 
@@ -27,6 +31,7 @@ def ruleset(settings: Settings, ssh_ports: Sequence[int]) -> str:
         "firewall/table.nft.j2",
         firewall=settings.firewall,
         ssh_ports=ssh_ports,
+        connections=CONNECTIONS,
         proxies4=_collapsed(each for each in proxies if isinstance(each, ipaddress.IPv4Network)),
         proxies6=_collapsed(each for each in proxies if isinstance(each, ipaddress.IPv6Network)),
         extra=extra,
@@ -37,6 +42,19 @@ def of_builds(settings: Settings) -> dict[str, File]:
     """Path → file: the table that keeps builds off this host, whether or not there is a firewall."""
     builders = [app.builder for app in settings.apps.values()]
     return {BUILDS: File(render("firewall/builds.nft.j2", builders=builders), "600")} if builders else {}
+
+
+def of_apps(settings: Settings) -> dict[str, File]:
+    """Path → file: the elements that let the table know an app."""
+    apps = settings.apps.values()
+    return {f"{APPS}/{app.name}.nft": File(render("firewall/app.nft.j2", app=app), "600") for app in apps}
+
+
+def knows(app: AppSettings) -> str:
+    """A shell question that prints a line if the table that is loaded has the app's user, and its port."""
+    asked = f'nft get element inet slipway apps "{{ $(id -u {app.user}) }}"'
+    asked += f' && nft get element inet slipway sites "{{ {app.port} }}"' if app.port else ""
+    return f"{{ {asked}; }} >/dev/null 2>&1 && echo known || true"
 
 
 def _collapsed(networks: Iterable[ipaddress.IPv4Network] | Iterable[ipaddress.IPv6Network]) -> list[str]:

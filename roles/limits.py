@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from roles._facts import HostOverview
 from roles._place import File
 from roles._templates import render
@@ -15,6 +17,8 @@ BUILD_MEMORY = 0.75
 BUILD_TASKS = 1024
 """Processes and threads of a build; a compiler takes a few for each core."""
 BUILD_SHM_MB = 64
+LOWEST_FREE_PORT = 1024
+"""Where ports begin that every user may listen on."""
 SHM_FILES = 16_384
 """Files in a /dev/shm of an app's own: each takes memory of the kernel's, whatever its size."""
 
@@ -49,11 +53,15 @@ def journal(app: AppSettings) -> str:
     return f"/etc/systemd/journald@{app.name}.conf"
 
 
-def files(settings: Settings, overview: HostOverview) -> dict[str, File]:
-    """Path → file: the slices that bound apps and builds, and the journal of each app."""
+def files(settings: Settings, overview: HostOverview, ssh_ports: Sequence[int] = ()) -> dict[str, File]:
+    """Path → file: the slices that bound apps and builds, and the journal of each app.
+
+    + ssh_ports: sshd's; an app has no right to those below 1024 anyway
+    """
+    high = [port for port in ssh_ports if port >= LOWEST_FREE_PORT]
     made = {f"{UNITS}/{BUILDS}": File(render("limits/builds.slice.j2"))}
     for app in settings.apps.values():
         memory = memory_mb(app, overview, len(settings.apps))
-        made[f"{UNITS}/{app.slice}"] = File(render("limits/app.slice.j2", app=app, memory_mb=memory))
+        made[f"{UNITS}/{app.slice}"] = File(render("limits/app.slice.j2", app=app, memory_mb=memory, ssh_ports=high))
         made[journal(app)] = File(render("limits/journald.conf.j2", app=app))
     return made
