@@ -8,8 +8,10 @@ from roles._facts import HostOverview, Sshd
 from roles._place import File, Folder, place
 from roles._role import role
 from roles._templates import host_file, render
+from roles.nginx import LIB
 from roles.settings import Settings
 
+LIBRARY = f"{LIB}/slipway_sshd.py"
 UNITS = "/etc/systemd/system"
 REVERT = f"{UNITS}/slipway-access-revert.service"
 BOOT = f"{UNITS}/slipway-access-boot.service"
@@ -33,12 +35,17 @@ def access(settings: Settings, overview: HostOverview) -> None:
     }
     links = {f"{WANTS}/slipway-access-boot.service": BOOT}
     if settings.firewall.enabled:
-        units[FIREWALL] = File(render("firewall/firewall.service.j2", table=firewall.TABLE))
+        units[FIREWALL] = File(render("firewall/firewall.service.j2", table=firewall.TABLE, apps=firewall.APPS))
         links[f"{WANTS}/{firewall.UNIT}"] = FIREWALL
     place(
         name="Write slipway-access, and the units that take a change back",
-        folders={WANTS: Folder()},
-        files={PROGRAM: File(host_file("access/slipway-access"), "755", program=True), **units},
+        folders={WANTS: Folder(), LIB: Folder()},
+        # What the program needs is first, so that a run which is killed between two files leaves none that misses it.
+        files={
+            LIBRARY: File(host_file("access/slipway_sshd.py"), program=True),
+            PROGRAM: File(host_file("access/slipway-access"), "755", program=True),
+            **units,
+        },
         links=links,
     )
 

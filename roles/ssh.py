@@ -16,7 +16,9 @@ FIRST = f"Include {ALONE}"
 MODULI = "/etc/ssh/slipway.moduli"
 """The package's moduli for Diffie-Hellman's group exchange, without those of less than 3072 bits. A file of its own:
 that of the package is one that dpkg asks about, and an unattended upgrade of sshd would wait for the answer."""
-PATHS = (DROP_IN, ALONE, MAIN, MODULI)
+UNIT = "/etc/systemd/system/ssh.service.d/50-slipway.conf"
+"""What brings sshd back, whatever ended it."""
+PATHS = (DROP_IN, ALONE, MAIN, MODULI, UNIT)
 """All files of sshd's configuration that may be written."""
 HOST_KEYS = {"ed25519": 256, "rsa": 4096}
 """Kind of host key → its bits, as ssh-audit's policies expect them. Debian makes RSA keys of 3072."""
@@ -139,11 +141,12 @@ def files(settings: Settings, sshd: Sshd) -> dict[str, File | None]:
     plain = sshd.main.replace(f"{FIRST}\n", "", 1)
     made: dict[str, File | None] = {DROP_IN: None, ALONE: None}
     if not settings.ssh.enabled:
-        made[MODULI] = None
+        made |= {MODULI: None, UNIT: None}
     else:
         extra = settings.ssh_extra_local.read_text(encoding="utf-8").rstrip() if settings.ssh_extra_local else ""
         values = {"ports": own_ports(settings, sshd), "options": options(settings, sshd), "extra": extra}
         made[path(sshd)] = File(render("ssh/sshd.conf.j2", **values), "600")
+        made[UNIT] = File(render("ssh/ssh.service.j2"))
     main = f"{FIRST}\n{plain}" if made[ALONE] else plain
     return made if main == sshd.main else made | {MAIN: _main(sshd, main)}
 

@@ -13,10 +13,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS, NGINX = "access/slipway-access", "nginx/slipway_nginx.py"
+SSHD = "access/slipway_sshd.py"
 RELEASE, ACME = "release/slipway_release.py", "tls/slipway-acme"
 GUEST, MANIFEST, TEXT = (f"release/slipway_{name}.py" for name in ("guest", "manifest", "text"))
-MODULES = (GUEST, MANIFEST, TEXT)
-"""What slipway_release imports on a host, beside what NGINX is."""
+MODULES = (GUEST, MANIFEST, TEXT, SSHD)
+"""What others import on a host, beside what NGINX is."""
 PROGRAMS = (ACCESS, NGINX, RELEASE, ACME)
 STARTED = {NGINX: "nginx/slipway-nginx", RELEASE: "release/slipway-release"}
 """Module → the program that starts it."""
@@ -32,6 +33,8 @@ def code(path: str) -> types.CodeType:
 def load(path: str) -> Any:
     """A host program as a module of its own; most have names without an ending, which `import` can't find."""
     module = types.ModuleType(Path(path).stem.replace("-", "_"))
+    if path == ACCESS:
+        sys.modules["slipway_sshd"] = load(SSHD)  # anew, since tests change what it goes by
     if path == RELEASE:  # on a host they are in one folder
         for each in (GUEST, MANIFEST):
             sys.modules.setdefault(Path(each).stem, load(each))

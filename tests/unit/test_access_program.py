@@ -55,9 +55,11 @@ def access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Access:
     )
     run = Recorder(program.Refused)
     run.printing = {"sshd -T": SSHD}
-    run.failing = {"is-active --quiet ssh": "", "list table": "no such table"}
+    run.failing = {"is-active --quiet ssh": "", "is-enabled --quiet ssh": "", "list table": "no such table"}
     run.codes = {"list table": 1}
-    monkeypatch.setattr(program, "run", run)
+    for module in (program, program.sshd):
+        monkeypatch.setattr(module, "run", run)
+    monkeypatch.setattr(program.sshd, "PRIVATE", tmp_path / "run-sshd")
     # What root does to owners isn't this user's to do.
     monkeypatch.setattr(program.os, "fchown", lambda *given: None)
     return Access(program, tmp_path, run)

@@ -188,6 +188,7 @@ WAYS_IN = "Access | Change the ways in, proven by a fresh connection"
 SITES = ["Nginx | Configure the sites"]
 ENVIRONMENT = "Release | Write the programs and the apps' environments"
 RELEASE = "Release | Release notes"
+BOUNDS = "App | Write down what apps may take, and builds reach"
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,7 @@ RELEASE = "Release | Release notes"
     [
         ("<app>.env", {"LOG_LEVEL": "debug", "DEBUG": False}, [ENVIRONMENT, RELEASE]),
         ("<app>.workers", 4, [ENVIRONMENT, RELEASE]),
-        ("<app>.port", 8003, [*SITES, ENVIRONMENT, RELEASE]),
+        ("<app>.port", 8003, [BOUNDS, *SITES, ENVIRONMENT, RELEASE]),
         ("<app>.timeout", 40, [RELEASE]),
         ("<app>.graceful_timeout", 50, [*SITES, RELEASE]),
         ("<app>.graceful_timeout", 20, [*SITES, RELEASE]),
@@ -268,7 +269,11 @@ def test_a_setting_changes_what_it_touches_alone(
             {"digest": "0"},
             ["Nginx | Write slipway-nginx, and remove Debian's example site"],
         ),
-        ("/opt/slipway/lib", {"mode": "700"}, ["Nginx | Write slipway-nginx, and remove Debian's example site"]),
+        (  # which the role Nginx makes, too
+            "/opt/slipway/lib",
+            {"mode": "700"},
+            ["Access | Write slipway-access, and the units that take a change back"],
+        ),
     ],
 )
 def test_what_was_edited_is_put_right_and_nothing_else(
@@ -1550,7 +1555,7 @@ def test_sshd_and_the_firewall_are_hardened_by_default(
     plan: Planner, minimal: Settings, overview: HostOverview
 ) -> None:
     request = ways_in(plan(access, minimal, overview))
-    assert {each["path"] for each in request["files"]} == {ssh.DROP_IN, firewall.TABLE}
+    assert {each["path"] for each in request["files"]} == {ssh.DROP_IN, ssh.UNIT, firewall.TABLE}
     assert (request["ssh"], request["firewall"], request["account"]) == (True, "load", None)
     assert request["host_keys"] == {"ed25519": 256, "rsa": 4096}
     told = dict(request["options"])
@@ -1569,7 +1574,7 @@ def test_what_is_switched_off_is_removed(
     off = make_settings(minimal_data | {"ssh": {"enabled": False}, "firewall": {"enabled": False}})
     request = ways_in(plan(access, off, overview, facts=facts))
     gone = {each["path"]: each["content"] for each in request["files"]}
-    assert gone == dict.fromkeys((ssh.DROP_IN, ssh.MODULI, firewall.TABLE))
+    assert gone == dict.fromkeys((ssh.DROP_IN, ssh.MODULI, ssh.UNIT, firewall.TABLE))
     assert (request["ssh"], request["firewall"], request["options"]) == (True, "remove", [])
     # And on a host that never had them, nothing is done.
     bare = facts | {FirewallState: Firewall(), Places: {}}
@@ -1585,7 +1590,7 @@ def test_an_unconfirmed_change_is_made_anew_as_a_whole(
     assert plan(access, minimal, overview, facts=facts)(title).reasons == ["the ways in are as they should be"]
     pending = facts | {SshdState: dataclasses.replace(facts[SshdState], pending=True)}
     request = ways_in(plan(access, minimal, overview, facts=pending))
-    assert {each["path"] for each in request["files"]} == {ssh.DROP_IN, firewall.TABLE}
+    assert {each["path"] for each in request["files"]} == {ssh.DROP_IN, ssh.UNIT, firewall.TABLE}
     assert (request["ssh"], request["firewall"]) == (True, "load")
 
 

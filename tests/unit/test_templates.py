@@ -78,9 +78,11 @@ def every(settings: Settings, version: str, *, certificates: bool) -> dict[str, 
     made |= {f"access/{name}.service": render(f"access/{name}.service.j2", home=home) for name in ("boot", "revert")}
     [builds] = firewall.of_builds(settings).values()
     made["firewall/builds.nft"] = builds.content
-    bounds = limits.files(settings, OVERVIEW)
+    made["firewall/app.nft"] = "".join(file.content for file in firewall.of_apps(settings).values())
+    made["ssh/ssh.service"] = render("ssh/ssh.service.j2")
+    bounds = limits.files(settings, OVERVIEW, [22, 2222])
     made |= {f"limits/{path.rpartition('/')[2]}": file.content for path, file in bounds.items()}
-    made["firewall/firewall.service"] = render("firewall/firewall.service.j2", table=firewall.TABLE)
+    made["firewall/firewall.service"] = render("firewall/firewall.service.j2", table=firewall.TABLE, apps=firewall.APPS)
     made["operator/sudoers"] = render("operator/sudoers.j2", user="alice")
     made |= {f"system/{name}": text for name, text in system_files(settings).items()}
     for app in settings.apps.values():

@@ -1,0 +1,104 @@
+"""slipway_sshd with the kernel's own sockets, and commands that are noted: whose ports count, what brings it back."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.programs import SSHD, Recorder, load
+
+
+@pytest.fixture
+def sshd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module, whose commands are noted."""
+    program = load(SSHD)
+    monkeypatch.setattr(program, "run", Recorder(program.Refused))
+    monkeypatch.setattr(program, "PRIVATE", tmp_path / "sshd")
+    monkeypatch.setattr(program.time, "sleep", lambda seconds: None)
+    program.run.printing = {"sshd -T": "listenaddress 0.0.0.0:2222\nlistenaddress [::]:2222\n"}
+    return program
+
+
+@pytest.fixture
+def port() -> Iterator[tuple[int, socket.socket]]:
+    """A port of 127.0.0.1, and the socket that has it without listening."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        yield one.getsockname()[1], one
+
+
+def test_only_sshd_s_own_sockets_count(
+    sshd: Any, port: tuple[int, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number, one = port
+    one.listen()
+    monkeypatch.setattr(sshd, "main_process", os.getpid)
+    assert list(sshd.listening({number}).values()) == ["tcp"]
+    assert sshd.listening({number - 1}) == {}
+    monkeypatch.setattr(sshd, "main_process", lambda: 0)
+    assert sshd.listening({number}) == {}, "somebody else's"
+
+
+def test_a_port_is_seen_whether_or_not_its_socket_listens(sshd: Any, port: tuple[int, socket.socket]) -> None:
+    number, one = port
+    assert sshd.bound(os.getpid(), one.fileno()) == number
+    assert one.getsockname()[1] == number, "it goes on"
+    assert sshd.taken({number})
+    one.close()
+    assert not sshd.taken({number})
+
+
+def test_an_app_that_has_sshd_s_port_is_ended_and_nobody_else(
+    sshd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sshd, "UNITS", tmp_path)
+    monkeypatch.setattr(sshd, "PROCESSES", tmp_path)
+    (tmp_path / "app-mine.slice").touch()
+    for process, group in (("7", "app.slice/app-mine.slice/mine@r1.service"), ("8", "app.slice/app-alien.slice/x")):
+        (tmp_path / process).mkdir()
+        (tmp_path / process / "cgroup").write_text(f"0::/{group}\n")
+    there = [{7: 4242, 8: 4243}, {8: 4243}]
+    monkeypatch.setattr(sshd, "taken", lambda ports: True)
+    monkeypatch.setattr(sshd, "takers", lambda ports: there.pop(0))
+    sshd.free({2222})
+    assert sshd.run.calls == ["systemctl kill --signal=SIGKILL app-mine.slice"]
+    assert "taken by a process of 4243" in capsys.readouterr().out
+
+
+def test_sshd_that_ended_while_it_was_reloaded_is_started(sshd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = [{"1": "tcp", "2": "tcp6"}, {}, {}, {"3": "tcp"}, {"3": "tcp", "4": "tcp6"}]
+    monkeypatch.setattr(sshd, "listening", lambda ports: seen.pop(0))
+    monkeypatch.setattr(sshd, "taken", lambda ports: False)
+    monkeypatch.setattr(sshd, "PATIENCE_SECONDS", -1)
+    sshd.anew({2222})
+    assert seen == [] and sshd.run.matching("reset-failed ssh.service") and sshd.run.matching("restart ssh.service")
+
+
+def test_sshd_that_does_not_come_back_is_told(sshd: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sshd, "listening", lambda ports: {"1": "tcp"})
+    monkeypatch.setattr(sshd, "RELOAD_SECONDS", 0)
+    with pytest.raises(sshd.Refused, match="doesn't listen anew"):
+        sshd.anew({2222})
+    sshd.run.failing = {"restart ssh.service": "Job failed"}
+    monkeypatch.setattr(sshd, "START_SECONDS", 0)
+    with pytest.raises(sshd.Refused, match="Job failed"):
+        sshd.start("ssh.service")
+
+
+@pytest.mark.parametrize(("enabled", "started"), [(True, True), (False, False)])
+def test_one_that_is_dead_is_started_unless_it_is_switched_off(
+    sshd: Any, monkeypatch: pytest.MonkeyPatch, enabled: bool, started: bool
+) -> None:
+    sshd.run.failing = {"is-active": "", "is-enabled --quiet ssh.socket": ""}
+    if not enabled:
+        sshd.run.failing["is-enabled --quiet ssh.service"] = ""
+    calls: list[str] = []
+    monkeypatch.setattr(sshd, "start", calls.append)
+    sshd.reload()
+    assert calls == (["ssh.service"] if started else [])
+    assert sshd.PRIVATE.is_dir(), "without it, it can't be asked"
