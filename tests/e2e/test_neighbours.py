@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.e2e._driver import Host, wait_until
+from tests.e2e._driver import Host, login, wait_until
 from tests.e2e.apps import in_sandbox, make_tiny, set_hooks, settings, status
 from tests.e2e.conftest import MakeHost
 
@@ -19,7 +22,8 @@ HOLD = """
 import fcntl, os, time
 held = []
 for top in ("/run", "/opt/slipway", "/etc/slipway", "/var/lib/slipway", "/var/cache/slipway", "/etc/nginx",
-            "/etc/other", "/srv/other", "/etc/letsencrypt", "/var/lib/dpkg", "/var/lib/apt"):
+            "/etc/other", "/srv/other", "/etc/letsencrypt", "/var/lib/dpkg", "/var/lib/apt", "/var/cache/apt",
+            "/var/cache/debconf", "/var/log"):
     for folder, _, names in os.walk(top):
         for name in (".", *names):
             if len(held) > 900:  # it may have 1024 files open
@@ -28,6 +32,7 @@ for top in ("/run", "/opt/slipway", "/etc/slipway", "/var/lib/slipway", "/var/ca
                 each = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK)
                 fcntl.flock(each, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 held.append(each)
+                fcntl.lockf(each, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
                 pass
 with open(os.environ["STATE_DIRECTORY"] + "/held", "w") as file:
@@ -70,6 +75,127 @@ for number in range(4000):
         time.sleep(0.05)
 """
 
+LOCKED = ("/var/lib/apt/daily_lock", "/var/cache/debconf/config.dat", "/var/cache/debconf/templates.dat")
+LOCKED_BY_RANGE = ("/run/utmp", "/var/log/wtmp")
+"""What root's programs lock, each in its way."""
+LOCK_ALL = f"""
+import fcntl, os
+for path in {LOCKED}:
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+for path in {LOCKED_BY_RANGE}:
+    if os.path.exists(path):
+        with open(path, "a") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+"""
+
+HOLD_PLACES = """
+import os, random, resource, socket, sys, time
+def source():
+    return "127.%d.%d.%d" % (random.randint(0, 255), random.randint(0, 255), random.randint(1, 254))
+def opened(where):
+    one = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET)
+    try:
+        one.settimeout(5)
+        if isinstance(where, tuple):
+            one.bind((source(), 0))
+        one.connect(where)
+        one.sendall(sent)
+        one.setblocking(False)
+        return one
+    except OSError:
+        one.close()
+def alive(one):
+    try:
+        return one is not None and one.recv(4096) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+if hasattr(resource, "prlimit"):
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4000), most))
+for place, number, processes, sent in PLACES:
+    for _ in range(processes):
+        if os.fork() == 0:
+            held = [None] * number
+            while True:
+                held = [each if alive(each) else opened(place) for each in held]
+                time.sleep(0.02)
+time.sleep(900)
+"""
+"""It keeps all places of services taken: PLACES has where, how many, by how many processes, and what each sends."""
+
+Taken = tuple[object, int, int, bytes]
+LOGINS: list[Taken] = [(("127.0.0.1", 22), 60, 2, b""), ("/run/ssh-unix-local/socket", 60, 1, b"")]
+CALLS: list[Taken] = [("/run/dbus/system_bus_socket", 120, 6, b"")]
+REQUESTS: list[Taken] = [(("127.0.0.1", 80), 900, 12, b"GET / HTTP/1.1\r\nHost: other.test\r\n")]
+
+UPLOAD = """
+import socket
+held = []
+head = b"POST / HTTP/1.1\\r\\nHost: other.test\\r\\nContent-Length: 9900000\\r\\n\\r\\n"
+for number in range(42):
+    one = socket.socket()
+    one.settimeout(10)
+    one.bind((f"127.1.{1 + number // 6}.1", 0))
+    one.connect(("127.0.0.1", 80))
+    try:
+        one.sendall(head + b"x" * 9_899_999)
+        one.settimeout(0.5)
+        try:
+            answered = one.recv(1)
+        except TimeoutError:
+            answered = b""
+        if not answered:
+            held.append(one)
+    except OSError:
+        pass
+print(len(held))
+"""
+"""It holds uploads that never end, from seven addresses of this host's own, and says how many it could."""
+
+SEE = """
+import glob, os, socket
+def tried(name, what, *given):
+    try:
+        what(*given)
+        print(name, "done")
+    except OSError:
+        pass
+def told(path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+        one.sendto(b"MESSAGE=forged by mine\\nSYSLOG_IDENTIFIER=other", path)
+def called(path):
+    with socket.socket(socket.AF_UNIX) as one:
+        one.connect(path)
+tried("journal", told, "/run/systemd/journal.other/socket")
+tried("log", called, "/run/systemd/journal.other/stdout")
+tried("systemd", told, "/run/systemd/notify")
+tried("bus", called, "/run/dbus/system_bus_socket")
+tried("sshd", called, "/run/ssh-unix-local/socket")
+tried("sshd by TCP", lambda: socket.create_connection(("127.0.0.1", 22), 3).close())
+tried("sshd by TCP over IPv6", lambda: socket.create_connection(("::1", 22), 3).close())
+tried("terminals", os.openpty)
+tried("locks", open, "/run/lock/mine", "w")
+tried("packages", os.listdir, "/var/lib/dpkg")
+print("its own", len(glob.glob("/run/systemd/journal/*")) > 2 and os.path.exists("/run/postgresql"))
+"""
+
+CALL_ITSELF = """
+import concurrent.futures, urllib.request
+def call(number):
+    asked = urllib.request.Request("http://127.0.0.1/", headers={"Host": "mine.test"})
+    return urllib.request.urlopen(asked, timeout=20).status
+with concurrent.futures.ThreadPoolExecutor(48) as pool:
+    print({*pool.map(call, range(192))})
+"""
+
+
+def held(places: Sequence[Taken]) -> str:
+    """The program that keeps these taken."""
+    return HOLD_PLACES.replace("PLACES", repr(places), 1)
+
 
 @dataclass
 class Place:
@@ -110,12 +236,16 @@ def place(request: pytest.FixtureRequest, make_host: MakeHost) -> Place:
 
 def test_whatever_it_can_lock_it_holds_up_nobody(place: Place) -> None:
     host = place.host
+    # As apt's own script and debconf's settings make them.
+    host.ssh("touch /var/lib/apt/daily_lock; chmod 644 /var/lib/apt/daily_lock /var/cache/debconf/[ct]*.dat")
     host.ssh(in_sandbox(host, "mine", HOLD))
     try:
         held = wait_until(lambda: host.ssh("cat /var/lib/mine/held", check=False), 60, "its locks")
         assert int(held) > 50, "it holds nothing: this shows nothing"
         place.all_goes_on()
         assert host.run("flock -n /opt/slipway true").returncode == 1, "the attack goes on"
+        host.ssh("python3 -", stdin=LOCK_ALL)
+        host.ssh("DEBIAN_FRONTEND=noninteractive dpkg-reconfigure tzdata")
     finally:
         host.ssh("systemctl stop taken-over")
 
@@ -167,3 +297,45 @@ def test_its_log_is_its_own(place: Place) -> None:
     assert host.ssh("journalctl --disk-usage") == before
     size = int(host.ssh("du -sm /var/log/journal/*.mine").split()[0])
     assert size <= 28, "limits.log_mb, and what is just written"
+
+
+def test_of_the_host_s_services_it_sees_what_is_its_own(place: Place) -> None:
+    host = place.host
+    host.ssh("mkdir -p /run/postgresql")
+    assert place.attack(SEE) == "its own True"
+    assert host.run("journalctl --namespace=other -o cat --no-pager -g 'forged by mine'").returncode == 1
+
+
+def test_it_takes_nobody_s_place(place: Place) -> None:
+    """Logins go on, those of others on this host too, and so do releases, though it takes all places that it can."""
+    host = place.host
+    host.ssh(in_sandbox(host, "mine", held(LOGINS + CALLS)))
+    try:
+        wait_until(lambda: len(host.ssh("pgrep -u mine -f 127.%d").split()) > 9, 30, "its processes")
+        time.sleep(3)
+        assert [login(host).returncode for _ in range(14)] == [0] * 14
+        place.all_goes_on()
+        banner = "exec 9<>/dev/tcp/127.0.0.1/22; head -c 4 <&9"
+        asked = ["runuser", "-u", "nobody", "--", "timeout", "5", "bash", "-c", banner]
+        assert host.ssh(shlex.join(asked)) == "SSH-"
+    finally:
+        host.ssh("systemctl stop taken-over")
+    # What another user of this host does is bounded as well.
+    script = held([(("127.0.0.1", 22), 60, 2, b"")])
+    host.ssh(shlex.join(["systemd-run", "-q", "--collect", "--unit=crowd", "--uid=nobody", "python3", "-c", script]))
+    with host.afterwards("systemctl stop crowd"):
+        time.sleep(3)
+        assert [login(host).returncode for _ in range(8)] == [0] * 8
+
+
+def test_visitors_from_outside_are_served_all_the_same(place: Place) -> None:
+    host = place.host
+    assert place.attack(CALL_ITSELF) == "{200}", "it may call its own name"
+    host.ssh(in_sandbox(host, "mine", held(REQUESTS), "--property=LimitNOFILE=4000"))
+    try:
+        time.sleep(8)
+        for _ in range(5):
+            assert host.get("/", domain="other.test", scheme="http").status_code == 200
+    finally:
+        host.ssh("systemctl stop taken-over")
+    assert int(place.attack(UPLOAD)) <= 8, "what one source may hold"
