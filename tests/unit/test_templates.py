@@ -890,6 +890,49 @@ def test_the_service(maximal: Settings) -> None:
     assert sections["Install"] == {"WantedBy": ["multi-user.target"]}
 
 
+def test_this_host_is_one_client_whatever_its_address(minimal: Settings) -> None:
+    text = nginx(minimal)["nginx.conf"]
+    found = re.search(r"map \$binary_remote_addr \$slipway_client \{\n(.*?)\n    \}", text, re.DOTALL)
+    assert found
+    rules = re.findall(r'"~(.+)" (\S+);', found[1])
+
+    def client(address: str) -> str:
+        packed = ipaddress.ip_address(address).packed
+        for pattern, value in rules:
+            if re.search(pattern.replace("(?<", "(?P<").replace(r"\z", r"\Z").encode("latin-1"), packed):
+                return str(value)
+        return "$binary_remote_addr"
+
+    assert {client(each) for each in ("127.0.0.1", "127.1.2.3", "127.10.13.10", "::1", "::ffff:127.9.9.9")} == {
+        "loopback"
+    }
+    assert client("127.83.76.87") == "$binary_remote_addr", "Slipway's own programs"
+    assert client("192.0.2.7") == "$binary_remote_addr" and client("2001:db8::1") == "$slipway_network"
+    assert client("::ffff:192.0.2.7") == "$slipway_address"
+
+
+def test_apps_reach_no_sshd_and_few_places_of_nginx(settings: Settings) -> None:
+    rules = firewall.ruleset(settings, [22, 2222])
+    chain = rules.partition("chain apps {")[2].partition("}\n    }")[0]
+    assert "tcp dport { 22, 2222 } counter reject with tcp reset" in chain
+    assert "meta skuid ct count over 200" in chain
+    assert "meta skuid != 0 tcp dport { 22, 2222 } ct count over 8 counter reject" in rules
+    assert rules.index('oifname != "lo" accept') < rules.index("meta skuid @apps goto apps")
+    for path, file in firewall.of_apps(settings).items():
+        name = path.rpartition("/")[2].removesuffix(".nft")
+        assert f'add element inet slipway apps {{ "{name}" }}' in file.content
+        port = settings.apps[name].port
+        assert (f"add element inet slipway sites {{ {port} }}" in file.content) == bool(port)
+
+
+def test_an_app_cannot_take_sshd_s_port_where_the_kernel_can_keep_it(minimal: Settings) -> None:
+    def slices(ports: list[int]) -> str:
+        return limits.files(minimal, OVERVIEW, ports)["/etc/systemd/system/app-notes.slice"].content
+
+    assert "SocketBindDeny=tcp:2222\nSocketBindDeny=tcp:2200\n" in slices([22, 2222, 2200])
+    assert "SocketBind" not in slices([22]), "it may not have that one anyway"
+
+
 def test_the_service_is_shut_off(settings: Settings) -> None:
     for app in settings.apps.values():
         service = unit(app, "service")["Service"]
