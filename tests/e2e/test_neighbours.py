@@ -191,6 +191,9 @@ with concurrent.futures.ThreadPoolExecutor(48) as pool:
     print({*pool.map(call, range(192))})
 """
 
+_BANNER = "exec 9<>/dev/tcp/127.0.0.1/22; head -c 4 <&9"
+ASK_LOCALLY = shlex.join(["runuser", "-u", "nobody", "--", "timeout", "5", "bash", "-c", _BANNER])
+
 
 def held(places: Sequence[Taken]) -> str:
     """The program that keeps these taken."""
@@ -315,9 +318,7 @@ def test_it_takes_nobody_s_place(place: Place) -> None:
         time.sleep(3)
         assert [login(host).returncode for _ in range(14)] == [0] * 14
         place.all_goes_on()
-        banner = "exec 9<>/dev/tcp/127.0.0.1/22; head -c 4 <&9"
-        asked = ["runuser", "-u", "nobody", "--", "timeout", "5", "bash", "-c", banner]
-        assert host.ssh(shlex.join(asked)) == "SSH-"
+        assert host.ssh(ASK_LOCALLY) == "SSH-"
     finally:
         host.ssh("systemctl stop taken-over")
     # What another user of this host does is bounded as well.
@@ -326,6 +327,7 @@ def test_it_takes_nobody_s_place(place: Place) -> None:
     with host.afterwards("systemctl stop crowd"):
         time.sleep(3)
         assert [login(host).returncode for _ in range(8)] == [0] * 8
+    wait_until(lambda: host.ssh(ASK_LOCALLY) == "SSH-", 10, "it is only for as long as that goes on")
 
 
 def test_visitors_from_outside_are_served_all_the_same(place: Place) -> None:
@@ -338,4 +340,6 @@ def test_visitors_from_outside_are_served_all_the_same(place: Place) -> None:
             assert host.get("/", domain="other.test", scheme="http").status_code == 200
     finally:
         host.ssh("systemctl stop taken-over")
-    assert int(place.attack(UPLOAD)) <= 8, "what one source may hold"
+    again = "once its connections are gone"
+    wait_until(lambda: place.attack(CALL_ITSELF, check=False) == "{200}", 60, again)
+    assert 0 < int(place.attack(UPLOAD)) <= 8, "what one source may hold"

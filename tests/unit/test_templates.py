@@ -916,7 +916,7 @@ def test_apps_reach_no_sshd_and_few_places_of_nginx(settings: Settings) -> None:
     chain = rules.partition("chain apps {")[2].partition("}\n    }")[0]
     assert "tcp dport { 22, 2222 } counter reject with tcp reset" in chain
     assert "meta skuid ct count over 200" in chain
-    assert "meta skuid != 0 tcp dport { 22, 2222 } ct count over 8 counter reject" in rules
+    assert "meta skuid != 0 tcp dport { 22, 2222 } goto local_ssh" in rules
     assert rules.index('oifname != "lo" accept') < rules.index("meta skuid @apps goto apps")
     for path, file in firewall.of_apps(settings).items():
         name = path.rpartition("/")[2].removesuffix(".nft")
