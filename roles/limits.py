@@ -59,7 +59,7 @@ def files(settings: Settings, overview: HostOverview, ssh_ports: Sequence[int] =
     + ssh_ports: sshd's; an app has no right to those below 1024 anyway
     """
     high = [port for port in ssh_ports if port >= LOWEST_FREE_PORT]
-    made = {f"{UNITS}/{BUILDS}": File(render("limits/builds.slice.j2"))}
+    made = {f"{UNITS}/{BUILDS}": File(render("limits/builds.slice.j2", ssh_ports=high))}
     for app in settings.apps.values():
         memory = memory_mb(app, overview, len(settings.apps))
         made[f"{UNITS}/{app.slice}"] = File(render("limits/app.slice.j2", app=app, memory_mb=memory, ssh_ports=high))

@@ -4,7 +4,6 @@ sshd closes its ports for a moment when it does that, and ends for good if it ca
 Slipway (roles/access.py); needs Python 3.10 or newer and nothing else.
 """
 
-import ctypes
 import errno
 import os
 import pwd
@@ -17,6 +16,7 @@ from pathlib import Path
 UNITS = Path("/etc/systemd/system")
 PROCESSES = Path("/proc")
 PRIVATE = Path("/run/sshd")  # which sshd needs to check its configuration; systemd removes it when sshd ends
+BUILDS = "builds.slice"
 SERVICE, SOCKET = "ssh.service", "ssh.socket"
 RELOAD_SECONDS = 5  # until sshd listens anew
 PATIENCE_SECONDS = 1  # after which it doesn't by itself
@@ -194,6 +194,8 @@ def takers(wanted_ports):
 
 def bound(process, descriptor):
     """Port that a socket of another process is bound to: /proc tells only of those that listen, or are connected."""
+    import ctypes  # here, since it wants memory that is written and run, which those who only reload don't get
+
     library = ctypes.CDLL(None, use_errno=True)
     watched = os.pidfd_open(process)
     try:
@@ -211,30 +213,32 @@ def bound(process, descriptor):
         return name[1] if inet and copy.type == socket.SOCK_STREAM else None
 
 
-def app_of(process):
-    """Slipway's slice that a process is in; None where it isn't an app's."""
+def unit_of(process):
+    """The app's slice, or the build, that a process is in; None where it is neither of Slipway's."""
     try:
         text = (PROCESSES / str(process) / "cgroup").read_text()
     except OSError:
         return None
-    found = re.search(r"/(app-[^/]+\.slice)(?:/|$)", text, re.MULTILINE)
-    return found[1] if found and (UNITS / found[1]).is_file() else None
+    found = re.search(r"/(app-[^/]+\.slice|builds\.slice)(?:/([^/\n]+))?", text)
+    if not found or not (UNITS / found[1]).is_file():
+        return None
+    return found[2] if found[1] == BUILDS else found[1]
 
 
 def free(wanted_ports):
-    """End the apps that keep sshd from its ports: systemd starts them again, but sshd is faster.
+    """End the apps, and builds, that keep sshd from its ports: systemd starts them again, but sshd is faster.
 
     Others are named, and left alone.
     """
     until = time.monotonic() + FREE_SECONDS
     while taken(wanted_ports) and time.monotonic() < until:
         found = takers(wanted_ports)
-        slices = {each for each in map(app_of, found) if each}
-        if not slices:
+        units = {each for each in map(unit_of, found) if each}
+        if not units:
             if users := ", ".join(sorted({name_of(owner) for owner in found.values()})):
                 print(f"sshd's port is taken by a process of {users} (`ss -ltnp`)", flush=True)
             return
-        for each in slices:
+        for each in units:
             print(f"{each} is ended: it has a port of sshd's", flush=True)
             run("systemctl", "kill", "--signal=SIGKILL", each, check=False)
         time.sleep(0.05)

@@ -59,14 +59,21 @@ def test_an_app_that_has_sshd_s_port_is_ended_and_nobody_else(
     monkeypatch.setattr(sshd, "UNITS", tmp_path)
     monkeypatch.setattr(sshd, "PROCESSES", tmp_path)
     (tmp_path / "app-mine.slice").touch()
-    for process, group in (("7", "app.slice/app-mine.slice/mine@r1.service"), ("8", "app.slice/app-alien.slice/x")):
+    (tmp_path / "builds.slice").touch()
+    groups = {
+        "7": "app.slice/app-mine.slice/mine@r1.service",
+        "8": "app.slice/app-alien.slice/x",
+        "9": "builds.slice/mine-build.service",
+    }
+    for process, group in groups.items():
         (tmp_path / process).mkdir()
         (tmp_path / process / "cgroup").write_text(f"0::/{group}\n")
-    there = [{7: 4242, 8: 4243}, {8: 4243}]
+    there = [{7: 4242, 8: 4243}, {9: 4244}, {8: 4243}]
     monkeypatch.setattr(sshd, "taken", lambda ports: True)
     monkeypatch.setattr(sshd, "takers", lambda ports: there.pop(0))
     sshd.free({2222})
-    assert sshd.run.calls == ["systemctl kill --signal=SIGKILL app-mine.slice"]
+    ended = ("app-mine.slice", "mine-build.service")
+    assert sshd.run.calls == [f"systemctl kill --signal=SIGKILL {each}" for each in ended]
     assert "taken by a process of 4243" in capsys.readouterr().out
 
 
