@@ -14,22 +14,12 @@ from typing import Any
 import pytest
 
 from tests.e2e._driver import Host, wait_until
-from tests.e2e.apps import (
-    in_sandbox,
-    leftovers,
-    let_build_run,
-    make_tiny,
-    make_works,
-    run_on_host,
-    set_hooks,
-    settings,
-)
+from tests.e2e.apps import in_sandbox, leftovers, let_build_run, make_tiny, make_works, run_on_host, set_hooks, settings
 from tests.e2e.conftest import MakeHost
 
 pytestmark = pytest.mark.story
 
 QUICK = {"watch": 0, "keep_warm": 0, "drain_timeout": 30}
-PROGRAM = "/opt/slipway/bin/slipway-release"
 
 PROCESS = r"""
 import ctypes, time
