@@ -2338,7 +2338,7 @@ def import_ahead():
     """Import what the steps are going to need, while they wait for their commands."""
     import importlib
 
-    for module in ("slipway_nginx", "concurrent.futures.thread", "http.client", "ssl"):
+    for module in ("slipway_nginx", "slipway_sockets", "concurrent.futures.thread", "http.client", "ssl"):
         with contextlib.suppress(ImportError):  # who needs it says so
             importlib.import_module(module)
 
