@@ -113,13 +113,18 @@ GUNICORN = "/opt/slipway/gunicorn.conf.py"
 """What all Gunicorns share."""
 
 
+MODULES = ("guest", "manifest", "release", "room", "sockets", "sources", "trees")
+"""What that program consists of, beside what nginx's one does."""
+
+
 def programs() -> dict[str, File]:
     """Path → file: what runs a release on the host, and what all Gunicorns share."""
     program = "a release under way goes on with the one from before"
     return library() | {
-        f"{LIB}/slipway_guest.py": File(host_file("release/slipway_guest.py"), program=True, note=program),
-        f"{LIB}/slipway_manifest.py": File(host_file("release/slipway_manifest.py"), program=True, note=program),
-        f"{LIB}/slipway_release.py": File(host_file("release/slipway_release.py"), program=True, note=program),
+        **{
+            f"{LIB}/slipway_{name}.py": File(host_file(f"release/slipway_{name}.py"), program=True, note=program)
+            for name in MODULES
+        },
         SLIPWAY_RELEASE: File(host_file("release/slipway-release"), "755", program=True),
         f"{BIN}/slipway-schema": File(host_file("release/slipway-schema"), "755", program=True),
         GUNICORN: File(host_file("app/gunicorn.conf.py"), note="counts from the next start of a release"),

@@ -46,7 +46,7 @@ def run(*argv, check=True):
     """Run a command; its output is returned, and is the message when it fails and `check` is set."""
     import subprocess  # here, since `status`, which is asked on every run, needs it as little as it needs hashlib
 
-    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if check and done.returncode != 0:
         raise Refused(f"`{' '.join(argv)}` ended with {done.returncode}:\n{done.stdout.strip()}")
     return done

@@ -7,29 +7,32 @@ has no place in a release is refused by its path. Managed by Slipway (roles/rele
 
 import os
 import pwd
+import re
 import stat
 from pathlib import Path
 
-DEEPEST = 100  # folders below each other; a path of 4096 bytes, the longest there is, has room for 2,000
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+from slipway_trees import FOLDER, READ, Strange, Tally, short
+
+WHAT = "The release"
 LISTS = ("system.posix_acl_access", "system.posix_acl_default")  # who else may read or write
 NAMED = 5  # paths that a message lists
 
 
-class Unfit(Exception):
-    """Something has no place in a release; the message names it, and says what to do."""
+Unfit = Strange
+"""Something has no place in a release; the message names it, and says what to do."""
 
 
 def processes(user):
     """Process ids of what runs as this user, by whichever of its ids."""
-    uid, found = str(pwd.getpwnam(user).pw_uid), []
+    uid, found = b"%d" % pwd.getpwnam(user).pw_uid, []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            status = (process / "status").read_text()
+            status = (process / "status").read_bytes()
         except OSError:  # it has just ended
             continue
-        uids = next(line.split()[1:] for line in status.splitlines() if line.startswith("Uid:"))
-        if uid in uids:
+        # A process names itself as it likes; a line end in its name is written as two characters.
+        uids = re.search(rb"^Uid:\s*(.*)$", status, re.MULTILINE)
+        if uids and uid in uids[1].split():
             found.append(int(process.name))
     return found
 
@@ -42,58 +45,68 @@ def take_over(folder, uid, gid, outside=()):
     + outside: folders that links may lead to, besides the folder itself
 
     Raises Unfit, with paths, for what isn't a file, a folder or a link; for a file that runs as its owner or group;
-    for a link that leads out of the folder; and where something isn't the user's in the end.
+    for a link that leads out of the folder; where something isn't the user's in the end; and for more than a release
+    may have (slipway_trees.py).
     """
     links = []
-    top = os.open(folder, READ | os.O_DIRECTORY)
+    top = os.open(folder, FOLDER)
     try:
-        _take(top, Path(), uid, gid, links)
+        _take(top, Path(), uid, gid, links, Tally(WHAT))
     finally:
         os.close(top)
     # Nobody else can change a link any more.
     real = [os.path.realpath(each) for each in (folder, *outside)]
-    leaving = [f"{path} -> {target}" for path, target in links if not _within(os.path.realpath(folder / path), real)]
+    leaving = [
+        f"{short(path)} -> {short(target)}"
+        for path, target in links
+        if not _within(os.path.realpath(folder / path), real)
+    ]
     if leaving:
         raise Unfit(
             f"A link leads out of the release: {_listed(leaving)}. Put what it leads to in the source, or let the app "
             "find it by a setting."
         )
-    strange = [str(path.relative_to(folder)) for path in _all(folder) if path.lstat().st_uid != uid]
+    strange = [short(path.relative_to(folder)) for path in _all(folder) if path.lstat().st_uid != uid]
     if strange:
         raise Unfit(f"Not root's, though all was given to it: {_listed(strange)}. Somebody else writes there.")
 
 
-def _take(descriptor, path, uid, gid, links):
+def _take(descriptor, path, uid, gid, links, tally):
     """Take a folder over, by its descriptor; `path` is its own below the release."""
-    if len(path.parts) > DEEPEST:
-        raise Unfit(f"Folders lie deeper than {DEEPEST} below each other: {path}.")
+    tally.depth(len(path.parts), path)
     _give(descriptor, uid, gid, 0o750)
     with os.scandir(descriptor) as found:
         entries = list(found)
     for entry in entries:
         below = path / entry.name
         if entry.is_symlink():
+            tally.add()
             os.chown(entry.name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
             links.append((below, os.readlink(entry.name, dir_fd=descriptor)))
         elif entry.is_dir(follow_symlinks=False):
-            inner = os.open(entry.name, READ | os.O_DIRECTORY, dir_fd=descriptor)
+            tally.add()
+            inner = os.open(entry.name, FOLDER, dir_fd=descriptor)
             try:
-                _take(inner, below, uid, gid, links)
+                _take(inner, below, uid, gid, links, tally)
             finally:
                 os.close(inner)
         elif entry.is_file(follow_symlinks=False):
             file = os.open(entry.name, READ, dir_fd=descriptor)
             try:
-                mode = os.fstat(file).st_mode
+                told = os.fstat(file)
+                mode = told.st_mode
+                tally.add(told.st_size)
                 if not stat.S_ISREG(mode):
-                    raise Unfit(f"{below} was a file a moment ago: something still writes to the release.")
+                    raise Unfit(f"{short(below)} was a file a moment ago: something still writes to the release.")
                 if mode & (stat.S_ISUID | stat.S_ISGID):
-                    raise Unfit(f"{below} would run as its owner or group (mode {mode & 0o7777:o}): take that bit off.")
+                    raise Unfit(
+                        f"{short(below)} would run as its owner or group (mode {mode & 0o7777:o}): take that bit off."
+                    )
                 _give(file, uid, gid, 0o750 if mode & 0o111 else 0o640)
             finally:
                 os.close(file)
         else:
-            raise Unfit(f"{below} is a device, a socket or a pipe: take it out of the source.")
+            raise Unfit(f"{short(below)} is a device, a socket or a pipe: take it out of the source.")
 
 
 def _give(descriptor, uid, gid, mode):

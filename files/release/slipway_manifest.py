@@ -8,9 +8,10 @@ A manifest is JSON: path → [size in bytes, whether it is executable, SHA-256] 
 """
 
 import base64
-import binascii
+import contextlib
 import csv
 import hashlib
+import io
 import json
 import os
 import stat
@@ -18,8 +19,11 @@ import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from slipway_trees import Strange, read, short
+
 CHUNK = 1 << 20  # bytes read at once
 NAMED = 3  # files that a message names
+RECORDS_BYTES = 64_000_000  # of all RECORDs together: those of a large environment have 5 MB
 
 _digests = {}  # device, inode, size, time → SHA-256: releases share most files by hard links
 
@@ -119,7 +123,7 @@ def difference(path, wanted):
 
 def listed(wrong):
     """What is wrong, in words: the first files, and how many more there are."""
-    first = [f"{path} {what}" for path, what in sorted(wrong.items())[:NAMED]]
+    first = [f"{short(path)} {what}" for path, what in sorted(wrong.items())[:NAMED]]
     more = [f"and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
     return ", ".join(first + more)
 
@@ -130,21 +134,26 @@ def unlike_records(folder, manifest):
     Each names its files with their digests in its RECORD (packaging.python.org, "Recording installed projects"); those
     that come from a cache which a power cut has damaged don't agree with it. Where two have a file of one name, the one
     that was installed last counts.
+
+    All of it is whoever's was built: one whose RECORD can't be read differs, too.
     """
-    named, differing = {}, set()
+    named, differing, left = {}, set(), RECORDS_BYTES
     for record in [path for path in manifest if path.endswith(".dist-info/RECORD")]:
         about = Path(record).parent
         try:
-            with Path(folder, record).open(newline="", encoding="utf-8", errors="replace") as file:
-                rows = [row for row in csv.reader(file) if len(row) >= 2]
-        except csv.Error:
-            rows = []
-        if not {f"{about.name}/METADATA", f"{about.name}/WHEEL"} <= {row[0] for row in rows}:
-            differing.add(record)
-        for path, digest, *_ in rows:
+            content = read(folder, record, left)
+        except Strange:
+            content = None
+        content = content or b""
+        left -= len(content)
+        missing = {f"{about.name}/METADATA", f"{about.name}/WHEEL"}
+        for path, digest in rows(content):
+            missing.discard(path)
             kind, _, value = digest.partition("=")
             if kind == "sha256":
                 named.setdefault(os.path.normpath(about.parent / path), {})[from_record(value)] = record
+        if missing:
+            differing.add(record)
     for path, digests in named.items():
         installed = manifest.get(path)
         if not isinstance(installed, list) or installed[2] not in digests:
@@ -152,11 +161,19 @@ def unlike_records(folder, manifest):
     return sorted(Path(record).parent.name.removesuffix(".dist-info").partition("-")[0] for record in differing)
 
 
+def rows(content):
+    """The first two columns of a RECORD, a path and a digest; up to where it is no such list any more."""
+    with contextlib.suppress(csv.Error):
+        for row in csv.reader(io.StringIO(content.decode(errors="replace"), newline="")):
+            if len(row) >= 2:
+                yield row[:2]
+
+
 def from_record(value):
     """A SHA-256 of a RECORD, which has it in base64 without its padding, as a manifest has it."""
     try:
         return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one
         return ""
 
 

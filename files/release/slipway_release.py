@@ -37,7 +37,11 @@ from pathlib import Path
 
 import slipway_guest
 import slipway_manifest
+import slipway_room
+import slipway_trees
 from slipway_text import hide, one_line, read_environment, secrets_of, shown, tell
+from slipway_trees import Strange, described
+from slipway_trees import remove as remove_tree
 
 PROGRAM = "/opt/slipway/bin/slipway-release"
 SCHEMA = "/opt/slipway/bin/slipway-schema"
@@ -46,10 +50,12 @@ CACHE = Path("/var/cache/slipway")
 UNITS = Path("/etc/systemd/system")
 WARM_UNITS = Path("/run/systemd/system")  # of a release that stays warm: a reboot ends it
 RUN = Path("/run/slipway")
+PLANS = Path("/var/tmp")  # where a plan unpacks a source: on the disk, and /run is memory
 GUESTS = "/etc/slipway/builds.nft"  # what builds may not reach
 SEEN = RUN / ".seen"  # of releases whose files were found right since the host booted
 KEEP_RECORDS = 50
 KEEP_RUNS = 5
+LONG_LINE = 2000  # characters of a line of a command's in a message
 NAMED = 5  # releases that a message about an ambiguous name lists
 ANSWER_SECONDS = 5  # for one answer of the readiness path
 PUBLIC_SECONDS = 5  # nginx's old workers accept for an instant after its new ones do
@@ -57,12 +63,15 @@ IMPORT_SECONDS = 120  # a large app with a cold disk takes a few
 FETCH_SECONDS = 900
 BUILD_SECONDS = 3600  # a package that is compiled from source may take long
 CACHE_MB = 2048  # of uv's, which never forgets: beyond that the next build with other dependencies begins anew
+HOME_MB = 2048  # of what builds leave in their home: beyond that the next one begins with an empty one
+RUN_MEMORY = "75%"  # of the host's: git takes most, for a large repository
 STOP_SECONDS = 180  # for undoing what was done, when the run itself is told to stop
 RUN_SECONDS = 2 * 86_400  # more than any run takes: a build an hour, a migration a day at most
 DRAIN_END_SECONDS = 120  # a drain holds the lock while it stops the old release: graceful_timeout and a little more
 HEARTBEAT_SECONDS = 5
 LONGEST_LINE = 65_536  # bytes that are read at once
 KEPT_BYTES = 2_000_000  # of what a command writes
+SCRIPT_BYTES = 1_000_000  # a larger file in an environment's bin is a program, and doesn't name the environment
 BAD_IN_A_ROW = 3  # one bad answer may be a hiccup
 WATCH_EVERY = 0.2
 IMPORT_AFTER = 0.1  # seconds: by then the first step waits for its command, and nothing for the interpreter
@@ -150,6 +159,7 @@ gc.freeze()
 # What git says of a repository that it can't read, and uv of a cache.
 DAMAGED_COPY = re.compile(r"not a git repository|corrupt|is empty|bad object|unable to (read|parse|unpack)|bad config")
 FULL_DISK = re.compile(r"No space left on device|: Wrote only \d+ of \d+ bytes")  # the second is tar's
+TOO_LARGE = f"signal {signal.SIGXFSZ:d}"  # git's words for what ended a part of it
 DAMAGED_CACHE = re.compile(r"(?i)wheel is invalid|deserialize|corrupt|truncated|unexpected end|failed to read")
 DEATH = re.compile(
     r"Worker exiting \(pid|Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM))"
@@ -287,7 +297,7 @@ def nginx(*words):
 
 
 def tail(text, lines=30):
-    return "\n".join(text.strip().splitlines()[-lines:])
+    return "\n".join(slipway_trees.short(line, LONG_LINE) for line in text.strip().splitlines()[-lines:])
 
 
 def now():
@@ -362,8 +372,11 @@ class App:
 
     def work(self, release):
         """The app's folder in a release: where its pyproject.toml is."""
-        made_from = self.record(release).get("wanted") or self.wanted
-        return self.folder(release) / made_from["source"]["subdir"]
+        return self.folder(release) / self.subdir(release)
+
+    def subdir(self, release):
+        """The same, below the release's folder."""
+        return (self.record(release).get("wanted") or self.wanted)["source"]["subdir"]
 
     def venv(self, release):
         return self.folder(release) / ".venv"
@@ -539,15 +552,16 @@ def subjects(app, *argv):
 
 def unpack(app, folder):
     """Make a folder of the source, owned by the builder."""
+    import slipway_sources
+
     source = app.wanted["source"]
     folder.mkdir(mode=0o750, parents=True)
     shutil.chown(folder, app.builder, app.builder)
     unpack = [*as_builder(app), "tar", "-x", "-C", str(folder), "--no-same-owner"]
     if source["kind"] == "archive":
-        archive = CACHE / "sources" / f"{app.name}.{source['commit']}.tar.gz"
-        with archive.open("rb") as file:
+        with fit(), slipway_sources.plain(CACHE / "sources" / f"{app.name}.{source['commit']}.tar.gz") as archive:
             # -m: the archive has no times, and nginx tells versions of a static file apart by them.
-            run(*unpack, "-z", "-m", stdin=file)
+            run(*unpack, "-m", stdin=archive)
         return
     mirror = CACHE / "git" / f"{app.name}.git"
     try:
@@ -555,15 +569,35 @@ def unpack(app, folder):
     except DamagedCopy as failure:
         progress.say(f"{app.name}: this host's copy of the repository is damaged, so it is fetched anew. {failure}")
         aside = mirror.with_name(f"{mirror.name}.damaged")
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_tree(aside)
         mirror.rename(aside)
         try:
             export(source, mirror, unpack)
         except Failed:
-            shutil.rmtree(mirror, ignore_errors=True)
+            remove_tree(mirror)
             aside.rename(mirror)
             raise
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_tree(aside)
+
+
+@contextlib.contextmanager
+def fit():
+    """What a stranger made fits, or the step fails, and says why."""
+    try:
+        yield
+    except Strange as strange:
+        raise Failed(str(strange)) from strange
+
+
+def of_source(app, folder, name, subdir=None):
+    """Content of a regular file of a source, as bytes; None if it has none of that name.
+
+    + folder: has the source
+    + subdir: the file's folder below it; None is the app's
+    """
+    subdir = app.wanted["source"]["subdir"] if subdir is None else subdir
+    with fit():
+        return slipway_trees.read(folder, Path(subdir) / name)
 
 
 def as_builder(app):
@@ -582,7 +616,7 @@ def export(source, mirror, unpack):
         not (mirror / "HEAD").exists()
         or run(*git, "remote", "get-url", "origin", check=False).stdout.strip() != source["url"]
     ):
-        shutil.rmtree(mirror, ignore_errors=True)
+        remove_tree(mirror)
         run("git", "init", "--quiet", "--bare", str(mirror))
         run(*git, "remote", "add", "origin", "--", source["url"])
     environment = (
@@ -591,13 +625,23 @@ def export(source, mirror, unpack):
     if run(*git, "cat-file", "-e", source["commit"] + "^{commit}", check=False).returncode != 0:
         # Tags by force: one that moved, whichever, would end the fetch.
         everything = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
-        command = [*git, "fetch", "--prune", "origin", *everything]
+        # A repository without end ends at the disk's last quarter, in one file as a rule.
+        bound = f"--fsize={slipway_room.free(CACHE)[0] * 3 // 4}"
+        command = ["prlimit", bound, *git, "fetch", "--prune", "origin", *everything]
         done = run(*command, check=False, env=environment, seconds=FETCH_SECONDS, live=True)
         if done.returncode != 0:
             failure = DamagedCopy if DAMAGED_COPY.search(done.stdout) else Failed
-            raise failure(f"{source['url']} can't be fetched:\n{done.stdout.strip()}")
+            large = (
+                "\nIt takes more than three quarters of what is free on the disk." if TOO_LARGE in done.stdout else ""
+            )
+            raise failure(f"{source['url']} can't be fetched:\n{tail(done.stdout)}{large}")
     if run(*git, "cat-file", "-e", source["commit"] + "^{commit}", check=False).returncode != 0:
         raise Failed(f"Commit {source['commit']} is on no branch and no tag of {source['url']}.")
+    import slipway_sources
+
+    with fit():
+        if not slipway_sources.survey(git, source["commit"]):
+            raise DamagedCopy(f"`git ls-tree` of {source['commit']} failed.")
     with subprocess.Popen([*git, "archive", "--format=tar", source["commit"]], stdout=subprocess.PIPE) as archive:
         done = run(*unpack, stdin=archive.stdout, check=False)
     if archive.returncode != 0:
@@ -610,16 +654,17 @@ def build(app, release):
     """Install Python and the locked dependencies into the release's own environment; then it becomes root's."""
     from concurrent.futures import ThreadPoolExecutor
 
-    folder, work = app.folder(release), app.work(release)
-    if not (work / "pyproject.toml").is_file():
-        where = app.wanted["source"]["subdir"] or "the root"
+    folder, subdir = app.folder(release), app.wanted["source"]["subdir"]
+    if of_source(app, folder, "pyproject.toml") is None:
+        where = subdir or "the root"
         raise Failed(f"There is no pyproject.toml in {where} of the source: set source.subdir to the app's folder.")
-    above = [work, *work.parents]
-    lock = next((path / "uv.lock" for path in above[: above.index(folder) + 1] if (path / "uv.lock").is_file()), None)
-    if not lock:
+    above = [str(each) for each in (Path(subdir), *Path(subdir).parents)]
+    found = ((each, of_source(app, folder, "uv.lock", each)) for each in above)
+    beside, lock = next((each for each in found if each[1] is not None), (None, None))
+    if lock is None:
         raise Failed("The source has no uv.lock: `uv lock` in the project, commit it, and run again.")
-    projects = sorted(path.read_bytes() for path in {work / "pyproject.toml", lock.with_name("pyproject.toml")})
-    environment = digest(lock.read_bytes(), *projects, app.wanted["python"], app.wanted["uv_env"])
+    projects = sorted(of_source(app, folder, "pyproject.toml", each) or b"" for each in {above[0], beside})
+    environment = digest(lock, *projects, app.wanted["python"], app.wanted["uv_env"])
     fresh = app.request.get("fresh")
     if fresh:
         forget_caches(app)
@@ -667,19 +712,26 @@ def guest(app, release, argv, environment, network=True, secrets=()):
         f"EnvironmentFile={file}",
         f"WorkingDirectory={app.work(release)}",
         f"RuntimeMaxSec={BUILD_SECONDS}",
+        f"LimitFSIZE={slipway_room.largest(folder)}",
         f"ExecStartPre=+nft -f {GUESTS}" if network else "PrivateNetwork=yes",
     ]
     # In the file, not in the unit's own properties: those everybody may read.
     command = as_unit(f"{app.name}-build", properties, {}, argv)
     began = time.monotonic()
+    written = [each for each in (folder, app.cache, Path("/tmp"), Path("/var/tmp")) if each.is_dir()]
+    ended = ["systemctl", "kill", "--signal=SIGKILL", f"{app.name}-build.service"]
     try:
-        done = run(*command, check=False, live=True, secrets=secrets)
+        with slipway_room.Guard(written, lambda: run(*ended, check=False)) as guard:
+            done = run(*command, check=False, live=True, secrets=secrets)
     finally:
         file.unlink(missing_ok=True)
     if done.returncode and time.monotonic() - began >= BUILD_SECONDS:
         raise Failed(f"`{argv[0]}` was ended after {BUILD_SECONDS} s. {tail(done.stdout)}")
     if left := slipway_guest.processes(app.builder):
         raise Failed(f"Processes of the build are left ({', '.join(map(str, left))}): see `ps -u {app.builder}`.")
+    if guard.short:
+        empty_caches(app)  # it may have filled those, which the next build would find
+        raise Failed(f"The build was ended: {guard.short}. Make room, or see what it wrote so much for.")
     return done
 
 
@@ -691,9 +743,14 @@ def environment_file(values):
 
 def forget_caches(app):
     """Empty what earlier builds and fetches left for later ones."""
-    shutil.rmtree(CACHE / "git" / f"{app.name}.git", ignore_errors=True)
-    for folder in (app.cache / "uv", app.cache / "home"):
-        shutil.rmtree(folder)
+    remove_tree(CACHE / "git" / f"{app.name}.git")
+    empty_caches(app)
+
+
+def empty_caches(app, *names):
+    """Empty these folders of builds, or both of them."""
+    for folder in [app.cache / name for name in names or ("uv", "home")]:
+        remove_tree(folder)
         folder.mkdir(mode=0o700)
         shutil.chown(folder, app.builder, app.builder)
 
@@ -701,7 +758,7 @@ def forget_caches(app):
 def sync(app, release, lock):
     """Install the locked dependencies, byte-compiled.
 
-    + lock: the lock file
+    + lock: the lock file's content
     """
     folder = app.folder(release)
     environment = {
@@ -721,9 +778,10 @@ def sync(app, release, lock):
     done = guest(app, release, command, **options)
     differing = unlike_records(app, release) if done.returncode == 0 else []
     if differing or (done.returncode != 0 and DAMAGED_CACHE.search(done.stdout)):
-        why = f"{', '.join(differing)} isn't as it says of itself" if differing else tail(done.stdout, 1)
+        named = ", ".join(differing[:NAMED]) + (f" and {len(differing) - NAMED} more" if differing[NAMED:] else "")
+        why = f"{slipway_trees.short(named)} isn't as it says of itself" if differing else tail(done.stdout, 1)
         progress.say(f"{app.name}: {why}; the dependencies are installed once more, without uv's cache")
-        shutil.rmtree(app.venv(release), ignore_errors=True)
+        remove_tree(app.venv(release))
         # Who still differs says something wrong of itself.
         done = guest(app, release, [*command, "--no-cache"], **options)
         if done.returncode == 0 and not (set(differing) & set(unlike_records(app, release))):
@@ -734,25 +792,40 @@ def sync(app, release, lock):
     # uv lets everybody write to its locks.
     closing = ["find", str(app.cache / "uv"), "-type", "f", "-perm", "-o+w", "-exec", "chmod", "o-w", "{}", "+"]
     guest(app, release, closing, {}, network=False)
-    if int(run("du", "-sm", str(app.cache / "uv")).stdout.split()[0]) > CACHE_MB:
-        guest(app, release, [UV, "cache", "clean"], environment, network=False)
+    if too_large(app.cache / "uv", CACHE_MB):
+        empty_caches(app, "uv")
+    if too_large(app.cache / "home", HOME_MB):
+        empty_caches(app, "home")
     for tool in ("gunicorn", "python"):
         if not (folder / ".venv/bin" / tool).exists():
             add = "uv add gunicorn uvicorn-worker uvloop httptools"
             raise Failed(f"The lock file has no {tool}: `{add}` in the project, commit, and run again.")
 
 
+def too_large(folder, most_mb):
+    """Whether builds have left more in a folder of theirs than they may."""
+    told = run("du", "-sm", str(folder), check=False).stdout.splitlines()  # at last the sum, whatever is said before
+    size = told[-1].partition("\t")[0] if told else ""
+    return not size.isdigit() or int(size) > most_mb
+
+
 def others_in_lock(lock, only):
     """Packages of a lock file but for those that are named: none of them may be built here."""
     named = {re.sub(r"[-_.]+", "-", each).lower() for each in only}
     # As uv writes it; Python 3.10 can't read TOML.
-    return sorted({*re.findall(r'^\[\[package\]\]\nname = "([^"]+)"$', lock.read_text(), re.MULTILINE)} - named)
+    return sorted(
+        {*re.findall(r'^\[\[package\]\]\nname = "([^"]+)"$', lock.decode(errors="replace"), re.MULTILINE)} - named
+    )
 
 
 def unlike_records(app, release):
     """Packages that differ from what they say of themselves, as those from a cache that a power cut has damaged."""
     venv = app.venv(release)
-    return slipway_manifest.unlike_records(venv, slipway_manifest.take(venv)) if venv.is_dir() else []
+    if venv.is_symlink() or not venv.is_dir():
+        return []
+    with fit():
+        slipway_trees.measure(app.folder(release), slipway_guest.WHAT)  # before any of it is read
+        return slipway_manifest.unlike_records(venv, slipway_manifest.take(venv))
 
 
 def compile_library(app, python):
@@ -797,9 +870,18 @@ def reusable(app, environment):
             *packages.glob("__editable__*"),
             *packages.glob("*.dist-info/direct_url.json"),
         ]
-        if not any(str(app.folder(release)) in path.read_text(errors="replace") for path in paths if path.is_file()):
+        if not any(names(path, app.folder(release)) for path in paths):
             return release
     return None
+
+
+def names(path, folder):
+    """Whether a file of an installed package names a folder, as far as can be told."""
+    try:
+        content = slipway_trees.read(path.parent, path.name)
+    except Strange:
+        return True
+    return content is not None and bytes(folder) in content
 
 
 def adopt(app, base, release):
@@ -810,7 +892,7 @@ def adopt(app, base, release):
     before, after, partial = app.venv(base), app.venv(release), app.releases / f".{release}.partial"
     run("cp", "-al", str(before), str(partial))
     for script in (partial / "bin").iterdir():  # their first line names the environment
-        if script.is_symlink() or not script.is_file():
+        if script.is_symlink() or not script.is_file() or script.stat().st_size > SCRIPT_BYTES:
             continue
         content = script.read_bytes()
         if bytes(before) in content:
@@ -959,11 +1041,21 @@ def imports(app, release):
 # ── the database ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def has_alembic(app, work):
-    """Whether the schema of the code in this folder is Alembic's affair."""
+def has_alembic(app, folder, subdir):
+    """Whether the schema of the code in this folder is Alembic's affair.
+
+    + subdir: the app's folder below it
+    """
     if app.wanted["migration"]["command"] != "auto":
         return False
-    return (work / "alembic.ini").exists() or "[tool.alembic" in (work / "pyproject.toml").read_text()
+    if of_source(app, folder, "alembic.ini", subdir) is not None:
+        return True
+    return b"[tool.alembic" in (of_source(app, folder, "pyproject.toml", subdir) or b"")
+
+
+def uses_alembic(app, release):
+    """The same of a release's code."""
+    return has_alembic(app, app.folder(release), app.subdir(release))
 
 
 def schema(app, release, *argv, what="schema", seconds=IMPORT_SECONDS):
@@ -990,7 +1082,7 @@ def answer(done, doing):
 
 def look(app, release):
     """What a release's migrations and the database know of each other; None where Alembic isn't used."""
-    return answer(schema(app, release, "look"), "looked at") if has_alembic(app, app.work(release)) else None
+    return answer(schema(app, release, "look"), "looked at") if uses_alembic(app, release) else None
 
 
 def plan(app, request):
@@ -999,24 +1091,38 @@ def plan(app, request):
     Nothing of the new source is run but in `sandboxed`. The new one isn't built yet, so that its migrations are read
     with the packages of the release that serves; which is also who asks the database where it is.
     """
+    import tempfile
+
     app.wanted = request["wanted"]
     serving = app.serving()
     told = {"commits": [], "pending": [], "error": None, "sql_error": None}
-    folder = app.runs / f"plan-{os.getpid()}"
+    sweep_plans(app)
+    # Readable, as is what it is shown in the sandbox; to its name nobody comes first.
+    folder = Path(tempfile.mkdtemp(prefix=f"slipway-plan-{app.name}-", suffix=f".{os.getpid()}", dir=PLANS))
+    folder.chmod(0o755)
     source = folder / "source"
-    app.runs.mkdir(mode=0o755, parents=True, exist_ok=True)
     try:
         unpack(app, source)
         if app.wanted["source"]["kind"] == "git" and app.record(serving).get("commit"):
             told["commits"] = subjects(app, f"{app.record(serving)['commit']}..{app.wanted['source']['commit']}")
-        if serving and has_alembic(app, source / app.wanted["source"]["subdir"]):
+        if serving and has_alembic(app, source, app.wanted["source"]["subdir"]):
             run("chown", "-hR", f"root:{app.name}", str(source))
             told |= planned_migrations(app, serving, folder, request.get("placeholders", {}))
     except (Failed, OSError) as error:
-        told["error"] = shown(str(error))
+        told["error"] = shown(said_of(error))
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
     return told
+
+
+def sweep_plans(app):
+    """Remove what plans that were killed have left."""
+    for folder in PLANS.glob(f"slipway-plan-{app.name}-*.*"):
+        with contextlib.suppress(FileNotFoundError):
+            pid, owner = folder.name.rpartition(".")[2], folder.lstat().st_uid
+            # Others may write there, too.
+            if owner == os.geteuid() and pid.isdigit() and not Path("/proc", pid).exists():
+                remove_tree(folder)
 
 
 def planned_migrations(app, serving, folder, placeholders):
@@ -1026,7 +1132,7 @@ def planned_migrations(app, serving, folder, placeholders):
     + placeholders: name → value of the environment that its env.py gets
     """
     seen = {"current": [], "dialect": None}
-    if has_alembic(app, app.work(serving)):
+    if uses_alembic(app, serving):
         seen = answer(schema(app, serving, "look", what="plan"), "looked at")
     at = f"--at={','.join(seen['current']) or 'base'}"
     # Nothing else of the environment, by which Python itself could be told to run something of the source.
@@ -1119,7 +1225,7 @@ def migrate(app, release):
     pending = [each["revision"] for each in record.get("pending", [])]
     hook(app, release, "before_migrate", SLIPWAY_PENDING=",".join(pending))
     note = "no migration"
-    if has_alembic(app, app.work(release)):
+    if uses_alembic(app, release):
         note = "nothing pending"
         if pending:
             tries = patient(
@@ -1530,11 +1636,9 @@ def forget_drain(app, release):
 
 def busy(app, release):
     """How many connections of nginx's the release has."""
-    path = str(app.socket(release))
-    lines = Path("/proc/net/unix").read_text().splitlines()
-    return sum(
-        1 for line in lines if line.endswith(path) and line.split()[5] in ("02", "03")
-    )  # SS_CONNECTING, SS_CONNECTED
+    import slipway_sockets
+
+    return slipway_sockets.connections(app.socket(release))
 
 
 def leaving():
@@ -1634,6 +1738,7 @@ def tidy(app, forward=True):
         if "left" in record:
             drained(app, release, until=record["left"] + app.wanted["drain_timeout"])
         remove(app, release, at_once=not served)
+    sweep_plans(app)
     for partial in [
         *app.root.glob(".*.partial"),
         *app.etc.glob(".*.partial"),
@@ -1641,13 +1746,13 @@ def tidy(app, forward=True):
         *app.records.glob(".*.partial"),
         *UNITS.glob(f".{app.name}@*.partial"),
     ]:
-        partial.unlink()
+        remove_tree(partial)
     for partial in (CACHE / "sources").glob(f".{app.name}.*.partial"):  # named by who was writing it
         if not Path("/proc", partial.name.split(".")[-2]).exists():
             partial.unlink()
     for folder in sorted(app.releases.iterdir()) if app.releases.is_dir() else []:
         if folder.name != serving and app.record(folder.name).get("state") != "good":
-            shutil.rmtree(folder)
+            remove_tree(folder)
     prune(app, serving)
 
 
@@ -1659,7 +1764,7 @@ def prune(app, serving, left=None):
     keep = {serving, left, app.record(serving).get("previous"), *app.warm(), *app.good()[-app.wanted["keep"] :]}
     for release in app.good():
         if release not in keep:
-            shutil.rmtree(app.folder(release))
+            remove_tree(app.folder(release))
     asked = [read_json(about).get("inputs") or {} for about in app.runs.glob("*/about.json")]  # some may wait for us
     commits = {app.wanted["source"]["commit"], *(inputs.get("source") for inputs in asked)}
     for archive in (CACHE / "sources").glob(f"{app.name}.*.tar.gz"):
@@ -1772,7 +1877,7 @@ def bring_back(app, release):
         prove(app, release)
         nginx("switch", app.name, release)
     except (Failed, OSError) as failure:
-        progress.say(f"{app.name}: {release} can't be brought back.\n{failure}")
+        progress.say(f"{app.name}: {release} can't be brought back.\n{said_of(failure)}")
         return False
     return True
 
@@ -1784,7 +1889,7 @@ def undo(app, release):
     try:
         tidy(app, forward=False)
     except (Failed, OSError) as error:
-        return f"\nWhat was begun can't be taken away yet ({error}); the next run does it."
+        return f"\nWhat was begun can't be taken away yet ({said_of(error)}); the next run does it."
     return ""
 
 
@@ -1829,9 +1934,9 @@ def fail(app, attempt, release, where, step, error):
     undone = undo(app, release)
     with contextlib.suppress(OSError):  # a full disk: the room was made by undoing, or there is none
         state = "good" if app.serving() == attempt else "failed"  # it is the truth already: the next run ends it
-        app.write_record(attempt, state=state, finished=now(), step=step, error=shown(str(error)))
+        app.write_record(attempt, state=state, finished=now(), step=step, error=shown(said_of(error)))
     serving = app.serving()
-    told = str(error) if isinstance(error, (Failed, OSError)) else repr(error)
+    told = said_of(error)
     after = f"{serving} {'serves again' if before else 'goes on serving'}." if serving else "No release serves yet."
     if serving and app.damage(serving) and not answers(app, serving):
         after = f"{serving}, which should serve, is damaged and doesn't answer."
@@ -1839,6 +1944,11 @@ def fail(app, attempt, release, where, step, error):
     kind = "release" if attempt == release else "going back to"
     more = "" if isinstance(error, Undecided) else " Correct the cause and run again."
     raise Failed(f"{kind} {release} {where}.\n{told}{advice(error)}{later}{undone}\n{after}{more}") from error
+
+
+def said_of(error):
+    """What a message says of an error, however long what it is about."""
+    return str(error) if isinstance(error, Failed) else described(error)
 
 
 def schema_after(app, attempt, release, step):
@@ -1877,7 +1987,7 @@ def failure_hook(app, release, step):
     try:
         hook(app, able[0], "on_failure", SLIPWAY_STEP=step, SLIPWAY_RELEASE=release)
     except (Failed, OSError) as error:
-        return f"\n{error}"
+        return f"\n{said_of(error)}"
     return ""
 
 
@@ -2140,6 +2250,8 @@ def submit(app, request, wait):
         f"StandardError=append:{folder}/log",
         "KillMode=mixed",
         f"TimeoutStopSec={STOP_SECONDS}",
+        # What it reads is bounded; if all that fails, it ends before the host's memory does.
+        f"MemoryMax={RUN_MEMORY}",
         *SHUT_OFF,
     ]
     flags = [part for item in properties for part in ("--property", item)]
@@ -2209,8 +2321,8 @@ def sweep_runs(app, own):
             keep_log(app, folder, attempt.read_text())
             attempt.unlink()
     for folder in others:
-        if folder in left and (folder.name.startswith("plan-") or folder in others[:-KEEP_RUNS]):
-            shutil.rmtree(folder, ignore_errors=True)
+        if folder in left and (folder.name.startswith("plan-") or folder in others[:-KEEP_RUNS]):  # one of before
+            remove_tree(folder)
         elif folder in left:
             (folder / "request.json").unlink(missing_ok=True)
 
@@ -2226,7 +2338,7 @@ def import_ahead():
     """Import what the steps are going to need, while they wait for their commands."""
     import importlib
 
-    for module in ("slipway_nginx", "concurrent.futures.thread", "http.client", "ssl"):
+    for module in ("slipway_nginx", "slipway_sockets", "concurrent.futures.thread", "http.client", "ssl"):
         with contextlib.suppress(ImportError):  # who needs it says so
             importlib.import_module(module)
 
@@ -2254,7 +2366,8 @@ def work(app, token):
             {"deploy": deploy, "rollback": rollback}[verb](app)
         code = 0
     except (Failed, OSError) as failure:
-        progress.say(f"slipway-release: {failure}{advice(failure) if isinstance(failure, OSError) else ''}")
+        advised = advice(failure) if isinstance(failure, OSError) else ""
+        progress.say(f"slipway-release: {said_of(failure)}{advised}")
     finally:
         if app.attempt:
             keep_log(app, folder, app.attempt)
@@ -2502,7 +2615,8 @@ def main():
             hide(app.secrets())
         sys.exit(carry_out(app, given))
     except (Failed, OSError) as failure:
-        sys.exit(f"slipway-release: {failure}{advice(failure) if isinstance(failure, OSError) else ''}")
+        advised = advice(failure) if isinstance(failure, OSError) else ""
+        sys.exit(f"slipway-release: {said_of(failure)}{advised}")
     except KeyboardInterrupt:
         attach_again = f"`{PROGRAM} attach {app.name}` follows it again"
         sys.exit(f"\nslipway-release: a run that was begun goes on without you; {attach_again}.")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e._driver import Host, log, wait_until
-from tests.e2e.apps import ON_HOST, leftovers, make_tiny, make_works, settings
+from tests.e2e.apps import leftovers, let_build_run, make_tiny, make_works, settings
 from tests.e2e.conftest import MakeHost
 
 pytestmark = pytest.mark.story
@@ -35,13 +35,7 @@ class Place:
     def write(self, statements: str) -> None:
         """Let the dependency run these statements while it is built, and let it be built by the next release."""
         self.number += 1
-        (self.works / "libs/built/attack.py").write_text(
-            f"{(ON_HOST / 'attack.py').read_text()}\n\nSEEN = {{}}\n{statements}\n"
-        )
-        # What was built before is in the cache, and an environment as it was is taken along.
-        for path in ("libs/built/pyproject.toml", "apps/tiny/pyproject.toml"):
-            text = (self.works / path).read_text().partition("\n# ")[0]
-            (self.works / path).write_text(f"{text}\n# {self.number}\n")
+        let_build_run(self.works, statements, self.number)
 
     def seen(self) -> dict[str, str]:
         """What the dependency reported."""

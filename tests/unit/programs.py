@@ -15,8 +15,12 @@ ROOT = Path(__file__).resolve().parents[2]
 ACCESS, NGINX = "access/slipway-access", "nginx/slipway_nginx.py"
 SSHD = "access/slipway_sshd.py"
 RELEASE, ACME = "release/slipway_release.py", "tls/slipway-acme"
-GUEST, MANIFEST, TEXT = (f"release/slipway_{name}.py" for name in ("guest", "manifest", "text"))
-MODULES = (GUEST, MANIFEST, TEXT, SSHD)
+TREES, ROOM, SOCKETS, SOURCES, GUEST, MANIFEST, TEXT = (
+    f"release/slipway_{name}.py" for name in ("trees", "room", "sockets", "sources", "guest", "manifest", "text")
+)
+IMPORTED = (TREES, ROOM, SOCKETS, SOURCES, GUEST, MANIFEST)
+"""What these import from each other, in this order; on a host they are in one folder."""
+MODULES = (*IMPORTED, TEXT, SSHD)
 """What others import on a host, beside what NGINX is."""
 PROGRAMS = (ACCESS, NGINX, RELEASE, ACME)
 STARTED = {NGINX: "nginx/slipway-nginx", RELEASE: "release/slipway-release"}
@@ -35,9 +39,11 @@ def load(path: str) -> Any:
     module = types.ModuleType(Path(path).stem.replace("-", "_"))
     if path == ACCESS:
         sys.modules["slipway_sshd"] = load(SSHD)  # anew, since tests change what it goes by
-    if path == RELEASE:  # on a host they are in one folder
-        for each in (GUEST, MANIFEST):
-            sys.modules.setdefault(Path(each).stem, load(each))
+    if path in (RELEASE, *IMPORTED):
+        for each in IMPORTED[: IMPORTED.index(path) if path in IMPORTED else None]:
+            if Path(each).stem not in sys.modules:
+                sys.modules[Path(each).stem] = load(each)
+    if path == RELEASE:
         sys.modules["slipway_text"] = load(TEXT)  # anew, since it keeps the secrets of an app
     exec(code(path), module.__dict__)
     return module

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +156,35 @@ def test_folders_without_end(program: Any, folder: Path) -> None:
         program.take_over(folder, ME, GROUP)
 
 
+def test_more_than_a_release_may_have(program: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (folder / "notes/hole").open("w") as file:
+        os.truncate(file.fileno(), 17 << 30)
+    with pytest.raises(program.Unfit, match=r"^The release is larger than 16,384 MB\.$"):
+        program.take_over(folder, ME, GROUP)
+    (folder / "notes/hole").unlink()
+    monkeypatch.setattr(sys.modules["slipway_trees"], "MOST_FILES", 5)
+    with pytest.raises(program.Unfit, match=r"^The release has more than 5 files\.$"):
+        program.take_over(folder, ME, GROUP)
+
+
+def test_a_long_path_is_told_in_short(program: Any, folder: Path) -> None:
+    deep = folder / "/".join(["d" * 200] * 10)
+    deep.mkdir(parents=True)
+    (deep / "out").symlink_to("/" + "x" * 3000)
+    with pytest.raises(program.Unfit) as told:
+        program.take_over(folder, ME, GROUP)
+    assert len(str(told.value)) < 1000
+
+
 def test_the_processes_of_a_user(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import pwd
 
     assert os.getpid() in program.processes(pwd.getpwuid(ME).pw_name)
+    named = "import ctypes, sys; ctypes.CDLL(None).prctl(15, b'\\xff\\xfe\\nUid:\\t5', 0, 0, 0); "
+    named += "print(1, flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", named], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline() == b"1\n"
+        assert process.pid in program.processes(pwd.getpwuid(ME).pw_name), "its name is no text"
+        process.communicate()
     nobody = next(each for each in pwd.getpwall() if each.pw_name == "games")
     assert program.processes(nobody.pw_name) == []

@@ -21,14 +21,18 @@ from tests.unit.inventories import certificate, new_key
 from tests.unit.programs import (
     ACCESS,
     ACME,
+    GUEST,
+    MANIFEST,
     MODULES,
     NGINX,
     PROGRAMS,
     RELEASE,
     ROOT,
+    SOURCES,
     SSHD,
     STARTED,
     TEXT,
+    TREES,
     Recorder,
     load,
     tree,
@@ -52,6 +56,7 @@ def test_a_program_runs_with_python_3_10_and_nothing_else(path: str) -> None:
     }
     texts = {Path(TEXT).stem}
     ours = {RELEASE: {Path(each).stem for each in (NGINX, *MODULES)}, ACCESS: texts | {Path(SSHD).stem}, ACME: texts}
+    ours |= {each: {Path(TREES).stem} for each in (GUEST, MANIFEST, SOURCES)}
     assert imported <= sys.stdlib_module_names | ours.get(path, set()), imported
     assert "tomllib" not in imported, "since Python 3.11"
     attributes = {node.attr for node in ast.walk(parsed) if isinstance(node, ast.Attribute)}

@@ -190,6 +190,29 @@ def test_what_a_damaged_cache_has_left_is_found(program: Any, folder: Path, path
     assert program.unlike_records(folder, program.take(folder)) == ["web_kit"]
 
 
+@pytest.mark.parametrize("what", ["device", "pipe", "outside", "large"])
+def test_a_record_that_is_no_file_is_not_opened(program: Any, folder: Path, what: str) -> None:
+    """A build made it: root would read without end, or wait for ever."""
+    installed(folder)
+    record = folder / "lib/python3.13/site-packages/web_kit-1.0.dist-info/RECORD"
+    (folder.parent / "outside").write_bytes(record.read_bytes())
+    record.unlink()
+    if what == "pipe":
+        os.mkfifo(record)
+    elif what == "large":
+        with record.open("w") as file:
+            os.truncate(file.fileno(), 64_000_001)
+    else:
+        record.symlink_to("/dev/zero" if what == "device" else folder.parent / "outside")
+    manifest = program.take(folder) if what != "large" else {str(record.relative_to(folder)): [0, False, ""]}
+    assert program.unlike_records(folder, manifest) == ["web_kit"]
+
+
+def test_a_record_of_any_bytes(program: Any, folder: Path) -> None:
+    installed(folder, record="tests/__init__.py,sha256=é,9\n\udcff,\x00\n".replace("\udcff", "ÿ"))
+    assert program.unlike_records(folder, program.take(folder)) == ["web_kit"]
+
+
 def test_sync_knows_that_option() -> None:
     """As on every host: coreutils has had it since 8.24 (2015)."""
     assert subprocess.run(["sync", "--file-system", "/"], check=False).returncode == 0

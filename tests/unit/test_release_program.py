@@ -152,9 +152,10 @@ class Release:
 def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
     """A host with the app's folders, and no release; whatever systemd is asked for works."""
     program = load(RELEASE)
-    for folder in ("systemd", "etc/notes", "srv/notes/releases", "run", "cache/sources"):
+    for folder in ("systemd", "etc/notes", "srv/notes/releases", "run", "cache/sources", "plans"):
         (tmp_path / folder).mkdir(parents=True)
-    for name, path in {"UNITS": "systemd", "WARM_UNITS": "warm", "CACHE": "cache", "SEEN": "seen"}.items():
+    places = {"UNITS": "systemd", "WARM_UNITS": "warm", "CACHE": "cache", "SEEN": "seen", "PLANS": "plans"}
+    for name, path in places.items():
         assert hasattr(program, name)
         monkeypatch.setattr(program, name, tmp_path / path)
     app = program.App("notes")
@@ -1266,8 +1267,8 @@ def test_a_release_that_fails_leaves_the_old_one_serving(release: Release, story
     ("error", "told"),
     [
         (FileNotFoundError(2, "No such file", "/x"), "[Errno 2] No such file: '/x'"),
-        (subprocess.SubprocessError("odd"), "SubprocessError('odd')"),
-        (KeyError("heads"), "KeyError('heads')"),
+        (subprocess.SubprocessError("odd"), "SubprocessError: odd"),
+        (KeyError("heads"), "KeyError: 'heads'"),
     ],
 )
 def test_whatever_a_step_fails_of_is_undone(release: Release, story: Story, error: Exception, told: str) -> None:
@@ -2772,7 +2773,7 @@ def project(release: Release) -> Path:
 def test_a_build(release: Release, project: Path) -> None:
     """Each command in a unit of its own; nothing of it is left when root takes the files over."""
     assert release.program.build(release.app, "r1") is None
-    sync, _, compiled, owned = release.run.calls
+    sync, *_, compiled, owned = release.run.calls
     for unit in (sync, compiled):
         begins = "systemd-run --quiet --wait --pipe --collect --unit notes-build "
         begins += "--property User=_notes --property Group=_notes --property ProtectSystem=strict "
@@ -2801,6 +2802,45 @@ def test_a_build_that_is_not_over_is_not_looked_at(
     message = "Processes of the build are left (17, 4711): see `ps -u _notes`."
     assert release.fails(release.program.build, release.app, "r1") == message
     assert release.run.matching("take over") == []
+
+
+@pytest.mark.parametrize("path", ["pyproject.toml", "uv.lock"])
+def test_a_source_whose_files_are_links(release: Release, project: Path, path: str) -> None:
+    """Those that stay in it are followed."""
+    (project / path).rename(project / "real")
+    (project / path).symlink_to("./real")
+    release.program.build(release.app, "r1")
+    (project / path).unlink()
+    (project / path).symlink_to("/dev/zero")
+    told = release.fails(release.program.build, release.app, "r1")
+    assert told == f"{path}: a link leads out of the folder."
+    (project / path).unlink()
+    os.mkfifo(project / path)
+    assert release.fails(release.program.build, release.app, "r1") == f"{path} is no regular file."
+
+
+def test_a_build_that_leaves_no_room_is_ended(release: Release, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what it left in its caches is removed."""
+    left = [(10 << 30, None)]
+    monkeypatch.setattr(release.program.slipway_room, "EVERY", 0.01)
+    monkeypatch.setattr(release.program.slipway_room, "free", lambda path: left[-1])
+    (release.app.cache / "home/big").mkdir(parents=True)
+
+    def fill(line: str) -> None:
+        left.append((100 << 20, None))
+        time.sleep(0.2)
+
+    release.run.doing["uv sync"] = fill
+    told = release.fails(release.program.build, release.app, "r1")
+    assert told.startswith("The build was ended: 100 MB were left on the disk of /")
+    assert release.run.matching("systemctl kill") == ["systemctl kill --signal=SIGKILL notes-build.service"]
+    assert list((release.app.cache / "home").iterdir()) == []
+
+
+def test_an_environment_that_is_a_link_is_not_read(release: Release, project: Path) -> None:
+    shutil.rmtree(project / ".venv", ignore_errors=True)
+    (project / ".venv").symlink_to("/")
+    assert release.program.unlike_records(release.app, "r1") == []
 
 
 def test_a_build_that_takes_too_long_is_ended(release: Release, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -2839,10 +2879,14 @@ def test_only_what_is_listed_is_built(release: Release, project: Path, monkeypat
 
 
 @pytest.mark.parametrize(("size", "cleaned"), [(2048, 0), (2049, 1)])
-def test_a_cache_does_not_grow_for_ever(release: Release, project: Path, size: int, cleaned: int) -> None:
-    release.run.printing["du -sm"] = f"{size}\t{release.app.cache}/uv\n"
+@pytest.mark.parametrize("name", ["uv", "home"])
+def test_a_cache_does_not_grow_for_ever(release: Release, project: Path, size: int, cleaned: int, name: str) -> None:
+    folder = release.app.cache / name
+    (folder / "left").mkdir(parents=True)
+    said = "du: cannot access '/x/9\t9': Structure needs cleaning\n"
+    release.run.printing = {f"du -sm {folder}": f"{said}{size}\t{folder}\n", "du -sm": "7\tx\n"}
     release.program.build(release.app, "r1")
-    assert len(release.run.matching("uv cache clean")) == cleaned
+    assert folder.is_dir() and (folder / "left").exists() != bool(cleaned)
 
 
 def test_a_build_from_empty_caches(release: Release, project: Path) -> None:
@@ -3697,7 +3741,7 @@ def test_a_run_is_a_unit_of_its_own(release: Release, capsys: pytest.CaptureFixt
         "systemd-run --quiet --collect --unit notes-release.service "
         f"--description=Slipway: deploy of notes, run {folder.name} "
         f"--property StandardOutput=append:{folder}/log --property StandardError=append:{folder}/log "
-        "--property KillMode=mixed --property TimeoutStopSec=180 "
+        "--property KillMode=mixed --property TimeoutStopSec=180 --property MemoryMax=75% "
         + "".join(f"--property {each} " for each in release.program.SHUT_OFF)
         + f"/opt/slipway/bin/slipway-release run notes {folder.name}"
     )
@@ -3970,7 +4014,7 @@ def plan_for(release: Release) -> dict[str, Any]:
     """The plan of a release of what is wanted."""
     request = {"wanted": release.app.wanted, "placeholders": {"URL": "x://localhost/placeholder"}}
     found: dict[str, Any] = release.program.plan(release.app, request)
-    assert not list(release.app.runs.glob("plan-*")), "nothing is left"
+    assert not list(release.program.PLANS.iterdir()), "nothing is left"
     return found
 
 
@@ -3985,6 +4029,34 @@ def test_a_plan(real: Release, monkeypatch: pytest.MonkeyPatch, repository: tupl
         "sql_error": None,
     }
     assert real.releases == [IDS[0]]
+
+
+def test_a_plan_of_what_is_no_file(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    release.app.wanted["migration"]["command"] = "auto"
+    release.add(IDS[0], current=True)
+
+    def unpack(app: Any, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / "pyproject.toml").symlink_to("/dev/zero")
+
+    monkeypatch.setattr(release.program, "unpack", unpack)
+    assert plan_for(release)["error"] == "pyproject.toml: a link leads out of the folder."
+    assert release.run.calls == []
+
+
+def test_what_a_killed_plan_left_is_removed(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of those that go on, nor of other apps or other users."""
+    gone, alive = 4_194_305, os.getpid()
+    names = [f"slipway-plan-notes-x.{gone}", f"slipway-plan-notes-y.{alive}", f"slipway-plan-other-x.{gone}", "mine.9"]
+    for name in names:
+        (release.program.PLANS / name / "source/d").mkdir(parents=True)
+    monkeypatch.setattr(release.program.os, "geteuid", lambda: 12345)
+    release.program.tidy(release.app)
+    assert sorted(path.name for path in release.program.PLANS.iterdir()) == sorted(names)
+    monkeypatch.undo()
+    release.program.PLANS = release.root / "plans"
+    release.program.sweep_plans(release.app)
+    assert sorted(path.name for path in release.program.PLANS.iterdir()) == sorted(names[1:])
 
 
 def test_a_plan_of_migrations(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -4013,7 +4085,7 @@ def test_a_plan_of_migrations(release: Release, monkeypatch: pytest.MonkeyPatch)
     assert f"--property WorkingDirectory={release.app.folder(IDS[0])} " in looked
     assert read.endswith("slipway-schema read --at=r1,x1")
     assert rendered.endswith("slipway-schema render --at=r1,x1 --dialect=postgresql")
-    folder = f"{release.app.runs}/plan-{os.getpid()}"
+    (folder,) = set(re.findall(rf"RootDirectory=({release.program.PLANS}/slipway-plan-notes-\w+\.\d+)/root", read))
     for shut_off in (read, rendered):
         assert "EnvironmentFile" not in shut_off and "User=notes" not in shut_off
         assert f" --property RootDirectory={folder}/root " in shut_off and " --property DynamicUser=yes " in shut_off
@@ -4413,3 +4485,8 @@ def test_the_hook_of_a_failure_runs_in_the_release_that_can(release: Release, st
     story.fails = "start"
     release.fails(release.program.deploy, release.app)
     assert release.run.matching("-- page")
+
+
+def test_a_line_of_a_commands_is_told_in_short(release: Release) -> None:
+    told = release.program.tail("a\n" + "x" * 100_000 + "\nb")
+    assert told.startswith("a\nxxx") and told.endswith("x\nb") and len(told) < 2010

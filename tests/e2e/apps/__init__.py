@@ -51,6 +51,18 @@ def set_hooks(folder: Path, **hooks: Any) -> None:
     (folder / "tiny/hooks.json").write_text(json.dumps(hooks))
 
 
+def let_build_run(works: Path, statements: str, number: int) -> None:
+    """Let the dependency of `make_works` run these statements while it is built, by the next release.
+
+    + number: another one each time. What was built before is in the cache, and an environment as it was is taken along
+    """
+    attack = f"{(ON_HOST / 'attack.py').read_text()}\n\nSEEN = {{}}\n{statements}\n"
+    (works / "libs/built/attack.py").write_text(attack)
+    for path in ("libs/built/pyproject.toml", "apps/tiny/pyproject.toml"):
+        text = (works / path).read_text().partition("\n# ")[0]
+        (works / path).write_text(f"{text}\n# {number}\n")
+
+
 def settings(source: Path | dict[str, str], domain: str, **options: Any) -> dict[str, Any]:
     """Settings of an app "tiny" from a local folder, or from a mapping as the inventory takes it; plain HTTP."""
     given = source if isinstance(source, dict) else {"path": str(source)}

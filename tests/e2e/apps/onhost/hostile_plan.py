@@ -1,0 +1,46 @@
+"""Plan a hostile commit of an app, and print as JSON what that told, the memory and the seconds it took: APP COMMANDS.
+
+COMMANDS stage the commit, in a repository of the source that serves.
+"""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PROGRAM = "/opt/slipway/bin/slipway-release"
+FOLDER = Path("/root/hostile")
+
+
+def limits() -> None:
+    """What reads without end is ended before it takes the machine's memory."""
+    resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
+
+
+def main(app: str, commands: str) -> None:
+    """Make the commit, and let the app's next release be planned from it."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    shutil.copytree(f"/srv/{app}/current/", FOLDER, symlinks=True, ignore=shutil.ignore_patterns(".venv"))
+    git = "git -c user.name=x -c user.email=x@example.com"
+    staged = f"set -e; git init -q; git add --all; {git} commit -qm first; {commands}; {git} commit -qm hostile"
+    subprocess.run(["sh", "-c", staged], cwd=FOLDER, check=True, stdout=subprocess.DEVNULL)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=FOLDER, check=True, capture_output=True, text=True)
+    wanted = json.loads(Path(f"/etc/{app}/release.json").read_text())
+    wanted["source"] |= {"kind": "git", "url": f"file://{FOLDER}", "ssh": "", "commit": commit.stdout.strip()}
+    began = time.monotonic()
+    with tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as told:
+        request.write(json.dumps({"wanted": wanted, "placeholders": {}}).encode())
+        request.seek(0)
+        process = subprocess.Popen([PROGRAM, "plan", app], stdin=request, stdout=told, preexec_fn=limits)
+        _, _, usage = os.wait4(process.pid, 0)
+        told.seek(0)
+        seconds = round(time.monotonic() - began, 1)
+        print(json.dumps({"told": told.read().decode(), "memory_mb": usage.ru_maxrss // 1024, "seconds": seconds}))
+
+
+main(*sys.argv[1:])
