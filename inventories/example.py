@@ -265,9 +265,10 @@ hosts = [
                     # read none of them. None leaves it as it is; Debian's own, 0022, lets everybody read everything.
                     # Type: four octal digits as a string, from "0000" to "0077", or None; default "0027".
                     "umask": "0027",
-                    # Refuse a new password that could be guessed (passwdqc), make the old kind of hash, SHA-512, slow
-                    # to try, and let the password of a new account change once a day. No login over SSH has a
-                    # password, but the provider's console may. False: any will do.
+                    # Refuse a new password that could be guessed (passwdqc) or was used before, take none for 15
+                    # minutes after three wrong ones, make hashes slow to try, and let the password of a new account
+                    # change once a day. No login over SSH has a password, but the provider's console and sudo may.
+                    # What an administrator has set in PAM stays. False: any will do.
                     # Type: True or False; default True.
                     "strong_passwords": True,
                     # Keep the clock right by NTP, with whatever program is there for it, else systemd-timesyncd; in a
@@ -280,8 +281,9 @@ hosts = [
                     # otherwise. 0: none.
                     # Type: a whole number of MB from 0 to 65536, or None; default None.
                     "swap_mb": None,
-                    # Let root alone read the folders of cron's jobs and sudo's rules, which may hold passwords.
-                    # False: everybody may, as in Debian.
+                    # Let root alone read the folders of cron's jobs and sudo's rules, which may hold passwords; and
+                    # let nobody read what a person's shell reads, nor a home in which there is nothing yet. False:
+                    # everybody may, as in Debian.
                     # Type: True or False; default True.
                     "restrict_files": True,
                     # Compare every file of Debian's packages with its checksum, once a week, by a timer (debsums): a

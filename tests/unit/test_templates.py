@@ -85,6 +85,7 @@ def every(settings: Settings, version: str, *, certificates: bool) -> dict[str, 
     made["firewall/firewall.service"] = render("firewall/firewall.service.j2", table=firewall.TABLE, apps=firewall.APPS)
     made["operator/sudoers"] = render("operator/sudoers.j2", user="alice")
     made |= {f"system/{name}": text for name, text in system_files(settings).items()}
+    made |= {f"system/{name.replace('slipway', 'pam')}": file.content for name, file in system.profiles().items()}
     for app in settings.apps.values():
         made |= {f"app/{app.name}.{kind}": text for kind, text in app_role.units(app, 2).items()}
     return {path: text for path, text in made.items() if "/extra/" not in path}
@@ -142,7 +143,7 @@ def test_every_file_is_tidy(settings: Settings, version: str, certificates: bool
 @pytest.mark.parametrize("certificates", [False, True])
 def test_every_file_says_who_manages_it(settings: Settings, certificates: bool) -> None:
     managing = "access|base|firewall|limits|nginx|operator|ssh|system|tls|updates"
-    managers = rf"(?:#|//) Managed by Slipway \((roles/({managing})\.py|slipway-release)\)"
+    managers = rf"(?:#|//|Origin:) Managed by Slipway \((roles/({managing})\.py|slipway-release)\)"
     for path, text in every(settings, "1.22", certificates=certificates).items():
         first = text.removeprefix("#!/bin/sh\n").splitlines()[0]
         found = re.match(managers, first)
