@@ -119,6 +119,7 @@ def programs() -> dict[str, File]:
     return library() | {
         f"{LIB}/slipway_guest.py": File(host_file("release/slipway_guest.py"), program=True, note=program),
         f"{LIB}/slipway_manifest.py": File(host_file("release/slipway_manifest.py"), program=True, note=program),
+        f"{LIB}/slipway_step.py": File(host_file("release/slipway_step.py"), program=True, note=program),
         f"{LIB}/slipway_release.py": File(host_file("release/slipway_release.py"), program=True, note=program),
         SLIPWAY_RELEASE: File(host_file("release/slipway-release"), "755", program=True),
         f"{BIN}/slipway-schema": File(host_file("release/slipway-schema"), "755", program=True),
@@ -169,7 +170,13 @@ def rollback(settings: Settings, options: RunOptions) -> dict[str, OperationMeta
         f"the rollback of {app.name}": operations.rollback(
             name=f"Roll back {app.name}",
             app=app.name,
-            request={"by": operator(), "wait": app.lock_wait, "to": options.to, "schema": options.schema},
+            request={
+                "by": operator(),
+                "wait": app.lock_wait,
+                "to": options.to,
+                "schema": options.schema,
+                "stop_first": options.stop_first,
+            },
             prober=prober(app, options),
             _ignore_errors=True,
         )
@@ -217,6 +224,7 @@ def release_app(settings: Settings, overview: HostOverview, app: AppSettings, op
             "contract": options.contract,
             "again": options.again,
             "fresh": options.fresh,
+            "stop_first": options.stop_first,
         },
         placeholders=app_role.placeholders(app, app_role.worker_count(app, overview, len(settings.apps))),
         archive=archive,

@@ -14,8 +14,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS, NGINX = "access/slipway-access", "nginx/slipway_nginx.py"
 RELEASE, ACME = "release/slipway_release.py", "tls/slipway-acme"
-GUEST, MANIFEST, TEXT = (f"release/slipway_{name}.py" for name in ("guest", "manifest", "text"))
-MODULES = (GUEST, MANIFEST, TEXT)
+GUEST, MANIFEST, STEP, TEXT = (f"release/slipway_{name}.py" for name in ("guest", "manifest", "step", "text"))
+MODULES = (GUEST, MANIFEST, STEP, TEXT)
 """What slipway_release imports on a host, beside what NGINX is."""
 PROGRAMS = (ACCESS, NGINX, RELEASE, ACME)
 STARTED = {NGINX: "nginx/slipway-nginx", RELEASE: "release/slipway-release"}
@@ -33,7 +33,7 @@ def load(path: str) -> Any:
     """A host program as a module of its own; most have names without an ending, which `import` can't find."""
     module = types.ModuleType(Path(path).stem.replace("-", "_"))
     if path == RELEASE:  # on a host they are in one folder
-        for each in (GUEST, MANIFEST):
+        for each in (GUEST, MANIFEST, STEP):
             sys.modules.setdefault(Path(each).stem, load(each))
         sys.modules["slipway_text"] = load(TEXT)  # anew, since it keeps the secrets of an app
     exec(code(path), module.__dict__)

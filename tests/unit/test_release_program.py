@@ -160,7 +160,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
     app = program.App("notes")
     app.etc, app.root = tmp_path / "etc/notes", tmp_path / "srv/notes"
     app.releases, app.current = app.root / "releases", app.root / "current"
-    app.records, app.lock = tmp_path / "records", tmp_path / "lock/notes.lock"
+    app.records, app.lock, app.ended = tmp_path / "records", tmp_path / "lock/notes.lock", tmp_path / "lock/ended"
     app.runs = tmp_path / "runs"
     app.cache = tmp_path / "cache/notes"
     app.socket = lambda release: tmp_path / "run" / f"{release}.sock"
@@ -2772,7 +2772,8 @@ def project(release: Release) -> Path:
 def test_a_build(release: Release, project: Path) -> None:
     """Each command in a unit of its own; nothing of it is left when root takes the files over."""
     assert release.program.build(release.app, "r1") is None
-    sync, _, compiled, owned = release.run.calls
+    sync, closed, _, compiled, owned = release.run.calls
+    assert " -- find " in closed
     for unit in (sync, compiled):
         begins = "systemd-run --quiet --wait --pipe --collect --unit notes-build "
         begins += "--property User=_notes --property Group=_notes --property ProtectSystem=strict "
