@@ -287,7 +287,8 @@ def in_time(verb, *units):
 def job_seconds(verb, units):
     """Seconds that such a job may take beyond JOB_SECONDS."""
     names = {"start": ["Start"], "stop": ["Stop"], "restart": ["Stop", "Start"]}[verb]
-    states = unit_states(units, ",".join(f"Timeout{name}USec" for name in names)).values()
+    # A socket has none of these: by its name there is something to say of each.
+    states = unit_states(units, ",".join(["Id", *(f"Timeout{name}USec" for name in names)])).values()
     limits = [
         sum(slipway_step.in_seconds(state.get(f"Timeout{name}USec", "0s"), LONGEST_JOB_SECONDS) for name in names)
         for state in states
@@ -934,7 +935,8 @@ def in_unit(app, unit, properties, environment, argv, seconds, **options):
     app.lock.parent.mkdir(mode=0o755, exist_ok=True)
     app.ended.mkdir(mode=0o700, exist_ok=True)
     note.unlink(missing_ok=True)
-    limits = [f"RuntimeMaxSec={seconds}", f"TimeoutStopSec={STEP_END_SECONDS}"]
+    # Simple, or a newer systemd-run doesn't wait for the end of what ends before its program is run.
+    limits = ["Type=simple", f"RuntimeMaxSec={seconds}", f"TimeoutStopSec={STEP_END_SECONDS}"]
     command = as_unit(unit, [*properties, *limits, slipway_step.noting(note)], environment, argv)
     most = seconds + STEP_END_SECONDS + JOB_MORE_SECONDS
     try:
@@ -942,7 +944,7 @@ def in_unit(app, unit, properties, environment, argv, seconds, **options):
     except Late as late:
         kill(f"{unit}.service")
         done = subprocess.CompletedProcess(command, 1, late.output)
-    done.args, done.ended = argv, slipway_step.noted(note)
+    done.args, done.ended = argv, slipway_step.noted(note, done.returncode)
     if done.ended and done.ended.signal and done.returncode in (0, 1, 255):  # systemd-run's own
         done.returncode = 128 + getattr(signal, done.ended.signal, 0)
     return done

@@ -144,7 +144,7 @@ class End:
     def __init__(self, result="", code="", status=""):
         """As systemd.exec(5) describes SERVICE_RESULT, EXIT_CODE and EXIT_STATUS."""
         self.result = result
-        self.signal = f"SIG{status}" if code in ("killed", "dumped") else None
+        self.signal = (f"SIG{status}" if status else "a signal") if code in ("killed", "dumped") else None
         self.status = int(status) if code == "exited" and status.isdecimal() else None
 
     @property
@@ -161,14 +161,18 @@ def noting(path):
     return f"ExecStopPost=+-/bin/sh -c 'echo \"$$SERVICE_RESULT $$EXIT_CODE $$EXIT_STATUS\" >{path}'"
 
 
-def noted(path):
-    """How a unit ended, which `noting` wrote down; None where it didn't come to that. The note is taken away."""
-    try:
+def noted(path, status):
+    """How a unit ended, which `noting` wrote down; None where it didn't come to that. The note is taken away.
+
+    + status: exit status of systemd-run
+    """
+    with contextlib.suppress(FileNotFoundError):
         told = path.read_text().split()
-    except FileNotFoundError:
-        return None
-    path.unlink()
-    return End(*told[:3])
+        path.unlink()
+        return End(*told[:3])
+    # What writes it was killed as well: systemd lends it the user for a moment. 255 is what systemd-run makes of a
+    # signal, and 0 of one that it takes for success.
+    return End("signal", "killed") if status in (0, 255) else None
 
 
 def killed_by(name, user):

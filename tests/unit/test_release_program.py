@@ -57,6 +57,9 @@ class Host(Recorder):
 
     def __call__(self, *argv: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         done = super().__call__(*argv, check=check, **options)
+        if note := re.search(r"ExecStopPost=\+-.* >(\S+)'", " ".join(argv)):
+            result = "success" if done.returncode == 0 else "exit-code"
+            Path(note[1]).write_text(f"{result} exited {done.returncode}\n")
         if argv[:2] == ("systemctl", "list-units"):
             states = {unit: self.states.get(unit, {"ActiveState": "active"}) for unit in argv if ".service" in unit}
             # Columns as they are: the fifth is there while some unit has a job. An inactive unit without one is gone.
@@ -4174,25 +4177,41 @@ def test_wrong_usage(command: Callable[..., Any], argv: tuple[str, ...]) -> None
         (
             ("deploy", "notes", "--by", "ann"),
             None,
-            {"verb": "deploy", "by": "ann", "wait": 60, "contract": False, "again": False, "fresh": False},
+            {
+                "verb": "deploy",
+                "by": "ann",
+                "wait": 60,
+                "contract": False,
+                "again": False,
+                "fresh": False,
+                "stop_first": False,
+            },
             60,
         ),
         (
             ("deploy", "notes", "--by", "ann", "--contract", "--again", "--wait", "5"),
             None,
-            {"verb": "deploy", "by": "ann", "wait": 5, "contract": True, "again": True, "fresh": False},
+            {
+                "verb": "deploy",
+                "by": "ann",
+                "wait": 5,
+                "contract": True,
+                "again": True,
+                "fresh": False,
+                "stop_first": False,
+            },
             5,
         ),
         (
             ("rollback", "notes", "--by", "ann", "--to", "r1", "--schema", "downgrade"),
             None,
-            {"verb": "rollback", "by": "ann", "wait": 60, "to": "r1", "schema": "downgrade"},
+            {"verb": "rollback", "by": "ann", "wait": 60, "to": "r1", "schema": "downgrade", "stop_first": False},
             60,
         ),
         (
             ("rollback", "notes", "--request"),
             {"by": "bob", "wait": 7, "to": None, "schema": None},
-            {"verb": "rollback", "by": "bob", "wait": 7, "to": None, "schema": None},
+            {"verb": "rollback", "by": "bob", "wait": 7, "to": None, "schema": None, "stop_first": False},
             7,
         ),
     ],

@@ -998,6 +998,7 @@ def test_a_release_of_a_folder(
         "contract": True,
         "again": False,
         "fresh": False,
+        "stop_first": False,
     }
 
 
@@ -1314,7 +1315,8 @@ def test_a_rollback(
     assert done.names[0] == "Rollback | Write the programs"
     (command,) = done("Roll back notes").commands
     assert command.line == command.shown == "/opt/slipway/bin/slipway-release rollback --request notes"
-    assert json.loads(command.stdin) == {"by": "ann@desk", "wait": 8, "to": "abcdef0", "schema": "downgrade"}
+    made = {"by": "ann@desk", "wait": 8, "to": "abcdef0", "schema": "downgrade", "stop_first": False}
+    assert json.loads(command.stdin) == made
     assert judged == ["the rollback of notes"] and len(done) == 2
 
 
