@@ -62,7 +62,7 @@ COMMAND_SECONDS = 3600  # for a command of ours, of which none takes minutes
 STEP_END_SECONDS = 10  # for what a step ran to end when its time is over; then it is killed
 JOB_SECONDS = 5  # for a job of systemd's; then its unit's own limit counts
 KILL_SECONDS = 20  # for what was killed to be gone
-JOB_MORE_SECONDS = 10  # beyond that: an app may have it prolonged for ever (EXTEND_TIMEOUT_USEC of sd_notify(3))
+JOB_MORE_SECONDS = 5  # beyond that: an app may have it prolonged for ever (EXTEND_TIMEOUT_USEC of sd_notify(3))
 LONGEST_JOB_SECONDS = 900  # where a unit has none
 RUN_SECONDS = 2 * 86_400  # more than any run takes: a build an hour, a migration a day at most
 DRAIN_END_SECONDS = 120  # a drain holds the lock while it stops the old release: graceful_timeout, and less than this
@@ -954,6 +954,7 @@ def as_unit(unit, properties, environment, argv):
     """The command line that runs another one as a unit of its own, with our standard streams."""
     flags = [part for item in properties for part in ("--property", item)]
     flags += [part for name, value in environment.items() for part in ("--setenv", f"{name}={value}")]
+    flags.append(f"--description=Slipway: {unit}")  # or it is the command line, with its line feeds
     return ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--unit", unit, *flags, "--", *argv]
 
 
@@ -1451,7 +1452,8 @@ def loaded(units):
     It takes half as long as to ask for each of them.
     """
     lines = systemctl("list-units", "--all", "--plain", "--no-legend", "--full", *units).stdout.splitlines()
-    return {name: state for name, _, state, *_ in map(str.split, lines)}
+    rows = [line.split() for line in lines]  # a description has as many lines as it likes
+    return {row[0]: row[2] for row in rows if row[:1] and row[0] in units}
 
 
 def enabled(unit):
