@@ -1353,6 +1353,22 @@ def test_a_rollback_names_what_will_serve(
     assert "will make rollback of notes: r1 serves again; no request is lost" in logged(caplog)
 
 
+def test_what_is_stopped_first_loses_requests(
+    plan: Planner, minimal: Settings, overview: HostOverview, bare: Facts, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pyinfra")
+    facts = bare | {ReleaseStatus: {"release": "r2", "faults": []}, RollbackTarget: {"release": "r1", "error": None}}
+    options = RunOptions(stop_first=True)
+    (command,) = plan(rollback, minimal, options, facts=facts)("Roll back notes").commands
+    assert json.loads(command.stdin)["stop_first"] is True
+    lossy = "what serves is stopped first, and requests are lost"
+    assert f"will make rollback of notes: r1 serves again; {lossy}" in logged(caplog)
+    facts = bare | {ReleaseStatus: {"release": "r2", "inputs": {}, "faults": []}}
+    assert asked(plan(release, minimal, overview, options, facts=facts), "notes")["stop_first"] is True
+    line = next(line for line in logged(caplog) if "make release of notes" in line)
+    assert line.endswith(f" changed since r2; {lossy}")
+
+
 @pytest.mark.parametrize(
     ("status", "decided"), [({}, True), ({"faults": ["x"]}, False), ({"run": {"verb": "deploy"}}, False)]
 )
