@@ -394,6 +394,7 @@ class App:
         self.wanted = {}
         self.request = {}
         self.attempt = None  # the id of what this run does, once there is one
+        self.launched = None  # when this run started a release
         self.knower = None  # a release that has every revision of the database's
 
     def folder(self, release):
@@ -1293,6 +1294,7 @@ def start(app, release):
 
 def launch(app, release):
     """Start both units of a release; nothing happens to those that run."""
+    app.launched = time.time()
     systemctl("start", app.unit(release, "socket"))
     done = in_time("start", app.unit(release, "service"))
     if done is None:
@@ -1311,7 +1313,10 @@ def journal(app, release):
     command = ["journalctl", f"--namespace=+{app.name}", "-u", unit, "-n", "300", "-o", "cat", "--no-pager"]
     lines = run(*command, check=False).stdout.splitlines()
     died = [number for number, line in enumerate(lines) if DEATH.search(line)]
-    killed = slipway_step.killed_in("\n".join(lines), app.name)
+    killed = ""
+    if app.launched:  # what ended it earlier may have been us
+        since = run(*command, f"--since=@{app.launched:.6f}", check=False).stdout
+        killed = slipway_step.killed_in(since, app.name)
     return tail("\n".join(lines[: died[-1] + 1] if died else lines)) + killed
 
 

@@ -1171,7 +1171,17 @@ def test_a_release_that_does_not_start_is_killed(release: Release, late: list[st
     late.append("systemctl start notes@r1.service")
     told = release.fails(release.program.launch, release.app, "r1")
     assert told == "The app didn't start within the time of its unit (TimeoutStartSec):\nstill loading"
-    assert release.run.calls[-2] == "systemctl kill --signal=SIGKILL notes@r1.service"
+    assert "systemctl kill --signal=SIGKILL notes@r1.service" in release.run.calls
+
+
+def test_a_release_that_a_signal_ended_is_told(release: Release) -> None:
+    """Of what was before it was started, Slipway itself may be the reason."""
+    release.run.printing["journalctl"] = "notes@r1.service: Main process exited, code=killed, status=9/KILL"
+    assert "which Slipway didn't send" not in release.program.journal(release.app, "r1")
+    release.run.failing["systemctl start notes@r1.service"] = "no"
+    told = release.fails(release.program.launch, release.app, "r1")
+    assert "It was killed by SIGKILL, which Slipway didn't send" in told and "--stop-first" in told
+    assert release.run.matching("journalctl")[-1].partition(" --since=@")[2].startswith(str(int(release.app.launched)))
 
 
 def test_a_warm_release_that_does_not_restart_is_taken_away(
