@@ -1587,7 +1587,8 @@ def make_way(app, release):
     if units := [unit for other in others for unit in app.units(other)]:
         systemctl("stop", "--no-block", *units, check=False)
     until = time.monotonic() + KILL_SECONDS
-    kill(f"app-{app.name}.slice")
+    slices = [line.removeprefix("Slice=") for line in app.wanted["sandbox"] if line.startswith("Slice=")]
+    kill(*slices)
     while left := slipway_guest.processes(app.name):
         if time.monotonic() > until:
             listed = ", ".join(map(str, left[:NAMED]))
@@ -1595,7 +1596,7 @@ def make_way(app, release):
         for process in left:  # those outside of its slice, too
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        kill(f"app-{app.name}.slice")
+        kill(*slices)
         time.sleep(0.05)
     for other in others:
         stop(*app.units(other))

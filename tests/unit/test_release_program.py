@@ -1240,6 +1240,7 @@ def test_what_serves_is_stopped_first(
     left, killed = [[17, 4711], [4711], []], []
     monkeypatch.setattr(release.program.slipway_guest, "processes", lambda user: left.pop(0))
     monkeypatch.setattr(release.program.os, "kill", lambda process, number: killed.append((process, number)))
+    release.app.wanted["sandbox"].append("Slice=app-notes.slice")
     assert release.program.make_way(release.app, IDS[2]) is None
     calls = release.run.matching("systemctl")
     stopped = next(at for at, call in enumerate(calls) if call.startswith("systemctl stop --no-block"))
