@@ -1580,7 +1580,7 @@ def make_way(app, release):
     if serving:
         progress.say(f"{app.name}: {serving} is stopped first, as told: requests are lost until a release serves")
         app.write_record(serving, stopped_first=now())  # a run that is killed from here on is made good by the next
-    others = app.installed_units() - {release}
+    others = app.installed_units()  # what one goes back to, too, where it is warm
     for other in others:
         forget_drain(app, other)
     # In this order: systemd would start anew what is killed, and what a connection asks for.
