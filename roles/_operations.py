@@ -544,6 +544,7 @@ def release(
         plan.announce(Change("release", f"of {app}", plan.FAIL, note=refused))
     else:
         why = _why(app, status, reasons, unreached=unreached, fresh=request["fresh"])
+        why = _lossy(why) if request["stop_first"] else why
         plan.announce(Change("release", f"of {app}", "make", note=why))
     show_plan(app, seen, contract=request["contract"])
     program = (SLIPWAY_RELEASE, "deploy", "--request", app)
@@ -572,6 +573,11 @@ def _why(app: str, status: Mapping[str, Any], reasons: Sequence[str], *, unreach
         return f"if its source isn't that of {serving}: it can't be looked up yet; no request is lost"
     why = f"{', '.join(reasons)} changed since {serving}" if reasons else "; ".join(faults)
     return why if faults else f"{why}; no request is lost"
+
+
+def _lossy(note: str) -> str:
+    """A note of a release or a rollback for which what serves is stopped first."""
+    return f"{note.removesuffix('; no request is lost')}; what serves is stopped first, and requests are lost"
 
 
 def _refused(told: Mapping[str, Any], *, contract: bool) -> str:
@@ -639,6 +645,7 @@ def rollback(app: str, request: dict[str, Any], prober: Prober | None = None) ->
     if to == serving:
         plan.announce(Change("release", serving, "repair", note="; ".join(faults) or "another run is under way"))
     else:
-        plan.announce(Change("rollback", f"of {app}", "make", note=f"{to} serves again; no request is lost"))
+        note = f"{to} serves again; no request is lost"
+        plan.announce(Change("rollback", f"of {app}", "make", note=_lossy(note) if request["stop_first"] else note))
     program = (SLIPWAY_RELEASE, "rollback", "--request", app)
     yield Followed(*program, prober=prober, _stdin=json.dumps(request))

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from pyinfra.api.exceptions import PyinfraError
 
+from slipway.foreign import one_line
+
 LEFT_OUT = {
     ".git",
     ".venv",
@@ -31,9 +33,10 @@ LEFT_OUT = {
 }
 """Never part of a release, tracked by git or not: what is built anew, and a developer's secrets."""
 
-_EXAMPLE = re.compile(r"(^|[._-])(example|sample|template|dist)([._-]|$)")
+# A name may have any character but / in it, line feeds too: `.` is any, and \Z the end, which $ isn't.
+_EXAMPLE = re.compile(r"(^|[._-])(example|sample|template|dist)([._-]|\Z)")
 _SECRET = re.compile(
-    r"\.env.*|.*\.env"
+    r"(?s)\.env.*|.*\.env"
     r"|id_(rsa|dsa|ecdsa|ed25519|xmss)(_sk)?"
     r"|.*\.(key|ppk|p12|pfx|p8|jks|keystore|kdbx?|ovpn|tfstate|tfvars|agekey)"
     r"|\.(netrc|pgpass|pypirc|my\.cnf|htpasswd|dockercfg|git-credentials|s3cfg|boto|vault[-_]pass(word)?(\.txt)?)"
@@ -41,16 +44,35 @@ _SECRET = re.compile(
     r"|(secrets?|service[-_]?account.*)\.(json|ya?ml|toml|ini)"
 )
 """Names of files, in lower case, that hold secrets as a rule."""
-_SECRET_FOLDER = re.compile(r"\.envs?([._-].*)?|\.(ssh|gnupg|aws|azure|gcloud|kube|docker)")
+_SECRET_FOLDER = re.compile(r"(?s)\.envs?([._-].*)?|\.(ssh|gnupg|aws|azure|gcloud|kube|docker)")
 _CONTENT = re.compile(
     rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:\s|\\[nr])+(?:[A-Za-z0-9+/=]{16}|[A-Z][A-Za-z-]+: )"
     rb"|^PuTTY-User-Key-File-\d"
 )
 """A private key in PEM or PuTTY's format, also within JSON."""
-_NPM = re.compile(rb"(?im)^\s*(?:\S+:)?(?:_auth(?:Token)?|_password|npmAuthToken|npmAuthIdent)\s*[=:]\s*[^\s$]")
+_NPM = re.compile(rb"(?im)^[^\S\n]*(?:\S+:)?(?:_auth(?:Token)?|_password|npmAuthToken|npmAuthIdent)\s*[=:]\s*[^\s$]")
 """A token in npm's or Yarn's settings, but one that comes from a variable."""
 _SMALL = 65_536
 """Bytes of the largest file whose content is looked at: a private key takes some thousand."""
+
+_SECONDS = 120
+"""For git to list a folder's files: a million takes some."""
+_OWN = {
+    "core.fsmonitor": "false",
+    "core.hooksPath": os.devnull,
+    "core.sshCommand": "false",
+    "protocol.allow": "never",
+    "submodule.recurse": "false",
+}
+"""Settings of git's that name a program, and that listing may come to, as they are for us: a folder's own configuration
+is part of what others wrote. The others that name one (filters, diff and merge drivers, pager, editor, aliases,
+credential helpers) are of commands that Slipway doesn't run in such a folder. What the operator has set for all folders
+holds, but for these."""
+_ELSEWHERE = {
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_NAMESPACE", "GIT_PREFIX"),
+    *("GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"),
+}
+"""Variables that name another repository than the folder's: a hook of git's has them."""
 
 
 class SourceError(PyinfraError):
@@ -75,22 +97,37 @@ class Source:
             done, tracked = self._git("--others", "--exclude-standard"), self._git()
         except FileNotFoundError:  # there is no git
             return self._all(), None
+        except subprocess.TimeoutExpired:
+            raise SourceError(f"{self._named()}: git didn't list its files within {_SECONDS} s") from None
         if done.returncode == 0 and tracked.returncode == 0:
             found = _names(done.stdout)
             if not found:
                 raise SourceError(
-                    f"{self.folder}: git ignores this folder; take it out of .gitignore, or name another source"
+                    f"{self._named()}: git ignores this folder; take it out of .gitignore, or name another source"
                 )
             return sorted(found), frozenset(_names(tracked.stdout))
         if b"not a git repository" in done.stderr:
             return self._all(), None
         # What git ignores may be secret: never guess.
-        raise SourceError(f"{self.folder}: git can't list its files: {os.fsdecode(done.stderr).strip()}")
+        said = one_line(" ".join(os.fsdecode(done.stderr or tracked.stderr).split()))
+        raise SourceError(f"{self._named()}: git can't list its files: {said}")
 
     def _git(self, *which: str) -> subprocess.CompletedProcess[bytes]:
-        """Files that git tracks, and those that `which` adds."""
-        command = ["git", "-C", str(self.folder), "ls-files", "-z", "--cached", *which, "--", "."]
-        return subprocess.run(command, capture_output=True, check=False, env=os.environ | {"LC_ALL": "C"})
+        """Files that git tracks, and those that `which` adds; no program runs but git."""
+        own = [word for name, value in _OWN.items() for word in ("-c", f"{name}={value}")]
+        command = ["git", *own, "--no-optional-locks", "-C", str(self.folder)]
+        command += ["ls-files", "-z", "--cached", *which, "--", "."]
+        environment = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+        # A partial clone may lack a .gitignore, or a folder of its index: git would fetch it, by whatever its remote
+        # names. An older git knows the second alone.
+        environment |= {"LC_ALL": "C", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment, timeout=_SECONDS
+        )
+
+    def _named(self, *path: Path) -> str:
+        """The folder, or a file of it, as a message names it: whatever its name is, in one line."""
+        return one_line(str(self.folder.joinpath(*path)))
 
     def _all(self) -> list[Path]:
         return sorted(path.relative_to(self.folder) for path in self.folder.rglob("*"))
@@ -109,11 +146,14 @@ class Source:
                 self._check_link(path)
             elif stat.S_ISDIR(mode):
                 if tracked is not None:
-                    raise SourceError(f"{whole} is a git submodule, which a release can't hold; make it a dependency")
+                    raise SourceError(
+                        f"{self._named(path)} is a git submodule, which a release can't hold; make it a dependency"
+                    )
                 continue
             elif not stat.S_ISREG(mode):
                 kind = "a named pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
-                raise SourceError(f"{whole} is {kind}, which a release can't hold; remove it, or let git ignore it")
+                told = f"{self._named(path)} is {kind}"
+                raise SourceError(f"{told}, which a release can't hold; remove it, or let git ignore it")
             taken.append(path)
         return taken
 
@@ -131,9 +171,10 @@ class Source:
             or real is None
             or not real.is_relative_to(self.folder.resolve())
         ):
+            told = f"{self._named(path)} is a link to {one_line(str(target))}"
             raise SourceError(
-                f"{whole} is a link to {target}, which isn't inside of the source, so it would lead elsewhere on the "
-                "host; copy what it leads to, or write it as a relative link to a file of the source"
+                f"{told}, which isn't inside of the source, so it would lead elsewhere on the host; copy what it leads "
+                "to, or write it as a relative link to a file of the source"
             )
 
     @cached_property
@@ -143,7 +184,7 @@ class Source:
 
     def _looks_secret(self, path: Path) -> bool:
         whole = self.folder / path
-        *parents, name = (part.lower() for part in path.parts)
+        *parents, name = (part.lower().strip() for part in path.parts)  # white space is part of it, but isn't seen
         if whole.is_symlink():  # what it leads to is judged itself
             return False
         if whole in self.secrets or any(map(_SECRET_FOLDER.fullmatch, parents)):
@@ -172,12 +213,12 @@ class Source:
         add = "track it in git" if self._found[1] is not None else "keep the folder in git, and track it there"
         return [
             *(
-                f"{self.folder / path} looks like a secret and isn't tracked by git: it stays here, in no release. "
+                f"{self._named(path)} looks like a secret and isn't tracked by git: it stays here, in no release. "
                 f"To send it all the same, {add} (git add --force)."
                 for path in self.kept
             ),
             *(
-                f"{self.folder / path} looks like a secret, and is sent, since git tracks it. If it is one: "
+                f"{self._named(path)} looks like a secret, and is sent, since git tracks it. If it is one: "
                 "git rm --cached, and let env_file give it to the app."
                 for path in sent
             ),

@@ -113,7 +113,7 @@ GUNICORN = "/opt/slipway/gunicorn.conf.py"
 """What all Gunicorns share."""
 
 
-MODULES = ("guest", "manifest", "release", "room", "sockets", "sources", "trees")
+MODULES = ("guest", "manifest", "release", "room", "sockets", "sources", "step", "trees")
 """What that program consists of, beside what nginx's one does."""
 
 
@@ -174,7 +174,13 @@ def rollback(settings: Settings, options: RunOptions) -> dict[str, OperationMeta
         f"the rollback of {app.name}": operations.rollback(
             name=f"Roll back {app.name}",
             app=app.name,
-            request={"by": operator(), "wait": app.lock_wait, "to": options.to, "schema": options.schema},
+            request={
+                "by": operator(),
+                "wait": app.lock_wait,
+                "to": options.to,
+                "schema": options.schema,
+                "stop_first": options.stop_first,
+            },
             prober=prober(app, options),
             _ignore_errors=True,
         )
@@ -222,6 +228,7 @@ def release_app(settings: Settings, overview: HostOverview, app: AppSettings, op
             "contract": options.contract,
             "again": options.again,
             "fresh": options.fresh,
+            "stop_first": options.stop_first,
         },
         placeholders=app_role.placeholders(app, app_role.worker_count(app, overview, len(settings.apps))),
         archive=archive,

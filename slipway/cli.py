@@ -78,6 +78,12 @@ def parser() -> Parser:
             add.add_argument("--contract", action="store_true", help="consent to migrations the old release can't bear")
             add.add_argument("--again", action="store_true", help="release again what was rolled back from")
             add.add_argument("--fresh", action="store_true", help="build all anew, from empty caches")
+        if verb in ("plan", "apply", "release", "rollback"):
+            add.add_argument(
+                "--stop-first",
+                action="store_true",
+                help="end all processes of the app first: for one that was taken over; requests are lost meanwhile",
+            )
         if verb == "release":
             add.add_argument("--dry", action="store_true", help="only show what would be released")
         if verb in ("apply", "release", "rollback"):
@@ -117,7 +123,7 @@ def arguments_for(options: argparse.Namespace) -> list[str]:
     entry, _ = _VERBS[options.verb]
     given = vars(options)
     data = [*options.data, *(f"{name}={given[name]}" for name in ("app", "to", "schema") if given.get(name))]
-    data += [f"{name}=true" for name in ("prove", "contract", "again", "fresh") if given.get(name)]
+    data += [f"{name}=true" for name in ("prove", "contract", "again", "fresh", "stop_first") if given.get(name)]
     if options.verb == "releases":
         mode, data = ["-y"], [*data, *(["json=true"] if options.json else [])]
     else:

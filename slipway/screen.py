@@ -45,13 +45,13 @@ _GOES_ON = re.compile(r"(\S+): (?:on the host as \S+, whatever|.* following it$)
 _ENDED = re.compile(r"\S+: \S+ serves (?:again )?\(|slipway-release: ")
 """How such a run ends."""
 
-_SWITCH = re.compile(r"--data (prove|contract|again)=(?:true|…)(?: \(on the host: --\1\))?")
+_SWITCH = re.compile(r"--data (prove|contract|again|stop_first)=(?:true|…)(?: \(on the host: --[a-z-]+\))?")
 _OPTION = re.compile(r"--data (app|to|schema)=")
 
 
 def typed(text: str) -> str:
     """What was said for pyinfra's command line, in the options of ours: ``--data again=true`` is ``--again``."""
-    return _OPTION.sub(r"--\1 ", _SWITCH.sub(r"--\1", text))
+    return _OPTION.sub(r"--\1 ", _SWITCH.sub(lambda found: f"--{found[1].replace('_', '-')}", text))
 
 
 @dataclass

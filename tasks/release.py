@@ -2,7 +2,8 @@
 
 For a host that deploy.py has provisioned. `--data app=NAME` releases one app only, `--data prove=true` sends traffic
 meanwhile and fails if a request is lost, `--data contract=true` consents to migrations that the release which still
-serves may not survive, `--data again=true` releases again what was rolled back from.
+serves may not survive, `--data again=true` releases again what was rolled back from, `--data stop_first=true` ends all
+processes of an app that was taken over before its new release is tried: requests are lost until that serves.
 """
 
 from pyinfra import host

@@ -3,7 +3,8 @@
 It takes about a second while that release is warm. `--data app=NAME` names one app, `--data to=RELEASE` another release
 than the good one from before; tasks/releases.py lists them. Where the database is ahead of that release, it says by
 which revisions, and goes on only when told: `--data schema=code-only`, or `--data schema=downgrade`.
-`--data prove=true` sends traffic meanwhile and fails if a request is lost.
+`--data prove=true` sends traffic meanwhile and fails if a request is lost, `--data stop_first=true` first ends all
+processes of an app that was taken over: requests are lost until the other release serves.
 """
 
 from pyinfra import host

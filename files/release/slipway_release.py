@@ -20,7 +20,6 @@ Slipway (roles/release.py); needs Python 3.10 or newer and nothing else.
 
 # What few commands need is imported where it is used: `status` is asked on every run.
 import argparse
-import collections
 import contextlib
 import errno
 import fcntl
@@ -38,6 +37,7 @@ from pathlib import Path
 import slipway_guest
 import slipway_manifest
 import slipway_room
+import slipway_step
 import slipway_trees
 from slipway_text import hide, one_line, read_environment, secrets_of, shown, tell
 from slipway_trees import Strange, described
@@ -66,8 +66,14 @@ CACHE_MB = 2048  # of uv's, which never forgets: beyond that the next build with
 HOME_MB = 2048  # of what builds leave in their home: beyond that the next one begins with an empty one
 RUN_MEMORY = "75%"  # of the host's: git takes most, for a large repository
 STOP_SECONDS = 180  # for undoing what was done, when the run itself is told to stop
+COMMAND_SECONDS = 3600  # for a command of ours, of which none takes minutes
+STEP_END_SECONDS = 10  # for what a step ran to end when its time is over; then it is killed
+JOB_SECONDS = 5  # for a job of systemd's; then its unit's own limit counts
+KILL_SECONDS = 20  # for what was killed to be gone
+JOB_MORE_SECONDS = 5  # beyond that: an app may have it prolonged for ever (EXTEND_TIMEOUT_USEC of sd_notify(3))
+LONGEST_JOB_SECONDS = 900  # where a unit has none
 RUN_SECONDS = 2 * 86_400  # more than any run takes: a build an hour, a migration a day at most
-DRAIN_END_SECONDS = 120  # a drain holds the lock while it stops the old release: graceful_timeout and a little more
+DRAIN_END_SECONDS = 120  # a drain holds the lock while it stops the old release: graceful_timeout, and less than this
 HEARTBEAT_SECONDS = 5
 LONGEST_LINE = 65_536  # bytes that are read at once
 KEPT_BYTES = 2_000_000  # of what a command writes
@@ -178,6 +184,15 @@ class DamagedCopy(Failed):
     """The copy of a repository can't be read, as after a power cut."""
 
 
+class Late(Failed):
+    """A command didn't end in its time, and was killed."""
+
+    def __init__(self, message, output=""):
+        """`output` is what it wrote, as it may be shown."""
+        super().__init__(message)
+        self.output = output
+
+
 class Interrupted(Failed):
     """The run itself was told to stop."""
 
@@ -215,73 +230,96 @@ MARK = f"slipway-schema {os.urandom(16).hex()}: "  # begins the answers of slipw
 MARKED = {"SLIPWAY_MARKED": "1"}
 
 
-def run(*argv, check=True, seconds=None, live=False, secrets=(), most=None, raw=False, said="", **options):
+def run(*argv, check=True, seconds=COMMAND_SECONDS, live=False, secrets=(), most=None, raw=False, said="", **options):
     """Run a command; its output (both streams) is returned as it may be shown, and its end is the message of a failure.
 
     Without `most`, what it wrote first is forgotten once it is more than KEPT_BYTES: an app may print without end.
 
-    + seconds: after which it is killed, and has failed
-    + live: it takes long, and its last line is a sign of life
+    + seconds: after which it is killed, and has failed (Late), whoever holds its output
+    + live: it takes long, and its last line is a sign of life; a run that is told to stop ends it
     + secrets: texts that are not shown, whatever it writes, besides those of the app
     + most: bytes that it may write; one that writes more is killed, and has failed
     + raw: return it as it is; who does that may show it as `shown` makes it
     + said: what it reads on its standard input, where `stdin` names none: a few lines
     """
-    began = time.monotonic()
     given = os.pipe() if said else None
     if given:
         options["stdin"] = given[0]
         os.write(given[1], said.encode())
         os.close(given[1])
-    # In a session of its own, so that what it started ends with it, and nothing can ask at a terminal.
-    with subprocess.Popen(
-        argv,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        **{"stdin": subprocess.DEVNULL, **options},
-    ) as process:
+    try:
+        process = slipway_step.start(argv, **{"stdin": subprocess.DEVNULL, **options})
+    finally:
         if given:
             os.close(given[0])
-        timer = threading.Timer(seconds, end, [process]) if seconds else None
-        if timer:
-            timer.start()
-        lines, size, forgotten = collections.deque(), 0, 0
-        try:
-            # As bytes: a carriage return doesn't end a line, as it would in Python's texts.
-            while line := process.stdout.readline(LONGEST_LINE):
-                lines.append(line)
-                size += len(line)
-                if most and size > most:
-                    end(process)
-                    raise Failed(f"`{argv[0]}` was ended: it wrote more than {most} bytes.")
-                while not most and size - forgotten > KEPT_BYTES:
-                    forgotten += len(lines.popleft())
-                if live:
-                    progress.last = shown(line.decode(errors="replace").strip(), secrets) or progress.last
-        except BaseException:
-            end(process)
-            raise
-        finally:
-            if timer:
-                timer.cancel()
-    output = b"".join(lines).decode(errors="replace")
+    kept = slipway_step.Kept(most or KEPT_BYTES, LONGEST_LINE)
+
+    def take(piece):
+        line = kept.take(piece)
+        if most and kept.written > most:
+            raise Failed(f"`{argv[0]}` was ended: it wrote more than {most} bytes.")
+        if live and line:
+            progress.last = shown(line.decode(errors="replace").strip(), secrets) or progress.last
+
+    try:
+        if live:
+            slipway_step.live.add(process)
+        late = slipway_step.follow(process, seconds, take)
+    finally:
+        slipway_step.live.discard(process)
+        slipway_step.forget(process)
+    output = kept.text()
     done = subprocess.CompletedProcess(argv, process.returncode, output if raw else shown(output, secrets))
-    if seconds and process.returncode == -signal.SIGKILL and time.monotonic() - began >= seconds:
-        raise Failed(f"`{argv[0]}` was ended after {seconds} s. {tail(done.stdout)}")
+    if late:
+        told = done.stdout if not raw else shown(output, secrets)
+        raise Late(f"`{argv[0]}` was ended after {seconds} s. {tail(told)}", told)
     if check and done.returncode != 0:
         raise Failed(f"`{argv[0]}` ended with {done.returncode}:\n{tail(done.stdout)}")
     return done
 
 
-def end(process):
-    """Kill a process and all that it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+def systemctl(*argv, check=True, seconds=LONGEST_JOB_SECONDS):
+    # It is read, and a secret may be a word of it by chance.
+    return run("systemctl", *argv, check=check, raw=True, seconds=seconds)
 
 
-def systemctl(*argv, check=True):
-    return run("systemctl", *argv, check=check, raw=True)  # it is read, and a secret may be a word of it by chance
+def in_time(verb, *units):
+    """`systemctl start`, `stop` or `restart`: how it ended, or None where the units didn't come to it in their time.
+
+    In systemd's eyes that time is what the app says: here it is what its units say, and a little more.
+    """
+    for limit in (lambda: JOB_SECONDS, lambda: job_seconds(verb, units)):
+        with contextlib.suppress(Late):  # systemd goes on with it, and the next one joins that
+            return systemctl(verb, *units, check=False, seconds=limit())
+    return None
+
+
+def job_seconds(verb, units):
+    """Seconds that such a job may take beyond JOB_SECONDS."""
+    names = {"start": ["Start"], "stop": ["Stop"], "restart": ["Stop", "Start"]}[verb]
+    # A socket has none of these: by its name there is something to say of each.
+    states = unit_states(units, ",".join(["Id", *(f"Timeout{name}USec" for name in names)])).values()
+    limits = [
+        sum(slipway_step.in_seconds(state.get(f"Timeout{name}USec", "0s"), LONGEST_JOB_SECONDS) for name in names)
+        for state in states
+    ]
+    return max(0, max(limits) - JOB_SECONDS) + JOB_MORE_SECONDS
+
+
+def kill(*units):
+    """Kill all processes of units, at once."""
+    systemctl("kill", "--signal=SIGKILL", *units, check=False)
+
+
+def stop(*units):
+    """Stop units; what doesn't end in its time is killed, whatever it says to systemd."""
+    if in_time("stop", *units) is None:
+        kill(*units)
+        try:
+            systemctl("stop", *units, check=False, seconds=KILL_SECONDS)
+        except Late:
+            told = f"{', '.join(units)} can't be ended, not even by SIGKILL"
+            raise Failed(f"{told}: `systemctl status` and `dmesg` may tell why.") from None
 
 
 def nginx(*words):
@@ -357,6 +395,7 @@ class App:
         self.current = self.root / "current"
         self.records = Path("/var/lib/slipway") / name
         self.lock = RUN / f"{name}.lock"
+        self.ended = RUN / ".ended"  # how units ended, by their names
         self.runs = RUN / name
         self.run_unit = f"{name}-release.service"
         self.builder = f"_{name}"  # builds run code of the app and of its dependencies: not as root
@@ -365,6 +404,7 @@ class App:
         self.wanted = {}
         self.request = {}
         self.attempt = None  # the id of what this run does, once there is one
+        self.launched = None  # when this run started a release
         self.knower = None  # a release that has every revision of the database's
 
     def folder(self, release):
@@ -677,7 +717,7 @@ def build(app, release):
         adopted = pool.submit(adopt, app, base, release) if base else None
         # A file that doesn't compile may be one that is never imported (a template, say): not a reason to fail.
         compiling = [python, "-ISm", "compileall", "-q", "-x", r"/\.venv/", str(folder)]
-        guest(app, release, compiling, {}, network=False)
+        must_run(app, guest(app, release, compiling, {}, network=False))
         own(app, release)
     if adopted:  # the folder is root's by now: its environment was never the builder's
         adopted.result().rename(app.venv(release))
@@ -706,23 +746,20 @@ def guest(app, release, argv, environment, network=True, secrets=()):
         *app.wanted["build"]["sandbox"],
         # Other apps aren't there, nor the sockets of this host's services.
         "TemporaryFileSystem=/srv /run",
-        f"BindPaths={folder}",
+        f"BindPaths={folder} {app.ended}",  # into the second root alone can look
         f"ReadWritePaths={folder} {app.cache}",
         f"BindReadOnlyPaths=-{os.path.realpath('/etc/resolv.conf')}",
         f"EnvironmentFile={file}",
         f"WorkingDirectory={app.work(release)}",
-        f"RuntimeMaxSec={BUILD_SECONDS}",
         f"LimitFSIZE={slipway_room.largest(folder)}",
         f"ExecStartPre=+nft -f {GUESTS}" if network else "PrivateNetwork=yes",
     ]
-    # In the file, not in the unit's own properties: those everybody may read.
-    command = as_unit(f"{app.name}-build", properties, {}, argv)
     began = time.monotonic()
     written = [each for each in (folder, app.cache, Path("/tmp"), Path("/var/tmp")) if each.is_dir()]
     ended = ["systemctl", "kill", "--signal=SIGKILL", f"{app.name}-build.service"]
-    try:
+    try:  # in the file, not in the unit's own properties: those everybody may read
         with slipway_room.Guard(written, lambda: run(*ended, check=False)) as guard:
-            done = run(*command, check=False, live=True, secrets=secrets)
+            done = in_unit(app, f"{app.name}-build", properties, {}, argv, BUILD_SECONDS, secrets=secrets)
     finally:
         file.unlink(missing_ok=True)
     if done.returncode and time.monotonic() - began >= BUILD_SECONDS:
@@ -733,6 +770,12 @@ def guest(app, release, argv, environment, network=True, secrets=()):
         empty_caches(app)  # it may have filled those, which the next build would find
         raise Failed(f"The build was ended: {guard.short}. Make room, or see what it wrote so much for.")
     return done
+
+
+def must_run(app, done):
+    """Fail where a command of a build wasn't run at all; how it ended is the caller's affair."""
+    if done.returncode != 0 and not (done.ended and done.ended.ran):
+        raise Failed(f"`{done.args[0]}` couldn't be run in {app.name}-build.service:\n{tail(done.stdout)}")
 
 
 def environment_file(values):
@@ -785,13 +828,13 @@ def sync(app, release, lock):
         # Who still differs says something wrong of itself.
         done = guest(app, release, [*command, "--no-cache"], **options)
         if done.returncode == 0 and not (set(differing) & set(unlike_records(app, release))):
-            guest(app, release, [UV, "cache", "clean"], environment, network=False)
+            must_run(app, guest(app, release, [UV, "cache", "clean"], environment, network=False))
     if done.returncode != 0:
         text = done.stdout.strip()
         raise Failed(f"`uv sync --locked --no-dev` failed:\n{tail(text)}{uv_advice(text, python)}")
     # uv lets everybody write to its locks.
     closing = ["find", str(app.cache / "uv"), "-type", "f", "-perm", "-o+w", "-exec", "chmod", "o-w", "{}", "+"]
-    guest(app, release, closing, {}, network=False)
+    must_run(app, guest(app, release, closing, {}, network=False))
     if too_large(app.cache / "uv", CACHE_MB):
         empty_caches(app, "uv")
     if too_large(app.cache / "home", HOME_MB):
@@ -946,23 +989,55 @@ def as_app(app, release, what, argv, seconds, told=None, said=""):
         *app.wanted["sandbox"],
         f"EnvironmentFile={app.env(release)}",
         f"WorkingDirectory={app.work(release)}",
-        f"RuntimeMaxSec={seconds}",
     ]
     environment = {"PATH": f"{venv}/bin:/usr/local/bin:/usr/bin:/bin", "VIRTUAL_ENV": str(venv), **(told or {})}
     # Nothing was started: the app's own journal, which the last of these needed alone, is just about to end.
     again = f"Failed to start transient service unit: Transaction for {unit}.service/start is destructive"
     until = time.monotonic() + JOURNAL_SECONDS
     while True:
-        done = run(*as_unit(unit, properties, environment, argv), check=False, live=True, said=said)
+        done = in_unit(app, unit, properties, environment, argv, seconds, said=said)
         if not done.stdout.startswith(again) or time.monotonic() > until:
-            return done
+            break
         time.sleep(0.05)
+    if done.ended and done.ended.result == "timeout":
+        done.stdout += f"\nIt was ended after {seconds} s."
+    elif done.ended and done.ended.signal:
+        done.stdout += f"\n{slipway_step.killed_by(done.ended.signal, app.name)}"
+    return done
+
+
+def in_unit(app, unit, properties, environment, argv, seconds, **options):
+    """Run a command as a unit of its own, to its end: `ended` of what is returned tells how systemd saw that.
+
+    One that a signal ended has failed, whichever: systemd takes SIGTERM for an end as good as any.
+
+    + seconds: that it may take; after that it is told to end, and then killed, whatever becomes of its output
+    + options: more of `run`'s
+    """
+    note = app.ended / unit
+    app.lock.parent.mkdir(mode=0o755, exist_ok=True)
+    app.ended.mkdir(mode=0o700, exist_ok=True)
+    note.unlink(missing_ok=True)
+    # Simple, or a newer systemd-run doesn't wait for the end of what ends before its program is run.
+    limits = ["Type=simple", f"RuntimeMaxSec={seconds}", f"TimeoutStopSec={STEP_END_SECONDS}"]
+    command = as_unit(unit, [*properties, *limits, slipway_step.noting(note)], environment, argv)
+    most = seconds + STEP_END_SECONDS + JOB_MORE_SECONDS
+    try:
+        done = run(*command, check=False, live=True, seconds=most, **options)
+    except Late as late:
+        kill(f"{unit}.service")
+        done = subprocess.CompletedProcess(command, 1, late.output)
+    done.args, done.ended = argv, slipway_step.noted(note, done.returncode)
+    if done.ended and done.ended.signal and done.returncode in (0, 1, 255):  # systemd-run's own
+        done.returncode = 128 + getattr(signal, done.ended.signal, 0)
+    return done
 
 
 def as_unit(unit, properties, environment, argv):
     """The command line that runs another one as a unit of its own, with our standard streams."""
     flags = [part for item in properties for part in ("--property", item)]
     flags += [part for name, value in environment.items() for part in ("--setenv", f"{name}={value}")]
+    flags.append(f"--description=Slipway: {unit}")  # or it is the command line, with its line feeds
     return ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--unit", unit, *flags, "--", *argv]
 
 
@@ -1325,19 +1400,30 @@ def start(app, release):
 
 def launch(app, release):
     """Start both units of a release; nothing happens to those that run."""
+    app.launched = time.time()
     systemctl("start", app.unit(release, "socket"))
-    done = systemctl("start", app.unit(release, "service"), check=False)
+    done = in_time("start", app.unit(release, "service"))
+    if done is None:
+        kill(app.unit(release, "service"))
+        raise Failed("The app didn't start within the time of its unit (TimeoutStartSec):\n" + journal(app, release))
     if done.returncode != 0:
         raise Failed("The app doesn't start:\n" + journal(app, release))
 
 
 def journal(app, release):
-    """The last lines that the release wrote: up to the death of its workers, not what Gunicorn says after that."""
+    """The last lines that the release wrote: up to the death of its workers, not what Gunicorn says after that.
+
+    Behind them what there is to say where a signal ended it.
+    """
     unit = app.unit(release, "service")
     command = ["journalctl", f"--namespace=+{app.name}", "-u", unit, "-n", "300", "-o", "cat", "--no-pager"]
     lines = run(*command, check=False).stdout.splitlines()
     died = [number for number, line in enumerate(lines) if DEATH.search(line)]
-    return tail("\n".join(lines[: died[-1] + 1] if died else lines))
+    killed = ""
+    if app.launched:  # what ended it earlier may have been us
+        since = run(*command, f"--since=@{app.launched:.6f}", check=False).stdout
+        killed = slipway_step.killed_in(since, app.name)
+    return tail("\n".join(lines[: died[-1] + 1] if died else lines)) + killed
 
 
 def ask(connect, readiness, seconds=ANSWER_SECONDS):
@@ -1477,12 +1563,8 @@ def loaded(units):
     It takes half as long as to ask for each of them.
     """
     lines = systemctl("list-units", "--all", "--plain", "--no-legend", "--full", *units).stdout.splitlines()
-    return {name: state for name, _, state, *_ in map(str.split, lines)}
-
-
-def active(unit):
-    """Whether a unit runs."""
-    return unit_state(unit, "ActiveState")["ActiveState"] in ACTIVE
+    rows = [line.split() for line in lines]  # a description has as many lines as it likes
+    return {row[0]: row[2] for row in rows if row[:1] and row[0] in units}
 
 
 def enabled(unit):
@@ -1560,7 +1642,9 @@ def confirm(app, release, damaged=False):
     if not known.get("committed") and known.get("wanted"):
         remember(app, known["wanted"])
     previous = known.get("previous") if known.get("committed") else before
-    app.write_record(release, state="good", committed=now(), previous=previous, bad=None, warm_until=0)
+    app.write_record(
+        release, state="good", committed=now(), previous=previous, bad=None, warm_until=0, stopped_first=None
+    )
     if before and release < before and not damaged:
         left = {"since": now(), "by": app.request.get("by", "a run that was killed"), "why": f"went back to {release}"}
         app.write_record(before, bad=left)
@@ -1593,6 +1677,54 @@ def point_current(app, release):
 STEPS = (fetch, build, check, migrate, start, prove, switch, watch, commit)
 
 
+def make_way(app, release):
+    """End every process of the app's before anything of a release runs: one that was taken over could kill that.
+
+    Old and new are one user's, and nothing keeps a user's processes from killing each other.
+    """
+    serving = app.serving()
+    if serving:
+        progress.say(f"{app.name}: {serving} is stopped first, as told: requests are lost until a release serves")
+        app.write_record(serving, stopped_first=now())  # a run that is killed from here on is made good by the next
+    others = app.installed_units()  # what one goes back to, too, where it is warm
+    for other in others:
+        forget_drain(app, other)
+    # In this order: systemd would start anew what is killed, and what a connection asks for.
+    if units := [unit for other in others for unit in app.units(other)]:
+        systemctl("stop", "--no-block", *units, check=False)
+    until = time.monotonic() + KILL_SECONDS
+    slices = [line.removeprefix("Slice=") for line in app.wanted["sandbox"] if line.startswith("Slice=")]
+    kill(*slices)
+    while left := slipway_guest.processes(app.name):
+        if time.monotonic() > until:
+            listed = ", ".join(map(str, left[:NAMED]))
+            raise Failed(f"Processes of {app.name} don't end ({listed}): see `ps -u {app.name}`.")
+        for process in left:  # those outside of its slice, too
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        kill(*slices)
+        time.sleep(0.05)
+    for other in others:
+        stop(*app.units(other))
+    return None if serving else "nothing served"
+
+
+make_way.__name__ = "stop"
+
+
+def start_again(app):
+    """Start what was stopped first, where no other release took its place; returns what came of it, if anything."""
+    serving = app.serving()
+    if not serving or not app.record(serving).get("stopped_first"):
+        return ""
+    try:
+        ensure_running(app, serving)
+    except (Failed, OSError) as error:
+        return f"{serving}, which was stopped first, can't be started again: {error}"
+    app.write_record(serving, stopped_first=None)
+    return f"{serving}, which was stopped first, was started again."
+
+
 # ── the old one ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -1602,8 +1734,9 @@ def let_go(app, release):
 
     grace, warm = app.wanted["drain_timeout"], app.wanted["keep_warm"]
     stopping = grace + app.wanted["graceful_timeout"] + 30
-    app.write_record(release, left=time.time())
-    if not all((UNITS / unit).exists() for unit in app.units(release)):  # somebody took them away
+    stopped = app.record(release).get("stopped_first")
+    app.write_record(release, left=time.time(), stopped_first=None)
+    if stopped or not all((UNITS / unit).exists() for unit in app.units(release)):  # or somebody took them away
         remove(app, release)
         return
     for unit in app.units(release):  # in /run, so that a reboot ends it
@@ -1666,8 +1799,8 @@ def drain(app, release):
             return
         if not app.wanted["keep_warm"]:
             take_away(app, release)
-        elif busy(app, release):
-            systemctl("restart", app.unit(release, "service"))
+        elif busy(app, release) and in_time("restart", app.unit(release, "service")) is None:
+            take_away(app, release, at_once=True)  # one that doesn't end isn't kept warm
 
 
 def retire(app, release):
@@ -1691,8 +1824,8 @@ def take_away(app, release, at_once=False):
     units = app.units(release)
     systemctl("disable", "--quiet", "--no-reload", *units, check=False)
     if at_once:
-        systemctl("kill", "--signal=SIGKILL", app.unit(release, "service"), check=False)
-    systemctl("stop", *reversed(units), check=False)
+        kill(app.unit(release, "service"))
+    stop(*reversed(units))
     for unit in units:
         (UNITS / unit).unlink(missing_ok=True)
         (WARM_UNITS / unit).unlink(missing_ok=True)
@@ -1792,6 +1925,8 @@ def heal(app):
         if not app.record(release).get("manifest") and not app.damage(release):  # an earlier Slipway made it
             app.describe(release)
     replacing = replace_damaged(app)
+    if not app.request.get("stop_first") and (told := start_again(app)):
+        progress.say(f"{app.name}: {told}")
     tidy(app)
     for record in app.history():
         if record.get("state") == "started":
@@ -1806,7 +1941,7 @@ def stop_helpers(app, states):
     + states: what `loaded` told of them
     """
     if left := [unit for unit in app.helpers if unit in states]:
-        systemctl("stop", *left, check=False)
+        stop(*left)
         systemctl("reset-failed", *left, check=False)
 
 
@@ -1890,7 +2025,7 @@ def undo(app, release):
         tidy(app, forward=False)
     except (Failed, OSError) as error:
         return f"\nWhat was begun can't be taken away yet ({said_of(error)}); the next run does it."
-    return ""
+    return f"\n{told}" if (told := start_again(app)) else ""
 
 
 # ── the transactions ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -2017,7 +2152,10 @@ def deploy(app):
     release = new_id(app, app.wanted["source"]["commit"][:7])
     facts = {"commit": app.wanted["source"]["commit"], "inputs": app.wanted["inputs"], "wanted": app.wanted}
     app.attempt = release
-    took = transact(app, release, release, STEPS, kind="release", **facts)
+    steps = STEPS
+    if app.request.get("stop_first"):  # as late as can be: what fetches and builds is another user's
+        steps = [each for step in STEPS for each in ([make_way, step] if step is check else [step])]
+    took = transact(app, release, release, steps, kind="release", **facts)
     progress.say(f"{app.name}: {release} serves ({took:.1f} s)")
     try:
         hook(app, release, "after_switch")
@@ -2053,6 +2191,8 @@ def rollback(app):
     app.wanted["readiness"]["path"] = made["readiness"]["path"]
     app.attempt = new_id(app, "rollback")
     steps = (consider, revive, prove, switch, commit)
+    if app.request.get("stop_first"):
+        steps = (make_way, *steps)
     took = transact(app, app.attempt, target, steps, kind="rollback", previous=serving, to=target)
     progress.say(f"{app.name}: {target} serves again ({took:.1f} s); {serving} was before")
 
@@ -2165,14 +2305,16 @@ def knower(app):
 
 def revive(app, target):
     """Start the release again, where it isn't warm."""
-    warm = active(app.unit(target, "service"))
+    state = unit_state(app.unit(target, "service"), "ActiveState")["ActiveState"]
     forget_drain(app, target)
     write_units(app, target, app.wanted["units"])
     for unit in app.units(target):
         (WARM_UNITS / unit).unlink(missing_ok=True)
-    if warm:
+    if state in ACTIVE:
         return "it was warm"
     systemctl("daemon-reload")
+    if state == "deactivating":  # a start would wait for its end
+        stop(app.unit(target, "service"))
     systemctl("reset-failed", *app.units(target), check=False)
     start(app, target)
     return None
@@ -2351,17 +2493,19 @@ def work(app, token):
     app.wanted = app.request.pop("wanted", None) or read_json(app.etc / "release.json")
     hide(app.secrets())
 
-    def stop(*_):
+    def ended(*_):
+        slipway_step.end_all()  # a step's threads wait for these
         raise Interrupted(f"{app.run_unit} was told to stop.")
 
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, ended)
     threading.Thread(target=progress.beat, daemon=True).start()
     verb = app.request["verb"]
     try:
         if not app.wanted:
             raise Failed(f"{app.etc}/release.json is missing: nothing was ever released here; run deploy.py.")
         # Other runs were waited for by `submit`: this is for the end of a drain.
-        with locked(app, f"{verb} by {app.request['by']}", max(DRAIN_END_SECONDS, app.request["wait"])):
+        patience = max(app.wanted["graceful_timeout"] + DRAIN_END_SECONDS, app.request["wait"])
+        with locked(app, f"{verb} by {app.request['by']}", patience):
             sweep_runs(app, folder)
             {"deploy": deploy, "rollback": rollback}[verb](app)
         code = 0
@@ -2522,6 +2666,11 @@ def arguments():
     )
     going.add_argument("--schema", choices=("code-only", "downgrade"), help="if the database is ahead of it")
     for each in (deploying, going):
+        each.add_argument(
+            "--stop-first",
+            action="store_true",
+            help="end all processes of the app first, so that none can kill the new one's: requests are lost meanwhile",
+        )
         each.add_argument("--request", action="store_true", help=argparse.SUPPRESS)  # JSON on standard input
         each.add_argument("--wait", type=int, default=60, metavar="SECONDS", help="for another run to end (60)")
         each.add_argument("--by", default=asker(), metavar="WHO", help=f"for the history ({asker()})")
@@ -2556,7 +2705,7 @@ def carry_out(app, given):
     if given.command in ("deploy", "rollback"):
         told = json.load(sys.stdin) if given.request else {}
         told |= {"by": one_line(told.get("by", given.by))}
-        options = ("contract", "again", "fresh", "to", "schema")
+        options = ("contract", "again", "fresh", "to", "schema", "stop_first")
         named = {key: getattr(given, key) for key in options if hasattr(given, key)}
         request = {"verb": given.command, "wait": given.wait, **named, **told}
         if archive := request.pop("archive", None):

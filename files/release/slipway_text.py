@@ -20,6 +20,7 @@ several: as written, percent-decoded, percent-encoded, and as Python or JSON quo
 `PART` characters or more that stands where something cut it: at a line's end, or beside "...", "…".
 """
 
+import bisect
 import functools
 import io
 import json
@@ -39,8 +40,9 @@ WORDS = {"true", "false", "none", "null", "default", "enabled", "disabled", "req
 ORDINARY = r"[+-]?[0-9.,:_ ]+|/?[^\W\d_]{1,15}(?:[ ._/:-]+[^\W\d_]{1,15})*/?"
 URL = r"[A-Za-z][A-Za-z0-9+.-]*://(?:(?P<user>[^/?#]*)@)?[^/?#@]*(?P<rest>.*)"
 ASSIGNED = r"(?i)\b(?:pass\w*|pwd|secret|token|\w*key)\s*=\s*('(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s;&]+)"
+CUT = ("...", "…")
 CUT_AFTER = r"[ \t]*(?:$|\.\.\.|…)"
-CUT_BEFORE = r"(?:^[\s|>#+-]*|\.\.\.|…)\Z"
+CUT_BEFORE = r"[\s|>#+-]*"  # at a line's beginning
 
 # Control characters but tab and line feed; then Unicode's format characters (bidirectional and zero-width ones, tags)
 # and separators of lines; then halves of a character.
@@ -103,28 +105,72 @@ def _parts(secrets):
 
 
 def _without_cut(text, secret):
-    """A text without a beginning of the secret that is followed by a cut, and without an end that follows one."""
-    start = 0
-    while (start := text.find(secret[:PART], start)) >= 0:
-        same = _common(text[start : start + len(secret)], secret)
-        if _telling(same) and re.compile(CUT_AFTER, re.MULTILINE).match(text, start + len(same)):
-            text = text[:start] + HIDDEN + text[start + len(same) :]
-        start += len(HIDDEN)
-    end = len(text)
-    while (end := text.rfind(secret[-PART:], 0, end)) >= 0:
+    """A text without a beginning of the secret that is followed by a cut, and without an end that follows one.
+
+    Whoever wrote it may mean it to take long: nothing is looked at once for each part of a secret in it, but once.
+    """
+    return _without_ends(_without_beginnings(text, secret), secret)
+
+
+def _without_beginnings(text, secret):
+    first, cut, kept, done, at = secret[:PART], None, [], 0, 0
+    while (at := text.find(first, at)) >= 0:
+        length = _longest(lambda n, at=at: text.startswith(secret[:n], at), len(secret))
+        if _telling(secret[:length]):
+            cut = cut or re.compile(CUT_AFTER, re.MULTILINE)
+            if cut.match(text, at + length):
+                kept += [text[done:at], HIDDEN]
+                done = at = at + length
+                continue
+        at += len(HIDDEN)
+    return "".join([*kept, text[done:]]) if kept else text
+
+
+def _without_ends(text, secret):
+    last, lines, kept, done, end = secret[-PART:], None, [], len(text), len(text)
+    while (end := text.rfind(last, 0, end)) >= 0:  # from the right: what is left of it stays as it is
         stop = end + PART
-        same = _common(text[max(0, stop - len(secret)) : stop][::-1], secret[::-1])[::-1]
-        begin = stop - len(same)
-        if _telling(same) and re.search(CUT_BEFORE, text[text.rfind("\n", 0, begin) + 1 : begin]):
-            text = text[:begin] + HIDDEN + text[stop:]
-            end = begin
-    return text
+        length = _longest(lambda n, stop=stop: text.endswith(secret[-n:], 0, stop), len(secret))
+        if _telling(secret[-length:]):
+            lines = lines or _Lines(text)
+            if lines.cut_before(stop - length):
+                kept += [text[stop:done], HIDDEN]
+                done = end = stop - length
+    return "".join([text[:done], *reversed(kept)]) if kept else text
 
 
-def _common(one, other):
-    """The beginning that two texts share."""
-    most = min(len(one), len(other))
-    return one[: next((at for at in range(most) if one[at] != other[at]), most)]
+def _longest(fits, most):
+    """The greatest number up to `most` that fits, where `PART` does, and so does each that is less than one which does.
+
+    It is asked as often as the number has digits (binary ones), and never for one much greater than the answer.
+    """
+    low, high = PART, 2 * PART
+    while high < most and fits(high):
+        low, high = high, 2 * high
+    high = min(high, most)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+class _Lines:
+    """Where the lines of a text begin, and how far what marks one as going on (`CUT_BEFORE`) reaches in each."""
+
+    def __init__(self, text):
+        self.text, self.reach = text, {}
+        self.begin = [0, *(found.end() for found in re.finditer("\n", text))]
+        self.marks = re.compile(CUT_BEFORE)
+
+    def cut_before(self, at):
+        """Whether something was cut off just before this place."""
+        if self.text.endswith(CUT, 0, at):
+            return True
+        line = bisect.bisect_right(self.begin, at) - 1
+        if line not in self.reach:
+            end = self.begin[line + 1] - 1 if line + 1 < len(self.begin) else len(self.text)
+            self.reach[line] = self.marks.match(self.text, self.begin[line], end).end()
+        return at <= self.reach[line]
 
 
 def _telling(part):

@@ -43,6 +43,9 @@ class RunOptions:
     """Release again what was rolled back from."""
     fresh: Annotated[bool, _switch("fresh")] = False
     """Build a release from empty caches, whatever serves: nothing that an earlier build left has a part in it."""
+    stop_first: Annotated[bool, _switch("stop_first")] = False
+    """End every process of the app before the new release is tried, or the one to go back to: requests are lost until
+    it serves. For the day on which what serves was taken over, and kills what is to take its place."""
     to: t.ReleaseRef | None = None
     """The release to go back to (``tasks/rollback.py``): its id, or the beginning of its id or of its commit. None: the
     one before."""
@@ -68,9 +71,9 @@ OPTIONS = tuple(field.name for field in fields(RunOptions))
 _SWITCHES = tuple(field.name for field in fields(RunOptions) if isinstance(field.default, bool))
 
 TAKES = {
-    "deploy.py": ("app", "prove", "contract", "again", "fresh"),
-    "tasks/release.py": ("app", "prove", "contract", "again", "fresh"),
-    "tasks/rollback.py": ("app", "prove", "to", "schema"),
+    "deploy.py": ("app", "prove", "contract", "again", "fresh", "stop_first"),
+    "tasks/release.py": ("app", "prove", "contract", "again", "fresh", "stop_first"),
+    "tasks/rollback.py": ("app", "prove", "stop_first", "to", "schema"),
     "tasks/releases.py": ("app", "json"),
 }
 """What pyinfra runs → the options that mean something to it."""

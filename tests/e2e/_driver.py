@@ -822,9 +822,8 @@ def _parse(done: subprocess.CompletedProcess[str], seconds: float, *, dry: bool)
         for line in shown.splitlines():
             if "Starting operation:" in line:
                 name = line.partition("Starting operation:")[2].strip()
-            elif name and re.search(r"\] (Success|No changes|Error)", line):
-                kind = {"S": run.changed, "N": run.unchanged, "E": run.errors}[line.partition("] ")[2][0]]
-                kind.append(name)
+            elif name and (ended := re.match(r"\s*\[[^\]]+\] (Success|No changes|Error)", line)):
+                {"S": run.changed, "N": run.unchanged, "E": run.errors}[ended[1][0]].append(name)
         return run
     for operation in told["results"]["operations"]:
         if operation["error"]:

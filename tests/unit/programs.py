@@ -15,10 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 ACCESS, NGINX = "access/slipway-access", "nginx/slipway_nginx.py"
 SSHD = "access/slipway_sshd.py"
 RELEASE, ACME = "release/slipway_release.py", "tls/slipway-acme"
-TREES, ROOM, SOCKETS, SOURCES, GUEST, MANIFEST, TEXT = (
-    f"release/slipway_{name}.py" for name in ("trees", "room", "sockets", "sources", "guest", "manifest", "text")
+TREES, ROOM, SOCKETS, SOURCES, GUEST, MANIFEST, STEP, TEXT = (
+    f"release/slipway_{name}.py"
+    for name in ("trees", "room", "sockets", "sources", "guest", "manifest", "step", "text")
 )
-IMPORTED = (TREES, ROOM, SOCKETS, SOURCES, GUEST, MANIFEST)
+IMPORTED = (TREES, ROOM, SOCKETS, SOURCES, GUEST, MANIFEST, STEP)
 """What these import from each other, in this order; on a host they are in one folder."""
 MODULES = (*IMPORTED, TEXT, SSHD)
 """What others import on a host, beside what NGINX is."""

@@ -70,6 +70,8 @@ INVENTORY = str(Path("inventories/docker.py").absolute())
                 "tasks/release.py",
             ],
         ),
+        ("release --stop-first", ["--json", "-y", "--data", "stop_first=true", INVENTORY, "tasks/release.py"]),
+        ("rollback --stop-first", ["--json", "-y", "--data", "stop_first=true", INVENTORY, "tasks/rollback.py"]),
         (
             "rollback --to 2026 --schema code-only",
             ["--json", "-y", "--data", "to=2026", "--data", "schema=code-only", INVENTORY, "tasks/rollback.py"],
@@ -275,6 +277,7 @@ def test_what_a_command_printed_is_kept_for_its_failure(capsys: pytest.CaptureFi
     ("said", "shown"),
     [
         ("New code, or --data again=true (on the host: --again)", "New code, or --again"),
+        ("--data stop_first=true (on the host: --stop-first) ends it", "--stop-first ends it"),
         ("write --data contract=true, or leave it out", "write --contract, or leave it out"),
         ("alone: --data schema=code-only. Or --data app=tiny", "alone: --schema code-only. Or --app tiny"),
         ("--data backups=… is none of ours", "--data backups=… is none of ours"),

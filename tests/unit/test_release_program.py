@@ -57,6 +57,9 @@ class Host(Recorder):
 
     def __call__(self, *argv: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         done = super().__call__(*argv, check=check, **options)
+        if note := re.search(r"ExecStopPost=\+-.* >(\S+)'", " ".join(argv)):
+            result = "success" if done.returncode == 0 else "exit-code"
+            Path(note[1]).write_text(f"{result} exited {done.returncode}\n")
         if argv[:2] == ("systemctl", "list-units"):
             states = {unit: self.states.get(unit, {"ActiveState": "active"}) for unit in argv if ".service" in unit}
             # Columns as they are: the fifth is there while some unit has a job. An inactive unit without one is gone.
@@ -161,7 +164,7 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Release:
     app = program.App("notes")
     app.etc, app.root = tmp_path / "etc/notes", tmp_path / "srv/notes"
     app.releases, app.current = app.root / "releases", app.root / "current"
-    app.records, app.lock = tmp_path / "records", tmp_path / "lock/notes.lock"
+    app.records, app.lock, app.ended = tmp_path / "records", tmp_path / "lock/notes.lock", tmp_path / "lock/ended"
     app.runs = tmp_path / "runs"
     app.cache = tmp_path / "cache/notes"
     app.socket = lambda release: tmp_path / "run" / f"{release}.sock"
@@ -1105,6 +1108,170 @@ def test_a_warm_release_retires(release: Release) -> None:
     assert release.app.installed_units() == {IDS[1]} and release.releases == IDS[:2], "its folder stays"
     assert f"systemctl stop notes@{IDS[0]}.service notes@{IDS[0]}.socket" in release.run.calls
     assert release.run.matching("notes-retire") == [], "that is the unit that this runs in"
+
+
+# ── what doesn't end or start in its time ─────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def late(release: Release, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Beginnings of command lines that don't end in their time."""
+    slow: list[str] = []
+    run = release.program.run
+
+    def timed(*argv: str, seconds: float = 3600, **options: Any) -> Any:
+        done = run(*argv, **options)
+        if any(" ".join(argv).startswith(each) for each in slow):
+            raise release.program.Late(f"`{argv[0]}` was ended after {seconds} s. ")
+        return done
+
+    monkeypatch.setattr(release.program, "run", timed)
+    release.run.printing["systemctl show"] = "TimeoutStopUSec=1min 5s\nTimeoutStartUSec=infinity"
+    return slow
+
+
+def test_a_release_that_does_not_stop_is_killed(release: Release, late: list[str]) -> None:
+    release.warm(IDS[0])
+    release.run.doing["systemctl kill"] = lambda line: late.clear()
+    late.append("systemctl stop notes@")
+    release.program.take_away(release.app, IDS[0])
+    units = f"notes@{IDS[0]}.service notes@{IDS[0]}.socket"
+    stop = f"systemctl stop {units}"
+    kill = f"systemctl kill --signal=SIGKILL {units}"
+    assert release.run.done_to(units)[:4] == [stop, stop, kill, stop], "what systemd is about is joined"
+    assert release.app.installed_units() == set()
+
+
+def test_a_unit_whose_description_has_lines_is_found(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an earlier Slipway, or of somebody else: systemd-run makes one of the command line."""
+    listed = "notes-check.service loaded active running /bin/python -c\n    import x\n\n    gc.freeze()\n"
+    listed += "notes@r1.service loaded inactive dead notes release r1\n"
+    monkeypatch.setattr(release.program, "run", lambda *argv, **_: subprocess.CompletedProcess(argv, 0, listed))
+    told = release.program.loaded(["notes-check.service", "notes@r1.service", "notes-hook.service"])
+    assert told == {"notes-check.service": "active", "notes@r1.service": "inactive"}
+
+
+def test_what_cannot_be_killed_is_told(release: Release, late: list[str]) -> None:
+    late.append("systemctl stop notes@")
+    told = release.fails(release.program.stop, "notes@r1.service")
+    assert told.startswith("notes@r1.service can't be ended, not even by SIGKILL")
+
+
+@pytest.mark.parametrize(("verb", "seconds"), [("stop", 65), ("start", 905), ("restart", 970)])
+def test_a_job_has_the_time_of_its_unit_and_a_little_more(
+    release: Release, late: list[str], verb: str, seconds: int
+) -> None:
+    program = release.program
+    assert program.JOB_SECONDS + program.job_seconds(verb, ["notes@r1.service"]) == pytest.approx(seconds, abs=5)
+    late.append(f"systemctl {verb}")
+    assert program.in_time(verb, "notes@r1.service") is None
+
+
+def test_a_release_that_does_not_start_is_killed(release: Release, late: list[str]) -> None:
+    release.run.printing["journalctl"] = "still loading"
+    late.append("systemctl start notes@r1.service")
+    told = release.fails(release.program.launch, release.app, "r1")
+    assert told == "The app didn't start within the time of its unit (TimeoutStartSec):\nstill loading"
+    assert "systemctl kill --signal=SIGKILL notes@r1.service" in release.run.calls
+
+
+def test_a_release_that_a_signal_ended_is_told(release: Release) -> None:
+    """Of what was before it was started, Slipway itself may be the reason."""
+    release.run.printing["journalctl"] = "notes@r1.service: Main process exited, code=killed, status=9/KILL"
+    assert "which Slipway didn't send" not in release.program.journal(release.app, "r1")
+    release.run.failing["systemctl start notes@r1.service"] = "no"
+    told = release.fails(release.program.launch, release.app, "r1")
+    assert "It was killed by SIGKILL, which Slipway didn't send" in told and "--stop-first" in told
+    assert release.run.matching("journalctl")[-1].partition(" --since=@")[2].startswith(str(int(release.app.launched)))
+
+
+def test_a_warm_release_that_does_not_restart_is_taken_away(
+    release: Release, late: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release.app.wanted["keep_warm"] = 300
+    release.warm(IDS[0])
+    monkeypatch.setattr(release.program, "drained", lambda *_, **__: None)
+    monkeypatch.setattr(release.program, "busy", lambda *_: 2)
+    late.append("systemctl restart")
+    release.program.drain(release.app, IDS[0])
+    assert release.app.installed_units() == set()
+    assert f"systemctl kill --signal=SIGKILL notes@{IDS[0]}.service" in release.run.calls
+
+
+def test_a_step_whose_unit_does_not_end_is_killed(release: Release, late: list[str]) -> None:
+    late.append("systemd-run")
+    release.add("r1")
+    done = release.program.as_app(release.app, "r1", "hook", ["page"], 9)
+    assert done.returncode == 1 and release.run.calls[-1] == "systemctl kill --signal=SIGKILL notes-hook.service"
+
+
+@pytest.mark.parametrize(
+    ("note", "code", "says"),
+    [
+        ("signal killed KILL", 137, "It was killed by SIGKILL, which Slipway didn't send"),
+        ("success killed TERM", 143, "It was killed by SIGTERM, which Slipway didn't send"),
+        ("timeout killed TERM", 143, "It was ended after 9 s."),
+    ],
+)
+def test_a_signal_is_never_success(
+    release: Release, monkeypatch: pytest.MonkeyPatch, note: str, code: int, says: str
+) -> None:
+    release.add("r1")
+    run = release.program.run
+
+    def killed(*argv: str, **options: Any) -> Any:
+        done = run(*argv, **options)
+        (release.app.ended / "notes-hook").write_text(note)
+        return done
+
+    monkeypatch.setattr(release.program, "run", killed)
+    done = release.program.as_app(release.app, "r1", "hook", ["page"], 9)
+    assert done.returncode == code and says in done.stdout
+
+
+# ── what is stopped first ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_serves_is_stopped_first(
+    release: Release, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its units before its processes, or systemd would start them anew; those outside of its slice as well."""
+    release.add(IDS[0], units=True, current=True)
+    release.warm(IDS[1])
+    left, killed = [[17, 4711], [4711], []], []
+    monkeypatch.setattr(release.program.slipway_guest, "processes", lambda user: left.pop(0))
+    monkeypatch.setattr(release.program.os, "kill", lambda process, number: killed.append((process, number)))
+    release.app.wanted["sandbox"].append("Slice=app-notes.slice")
+    assert release.program.make_way(release.app, IDS[2]) is None
+    calls = release.run.matching("systemctl")
+    stopped = next(at for at, call in enumerate(calls) if call.startswith("systemctl stop --no-block"))
+    assert all(f"notes@{each}.{kind}" in calls[stopped] for each in IDS[:2] for kind in ("socket", "service"))
+    assert calls[stopped + 1] == "systemctl kill --signal=SIGKILL app-notes.slice"
+    assert killed == [(17, 9), (4711, 9), (4711, 9)]
+    assert f"{IDS[0]} is stopped first, as told: requests are lost" in said(capsys)
+    assert release.app.record(IDS[0])["stopped_first"]
+
+
+def test_processes_that_do_not_end_are_told(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release.program, "KILL_SECONDS", 0)
+    monkeypatch.setattr(release.program.slipway_guest, "processes", lambda user: [17])
+    monkeypatch.setattr(release.program.os, "kill", lambda process, number: None)
+    message = "Processes of notes don't end (17): see `ps -u notes`."
+    assert release.fails(release.program.make_way, release.app, IDS[0]) == message
+
+
+def test_what_was_stopped_first_is_started_again(release: Release) -> None:
+    release.add(IDS[0], units=True, current=True, stopped_first="2026-01-01T00:00:00Z")
+    assert release.program.start_again(release.app) == f"{IDS[0]}, which was stopped first, was started again."
+    assert f"systemctl start notes@{IDS[0]}.service" in release.run.calls
+    assert release.program.start_again(release.app) == "", "once"
+
+
+def test_what_was_stopped_first_is_not_kept_warm(release: Release) -> None:
+    release.add(IDS[0], units=True, stopped_first="2026-01-01T00:00:00Z")
+    release.program.let_go(release.app, IDS[0])
+    assert release.app.installed_units() == set() and release.run.matching("systemd-run") == []
+    assert not release.app.record(IDS[0])["stopped_first"]
 
 
 # ── one run at a time ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -2773,7 +2940,8 @@ def project(release: Release) -> Path:
 def test_a_build(release: Release, project: Path) -> None:
     """Each command in a unit of its own; nothing of it is left when root takes the files over."""
     assert release.program.build(release.app, "r1") is None
-    sync, *_, compiled, owned = release.run.calls
+    sync, closed, *_, compiled, owned = release.run.calls
+    assert " -- find " in closed
     for unit in (sync, compiled):
         begins = "systemd-run --quiet --wait --pipe --collect --unit notes-build "
         begins += "--property User=_notes --property Group=_notes --property ProtectSystem=strict "
@@ -4245,25 +4413,41 @@ def test_wrong_usage(command: Callable[..., Any], argv: tuple[str, ...]) -> None
         (
             ("deploy", "notes", "--by", "ann"),
             None,
-            {"verb": "deploy", "by": "ann", "wait": 60, "contract": False, "again": False, "fresh": False},
+            {
+                "verb": "deploy",
+                "by": "ann",
+                "wait": 60,
+                "contract": False,
+                "again": False,
+                "fresh": False,
+                "stop_first": False,
+            },
             60,
         ),
         (
             ("deploy", "notes", "--by", "ann", "--contract", "--again", "--wait", "5"),
             None,
-            {"verb": "deploy", "by": "ann", "wait": 5, "contract": True, "again": True, "fresh": False},
+            {
+                "verb": "deploy",
+                "by": "ann",
+                "wait": 5,
+                "contract": True,
+                "again": True,
+                "fresh": False,
+                "stop_first": False,
+            },
             5,
         ),
         (
             ("rollback", "notes", "--by", "ann", "--to", "r1", "--schema", "downgrade"),
             None,
-            {"verb": "rollback", "by": "ann", "wait": 60, "to": "r1", "schema": "downgrade"},
+            {"verb": "rollback", "by": "ann", "wait": 60, "to": "r1", "schema": "downgrade", "stop_first": False},
             60,
         ),
         (
             ("rollback", "notes", "--request"),
             {"by": "bob", "wait": 7, "to": None, "schema": None},
-            {"verb": "rollback", "by": "bob", "wait": 7, "to": None, "schema": None},
+            {"verb": "rollback", "by": "bob", "wait": 7, "to": None, "schema": None, "stop_first": False},
             7,
         ),
     ],

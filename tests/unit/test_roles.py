@@ -1003,6 +1003,7 @@ def test_a_release_of_a_folder(
         "contract": True,
         "again": False,
         "fresh": False,
+        "stop_first": False,
     }
 
 
@@ -1319,7 +1320,8 @@ def test_a_rollback(
     assert done.names[0] == "Rollback | Write the programs"
     (command,) = done("Roll back notes").commands
     assert command.line == command.shown == "/opt/slipway/bin/slipway-release rollback --request notes"
-    assert json.loads(command.stdin) == {"by": "ann@desk", "wait": 8, "to": "abcdef0", "schema": "downgrade"}
+    made = {"by": "ann@desk", "wait": 8, "to": "abcdef0", "schema": "downgrade", "stop_first": False}
+    assert json.loads(command.stdin) == made
     assert judged == ["the rollback of notes"] and len(done) == 2
 
 
@@ -1354,6 +1356,22 @@ def test_a_rollback_names_what_will_serve(
     caplog.set_level("INFO", "pyinfra")
     assert len(back_to(plan, minimal, bare, {"release": "r1", "error": None}).commands) == 1
     assert "will make rollback of notes: r1 serves again; no request is lost" in logged(caplog)
+
+
+def test_what_is_stopped_first_loses_requests(
+    plan: Planner, minimal: Settings, overview: HostOverview, bare: Facts, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pyinfra")
+    facts = bare | {ReleaseStatus: {"release": "r2", "faults": []}, RollbackTarget: {"release": "r1", "error": None}}
+    options = RunOptions(stop_first=True)
+    (command,) = plan(rollback, minimal, options, facts=facts)("Roll back notes").commands
+    assert json.loads(command.stdin)["stop_first"] is True
+    lossy = "what serves is stopped first, and requests are lost"
+    assert f"will make rollback of notes: r1 serves again; {lossy}" in logged(caplog)
+    facts = bare | {ReleaseStatus: {"release": "r2", "inputs": {}, "faults": []}}
+    assert asked(plan(release, minimal, overview, options, facts=facts), "notes")["stop_first"] is True
+    line = next(line for line in logged(caplog) if "make release of notes" in line)
+    assert line.endswith(f" changed since r2; {lossy}")
 
 
 @pytest.mark.parametrize(

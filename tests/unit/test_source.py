@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -336,3 +337,175 @@ def test_without_git_every_file_is_packed(folder: Path, monkeypatch: pytest.Monk
 
 def test_an_empty_folder(tmp_path: Path) -> None:
     assert members(pack(tmp_path)) == {}
+
+
+# ── a folder that others wrote ───────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which each program that a repository names leaves its name; nothing of the operator's is set."""
+    made = tmp_path / "marks"
+    made.mkdir()
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    return made
+
+
+NAMED = (
+    *(
+        "core.fsmonitor",
+        "core.sshCommand",
+        "core.editor",
+        "core.pager",
+        "core.askPass",
+        "core.gitProxy",
+        "pager.ls-files",
+    ),
+    *("diff.external", "gpg.program", "credential.helper", "sequence.editor", "uploadpack.packObjectsHook"),
+    *("filter.x.clean", "filter.x.smudge", "filter.x.process", "diff.x.textconv", "diff.x.command", "merge.x.driver"),
+)
+"""Settings by which git runs a program."""
+
+
+@pytest.mark.parametrize("where", ["config", "include", "worktree", "above", "bare"])
+def test_no_program_that_a_folder_names_is_run(repository: Path, marks: Path, tmp_path: Path, where: str) -> None:
+    (repository / ".gitattributes").write_text("* filter=x diff=x merge=x\n")
+    git(repository, "add", ".")
+    folder, file = repository, repository / ".git/config"
+    if where == "include":
+        file = repository / "more.config"
+        git(repository, "config", "include.path", "../more.config")
+    elif where == "worktree":
+        git(repository, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "--quiet", "-m", "one")
+        folder = tmp_path / "other"
+        git(repository, "worktree", "add", "--quiet", str(folder))
+    elif where == "above":
+        folder = repository / "notes"
+    for name in NAMED:
+        git(repository, "config", "--file", str(file), name, f"touch {marks}/{name}; false")
+    git(repository, "config", "--file", str(file), "alias.ls-files", f"!touch {marks}/alias")
+    git(repository, "config", "--file", str(file), "core.hooksPath", str(marks / "hooks"))
+    for hooks in (marks.parent / "hooks", repository / ".git/hooks"):
+        hooks.mkdir(exist_ok=True)
+        for name in ("post-index-change", "fsmonitor-watchman", "post-checkout", "query-watchman"):
+            (hooks / name).write_text(f"#!/bin/sh\ntouch {marks}/{name}\n")
+            (hooks / name).chmod(0o755)
+    git(repository, "config", "--file", str(file), "core.hooksPath", str(marks.parent / "hooks"))
+    if where == "bare":  # the folder itself is what git takes for a repository
+        folder = tmp_path / "bare"
+        (repository / ".git").rename(folder)
+        git(tmp_path, "config", "--file", str(folder / "config"), "core.worktree", str(repository))
+        write(folder, "app.py")
+    (folder / "new.py").touch()
+    assert where == "bare" or Path("new.py") in Source(folder).files
+    with contextlib.suppress(SourceError):
+        pack(folder)
+    assert list(marks.iterdir()) == []
+
+
+def test_what_a_partial_clone_lacks_is_not_fetched(repository: Path, marks: Path) -> None:
+    """Git would fetch a .gitignore that the work tree lacks, by whatever the repository says."""
+    write(repository, "notes/.gitignore")
+    git(repository, "add", ".")
+    git(repository, "update-index", "--skip-worktree", "notes/.gitignore")
+    (repository / "notes/.gitignore").unlink()
+    for name, value in {
+        "core.repositoryFormatVersion": "1",
+        "extensions.partialClone": "origin",
+        "remote.origin.promisor": "true",
+        "remote.origin.url": f"ext::sh -c touch% {marks}/fetched",
+        "remote.origin.uploadpack": f"touch {marks}/uploadpack; false",
+        "protocol.ext.allow": "always",
+        "protocol.allow": "always",
+    }.items():
+        git(repository, "config", name, value)
+    blob = subprocess.run(
+        ["git", "-C", repository, "rev-parse", ":notes/.gitignore"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    (repository / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    with contextlib.suppress(SourceError):  # as some versions of git end then
+        assert Path("pyproject.toml") in Source(repository).files
+    assert list(marks.iterdir()) == []
+
+
+def test_a_submodule_as_a_source_is_an_ordinary_folder(repository: Path, marks: Path, tmp_path: Path) -> None:
+    git(repository, "add", ".")
+    git(repository, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "--quiet", "-m", "one")
+    above = tmp_path / "above"
+    above.mkdir()
+    git(above, "init", "--quiet")
+    git(above, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(repository), "part")
+    assert Source(above / "part").files == Source(repository).files
+    assert pack(above / "part") == pack(repository)
+
+
+def test_the_repository_is_the_folders_whoever_asks(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hook of git's, from which a plan may be made, names its own repository."""
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "--quiet")
+    git(repository, "add", ".")
+    before = pack(repository)
+    monkeypatch.setenv("GIT_DIR", str(other / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(other / ".git/index"))
+    monkeypatch.setenv("GIT_WORK_TREE", str(other))
+    assert pack(repository) == before
+
+
+def test_a_git_that_does_not_end_is_ended(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that reads a pipe where its settings should be."""
+    monkeypatch.setattr("roles._source._SECONDS", 0.5)
+    os.mkfifo(repository / "wait")
+    git(repository, "config", "core.excludesFile", str(repository / "wait"))
+    with pytest.raises(SourceError, match=r"git didn't list its files within 0\.5 s"):
+        pack(repository)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".env.\nfoo",
+        ".env\n",
+        "a\nb.key",
+        "id_rsa\n",
+        " .netrc",
+        ".envs/x\ny",
+        ".env.\n/x",
+        ".env.example\nx",
+    ],
+)
+def test_a_line_feed_in_its_name_hides_no_secret(folder: Path, name: str) -> None:
+    write(folder, name)
+    source = Source(folder)
+    assert Path(name) not in source.files
+    told = [note for note in source.notes if "looks like a secret" in note]
+    assert len(told) == 1 and "\n" not in told[0]
+
+
+def test_a_name_forges_no_line(folder: Path) -> None:
+    os.mkfifo(folder / "x\nRelease | forged")
+    with pytest.raises(SourceError) as told:
+        pack(folder)
+    assert "x\\x0aRelease | forged is a named pipe" in str(told.value) and "\n" not in str(told.value)
+    (folder / "x\nRelease | forged").unlink()
+    (folder / "link").symlink_to("/etc/\nRelease | forged\x1b[2J")
+    with pytest.raises(SourceError) as told:
+        pack(folder)
+    assert "/etc/\\x0aRelease | forged\\x1b[2J" in str(told.value) and "\n" not in str(told.value)
+
+
+def test_what_git_says_of_a_folder_is_one_line(repository: Path) -> None:
+    (repository / ".git/config").write_text('[include]\n\tpath = "a\\nRelease | forged\\u001b\n')
+    with pytest.raises(SourceError) as told:
+        pack(repository)
+    assert "git can't list its files" in str(told.value) and "\n" not in str(told.value)
+
+
+def test_settings_of_npm_are_read_quickly(folder: Path) -> None:
+    (folder / ".npmrc").write_text("\n" * 65_000)
+    began = time.monotonic()
+    assert Path(".npmrc") in Source(folder).files
+    assert time.monotonic() - began < 1

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import random
+import re
 import subprocess
 import sys
+import time
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -229,3 +232,77 @@ def test_nothing_is_said_of_a_stream_that_is_none(monkeypatch: pytest.MonkeyPatc
     program.outlet()
     program.tell({"a": 1})
     assert sys.stdout is kept and kept.getvalue() == '{"a": 1}\n'
+
+
+# ── a text that is meant to take long ────────────────────────────────────────────────────────────────────────────────
+
+
+def plainly_without_cut(text: str, secret: str, program: Any) -> str:
+    """What `_without_cut` says, written so as to be easy to judge: it takes a square of the text's length."""
+
+    def common(one: str, other: str) -> int:
+        most = min(len(one), len(other))
+        return next((at for at in range(most) if one[at] != other[at]), most)
+
+    part, start, end = program.PART, 0, 0
+    while (start := text.find(secret[:part], start)) >= 0:
+        length = common(text[start:], secret)
+        stop = start + length
+        if program._telling(text[start:stop]) and re.compile(r"[ \t]*(?:$|\.\.\.|…)", re.MULTILINE).match(text, stop):
+            text = text[:start] + program.HIDDEN + text[stop:]
+        start += len(program.HIDDEN)
+    end = len(text)
+    while (end := text.rfind(secret[-part:], 0, end)) >= 0:
+        stop = end + part
+        begin = stop - common(text[:stop][::-1], secret[::-1])
+        line = text[text.rfind("\n", 0, begin) + 1 : begin]
+        if program._telling(text[begin:stop]) and re.search(r"(?:^[\s|>#+-]*|\.\.\.|…)\Z", line):
+            text = text[:begin] + program.HIDDEN + text[stop:]
+            end = begin
+    return text
+
+
+def test_what_was_cut_of_a_secret_is_found_as_plainly_as_can_be() -> None:
+    program, chance, hidden_some = load(TEXT), random.Random(4), 0
+    for _ in range(6000):
+        letters = chance.choice(["ab", "ab1", "ab1\n", "a1. \n", "ab …|\n", "aA1 \t.-\n"])
+        secret = "".join(chance.choices(letters, k=chance.randint(7, chance.choice([8, 14, 40]))))
+        pieces = []
+        for _ in range(chance.randint(0, 8)):
+            at = chance.randint(0, len(secret))
+            loose = "".join(chance.choices(letters, k=4))
+            pieces.append(chance.choice([secret, secret[:at], secret[at:], "...", "…", "\n", " \t", "> ", loose]))
+        text = "".join(pieces)
+        expected = plainly_without_cut(text, secret, program)
+        assert program._without_cut(text, secret) == expected, (text, secret)
+        hidden_some += expected != text
+    assert hidden_some > 500
+
+
+LONG = "sk-live-51Habcdef0123456789xyz"
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        LONG[-6:],
+        LONG[:6],
+        f"{LONG[:12]}\n",
+        f"...{LONG[-12:]}",
+        f"> {LONG[-12:]}\n",
+        "...",
+        f"{LONG[:9]} ",
+        f"{LONG}\n",
+        "\n",
+    ],
+)
+def test_no_text_takes_long(piece: str) -> None:
+    """A step's output is up to two million bytes of an app's choice, and a release waits for it."""
+    program = load(TEXT)
+    took = []
+    for size in (60_000, 480_000):
+        began = time.process_time()
+        program.shown(piece * (size // len(piece)), [LONG])
+        took.append(time.process_time() - began)
+    assert took[1] < max(0.2, 30 * took[0]), took
+    assert took[1] < 3

@@ -1,0 +1,169 @@
+"""slipway_step: commands end in their time, and how a unit ended is told."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.programs import RELEASE, STEP, load
+
+
+@pytest.fixture(params=["pidfd", "old kernel"])
+def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """slipway_release, on a kernel that tells of a process's end, or not."""
+    made = load(RELEASE)
+    if request.param == "old kernel":
+
+        def missing(*_: Any) -> int:
+            raise OSError(38, "Function not implemented")
+
+        monkeypatch.setattr(os, "pidfd_open", missing)
+    return made
+
+
+@pytest.fixture
+def grab() -> Iterator[str]:
+    """The name of a socket whose listener keeps what descriptors it is sent."""
+    held: list[int] = []
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("")
+        listening.listen()
+        name = str(listening.getsockname(), errors="surrogateescape")
+
+        def take() -> None:
+            while True:
+                try:
+                    each, _ = listening.accept()
+                except OSError:
+                    return
+                with each:
+                    _, told, *_ = each.recvmsg(9, socket.CMSG_SPACE(2 * array.array("i").itemsize))
+                    for *_, data in told:
+                        numbers = array.array("i")
+                        numbers.frombytes(data)
+                        held.extend(numbers)
+
+        threading.Thread(target=take, daemon=True).start()
+        yield name
+        listening.shutdown(socket.SHUT_RDWR)
+    for each in held:
+        os.close(each)
+
+
+def give(name: str) -> str:
+    """A program that gives its output away to the listener of that name."""
+    return f"""
+import socket, sys
+with socket.socket(socket.AF_UNIX) as grab:
+    grab.connect({name.encode(errors="surrogateescape")!r})
+    socket.send_fds(grab, [b"x"], [1, 2])
+print("given away", flush=True)
+"""
+
+
+def test_who_holds_the_output_of_a_command_is_not_waited_for(program: Any, grab: str) -> None:
+    began = time.monotonic()
+    done = program.run(sys.executable, "-c", f"{give(grab)}sys.exit(3)", check=False)
+    assert (done.returncode, done.stdout) == (3, "given away\n")
+    assert time.monotonic() - began < 5
+
+
+def test_its_limit_holds_whoever_has_its_output(program: Any, grab: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(program.Late, match=r"was ended after 0\.5 s\. given away$"):
+        program.run(sys.executable, "-c", f"{give(grab)}import time; time.sleep(60)", seconds=0.5)
+    assert time.monotonic() - began < 5
+
+
+def test_all_that_a_command_wrote_is_kept(program: Any) -> None:
+    text = program.run("sh", "-c", "seq 1 100000; printf end").stdout
+    assert text.startswith("1\n2\n") and text.endswith("\n100000\nend") and text.count("\n") == 100_000
+
+
+def test_what_a_command_left_running_is_ended(program: Any, tmp_path: Path) -> None:
+    began = time.monotonic()
+    program.run("sh", "-c", f"sleep 60 & echo $! >{tmp_path}/left")
+    assert time.monotonic() - began < 5
+    process = int((tmp_path / "left").read_text())
+    until = time.monotonic() + 5
+    while Path(f"/proc/{process}").exists() and "Z" not in Path(f"/proc/{process}/stat").read_text().split()[2]:
+        assert time.monotonic() < until, "it goes on"
+        time.sleep(0.02)
+
+
+def test_a_run_that_is_told_to_stop_waits_for_none_of_its_steps(program: Any) -> None:
+    ended: list[Any] = []
+    thread = threading.Thread(
+        target=lambda: ended.append(program.run("sleep", "60", check=False, live=True).returncode)
+    )
+    thread.start()
+    until = time.monotonic() + 5
+    while not program.slipway_step.live:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    program.slipway_step.end_all()
+    thread.join(5)
+    assert ended == [-signal.SIGKILL] and not program.slipway_step.live
+
+
+@pytest.mark.parametrize(
+    ("note", "status", "result", "by", "ran"),
+    [
+        ("success exited 0\n", 0, "success", None, True),
+        ("exit-code exited 3\n", 3, "exit-code", None, True),
+        ("exit-code exited 226\n", 226, "exit-code", None, False),
+        ("signal killed KILL\n", 255, "signal", "SIGKILL", True),
+        ("success killed TERM\n", 0, "success", "SIGTERM", True),
+        ("core-dump dumped ABRT\n", 1, "core-dump", "SIGABRT", True),
+        ("resources\n", 1, "resources", None, False),
+        ("", 1, "", None, False),
+        (None, 255, "signal", "a signal", True),
+        (None, 0, "signal", "a signal", True),
+    ],
+)
+def test_how_a_unit_ended(
+    tmp_path: Path, note: str | None, status: int, result: str, by: str | None, ran: bool
+) -> None:
+    path = tmp_path / "note"
+    if note is not None:
+        path.write_text(note)
+    end = load(STEP).noted(path, status)
+    assert (end.result, end.signal, end.ran) == (result, by, ran)
+    assert not path.exists()
+
+
+def test_a_unit_that_was_never_started(tmp_path: Path) -> None:
+    assert load(STEP).noted(tmp_path / "note", 1) is None
+
+
+def test_the_note_of_a_unit_is_a_line_that_a_shell_takes(tmp_path: Path) -> None:
+    line = load(STEP).noting(tmp_path / "note").removeprefix("ExecStopPost=+-/bin/sh -c '").removesuffix("'")
+    told = {"SERVICE_RESULT": "signal", "EXIT_CODE": "killed", "EXIT_STATUS": "KILL"}
+    subprocess.run(["sh", "-c", line.replace("$$", "$")], check=True, env=told)
+    assert load(STEP).noted(tmp_path / "note", 0).signal == "SIGKILL"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("35s", 35), ("1min 30s", 90), ("2h", 900), ("infinity", 900), ("500ms", 0.5), ("", 900), ("1month", 900)],
+)
+def test_a_span_of_time(text: str, seconds: float) -> None:
+    assert load(STEP).in_seconds(text, 900) == seconds
+
+
+def test_a_service_that_a_signal_ended_is_told() -> None:
+    step = load(STEP)
+    journal = "x\nnotes@r1.service: Main process exited, code=killed, status=9/KILL\nlast"
+    assert "It was killed by SIGKILL, which Slipway didn't send" in step.killed_in(journal, "notes")
+    assert step.killed_in("notes@r1.service: Main process exited, code=exited, status=3/NOTIMPLEMENTED", "notes") == ""
