@@ -746,7 +746,7 @@ def guest(app, release, argv, environment, network=True, secrets=()):
         *app.wanted["build"]["sandbox"],
         # Other apps aren't there, nor the sockets of this host's services.
         "TemporaryFileSystem=/srv /run",
-        f"BindPaths={folder} {app.ended}",  # into the second root alone can look
+        f"BindPaths={folder}",
         f"ReadWritePaths={folder} {app.cache}",
         f"BindReadOnlyPaths=-{os.path.realpath('/etc/resolv.conf')}",
         f"EnvironmentFile={file}",
@@ -759,7 +759,7 @@ def guest(app, release, argv, environment, network=True, secrets=()):
     ended = ["systemctl", "kill", "--signal=SIGKILL", f"{app.name}-build.service"]
     try:  # in the file, not in the unit's own properties: those everybody may read
         with slipway_room.Guard(written, lambda: run(*ended, check=False)) as guard:
-            done = in_unit(app, f"{app.name}-build", properties, {}, argv, BUILD_SECONDS, secrets=secrets)
+            done = in_unit(app, f"{app.name}-build", properties, {}, argv, BUILD_SECONDS, noting=False, secrets=secrets)
     finally:
         file.unlink(missing_ok=True)
     if done.returncode and time.monotonic() - began >= BUILD_SECONDS:
@@ -774,7 +774,8 @@ def guest(app, release, argv, environment, network=True, secrets=()):
 
 def must_run(app, done):
     """Fail where a command of a build wasn't run at all; how it ended is the caller's affair."""
-    if done.returncode != 0 and not (done.ended and done.ended.ran):
+    # What runs in a build writes nothing before its own words.
+    if done.returncode in slipway_step.NOT_RUN or done.stdout.startswith("Failed to start transient service unit"):
         raise Failed(f"`{done.args[0]}` couldn't be run in {app.name}-build.service:\n{tail(done.stdout)}")
 
 
@@ -1006,12 +1007,13 @@ def as_app(app, release, what, argv, seconds, told=None, said=""):
     return done
 
 
-def in_unit(app, unit, properties, environment, argv, seconds, **options):
+def in_unit(app, unit, properties, environment, argv, seconds, noting=True, **options):
     """Run a command as a unit of its own, to its end: `ended` of what is returned tells how systemd saw that.
 
     One that a signal ended has failed, whichever: systemd takes SIGTERM for an end as good as any.
 
     + seconds: that it may take; after that it is told to end, and then killed, whatever becomes of its output
+    + noting: whether `ended` is to be told, which takes some hundredths of a second; it is None otherwise
     + options: more of `run`'s
     """
     note = app.ended / unit
@@ -1020,14 +1022,15 @@ def in_unit(app, unit, properties, environment, argv, seconds, **options):
     note.unlink(missing_ok=True)
     # Simple, or a newer systemd-run doesn't wait for the end of what ends before its program is run.
     limits = ["Type=simple", f"RuntimeMaxSec={seconds}", f"TimeoutStopSec={STEP_END_SECONDS}"]
-    command = as_unit(unit, [*properties, *limits, slipway_step.noting(note)], environment, argv)
+    limits += [slipway_step.noting(note)] if noting else []
+    command = as_unit(unit, [*properties, *limits], environment, argv)
     most = seconds + STEP_END_SECONDS + JOB_MORE_SECONDS
     try:
         done = run(*command, check=False, live=True, seconds=most, **options)
     except Late as late:
         kill(f"{unit}.service")
         done = subprocess.CompletedProcess(command, 1, late.output)
-    done.args, done.ended = argv, slipway_step.noted(note, done.returncode)
+    done.args, done.ended = argv, slipway_step.noted(note, done.returncode) if noting else None
     if done.ended and done.ended.signal and done.returncode in (0, 1, 255):  # systemd-run's own
         done.returncode = 128 + getattr(signal, done.ended.signal, 0)
     return done

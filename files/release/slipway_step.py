@@ -147,11 +147,6 @@ class End:
         self.signal = (f"SIG{status}" if status else "a signal") if code in ("killed", "dumped") else None
         self.status = int(status) if code == "exited" and status.isdecimal() else None
 
-    @property
-    def ran(self):
-        """Whether the program itself was run."""
-        return self.signal is not None or (self.status is not None and self.status not in NOT_RUN)
-
 
 def noting(path):
     """The line of a unit that writes down how it ended: systemd-run doesn't tell, and takes some signals for success.

@@ -4674,3 +4674,19 @@ def test_the_hook_of_a_failure_runs_in_the_release_that_can(release: Release, st
 def test_a_line_of_a_commands_is_told_in_short(release: Release) -> None:
     told = release.program.tail("a\n" + "x" * 100_000 + "\nb")
     assert told.startswith("a\nxxx") and told.endswith("x\nb") and len(told) < 2010
+
+
+@pytest.mark.parametrize("output", ["Failed to start transient service unit: Access denied", ""])
+def test_a_compiling_that_was_not_run_is_told(release: Release, project: Path, output: str) -> None:
+    release.run.failing["compileall"] = output
+    release.run.codes["compileall"] = 1 if output else 226
+    told = release.fails(release.program.build, release.app, "r1")
+    assert (
+        told.endswith(f"couldn't be run in notes-build.service:\n{output}") and release.run.matching("take over") == []
+    )
+
+
+def test_what_cannot_be_compiled_is_only_slower(release: Release, project: Path) -> None:
+    release.run.failing["compileall"] = "*** Error compiling 'template.py'...\nFailed to start transient service unit"
+    release.program.build(release.app, "r1")
+    assert release.run.matching("take over")

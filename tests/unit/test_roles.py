@@ -1080,6 +1080,22 @@ def test_why_a_release_is_due_is_told(again: Again, caplog: pytest.LogCaptureFix
     assert line.endswith(" changed since r1; no request is lost")
 
 
+def test_what_is_stopped_first_loses_requests(
+    plan: Planner, minimal: Settings, overview: HostOverview, bare: Facts, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "pyinfra")
+    facts = bare | {ReleaseStatus: {"release": "r2", "faults": []}, RollbackTarget: {"release": "r1", "error": None}}
+    options = RunOptions(stop_first=True)
+    (command,) = plan(rollback, minimal, options, facts=facts)("Roll back notes").commands
+    assert json.loads(command.stdin)["stop_first"] is True
+    lossy = "what serves is stopped first, and requests are lost"
+    assert f"will make rollback of notes: r1 serves again; {lossy}" in logged(caplog)
+    facts = bare | {ReleaseStatus: {"release": "r2", "inputs": {}, "faults": []}}
+    assert asked(plan(release, minimal, overview, options, facts=facts), "notes")["stop_first"] is True
+    line = next(line for line in logged(caplog) if "make release of notes" in line)
+    assert line.endswith(f" changed since r2; {lossy}")
+
+
 def test_a_release_that_does_not_serve_fully_is_healed(again: Again, caplog: pytest.LogCaptureFixture) -> None:
     done = again(notes={"faults": ["notes@r1.service isn't running", "nginx's upstream names r0"]})
     assert asked(done, "notes") and lookup(done, "lab").commands == []
@@ -1356,22 +1372,6 @@ def test_a_rollback_names_what_will_serve(
     caplog.set_level("INFO", "pyinfra")
     assert len(back_to(plan, minimal, bare, {"release": "r1", "error": None}).commands) == 1
     assert "will make rollback of notes: r1 serves again; no request is lost" in logged(caplog)
-
-
-def test_what_is_stopped_first_loses_requests(
-    plan: Planner, minimal: Settings, overview: HostOverview, bare: Facts, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO", "pyinfra")
-    facts = bare | {ReleaseStatus: {"release": "r2", "faults": []}, RollbackTarget: {"release": "r1", "error": None}}
-    options = RunOptions(stop_first=True)
-    (command,) = plan(rollback, minimal, options, facts=facts)("Roll back notes").commands
-    assert json.loads(command.stdin)["stop_first"] is True
-    lossy = "what serves is stopped first, and requests are lost"
-    assert f"will make rollback of notes: r1 serves again; {lossy}" in logged(caplog)
-    facts = bare | {ReleaseStatus: {"release": "r2", "inputs": {}, "faults": []}}
-    assert asked(plan(release, minimal, overview, options, facts=facts), "notes")["stop_first"] is True
-    line = next(line for line in logged(caplog) if "make release of notes" in line)
-    assert line.endswith(f" changed since r2; {lossy}")
 
 
 @pytest.mark.parametrize(

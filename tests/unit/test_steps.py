@@ -118,28 +118,26 @@ def test_a_run_that_is_told_to_stop_waits_for_none_of_its_steps(program: Any) ->
 
 
 @pytest.mark.parametrize(
-    ("note", "status", "result", "by", "ran"),
+    ("note", "status", "result", "by"),
     [
-        ("success exited 0\n", 0, "success", None, True),
-        ("exit-code exited 3\n", 3, "exit-code", None, True),
-        ("exit-code exited 226\n", 226, "exit-code", None, False),
-        ("signal killed KILL\n", 255, "signal", "SIGKILL", True),
-        ("success killed TERM\n", 0, "success", "SIGTERM", True),
-        ("core-dump dumped ABRT\n", 1, "core-dump", "SIGABRT", True),
-        ("resources\n", 1, "resources", None, False),
-        ("", 1, "", None, False),
-        (None, 255, "signal", "a signal", True),
-        (None, 0, "signal", "a signal", True),
+        ("success exited 0\n", 0, "success", None),
+        ("exit-code exited 3\n", 3, "exit-code", None),
+        ("exit-code exited 226\n", 226, "exit-code", None),
+        ("signal killed KILL\n", 255, "signal", "SIGKILL"),
+        ("success killed TERM\n", 0, "success", "SIGTERM"),
+        ("core-dump dumped ABRT\n", 1, "core-dump", "SIGABRT"),
+        ("resources\n", 1, "resources", None),
+        ("", 1, "", None),
+        (None, 255, "signal", "a signal"),
+        (None, 0, "signal", "a signal"),
     ],
 )
-def test_how_a_unit_ended(
-    tmp_path: Path, note: str | None, status: int, result: str, by: str | None, ran: bool
-) -> None:
+def test_how_a_unit_ended(tmp_path: Path, note: str | None, status: int, result: str, by: str | None) -> None:
     path = tmp_path / "note"
     if note is not None:
         path.write_text(note)
     end = load(STEP).noted(path, status)
-    assert (end.result, end.signal, end.ran) == (result, by, ran)
+    assert (end.result, end.signal) == (result, by)
     assert not path.exists()
 
 
