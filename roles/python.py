@@ -62,6 +62,11 @@ exit 1
 """
 
 
+def with_own_lock(command: str) -> str:
+    """A shell command that runs uv, with its cache's lock made first: uv lets everybody open that, and so hold it."""
+    return f"{{ mkdir -p {UV_CACHE} && : >>{UV_CACHE}/.lock && chmod 600 {UV_CACHE}/.lock && {command}; }}"
+
+
 def uv_hashes(settings: Settings) -> dict[str, str]:
     """Architecture → SHA-256 of the uv that is to be installed."""
     own = {str(architecture): digest for architecture, digest in settings.python.uv.sha256.items()}
@@ -111,7 +116,9 @@ def pythons(settings: Settings) -> list[Program]:
             f"Python {version}",
             # Not asked of uv, which writes to its cache even for a question.
             satisfied=operations.shell_line(_PYTHON_INSTALLED, FOLDER, version),
-            command=operations.shell_line(_INSTALL_PYTHON, FOLDER, version, uv_program(settings), *environment),
+            command=with_own_lock(
+                operations.shell_line(_INSTALL_PYTHON, FOLDER, version, uv_program(settings), *environment)
+            ),
         )
         for version in sorted({app.python_version for app in settings.apps.values()})
     ]

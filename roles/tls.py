@@ -15,7 +15,7 @@ from roles._plan import Change
 from roles._role import role
 from roles._templates import host_file, render
 from roles.nginx import WEBROOT
-from roles.python import UV_CACHE, uv_program
+from roles.python import UV_CACHE, uv_program, with_own_lock
 from roles.settings import AppSettings, Settings
 
 CERTBOT = "/opt/slipway/certbot"
@@ -90,7 +90,7 @@ folder=$1 requirements=$2 uv=$3; shift 3
 "$uv" venv --quiet --clear --python /usr/bin/python3 "$folder"
 # --no-build: as wheels, since to build one would run its code as root.
 "$uv" pip sync --quiet --no-cache --no-build --require-hashes --compile-bytecode --python "$folder" "$@" "$requirements"
-chmod go-w "$folder"/.lock*  # uv lets everybody write to its lock
+chmod 600 "$folder"/.lock*  # uv lets everybody write to its lock
 sync --file-system "$folder"
 cp "$requirements" "$folder/requirements.txt"
 """
@@ -110,7 +110,7 @@ def certbot(settings: Settings) -> list[Program]:
     environment = shlex.join(["env", "UV_NO_CONFIG=1", f"UV_CACHE_DIR={UV_CACHE}", *trust])
     install = operations.shell_line(_INSTALL, CERTBOT, REQUIREMENTS, uv_program(settings), *index)
     satisfied = operations.shell_line(_INSTALLED, CERTBOT, requirements.digest)
-    return [Program("certbot", satisfied, f"{environment} {install}", {REQUIREMENTS: requirements})]
+    return [Program("certbot", satisfied, with_own_lock(f"{environment} {install}"), {REQUIREMENTS: requirements})]
 
 
 def order(settings: Settings, app: AppSettings) -> OperationMeta:

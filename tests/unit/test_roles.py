@@ -724,7 +724,8 @@ def test_certbot_is_installed_by_hash(maximal: Settings, minimal: Settings) -> N
     (program,) = certbot(maximal)
     argv = shlex.split(program.command)
     assert "--require-hashes" in argv[argv.index("-c") + 1]
-    assert argv[-2:] == ["--default-index", "https://index.example.com/simple/"]
+    assert argv[-3:] == ["--default-index", "https://index.example.com/simple/;", "}"]
+    assert "chmod 600 /var/cache/slipway/python/.lock &&" in program.command
     (program,) = certbot(minimal)
     assert "--default-index" not in program.command
 
