@@ -152,19 +152,9 @@ def private_homes() -> Commands:
         host.noop("nobody else may read people's homes")
         return
     plan.announce(*(change for _, change, _ in found))
-    steps = [
-        shlex.join(
-            [
-                "runuser",
-                "-u",
-                user,
-                "--",
-                "chmod",
-                "g-w,o-rwx",
-                "--",
-                *(path for each, _, path in found if each == user),
-            ]
-        )
-        for user in dict.fromkeys(user for user, _, _ in found)
-    ]
+    paths: dict[str, list[str]] = {}
+    for user, _, path in found:
+        paths.setdefault(user, []).append(path)
+    chmod = ("chmod", "g-w,o-rwx", "--")
+    steps = [shlex.join(["runuser", "-u", user, "--", *chmod, *own]) for user, own in paths.items()]
     yield StringCommand("; ".join(steps))

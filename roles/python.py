@@ -51,8 +51,6 @@ done
 _INSTALL_PYTHON = """
 umask 022
 folder=$1 version=$2 uv=$3; shift 3
-# uv's own lock: whoever can open it can hold it.
-mkdir -p "$folder" && : >>"$folder/.lock" && chmod 600 "$folder/.lock"
 if env "$@" "$uv" python install --no-progress --reinstall "$version"; then
     sync --file-system "$folder" && for home in "$folder"/cpython-"$version"[-.]*; do : >"$home/.slipway-written"; done
     exit
@@ -62,9 +60,13 @@ exit 1
 """
 
 
-def with_own_lock(command: str) -> str:
-    """A shell command that runs uv, with its cache's lock made first: uv lets everybody open that, and so hold it."""
-    return f"{{ mkdir -p {UV_CACHE} && : >>{UV_CACHE}/.lock && chmod 600 {UV_CACHE}/.lock && {command}; }}"
+def with_own_lock(command: str, *folders: str) -> str:
+    """A shell command that runs uv, with the locks of its folders made first: uv lets everybody open them, and so hold.
+
+    + folders: those that it locks, besides its cache
+    """
+    made = [f"mkdir -p {each} && : >>{each}/.lock && chmod 600 {each}/.lock" for each in (UV_CACHE, *folders)]
+    return f"{{ {' && '.join([*made, command])}; }}"
 
 
 def uv_hashes(settings: Settings) -> dict[str, str]:
@@ -117,7 +119,8 @@ def pythons(settings: Settings) -> list[Program]:
             # Not asked of uv, which writes to its cache even for a question.
             satisfied=operations.shell_line(_PYTHON_INSTALLED, FOLDER, version),
             command=with_own_lock(
-                operations.shell_line(_INSTALL_PYTHON, FOLDER, version, uv_program(settings), *environment)
+                operations.shell_line(_INSTALL_PYTHON, FOLDER, version, uv_program(settings), *environment),
+                FOLDER,
             ),
         )
         for version in sorted({app.python_version for app in settings.apps.values()})

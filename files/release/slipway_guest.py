@@ -18,10 +18,6 @@ LISTS = ("system.posix_acl_access", "system.posix_acl_default")  # who else may 
 NAMED = 5  # paths that a message lists
 
 
-Unfit = Strange
-"""Something has no place in a release; the message names it, and says what to do."""
-
-
 def processes(user):
     """Process ids of what runs as this user, by whichever of its ids."""
     uid, found = b"%d" % pwd.getpwnam(user).pw_uid, []
@@ -44,7 +40,7 @@ def take_over(folder, uid, gid, outside=()):
     + gid: group that may read it
     + outside: folders that links may lead to, besides the folder itself
 
-    Raises Unfit, with paths, for what isn't a file, a folder or a link; for a file that runs as its owner or group;
+    Raises Strange, with paths, for what isn't a file, a folder or a link; for a file that runs as its owner or group;
     for a link that leads out of the folder; where something isn't the user's in the end; and for more than a release
     may have (slipway_trees.py).
     """
@@ -62,13 +58,13 @@ def take_over(folder, uid, gid, outside=()):
         if not _within(os.path.realpath(folder / path), real)
     ]
     if leaving:
-        raise Unfit(
-            f"A link leads out of the release: {_listed(leaving)}. Put what it leads to in the source, or let the app "
+        raise Strange(
+            f"A link leads out of the release: {listed(leaving)}. Put what it leads to in the source, or let the app "
             "find it by a setting."
         )
     strange = [short(path.relative_to(folder)) for path in _all(folder) if path.lstat().st_uid != uid]
     if strange:
-        raise Unfit(f"Not root's, though all was given to it: {_listed(strange)}. Somebody else writes there.")
+        raise Strange(f"Not root's, though all was given to it: {listed(strange)}. Somebody else writes there.")
 
 
 def _take(descriptor, path, uid, gid, links, tally):
@@ -97,16 +93,16 @@ def _take(descriptor, path, uid, gid, links, tally):
                 mode = told.st_mode
                 tally.add(told.st_size)
                 if not stat.S_ISREG(mode):
-                    raise Unfit(f"{short(below)} was a file a moment ago: something still writes to the release.")
+                    raise Strange(f"{short(below)} was a file a moment ago: something still writes to the release.")
                 if mode & (stat.S_ISUID | stat.S_ISGID):
-                    raise Unfit(
+                    raise Strange(
                         f"{short(below)} would run as its owner or group (mode {mode & 0o7777:o}): take that bit off."
                     )
                 _give(file, uid, gid, 0o750 if mode & 0o111 else 0o640)
             finally:
                 os.close(file)
         else:
-            raise Unfit(f"{short(below)} is a device, a socket or a pipe: take it out of the source.")
+            raise Strange(f"{short(below)} is a device, a socket or a pipe: take it out of the source.")
 
 
 def _give(descriptor, uid, gid, mode):
@@ -127,6 +123,7 @@ def _within(path, folders):
     return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
-def _listed(paths):
+def listed(paths):
+    """The first of them, and how many more there are."""
     more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
     return ", ".join(map(str, paths[:NAMED])) + more

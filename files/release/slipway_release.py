@@ -756,9 +756,8 @@ def guest(app, release, argv, environment, network=True, secrets=()):
     ]
     began = time.monotonic()
     written = [each for each in (folder, app.cache, Path("/tmp"), Path("/var/tmp")) if each.is_dir()]
-    ended = ["systemctl", "kill", "--signal=SIGKILL", f"{app.name}-build.service"]
     try:  # in the file, not in the unit's own properties: those everybody may read
-        with slipway_room.Guard(written, lambda: run(*ended, check=False)) as guard:
+        with slipway_room.Guard(written, lambda: kill(f"{app.name}-build.service")) as guard:
             done = in_unit(app, f"{app.name}-build", properties, {}, argv, BUILD_SECONDS, noting=False, secrets=secrets)
     finally:
         file.unlink(missing_ok=True)
@@ -822,7 +821,7 @@ def sync(app, release, lock):
     done = guest(app, release, command, **options)
     differing = unlike_records(app, release) if done.returncode == 0 else []
     if differing or (done.returncode != 0 and DAMAGED_CACHE.search(done.stdout)):
-        named = ", ".join(differing[:NAMED]) + (f" and {len(differing) - NAMED} more" if differing[NAMED:] else "")
+        named = slipway_guest.listed(differing)
         why = f"{slipway_trees.short(named)} isn't as it says of itself" if differing else tail(done.stdout, 1)
         progress.say(f"{app.name}: {why}; the dependencies are installed once more, without uv's cache")
         remove_tree(app.venv(release))
@@ -952,10 +951,8 @@ def adopt(app, base, release):
 def own(app, release):
     """All is root's, and readable by the app alone; of the static folder, and the way to it, nginx may read too."""
     folder = app.folder(release)
-    try:
+    with fit():
         slipway_guest.take_over(folder, 0, group_id(app.name), [app.wanted["uv_env"]["UV_PYTHON_INSTALL_DIR"]])
-    except slipway_guest.Unfit as unfit:
-        raise Failed(str(unfit)) from unfit
     static = app.wanted.get("static")
     if static:
         folder = folder.resolve()  # /srv may be a link to another disk
@@ -2089,6 +2086,11 @@ def said_of(error):
     return str(error) if isinstance(error, Failed) else described(error)
 
 
+def last_word(error):
+    """What the program says of the error that ends it."""
+    return f"slipway-release: {said_of(error)}{advice(error) if isinstance(error, OSError) else ''}"
+
+
 def schema_after(app, attempt, release, step):
     """What a failed attempt left of the database's schema; a downgrade is made good."""
     if step == "migrate" and app.record(attempt).get("pending"):
@@ -2513,8 +2515,7 @@ def work(app, token):
             {"deploy": deploy, "rollback": rollback}[verb](app)
         code = 0
     except (Failed, OSError) as failure:
-        advised = advice(failure) if isinstance(failure, OSError) else ""
-        progress.say(f"slipway-release: {said_of(failure)}{advised}")
+        progress.say(last_word(failure))
     finally:
         if app.attempt:
             keep_log(app, folder, app.attempt)
@@ -2767,8 +2768,7 @@ def main():
             hide(app.secrets())
         sys.exit(carry_out(app, given))
     except (Failed, OSError) as failure:
-        advised = advice(failure) if isinstance(failure, OSError) else ""
-        sys.exit(f"slipway-release: {said_of(failure)}{advised}")
+        sys.exit(last_word(failure))
     except KeyboardInterrupt:
         attach_again = f"`{PROGRAM} attach {app.name}` follows it again"
         sys.exit(f"\nslipway-release: a run that was begun goes on without you; {attach_again}.")

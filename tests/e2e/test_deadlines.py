@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from tests.e2e._driver import Host, Run, wait_until
-from tests.e2e.apps import facts, in_sandbox, leftovers, make_tiny, make_works, set_hooks, settings, status
+from tests.e2e.apps import (
+    facts,
+    in_sandbox,
+    leftovers,
+    let_build_be_anew,
+    make_tiny,
+    make_works,
+    set_hooks,
+    settings,
+    status,
+)
 from tests.e2e.conftest import MakeHost
 
 pytestmark = pytest.mark.story
@@ -96,9 +106,7 @@ class Place:
         attack = self.works / "libs/built/attack.py"
         if not attack.exists() or attack.read_text() != lay:
             attack.write_text(lay)
-            for path in ("libs/built/pyproject.toml", "apps/tiny/pyproject.toml"):  # or what was built before is taken
-                text = (self.works / path).read_text().partition("\n# ")[0]
-                (self.works / path).write_text(f"{text}\n# {self.number}\n")
+            let_build_be_anew(self.works, self.number)
 
     def release(self, *, entry: str = "release", check: bool = True, within: float = 60, **data: object) -> Run:
         """Release mine; with `entry` "rollback", go back."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e._driver import Host, login, wait_until
-from tests.e2e.apps import in_sandbox, make_tiny, set_hooks, settings, status
+from tests.e2e.apps import in_sandbox, make_tiny, release_changed, settings, status
 from tests.e2e.conftest import MakeHost
 
 pytestmark = pytest.mark.story
@@ -215,10 +215,7 @@ class Place:
     def all_goes_on(self) -> None:
         """Fail unless the neighbour is released, nginx reloaded, and what takes a lock-out back does its work."""
         self.number += 1
-        before = self.host.release("other")
-        set_hooks(self.other, version=f"v{self.number}")
-        self.host.task("tasks/release.py", app="other")
-        assert self.host.release("other") != before
+        release_changed(self.host, "other", self.other, f"v{self.number}")
         self.host.ssh("/opt/slipway/bin/slipway-nginx reload", timeout=60)
         self.host.ssh("/opt/slipway/bin/slipway-access revert", timeout=60)
         assert status(self.host, "mine")["faults"] == []

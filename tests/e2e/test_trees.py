@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 
 from tests.e2e._driver import Host, wait_until
-from tests.e2e.apps import in_sandbox, leftovers, let_build_run, make_tiny, make_works, run_on_host, set_hooks, settings
+from tests.e2e.apps import (
+    in_sandbox,
+    leftovers,
+    let_build_run,
+    make_tiny,
+    make_works,
+    release_changed,
+    run_on_host,
+    settings,
+)
 from tests.e2e.conftest import MakeHost
 
 pytestmark = pytest.mark.story
@@ -99,10 +108,7 @@ class Place:
     def all_goes_on(self) -> None:
         """Fail unless the neighbour is released, and its old release is let go at once."""
         self.number += 1
-        before = self.host.release("other")
-        set_hooks(self.other, version=f"v{self.number}")
-        self.host.task("tasks/release.py", app="other")
-        assert self.host.release("other") != before
+        before = release_changed(self.host, "other", self.other, f"v{self.number}")
         wait_until(
             lambda: before not in self.host.ssh("systemctl list-units --all 'other*'"), 12, "the end of its drain"
         )

@@ -86,7 +86,7 @@ def test_a_list_of_others_who_may_write_is_taken_off(program: Any, folder: Path)
 @pytest.mark.parametrize("where", ["", "notes/static"])
 def test_a_link_that_leads_out(program: Any, folder: Path, where: str, target: str) -> None:
     (folder / where / "out").symlink_to(target)
-    with pytest.raises(program.Unfit) as told:
+    with pytest.raises(program.Strange) as told:
         program.take_over(folder, ME, GROUP)
     name = f"{where}/out".lstrip("/")
     assert str(told.value).startswith(f"A link leads out of the release: {name} -> {target}. ")
@@ -95,7 +95,7 @@ def test_a_link_that_leads_out(program: Any, folder: Path, where: str, target: s
 def test_a_link_by_way_of_another(program: Any, folder: Path) -> None:
     (folder / "away").symlink_to(folder.parent)
     (folder / "further").symlink_to("away/secret")
-    with pytest.raises(program.Unfit) as told:
+    with pytest.raises(program.Strange) as told:
         program.take_over(folder, ME, GROUP)
     assert "away -> " in str(told.value) and "further -> away/secret" in str(told.value)
 
@@ -107,7 +107,7 @@ def test_a_link_to_the_python_may_be(program: Any, folder: Path, tmp_path: Path)
     (folder / ".venv/bin").mkdir(parents=True)
     (folder / ".venv/bin/python").symlink_to(tmp_path / "pythons/cpython-3.13/bin/python3.13")
     program.take_over(folder, ME, GROUP, [tmp_path / "pythons"])
-    with pytest.raises(program.Unfit, match=r"out of the release: \.venv/bin/python -> "):
+    with pytest.raises(program.Strange, match=r"out of the release: \.venv/bin/python -> "):
         program.take_over(folder, ME, GROUP, [tmp_path / "python"])
 
 
@@ -121,21 +121,21 @@ def test_a_pipe_and_a_socket(program: Any, folder: Path, monkeypatch: pytest.Mon
     """Neither is opened: that would wait for its other end."""
     os.mkfifo(folder / "notes/pipe")
     with pytest.raises(
-        program.Unfit, match=r"^notes/pipe is a device, a socket or a pipe: take it out of the source\.$"
+        program.Strange, match=r"^notes/pipe is a device, a socket or a pipe: take it out of the source\.$"
     ):
         program.take_over(folder, ME, GROUP)
     (folder / "notes/pipe").unlink()
     monkeypatch.chdir(folder)  # the path of a socket is short
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket")
-        with pytest.raises(program.Unfit, match=r"^socket is a device, "):
+        with pytest.raises(program.Strange, match=r"^socket is a device, "):
             program.take_over(folder, ME, GROUP)
 
 
 @pytest.mark.parametrize("bits", [0o4755, 0o2755, 0o6644])
 def test_a_file_that_runs_as_its_owner(program: Any, folder: Path, bits: int) -> None:
     (folder / "run").chmod(bits)
-    with pytest.raises(program.Unfit) as told:
+    with pytest.raises(program.Strange) as told:
         program.take_over(folder, ME, GROUP)
     assert str(told.value) == f"run would run as its owner or group (mode {bits:o}): take that bit off."
 
@@ -143,7 +143,7 @@ def test_a_file_that_runs_as_its_owner(program: Any, folder: Path, bits: int) ->
 def test_what_is_given_and_still_is_somebody_elses(program: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program.os, "fchown", lambda *_: None)
     monkeypatch.setattr(program.os, "chown", lambda *_, **__: None)
-    with pytest.raises(program.Unfit, match=r"^Not root's, though all was given to it: .*, notes, .* and \d more\."):
+    with pytest.raises(program.Strange, match=r"^Not root's, though all was given to it: .*, notes, .* and \d more\."):
         program.take_over(folder, ME + 1, GROUP)
 
 
@@ -152,18 +152,18 @@ def test_folders_without_end(program: Any, folder: Path) -> None:
     for _ in range(150):
         deep /= "d"
     deep.mkdir(parents=True)
-    with pytest.raises(program.Unfit, match=r"^Folders lie deeper than 100 below each other: d/d/"):
+    with pytest.raises(program.Strange, match=r"^Folders lie deeper than 100 below each other: d/d/"):
         program.take_over(folder, ME, GROUP)
 
 
 def test_more_than_a_release_may_have(program: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (folder / "notes/hole").open("w") as file:
         os.truncate(file.fileno(), 17 << 30)
-    with pytest.raises(program.Unfit, match=r"^The release is larger than 16,384 MB\.$"):
+    with pytest.raises(program.Strange, match=r"^The release is larger than 16,384 MB\.$"):
         program.take_over(folder, ME, GROUP)
     (folder / "notes/hole").unlink()
     monkeypatch.setattr(sys.modules["slipway_trees"], "MOST_FILES", 5)
-    with pytest.raises(program.Unfit, match=r"^The release has more than 5 files\.$"):
+    with pytest.raises(program.Strange, match=r"^The release has more than 5 files\.$"):
         program.take_over(folder, ME, GROUP)
 
 
@@ -171,7 +171,7 @@ def test_a_long_path_is_told_in_short(program: Any, folder: Path) -> None:
     deep = folder / "/".join(["d" * 200] * 10)
     deep.mkdir(parents=True)
     (deep / "out").symlink_to("/" + "x" * 3000)
-    with pytest.raises(program.Unfit) as told:
+    with pytest.raises(program.Strange) as told:
         program.take_over(folder, ME, GROUP)
     assert len(str(told.value)) < 1000
 

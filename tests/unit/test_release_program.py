@@ -3021,7 +3021,7 @@ def test_a_build_that_takes_too_long_is_ended(release: Release, project: Path, m
 
 def test_what_has_no_place_in_a_release(release: Release, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def unfit(*_: Any) -> None:
-        raise release.program.slipway_guest.Unfit("pipe is a pipe.")
+        raise release.program.slipway_guest.Strange("pipe is a pipe.")
 
     monkeypatch.setattr(release.program.slipway_guest, "take_over", unfit)
     assert release.fails(release.program.build, release.app, "r1") == "pipe is a pipe."

@@ -58,6 +58,11 @@ def let_build_run(works: Path, statements: str, number: int) -> None:
     """
     attack = f"{(ON_HOST / 'attack.py').read_text()}\n\nSEEN = {{}}\n{statements}\n"
     (works / "libs/built/attack.py").write_text(attack)
+    let_build_be_anew(works, number)
+
+
+def let_build_be_anew(works: Path, number: int) -> None:
+    """Let the next release of `make_works` build all of it, with another number each time."""
     for path in ("libs/built/pyproject.toml", "apps/tiny/pyproject.toml"):
         text = (works / path).read_text().partition("\n# ")[0]
         (works / path).write_text(f"{text}\n# {number}\n")
@@ -85,6 +90,15 @@ def run_on_host(host: Host, program: str, *arguments: str, given: Any = None, ti
     host.ssh(f"cat >/root/{program}.py", stdin=(ON_HOST / f"{program}.py").read_text())
     call = shlex.join(["python3", f"/root/{program}.py", *arguments])
     return json.loads(host.ssh(call, stdin=None if given is None else json.dumps(given), timeout=timeout))
+
+
+def release_changed(host: Host, app: str, folder: Path, version: str) -> str:
+    """Release the project "tiny" with this version, which must come to serve; returns the release of before."""
+    before = host.release(app)
+    set_hooks(folder, version=version)
+    host.task("tasks/release.py", app=app)
+    assert host.release(app) != before
+    return before
 
 
 def in_sandbox(host: Host, app: str, script: str, *options: str) -> str:
