@@ -18,8 +18,8 @@ sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 gc.freeze()
 atexit.register(gc.freeze)
 
-from roles.settings import check_command_line  # noqa: E402 (what it says of bytecode comes first)
 from slipway.connector import PromptTransport  # noqa: E402
+from slipway.settings import check_command_line  # noqa: E402 (what it says of bytecode comes first)
 
 config.REQUIRE_PYINFRA_VERSION = ">=3.10,<4"
 

@@ -13,11 +13,11 @@ from roles.nginx import nginx, nginx_sandbox, nginx_with_certificates
 from roles.preflight import preflight
 from roles.python import python, pythons, uv
 from roles.release import release
-from roles.settings import load_for, options_for
 from roles.system import system
 from roles.tls import certbot, tls
 from roles.updates import due, updates
 from roles.verdict import verdict
+from slipway.settings import load_for, options_for
 
 settings = load_for(host)  # every mistake in the inventory is told here, before the host is touched
 options = options_for(host, "deploy.py")  # what --data asks of this run

@@ -3,7 +3,7 @@
 Copy this file to inventories/production.py and keep the lines you change: what isn't there has the default shown here.
 Names of files are relative to the inventory's folder. Anything unknown or wrong is refused before a host is touched.
 
-Written by `python -m roles.settings` from the settings' own documentation: edit that, not this file.
+Written by `python -m slipway.settings` from the settings' own documentation: edit that, not this file.
 """
 
 hosts = [

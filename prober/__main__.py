@@ -71,7 +71,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, command: 
     from pyinfra.api.exceptions import PyinfraError
 
     from prober import Prober, ProberError, site_and_load
-    from roles.settings import load_inventory
+    from slipway.settings import load_inventory
 
     if not options.inventory.is_file():
         parser.error(f"there is no inventory {options.inventory}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prober._models import Load, ProberError, Site
 
 if TYPE_CHECKING:
-    from roles.settings import AppSettings
+    from slipway.settings import AppSettings
 
 _VERIFY = ("address", "http_port", "https_port", "ca_file")
 

@@ -30,9 +30,9 @@ from roles._facts import Firewall, FirewallState, Place, Places, Sshd, SshdState
 from roles._place import File, changes_of, due
 from roles._plan import Ask, Change, Commands
 from roles.firewall import TABLE
-from roles.settings import SMALLEST_RSA
 from roles.ssh import MODULI, PATHS, path
 from slipway.connector import Anew
+from slipway.settings import SMALLEST_RSA
 
 PROGRAM = "/opt/slipway/bin/slipway-access"
 PROOF_SECONDS = 20

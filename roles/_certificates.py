@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from roles._operations import shell_line
-from roles.settings import AppSettings, Settings
+from slipway.settings import AppSettings, Settings
 
 # $1 name, $2 ACME server, $3 "DNS:name" of each domain, sorted, joined by commas
 _HAS = """

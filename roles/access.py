@@ -9,7 +9,7 @@ from roles._place import File, Folder, place
 from roles._role import role
 from roles._templates import host_file, render
 from roles.nginx import LIB
-from roles.settings import Settings
+from slipway.settings import Settings
 
 LIBRARY = f"{LIB}/slipway_sshd.py"
 UNITS = "/etc/systemd/system"

@@ -12,7 +12,7 @@ from roles._place import Account, Folder, place
 from roles._plan import Change
 from roles._role import role
 from roles._templates import render
-from roles.settings import AppSettings, Settings, placeholder
+from slipway.settings import AppSettings, Settings, placeholder
 
 MEMORY_PER_WORKER_MB = 150
 """A FastAPI app with SQLAlchemy takes 70 to 120 MB a worker."""

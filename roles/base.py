@@ -12,7 +12,7 @@ from roles._place import File, Folder, place
 from roles._plan import Change
 from roles._role import role
 from roles._templates import render
-from roles.settings import Settings
+from slipway.settings import Settings
 
 FIRST = ("ca-certificates", "python3", "python3-pip-whl")
 """What fetching uv takes. pip is used as the wheel that Debian keeps for virtual environments: nothing of it, nor

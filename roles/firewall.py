@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from roles._place import File
 from roles._templates import render
-from roles.settings import AppSettings, Settings
+from slipway.settings import AppSettings, Settings
 
 TABLE = "/etc/slipway/firewall.nft"
 BUILDS = "/etc/slipway/builds.nft"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from roles._facts import HostOverview
 from roles._place import File
 from roles._templates import render
-from roles.settings import AppSettings, Settings
+from slipway.settings import AppSettings, Settings
 
 UNITS = "/etc/systemd/system"
 BUILDS = "builds.slice"

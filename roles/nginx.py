@@ -13,7 +13,7 @@ from roles._facts import SLIPWAY_NGINX, Answer, HostOverview, Versions
 from roles._place import File, Folder, place
 from roles._role import role
 from roles._templates import host_file, render
-from roles.settings import AppSettings, Settings
+from slipway.settings import AppSettings, Settings
 
 COMPRESSED = 96
 """Static files that one client may be sent compressed at a time, twice what nginx lets a connection of HTTP/2 ask for:

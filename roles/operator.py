@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from roles._place import File
 from roles._templates import render
-from roles.settings import Settings
+from slipway.settings import Settings
 
 SUDOERS = "/etc/sudoers.d/slipway-operator"
 PACKAGES = ("sudo",)

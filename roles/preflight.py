@@ -9,7 +9,7 @@ from pyinfra.api.exceptions import PyinfraError
 
 from roles._facts import HostOverview, Overview
 from roles.python import uv_hashes
-from roles.settings import AppSettings, RunOptions, Settings, chosen
+from slipway.settings import AppSettings, RunOptions, Settings, chosen
 
 SUPPORTED = ("debian 12", "debian 13", "ubuntu 24.04")
 """Distributions whose Python, nginx and systemd are new enough: Python 3.11, nginx 1.22, systemd 252."""

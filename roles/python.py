@@ -7,7 +7,7 @@ from roles._facts import HostOverview
 from roles._operations import Program
 from roles._place import place
 from roles._role import role
-from roles.settings import Settings
+from slipway.settings import Settings
 
 FOLDER = "/opt/slipway/python"
 UV_SHA256 = {

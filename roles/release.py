@@ -19,12 +19,12 @@ from roles import app as app_role
 from roles._facts import SLIPWAY_RELEASE, HostOverview, ReleaseHistory
 from roles._place import File, Folder, place
 from roles._role import role
-from roles._source import Source
 from roles._templates import host_file
 from roles.nginx import LIB, library
 from roles.python import uv_environment
-from roles.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
 from slipway.foreign import one_line
+from slipway.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
+from slipway.settings.folder import Source
 
 BIN = "/opt/slipway/bin"
 

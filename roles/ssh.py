@@ -5,7 +5,7 @@ from __future__ import annotations
 from roles._facts import Sshd
 from roles._place import File
 from roles._templates import render
-from roles.settings import SMALLEST_RSA, Settings
+from slipway.settings import SMALLEST_RSA, Settings
 
 DROP_IN = "/etc/ssh/sshd_config.d/00-slipway.conf"
 MAIN = "/etc/ssh/sshd_config"

@@ -1,7 +1,7 @@
 """The system below the apps: kernel, modules, core dumps, logins, clock, swap, and packages that stay what they were.
 
-Each part has a setting in `roles.settings.SystemSettings` that turns it off. Values are those of the CIS Benchmark for
-Debian and of lynis, less what this host's apps, containers or operators need.
+Each part has a setting in `slipway.settings.SystemSettings` that turns it off. Values are those of the CIS Benchmark
+for Debian and of lynis, less what this host's apps, containers or operators need.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from roles._plan import Change
 from roles._role import role
 from roles._system import Wanted, configuration_lines, kernel_settings, restrict, swap_file
 from roles._templates import render
-from roles.settings import Settings
+from slipway.settings import Settings
 
 SYSCTL = "/etc/sysctl.d/60-slipway.conf"
 LINKS = "/etc/sysctl.d/99-protect-links.conf"

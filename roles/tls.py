@@ -16,7 +16,7 @@ from roles._role import role
 from roles._templates import host_file, render
 from roles.nginx import WEBROOT
 from roles.python import UV_CACHE, uv_program, with_own_lock
-from roles.settings import AppSettings, Settings
+from slipway.settings import AppSettings, Settings
 
 CERTBOT = "/opt/slipway/certbot"
 FOLDER = "/etc/slipway/tls"

@@ -15,7 +15,7 @@ from roles._plan import Ask, Commands
 from roles._role import role
 from roles._system import place_unless_foreign
 from roles._templates import host_file, render
-from roles.settings import Settings
+from slipway.settings import Settings
 
 PERIODIC = "/etc/apt/apt.conf.d/20auto-upgrades"
 UNATTENDED = "/etc/apt/apt.conf.d/52slipway"

@@ -22,8 +22,8 @@ from typing import Any
 
 from pyinfra.api.exceptions import PyinfraError
 
-from roles.settings import AppSettings, FolderSource, GitSource, load_inventory
 from slipway.foreign import one_line
+from slipway.settings import AppSettings, FolderSource, GitSource, load_inventory
 
 NOTHING, WRONG, FOUND, UNKNOWN = 0, 1, 2, 3
 """Exit codes; `WRONG` is the command line or the inventory, as everywhere."""

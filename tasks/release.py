@@ -10,8 +10,8 @@ from pyinfra import host
 
 from roles.preflight import preflight, provisioned
 from roles.release import release
-from roles.settings import load_for, options_for
 from roles.verdict import verdict
+from slipway.settings import load_for, options_for
 
 settings = load_for(host)
 options = options_for(host, "tasks/release.py")

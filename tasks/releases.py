@@ -9,7 +9,7 @@ from pyinfra import host
 
 from roles.preflight import overview, provisioned
 from roles.release import history
-from roles.settings import load_for, options_for
+from slipway.settings import load_for, options_for
 
 settings = load_for(host)
 options = options_for(host, "tasks/releases.py")

@@ -11,8 +11,8 @@ from pyinfra import host
 
 from roles.preflight import overview, provisioned
 from roles.release import rollback
-from roles.settings import load_for, options_for
 from roles.verdict import verdict
+from slipway.settings import load_for, options_for
 
 settings = load_for(host)
 options = options_for(host, "tasks/rollback.py")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pyinfra.api.exceptions import PyinfraError
 
-from roles.settings import load_inventory
+from slipway.settings import load_inventory
 from tests.audit.auditor import Auditor
 from tests.audit.subject import Subject, run_pyinfra
 from tests.host._hosts import Target

@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from roles.settings import load_inventory
+from slipway.settings import load_inventory
 from tests.bench import cases
 from tests.bench.cases import CASES, MORE_FILES, OTHER_APP, Plan
 from tests.bench.figures import Figures, aligned, slope, table

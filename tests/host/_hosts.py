@@ -27,7 +27,7 @@ import testinfra.host  # type: ignore[import-untyped]
 from roles._facts import HostOverview, Overview
 from roles._place import File
 from roles.app import worker_count
-from roles.settings import AppSettings, Settings
+from slipway.settings import AppSettings, Settings
 from tests.host._client import Answer, Client
 
 OUTSIDER = "www-data"

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from pyinfra.api.exceptions import PyinfraError
 
-from roles.settings import load_inventory
+from slipway.settings import load_inventory
 from tests.host._hosts import Site, Target, close_sessions
 
 TARGETS = pytest.StashKey[list[Target]]()

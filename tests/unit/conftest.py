@@ -43,7 +43,7 @@ from roles._facts import (
     Unit,
 )
 from roles._system import KernelSetting, KernelSettings, SwapFacts
-from roles.settings import Settings, load
+from slipway.settings import Settings, load
 from tests.unit.inventories import certificate, changed, new_key, pem_key, ssh_key, write_private, write_project
 from tests.unit.plans import Facts, Operation, Plan, Planner, after, command_of
 

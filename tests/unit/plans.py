@@ -37,9 +37,9 @@ from roles._facts import (
 )
 from roles._system import KernelSetting, KernelSettings, SwapFacts, sysctl_path
 from roles.nginx import configuration
-from roles.settings import Settings
 from roles.ssh import HOST_KEYS, MODULI
 from roles.system import RESTRICTED, kernel, login_lines
+from slipway.settings import Settings
 
 VERSIONS = Versions((1, 22, 1), (3, 0))
 """Debian 12's."""

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from roles.settings import SettingsError, check_command_line, load, load_for, load_inventory
+from slipway.settings import SettingsError, check_command_line, load, load_for, load_inventory
 from tests.unit.inventories import (
     LOCK,
     MINIMAL,

@@ -11,8 +11,8 @@ import pytest
 
 from roles import _logins
 from roles._facts import Answer, HostOverview, Place, Places
-from roles.settings import Settings
 from roles.system import profiles, system
+from slipway.settings import Settings
 from tests.unit.plans import Facts, Operation, Planner
 
 PAM, HOMES = "Limit wrong passwords, and refuse those of before", "Let nobody read others' homes"

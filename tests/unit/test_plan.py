@@ -35,9 +35,9 @@ from roles.base import base
 from roles.nginx import nginx, nginx_with_certificates
 from roles.python import python, pythons, uv
 from roles.release import release, wanted
-from roles.settings import RunOptions, Settings
 from roles.tls import certbot, tls
 from slipway.questions import Question
+from slipway.settings import RunOptions, Settings
 from tests.unit.conftest import COMMIT, MARK
 from tests.unit.plans import Facts, Planner, status_of, wanted_by
 

@@ -26,7 +26,7 @@ from aiohttp import web
 
 from prober import Fault, Load, Prober, ProberError, Result, Site, _prober, site_and_load, traffic
 from prober import __main__ as cli
-from roles.settings import Settings
+from slipway.settings import Settings
 from tests.unit.inventories import certificate, changed, new_key, pem_key, write_private, write_project
 
 NAME = "notes.test"

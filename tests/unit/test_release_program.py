@@ -33,7 +33,7 @@ import pytest
 
 from roles._facts import HostOverview
 from roles.release import wanted
-from roles.settings import Settings
+from slipway.settings import Settings
 from tests.unit.inventories import certificate, new_key, pem_key
 from tests.unit.programs import NGINX, RELEASE, Recorder, load, tree
 

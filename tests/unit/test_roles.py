@@ -47,7 +47,6 @@ from roles._facts import (
     Versions,
 )
 from roles._place import File
-from roles._source import SourceError
 from roles.access import access
 from roles.app import app, worker_count
 from roles.base import base
@@ -55,10 +54,11 @@ from roles.nginx import DROP_IN, nginx, nginx_sandbox, nginx_with_certificates
 from roles.preflight import SUPPORTED, PreflightError, preflight, problems, provisioned
 from roles.python import UV_SHA256, python, pythons, uv
 from roles.release import digest, git_ssh, history, release, rollback, wanted
-from roles.settings import RunOptions, Settings, render_env
-from roles.settings._models import HOOKS
 from roles.tls import certbot, tls
 from roles.verdict import verdict
+from slipway.settings import RunOptions, Settings, render_env
+from slipway.settings.folder import SourceError
+from slipway.settings.release import HOOKS
 from tests.unit.conftest import COMMIT, MARK
 from tests.unit.plans import DEPLOY, Facts, Operation, Plan, Planner, status_of, wanted_by, ways_in
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from roles.settings import (
+from slipway.settings import (
     LETS_ENCRYPT,
     LETS_ENCRYPT_STAGING,
     AcmeSettings,
@@ -33,9 +33,9 @@ from roles.settings import (
     load_inventory,
     render_env,
 )
-from roles.settings._example import documentation, render_example
-from roles.settings._load import narrow_of
-from roles.settings._models import HOOKS
+from slipway.settings.manual import documentation, render_example
+from slipway.settings.problems import narrow_of
+from slipway.settings.release import HOOKS
 from tests.unit.inventories import LOCK, MINIMAL, PYPROJECT, changed, new_key, ssh_key, write_private, write_project
 
 MODELS: list[type[BaseModel]] = [
@@ -448,7 +448,7 @@ def test_every_field_is_documented_and_narrow(model: type[BaseModel], name: str,
 
 
 def test_example_is_in_step() -> None:
-    """`python -m roles.settings` writes it."""
+    """`python -m slipway.settings` writes it."""
     assert (INVENTORIES / "example.py").read_text(encoding="utf-8") == render_example()
 
 

@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from roles.settings import SettingsError, load, render_env
-from roles.settings import _types as t
-from roles.settings._environment import parse_env, unfit_value
+from slipway.settings import SettingsError, load, render_env
+from slipway.settings import types as t
+from slipway.settings.environment import parse_env, unfit_value
 from tests.unit.test_settings import MODELS
 
 settings.register_profile("slipway", deadline=None, database=None)  # slow machines, and no .hypothesis folder

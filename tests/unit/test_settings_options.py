@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from pyinfra.api.arguments import all_argument_meta
 from pyinfra.connectors.ssh import connector_data_meta
 
-from roles.settings import RunOptions, SettingsError, check_command_line, load_for, options_for
-from roles.settings._example import documentation
-from roles.settings._options import OPTIONS, TAKES, command_line_problems, given_in
+from slipway.settings import RunOptions, SettingsError, check_command_line, load_for, options_for
+from slipway.settings.manual import documentation
+from slipway.settings.options import OPTIONS, TAKES, command_line_problems, given_in
 from tests.unit.inventories import MINIMAL, write_project
 
 HOST = "203.0.113.5"
@@ -308,7 +308,7 @@ def test_data_of_any_kind(name: str, value: Any, monkeypatch: pytest.MonkeyPatch
 
 def test_tasks_are_no_inventories(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What pyinfra runs on an inventory isn't read as one, wherever it stands."""
-    monkeypatch.setattr("roles.settings._load._ROOT", folder)
+    monkeypatch.setattr("slipway.settings.inventory._ROOT", folder)
     (folder / "tasks").mkdir()
     for name in ("deploy.py", "tasks/rollback.py"):
         (folder / name).write_text("raise AssertionError\n", encoding="utf-8")

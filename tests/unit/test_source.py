@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from roles._source import Source, SourceError, pack
+from slipway.settings.folder import Source, SourceError, pack
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -457,7 +457,7 @@ def test_the_repository_is_the_folders_whoever_asks(
 
 def test_a_git_that_does_not_end_is_ended(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that reads a pipe where its settings should be."""
-    monkeypatch.setattr("roles._source._SECONDS", 0.5)
+    monkeypatch.setattr("slipway.settings.folder._SECONDS", 0.5)
     os.mkfifo(repository / "wait")
     git(repository, "config", "core.excludesFile", str(repository / "wait"))
     with pytest.raises(SourceError, match=r"git didn't list its files within 0\.5 s"):

@@ -12,8 +12,8 @@ import pytest
 from roles import _system, updates
 from roles._facts import Answer, HostOverview, Place, Places
 from roles._system import KernelSetting, KernelSettings, SwapFacts, Wanted, no_swap, swap_size
-from roles.settings import Settings
 from roles.system import files, kernel, packages, system
+from slipway.settings import Settings
 from tests.unit.plans import Facts, Planner
 
 

@@ -15,8 +15,8 @@ from roles import firewall, limits, ssh, system, tls, updates
 from roles._facts import HostOverview, Sshd, Versions
 from roles._templates import ROOT, host_file, render
 from roles.nginx import OPEN_FILES, PACKAGED, WEBROOT, configuration
-from roles.settings import AppSettings, Settings
-from roles.settings._environment import names_host
+from slipway.settings import AppSettings, Settings
+from slipway.settings.environment import names_host
 from tests.unit.conftest import KEX
 from tests.unit.programs import NGINX as PROGRAM
 from tests.unit.programs import load

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from roles._plan import Change
-from roles.settings import Settings, placeholder
 from slipway import foreign
 from slipway.screen import Screen
+from slipway.settings import Settings, placeholder
 from tests.unit.programs import ROOT, TEXT, load
 
 SIDES: dict[str, Callable[[], Any]] = {"host": lambda: load(TEXT), "operator": lambda: foreign}
@@ -193,7 +193,7 @@ def test_what_is_no_secret_by_its_name_is_shown() -> None:
 
 
 def test_an_environment_is_read_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    from roles.settings import render_env
+    from slipway.settings import render_env
 
     values = {"A": 'x"y\\z`$HOME', "B": "", "C": " padded ", "URL": URL, "JSON": '{"a": "b"}'}
     assert load(TEXT).read_environment(render_env(values)) == values

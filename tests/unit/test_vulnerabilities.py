@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from roles.settings import AppSettings, GitSource
 from slipway import vulnerabilities
 from slipway.cli import main
+from slipway.settings import AppSettings, GitSource
 from tests.unit.inventories import MINIMAL, write_project
 
 KNOWN = {

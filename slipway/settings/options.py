@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 
-from roles.settings import _types as t
-from roles.settings._errors import Problem, SettingsError, show
-from roles.settings._models import AppSettings, Settings
+from slipway.settings import types as t
+from slipway.settings.app import AppSettings
+from slipway.settings.errors import Problem, SettingsError, show
+from slipway.settings.host import Settings
 
 COMMAND_LINE = "command line"
 """What messages call the place of these options."""

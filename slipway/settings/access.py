@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict
-
-from roles.settings import _types as t
+from slipway.settings import types as t
+from slipway.settings.base import Model
 
 _PORTS = "write a list of numbers, such as [8443]"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class SshSettings(_Model):
+class SshSettings(Model):
     """sshd: keys alone, and the algorithms of ssh-audit's hardening guides."""
 
     enabled: t.Switch = True
@@ -38,7 +33,7 @@ class SshSettings(_Model):
     """File beside the inventory with directives of sshd_config, such as AllowUsers or Match blocks."""
 
 
-class FirewallSettings(_Model):
+class FirewallSettings(Model):
     """The firewall: an nftables table of its own, which lets in what is said here and drops the rest."""
 
     enabled: t.Switch = True
@@ -60,7 +55,7 @@ class FirewallSettings(_Model):
     192.0.2.0/24 tcp dport 5432 accept. Ports that Docker publishes don't come by here: they are forwarded."""
 
 
-class OperatorSettings(_Model):
+class OperatorSettings(Model):
     """An account for people, with sudo and without a password."""
 
     user: t.Login | None = None

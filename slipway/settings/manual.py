@@ -13,8 +13,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from roles.settings._load import expected_of
-from roles.settings._models import AppSettings, FolderSource, GitSource, RateLimit, Settings, StaticSettings
+from slipway.settings.app import AppSettings
+from slipway.settings.host import Settings
+from slipway.settings.nginx import RateLimit, StaticSettings
+from slipway.settings.problems import expected_of
+from slipway.settings.source import FolderSource, GitSource
 
 _HEAD = '''\
 """Every option of an inventory, with its meaning, its type and its default.
@@ -22,7 +25,7 @@ _HEAD = '''\
 Copy this file to inventories/production.py and keep the lines you change: what isn't there has the default shown here.
 Names of files are relative to the inventory's folder. Anything unknown or wrong is refused before a host is touched.
 
-Written by `python -m roles.settings` from the settings' own documentation: edit that, not this file.
+Written by `python -m slipway.settings` from the settings' own documentation: edit that, not this file.
 """
 
 hosts = [
@@ -97,17 +100,21 @@ def _nested(name: str, model: type[BaseModel], indent: int) -> Iterator[str]:
 
 
 def documentation(model: type) -> dict[str, str]:
-    """Setting → the text below it in the class.
+    """Setting → the text below it in the class, or in one that it is made from.
 
     pydantic's own `use_attribute_docstrings` reads it anew in every run, which takes a twentieth of a second.
     """
+    classes = [each for each in reversed(model.__mro__) if each.__module__.startswith("slipway.")]
+    return {name: text for each in classes for name, text in _documentation(each)}
+
+
+def _documentation(model: type) -> Iterator[tuple[str, str]]:
     [body] = [each.body for each in ast.parse(inspect.getsource(model)).body if isinstance(each, ast.ClassDef)]
-    return {
-        before.target.id: after.value.value
-        for before, after in itertools.pairwise(body)
-        if isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
-    }
+    for before, after in itertools.pairwise(body):
+        if not isinstance(before, ast.AnnAssign) or not isinstance(before.target, ast.Name):
+            continue
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
+            yield before.target.id, after.value.value
 
 
 def _fields(

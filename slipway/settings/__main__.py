@@ -1,8 +1,8 @@
-"""`python -m roles.settings` writes the manual of all options, inventories/example.py."""
+"""`python -m slipway.settings` writes the manual of all options, inventories/example.py."""
 
 from pathlib import Path
 
-from roles.settings._example import render_example
+from slipway.settings.manual import render_example
 
 if __name__ == "__main__":
     target = Path(__file__).resolve().parents[2] / "inventories" / "example.py"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
-
-from roles.settings import _types as t
+from slipway.settings import types as t
+from slipway.settings.base import LIST_DO, Model
 
 DENIED_MODULES = [
     "appletalk",
@@ -35,20 +34,14 @@ disk on Azure), overlay and fuse (containers)."""
 BANNER = "This is a private system. Access is for authorized users only, and is logged."
 """Without the version of the system, which Debian's own banner tells everybody."""
 
-_LIST_DO = 'write a list in square brackets, such as ["a", "b"]'
 
-
-class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class UpdatesSettings(_Model):
+class UpdatesSettings(Model):
     """Security updates, and what becomes of programs that still run the old code."""
 
     automatic: t.Switch = True
     """Install security updates by themselves, every day (unattended-upgrades). False: known holes stay open until
     somebody runs apt."""
-    origins: Annotated[list[t.AptOrigin], t.Narrow("a list of origins", _LIST_DO, container=True)] = []
+    origins: Annotated[list[t.AptOrigin], t.Narrow("a list of origins", LIST_DO, container=True)] = []
     """Further package sources whose updates are installed by themselves, as unattended-upgrades names them, such as
     "site=apt.postgresql.org". Empty: the distribution's alone."""
     reboot: t.TimeOfDay | None = None
@@ -60,7 +53,7 @@ class UpdatesSettings(_Model):
     lose one; a run names the apps that wait for it. False: all run the old code until they are restarted."""
 
 
-class SystemSettings(_Model):
+class SystemSettings(Model):
     """Kernel, logins, time and swap."""
 
     hardened_kernel: t.Switch = True
@@ -72,7 +65,7 @@ class SystemSettings(_Model):
     ] = {}
     """Kernel settings of your own, such as {"vm.swappiness": 10}, also in place of Slipway's: None leaves one as it
     is."""
-    denied_modules: Annotated[list[t.KernelModule], t.Narrow("a list of kernel modules", _LIST_DO, container=True)] = (
+    denied_modules: Annotated[list[t.KernelModule], t.Narrow("a list of kernel modules", LIST_DO, container=True)] = (
         DENIED_MODULES
     )
     """Kernel modules that are never loaded: protocols and file systems that servers don't use, whose holes every local

@@ -7,34 +7,22 @@ follows from a setting is a property of it, so that none is spelled twice. What 
 `SettingsError`, before a host is changed.
 """
 
-from roles.settings._access import FirewallSettings, OperatorSettings, SshSettings
-from roles.settings._environment import placeholder, render_env
-from roles.settings._errors import Problem, SettingsError
-from roles.settings._load import check_command_line, find_inventory, load, load_for, load_inventory
-from roles.settings._models import (
-    HOOKS,
-    LETS_ENCRYPT,
-    LETS_ENCRYPT_STAGING,
-    AcmeSettings,
-    AppSettings,
-    FolderSource,
-    GitSource,
-    HeadersSettings,
-    HooksSettings,
-    NginxSettings,
-    ProbeSettings,
-    PythonSettings,
-    RateLimit,
-    SandboxSettings,
-    Settings,
-    StaticSettings,
-    TlsSettings,
-    Unit,
-    UvSettings,
-)
-from roles.settings._options import RunOptions, chosen, dry_run, options_for
-from roles.settings._system import SystemSettings, UpdatesSettings
-from roles.settings._types import SMALLEST_RSA
+from slipway.settings.access import FirewallSettings, OperatorSettings, SshSettings
+from slipway.settings.app import AppSettings, Unit
+from slipway.settings.environment import placeholder, render_env
+from slipway.settings.errors import Problem, SettingsError
+from slipway.settings.host import Settings
+from slipway.settings.inventory import find_inventory
+from slipway.settings.load import check_command_line, load, load_for, load_inventory
+from slipway.settings.nginx import HeadersSettings, NginxSettings, RateLimit, StaticSettings
+from slipway.settings.options import RunOptions, chosen, dry_run, options_for
+from slipway.settings.process import SandboxSettings
+from slipway.settings.python import PythonSettings, UvSettings
+from slipway.settings.release import HOOKS, HooksSettings, ProbeSettings
+from slipway.settings.source import FolderSource, GitSource
+from slipway.settings.system import SystemSettings, UpdatesSettings
+from slipway.settings.tls import LETS_ENCRYPT, LETS_ENCRYPT_STAGING, AcmeSettings, TlsSettings
+from slipway.settings.types.names import SMALLEST_RSA
 
 __all__ = [
     "HOOKS",

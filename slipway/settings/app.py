@@ -1,0 +1,279 @@
+"""One app: its settings, and everything that follows from them."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import PrivateAttr
+
+from slipway.settings import environment
+from slipway.settings.app_options import AppOptions
+from slipway.settings.source import FolderSource, GitSource
+
+UPLOADS = 40 * 2**20
+"""Bytes of large uploads that one client may have nginx keep at once, unless two of them come to more."""
+
+
+class Unit(NamedTuple):
+    """Names of the systemd units of one release."""
+
+    service: str
+    """The app's server, with the release's workers."""
+    socket: str
+    """The socket it inherits; it stays while the service restarts."""
+
+
+class AppSettings(AppOptions):
+    """One app: its options, and every name, path and value that follows from them."""
+
+    _name: str = PrivateAttr("")
+    _environment: dict[str, str] = PrivateAttr(default_factory=dict)
+    _host_python: str = PrivateAttr("3.13")
+    _folder: Path = PrivateAttr(default_factory=Path)
+
+    # On the host. Users, units and folders carry the app's name; each path is spelled here and nowhere else.
+
+    @property
+    def name(self) -> str:
+        """The app's name: its key in ``apps``."""
+        return self._name
+
+    @property
+    def main_domain(self) -> str:
+        """The domain that the host itself asks for: the first; a wildcard's ``*`` stands for www."""
+        return self.domains[0].replace("*", "www")
+
+    @property
+    def public_url(self) -> str:
+        """Where the app is reached from outside, without a slash at the end; http:// with tls mode "off"."""
+        return f"{'http' if self.tls.mode == 'off' else 'https'}://{self.main_domain}"
+
+    @property
+    def user(self) -> str:
+        """System user that the app runs as; it can't log in."""
+        return self._name
+
+    @property
+    def builder(self) -> str:
+        """System user that builds the app's releases. No app's name begins with an underscore."""
+        return f"_{self._name}"
+
+    @property
+    def cache(self) -> str:
+        """Folder of what builds of the app keep for later ones, the builder's home among it."""
+        return f"/var/cache/slipway/{self._name}"
+
+    @property
+    def builder_home(self) -> str:
+        """The builder's home."""
+        return f"{self.cache}/home"
+
+    @property
+    def slice(self) -> str:
+        """systemd's slice of all that runs for the app. A hyphen would make it a part of another's."""
+        return f"app-{self._name.replace('-', '_')}.slice"
+
+    @property
+    def group(self) -> str:
+        """The user's own group."""
+        return self._name
+
+    @property
+    def home(self) -> str:
+        """Home and StateDirectory: the only place where the app can write, /tmp excepted."""
+        return f"/var/lib/{self._name}"
+
+    @property
+    def config_dir(self) -> str:
+        """Folder of the app's configuration, 0750 root:<app>."""
+        return f"/etc/{self._name}"
+
+    @property
+    def env_path(self) -> str:
+        """Environment file of the service, 0640 root:<app>."""
+        return f"{self.config_dir}/env"
+
+    @property
+    def release_config_path(self) -> str:
+        """What the host's release program is told about the app."""
+        return f"{self.config_dir}/release.json"
+
+    @property
+    def deploy_key_path(self) -> str:
+        """The deploy key on the host."""
+        return f"{self.config_dir}/deploy_key"
+
+    @property
+    def known_hosts_path(self) -> str:
+        """known_hosts file for the app's repository on the host."""
+        return f"{self.config_dir}/known_hosts"
+
+    @property
+    def root(self) -> str:
+        """Folder of the app's code, root's."""
+        return f"/srv/{self._name}"
+
+    @property
+    def releases_dir(self) -> str:
+        """Folder with one folder a release."""
+        return f"{self.root}/releases"
+
+    @property
+    def current_link(self) -> str:
+        """Link to the release that serves."""
+        return f"{self.root}/current"
+
+    @property
+    def run_dir(self) -> str:
+        """Folder of the releases' sockets."""
+        return f"/run/{self._name}"
+
+    def socket_path(self, release_id: str) -> str:
+        """Unix socket of one release."""
+        return f"{self.run_dir}/{release_id}.sock"
+
+    def unit(self, release_id: str) -> Unit:
+        """Names of the units of one release; with an empty id, those of the template units."""
+        return Unit(f"{self._name}@{release_id}.service", f"{self._name}@{release_id}.socket")
+
+    @property
+    def upstream_path(self) -> str:
+        """nginx's upstream of the app: which socket gets the requests."""
+        return f"/etc/nginx/upstreams/{self._name}.conf"
+
+    @property
+    def certificate_path(self) -> str | None:
+        """Certificate chain on the host; None without TLS."""
+        return self._tls_path("fullchain.pem")
+
+    @property
+    def key_path(self) -> str | None:
+        """Private key of the certificate on the host; None without TLS."""
+        return self._tls_path("privkey.pem")
+
+    def _tls_path(self, name: str) -> str | None:
+        if self.tls.mode == "off":
+            return None
+        folder = "/etc/letsencrypt/live" if self.tls.mode == "acme" else "/etc/slipway/tls"
+        return f"{folder}/{self._name}/{name}"
+
+    @property
+    def python_version(self) -> str:
+        """The app's own Python version, or the host's."""
+        return self.python or self._host_python
+
+    @property
+    def migrate_command(self) -> list[str] | None:
+        """The words of a migration command of the user's own; None for "auto" and for none."""
+        return None if self.migrate in (None, "auto") else shlex.split(self.migrate or "")
+
+    @property
+    def statement_timeout(self) -> int:
+        """Seconds one statement of a migration may take: ``migrate_statement_timeout``, or ``migrate_timeout``."""
+        return self.migrate_timeout if self.migrate_statement_timeout is None else self.migrate_statement_timeout
+
+    @property
+    def answer_headers(self) -> dict[str, str]:
+        """Name → value of the headers that nginx adds to every answer."""
+        found = {field.replace("_", "-").title(): value for field, value in self.headers}
+        if self.tls.mode in ("off", "self-signed"):
+            del found["Strict-Transport-Security"]
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def bodies_per_client(self) -> dict[str, int]:
+        """Least size of a body, as nginx.conf.j2 names it → how many of it one client may have under way."""
+        number, unit = self.max_body_size.rstrip("kmg"), self.max_body_size[-1]
+        size = int(number) * {"k": 2**10, "m": 2**20, "g": 2**30}.get(unit, 1)
+        fitting = min(UPLOADS // size, 65_535) if size else 0  # the most that nginx takes
+        large = self.uploads_per_client or max(fitting, 2)
+        return {"5m": large, "1m": max(large, 6), "10k": max(large, 16)}
+
+    @property
+    def probe_paths(self) -> list[str]:
+        """Paths of the probe's quick requests: its ``short``, or the liveness path."""
+        return list(self.probe.short) or [self.liveness_path]
+
+    # Environment.
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """``env`` and ``env_file`` in one, with DATABASE_URL rewritten for ``database_driver``.
+
+        Without what only the host or a release knows: WEB_CONCURRENCY, PORT, RELEASE_ID, HOME and STATE_DIRECTORY.
+        """
+        merged = {name: environment.plain_text(value) for name, value in self.env.items()} | self._environment
+        if self.database_driver is not None and "DATABASE_URL" in merged:
+            merged |= environment.database_urls(merged["DATABASE_URL"], self.database_driver)
+        return merged
+
+    @property
+    def build_environment(self) -> dict[str, str]:
+        """The variables of ``build_env`` with their values."""
+        return {name: self._environment[name] for name in self.build_env if name in self._environment}
+
+    @property
+    def secret_names(self) -> frozenset[str]:
+        """Variables whose values no output may show: those of ``env_file``, and DATABASE_URL in both forms."""
+        return frozenset({*self._environment, "DATABASE_URL", "DATABASE_URL_SYNC"} & self.environment.keys())
+
+    @property
+    def secret_values(self) -> frozenset[str]:
+        """Their values, and those that ``env_file`` has of them."""
+        return frozenset({*self._environment.values(), *map(self.environment.__getitem__, self.secret_names)} - {""})
+
+    # On the operator's machine; a relative path of the inventory is relative to its folder.
+
+    def _local(self, name: str | None) -> Path | None:
+        return None if name is None else (self._folder / Path(name).expanduser()).resolve()
+
+    @property
+    def source_dir(self) -> Path | None:
+        """Local folder to upload; None for a git source."""
+        return self._local(self.source.path) if isinstance(self.source, FolderSource) else None
+
+    @property
+    def app_dir(self) -> Path | None:
+        """Local folder of the app itself: ``source_dir`` with ``subdir``; None for a git source."""
+        return None if self.source_dir is None else self.source_dir / self.source.subdir
+
+    @property
+    def lock_dir(self) -> Path | None:
+        """Local folder of the uv.lock that covers the app: its own, or the workspace's root above it."""
+        if self.source_dir is None or self.app_dir is None:
+            return None
+        above = [self.app_dir, *self.app_dir.parents]
+        within = above[: above.index(self.source_dir) + 1] if self.source_dir in above else above[:1]
+        return next((folder for folder in within if (folder / "uv.lock").is_file()), None)
+
+    @property
+    def env_local(self) -> Path | None:
+        """Local .env file."""
+        return self._local(self.env_file)
+
+    @property
+    def deploy_key_local(self) -> Path | None:
+        """Local deploy key."""
+        return self._local(self.source.deploy_key) if isinstance(self.source, GitSource) else None
+
+    @property
+    def known_hosts_local(self) -> Path | None:
+        """Local known_hosts file for the repository."""
+        return self._local(self.source.known_hosts) if isinstance(self.source, GitSource) else None
+
+    @property
+    def certificate_local(self) -> Path | None:
+        """Local certificate chain (mode "files")."""
+        return self._local(self.tls.certificate)
+
+    @property
+    def key_local(self) -> Path | None:
+        """Local private key (mode "files")."""
+        return self._local(self.tls.key)
+
+    @property
+    def nginx_extra_local(self) -> Path | None:
+        """Local file with nginx directives for the server block."""
+        return self._local(self.nginx_extra)

@@ -1,0 +1,208 @@
+"""One app: what may be set of it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from slipway.settings import types as t
+from slipway.settings.base import LIST_DO, Model
+from slipway.settings.nginx import HeadersSettings, RateLimit, StaticSettings
+from slipway.settings.process import LimitsSettings, SandboxSettings
+from slipway.settings.release import HooksSettings, ProbeSettings
+from slipway.settings.source import SOURCE, AnySource
+from slipway.settings.tls import TlsSettings
+
+
+def _check_domain_count(value: list[str]) -> str | bool:
+    if len(value) > 100:
+        return f"remove {len(value) - 100} of the {len(value)} names, or make a second app of them"
+    return len(value) > 0
+
+
+class AppOptions(Model):
+    """One app: where it comes from, how it runs, what nginx does for it."""
+
+    domains: Annotated[
+        list[t.Domain],
+        t.Narrow(
+            "a list of 1 to 100 host names",
+            'write a list, such as ["notes.example.com"]',
+            _check_domain_count,
+            container=True,
+        ),
+        Field(examples=[["notes.example.com", "www.notes.example.com"]]),
+    ]
+    """Names the app answers to; all must point to the host. The certificate covers them all; at most 100, which is
+    Let's Encrypt's limit for one certificate."""
+    source: Annotated[AnySource, SOURCE]
+    """The code: a git repository, or a folder on this machine. It needs a pyproject.toml and a uv.lock (in a uv
+    workspace, the lock file at its root)."""
+    app: Annotated[t.AsgiApp, Field(examples=["notes.main:app"])]
+    """ASGI application as module:attribute."""
+    python: t.PythonVersion | None = None
+    """Python version of this app; None: the host's python.version."""
+
+    env: Annotated[
+        dict[t.Variable, t.VariableValue],
+        t.mapping_of(
+            "variable names to text, numbers, True or False", 'write a mapping, such as {"LOG_LEVEL": "info"}'
+        ),
+        Field(repr=False),
+    ] = {}
+    """Environment variables that are no secrets. Values reach the app exactly as written ($, %, quotes and all); True
+    becomes "true". A variable stands either here or in env_file, not in both."""
+    env_file: t.LocalPath | None = None
+    """.env file beside the inventory with the app's secrets: NAME=value lines, UTF-8, chmod 600, kept out of git. $ is
+    a dollar sign, nothing is interpolated; see example.env."""
+    required_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
+    """Variables without which the app can't run: a run refuses to start when one is missing or empty."""
+    build_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
+    """Names from env_file that `uv sync` gets too (credentials of a private index, such as
+    UV_INDEX_INTERNAL_PASSWORD)."""
+    build_only: (
+        Annotated[list[t.PackageName], t.Narrow("a list of packages' names", LIST_DO, container=True)] | None
+    ) = None
+    """The only packages of the lock file that may be built on the host from their sources, which runs their code and
+    that of their build requirements; those come from the index by name, and no lock file pins them. []: none, so that
+    all must come as wheels. None: any."""
+    database_driver: Annotated[Literal["asyncpg", "psycopg"], t.one_of("asyncpg", "psycopg")] | None = None
+    """For SQLAlchemy's async engine: the app gets DATABASE_URL as postgresql+asyncpg:// or postgresql+psycopg://,
+    whether the .env says postgres:// or postgresql:// (and sslmode= as ssl= for asyncpg); the original, for
+    synchronous tools, is DATABASE_URL_SYNC. None: DATABASE_URL stays as it is."""
+
+    port: t.Port | None = None
+    """Port on 127.0.0.1 where nginx offers the app without TLS to the host itself; the app gets it as PORT. None: no
+    such port; sockets and 443 are enough for most."""
+    workers: t.Workers | None = None
+    """Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores and memory."""
+    timeout: t.Seconds = 30
+    """Seconds without a sign of life after which Gunicorn kills a worker. An async worker gives signs while it waits,
+    so this ends blocked event loops, not long requests (30 is Gunicorn's default)."""
+    graceful_timeout: t.Seconds = 30
+    """Seconds a worker may take to finish its requests when a release or restart stops it (30 is Gunicorn's
+    default); systemd waits longer than that."""
+    keep_alive: t.Seconds = 75
+    """Seconds the app keeps an idle connection from nginx open: more than the 60 that nginx does by default, so that
+    nginx closes first and no request meets a closing connection."""
+    max_requests: Annotated[int, t.whole(0, 1_000_000, "requests")] = 0
+    """Requests after which a worker is replaced, against leaks of memory; 0: never (Gunicorn's default)."""
+    max_requests_jitter: Annotated[int, t.whole(0, 1_000_000, "requests")] = 0
+    """Up to so many requests more for each worker, at random, so that they aren't all replaced at once. Needs
+    max_requests."""
+    limit_nofile: Annotated[int, t.whole(1024, 1_048_576, "descriptors")] = 65536
+    """Files and sockets a process may have open; every client's connection takes one. systemd's own default of 1024 is
+    soon used up by WebSockets; 1048576 is the kernel's limit (fs.nr_open)."""
+    umask: t.Umask = "0027"
+    """Mask of the files the app makes: 0027 lets its group read them and others nothing."""
+    sandbox: Annotated[
+        SandboxSettings, t.mapping_of("options of the sandbox", 'write a mapping, such as {"network": "unix"}')
+    ] = SandboxSettings()
+    """What the app is shut off from. It always runs without privileges, can write to its home and /tmp alone, and sees
+    neither devices nor other users' processes; `systemd-analyze security` tells the rest."""
+
+    limits: Annotated[LimitsSettings, t.mapping_of("limits", 'write a mapping, such as {"memory_mb": 700}')] = (
+        LimitsSettings()
+    )
+    """What the app may take of the host, so that it can't starve another."""
+
+    migrate: t.Command | None = "auto"
+    """"auto": `alembic upgrade head` where the app's folder has Alembic's configuration; None: never; otherwise the
+    command. It runs once a release, in the app's folder, as the app's user, with its environment and the release's
+    bin folder first in PATH, before any traffic; if it fails, the old release keeps serving."""
+    migrate_timeout: Annotated[int, t.whole(1, 86_400, "seconds")] = 600
+    """Seconds a migration may take (at most a day); after that it is stopped and the release fails."""
+    migrate_lock_timeout: Annotated[int, t.whole(1, 600, "seconds")] = 5
+    """Seconds a migration waits for a lock of the database (PostgreSQL's lock_timeout) before it gives up and is tried
+    again: while it waits, every later query for the same table waits behind it, those of the serving release too."""
+    migrate_statement_timeout: Annotated[int, t.whole(1, 86_400, "seconds")] | None = None
+    """Longest time in seconds that one statement of a migration may take (PostgreSQL's statement_timeout); more than
+    migrate_lock_timeout, because waiting for a lock counts, and at most migrate_timeout. None: migrate_timeout."""
+    migrate_retries: Annotated[int, t.whole(0, 100, "retries")] = 5
+    """How often a migration that met a lock is tried again before the release fails; 0: never. migrate_timeout is for
+    all tries together."""
+    liveness_path: t.UrlPath = "/healthz"
+    """Path that answers 200 as long as the process lives, without asking the database."""
+    readiness_path: t.UrlPath = "/readyz"
+    """Path that answers 200 when the app can serve. A release goes live only after it did, over its own socket."""
+    readiness_timeout: t.Seconds = 60
+    """Seconds a new release has until its readiness path answers; then the run fails and the old one keeps serving."""
+    watch: Annotated[int, t.whole(0, 600, "seconds")] = 3
+    """Seconds a release is watched after the switch: if its readiness path stops answering 200 meanwhile, the release
+    before it serves again and the run fails. 0: not at all; nor is the first, which has none before it."""
+    drain_timeout: Annotated[int, t.whole(0, 3600, "seconds")] = 30
+    """Seconds that requests, WebSockets and streams of the old release get to end by themselves after a switch; then
+    it is told to stop (WebSockets get a clean close), and graceful_timeout counts. 0: it is told at once."""
+    keep_warm: Annotated[int, t.whole(0, 86_400, "seconds")] = 300
+    """Seconds the old release's processes stay after a switch, so that going back takes a second; they need the memory
+    of both releases. 0: they stop as soon as they are drained. Less than drain_timeout never cuts that short."""
+    keep_releases: Annotated[int, t.whole(2, 100, "releases")] = 5
+    """Releases kept on the host, the serving one included: those one can go back to. At least 2; each is a folder with
+    an environment of its own, some 100 MB."""
+    lock_wait: Annotated[int, t.whole(0, 3600, "seconds")] = 60
+    """Seconds a release waits for another release of the same app to end, such as one from a colleague's machine; then
+    the run fails. 0: it fails at once."""
+    hooks: Annotated[
+        HooksSettings, t.mapping_of("hooks", 'write a mapping, such as {"after_switch": "bin/after-switch"}')
+    ] = HooksSettings()
+    """Commands of the app's own during a release. They run on the host as the app's user, in the app's folder, with the
+    release's environment and its bin folder first in PATH, without a shell."""
+    probe: Annotated[
+        ProbeSettings, t.mapping_of("options of the probe", 'write a mapping, such as {"short": ["/healthz"]}')
+    ] = ProbeSettings()
+    """What `--data prove=true` sends to the app while a release goes out; the run fails if one request is lost."""
+
+    static: (
+        Annotated[
+            StaticSettings, t.mapping_of("options of static files", 'write a mapping, such as {"path": "static"}')
+        ]
+        | None
+    ) = None
+    """Folder of static files that nginx serves without asking the app; None: there is none."""
+    max_body_size: t.BodySize = "10m"
+    """Largest request body, such as an upload; beyond it nginx answers 413. 0: no limit (nginx's own default is 1m)."""
+    proxy_timeout: t.Seconds = 60
+    """Seconds nginx waits for the next bytes from the app (60 is nginx's default). Streams and WebSockets need a sign
+    of life within that time."""
+    trusted_proxies: Annotated[list[t.Network], t.Narrow("a list of networks", LIST_DO, container=True)] = []
+    """CIDRs of proxies in front (a CDN) whose real_ip_header is believed. Empty: the client is whoever connects."""
+    real_ip_header: t.HeaderName = "X-Forwarded-For"
+    """Header in which trusted_proxies give the client's address."""
+    headers: Annotated[
+        HeadersSettings,
+        t.mapping_of("headers", 'write a mapping, such as {"x_frame_options": "SAMEORIGIN"}'),
+    ] = HeadersSettings()
+    """Headers that nginx adds to every answer. A location of your own with an add_header (nginx_extra) has none of
+    them, unless it includes /etc/nginx/slipway/headers/<app>.conf."""
+    rate_limits: Annotated[
+        dict[t.UrlPath, RateLimit],
+        t.mapping_of("paths to limits", 'write a mapping, such as {"/login": {"rate": "10r/m", "burst": 5}}'),
+    ] = {}
+    """Beginning of a path → how often one address may ask for what is below it, such as {"/login": {"rate": "10r/m",
+    "burst": 5}, "/api/": {"rate": "20r/s", "burst": 40}}; of several that fit, each counts. Empty: no limit, because
+    what is too much only the app knows, and an office shares one address."""
+    connections_per_client: Annotated[int, t.whole(1, 65_535, "connections")] | None = 500
+    """Requests under way that one address, or the /64 network of one of IPv6, may have, each stream of HTTP/2 and each
+    WebSocket counting; beyond it nginx answers 429. 500 is an office behind one address, most of it with a WebSocket
+    open; it comes to 64 MB of nginx's memory, since of static files that are compressed one may have 96. None: no
+    limit but that. Behind a proxy set trusted_proxies, or all of its visitors count as one."""
+    uploads_per_client: Annotated[int, t.whole(1, 65_535, "uploads")] | None = None
+    """Large uploads under way that one address or /64 may have on this host: bodies of 5 MB or more, or of no announced
+    length. Beyond it nginx answers 429. nginx keeps a body in a file until it is whole, so what one client can fill is
+    max_body_size times that. Of bodies of 1 MB or more it may have 6 under way, of 10 kB or more 16, unless this is
+    more. None: what makes 40 MB, and 2 at least: 4 with a max_body_size of 10m, and with the smaller ones 62 MB."""
+    maintenance: t.Switch = False
+    """True: nginx answers 503 with a page (or JSON, for those who ask for JSON) instead of the app, which runs on and
+    can be released. By port, the host and tunnels to it reach the app."""
+    compress: t.Switch = False
+    """True: nginx compresses what the app answers; static files it compresses in any case. From the size of a page that
+    shows both a secret and a part of the request, others could guess the secret (BREACH, CVE-2013-3587): for an API
+    whose answers are long and hold no such pages. Each that is read slowly holds 300 kB of memory."""
+    tls: Annotated[TlsSettings, t.mapping_of("options of TLS", 'write a mapping, such as {"mode": "acme"}')] = (
+        TlsSettings()
+    )
+    """Where the app's certificate comes from."""
+    nginx_extra: t.LocalPath | None = None
+    """File beside the inventory with nginx directives for this app's server block. nginx checks it with everything
+    else before it is used; it can undo anything this project sets."""

@@ -1,0 +1,128 @@
+"""One app: settings of it that contradict each other."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import stat
+from pathlib import Path
+
+from slipway.settings import environment
+from slipway.settings import folder as folder_source
+from slipway.settings.app import AppSettings
+from slipway.settings.checks.report import Report, check_text
+from slipway.settings.checks.source import check_folder, check_git_source
+from slipway.settings.checks.tls import check_domains, check_tls
+from slipway.settings.errors import HIDDEN, show
+from slipway.settings.host import Settings
+from slipway.settings.release import HOOKS
+from slipway.settings.source import GitSource
+
+
+def _check_environment(report: Report, at: str, app: AppSettings) -> None:
+    file = app.env_local
+    name = file.name if file is not None else ""
+    from_file = app._environment
+    for key in sorted(from_file.keys() & app.env.keys()):
+        report.add(f"{at}.env.{key}", "each variable once", f"{key} also in {name}", f"remove it here or in {name}")
+    merged = {key: environment.plain_text(value) for key, value in app.env.items()} | from_file
+    where = f"in {name}" if name else "in env or in a .env file that env_file names"
+    for key in app.required_env:
+        if not merged.get(key):
+            found = f"{key} is empty" if key in merged else f"no {key}"
+            report.add(f"{at}.required_env", f"a value for {key}", found, f"set {key} {where}")
+    for key in app.build_env:
+        if key not in from_file:
+            report.add(f"{at}.build_env", "names of variables in env_file", f"no {key} there", f"set {key} {where}")
+    url_at = f"{at}.env.DATABASE_URL" if "DATABASE_URL" in app.env else f"{at}.env_file: DATABASE_URL"
+    url = merged.get("DATABASE_URL")
+    if url and (wrong := environment.unfit_database_url(url, app.database_driver)):
+        report.add(url_at, "the URL of a database", f"{wrong[0]} {HIDDEN}", wrong[1])
+    if url and app.sandbox.network == "unix" and environment.names_host(url):
+        expected = '"internet", because DATABASE_URL names a host'
+        do = 'name the folder of its socket (postgresql:///notes?host=/run/postgresql), or write "internet"'
+        report.add(f"{at}.sandbox.network", expected, '"unix"', do)
+    if app.database_driver is None:
+        return
+    if not url:
+        do = f"set DATABASE_URL {where}, or remove database_driver"
+        report.add(f"{at}.database_driver", "None without DATABASE_URL", show(app.database_driver), do)
+    if "DATABASE_URL_SYNC" in merged:
+        place = f"{at}.env.DATABASE_URL_SYNC" if "DATABASE_URL_SYNC" in app.env else f"{at}.env_file: DATABASE_URL_SYNC"
+        do = "remove it, or remove database_driver and set both yourself"
+        report.add(place, "not set together with database_driver", "DATABASE_URL_SYNC, which follows from it", do)
+
+
+def _check_hooks(report: Report, at: str, app: AppSettings) -> None:
+    """Programs of a folder source that are paths: each must be a file that a release has, and be executable.
+
+    What lies on the host (an absolute path), or in a git repository, can't be seen from here.
+    """
+    root, folder = app.source_dir, app.app_dir
+    programs = {name: words[0] for name in HOOKS if (words := app.hooks.argv(name)) and "/" in words[0]}
+    if root is None or folder is None or not folder.is_dir():
+        return
+    programs = {name: program for name, program in programs.items() if not program.startswith("/")}
+    try:
+        files = set(folder_source.listed(root)) if programs else set()
+    except folder_source.SourceError:  # the release tells it
+        return
+    expected = f"a command whose program is a file in {folder}"
+    for name, program in programs.items():
+        file, path = _file_at(folder / program), f"{at}.{name}"
+        if file is None:
+            known = sorted(os.path.relpath(root / one, folder) for one in files)
+            fit = [one for one in known if os.access(folder / one, os.X_OK)]
+            wanted = os.path.normpath(program)
+            near = difflib.get_close_matches(wanted, fit, n=1) or difflib.get_close_matches(wanted, known, n=1)
+            do = f'write "{near[0]}"' if near else "correct the path: it starts in the app's folder"
+            report.add(path, expected, f"no file {show(program)} there", do)
+        elif not file.is_relative_to(root) or file.relative_to(root) not in files:
+            do = "take it out of .gitignore; for what the release's environment has, write the name alone (python)"
+            report.add(path, expected, f"{show(program)}, which stays at home: no release has it", do)
+        elif not file.stat().st_mode & stat.S_IXUSR:
+            mode = f"mode {stat.S_IMODE(file.stat().st_mode):04o} of {show(program)}"
+            report.add(path, "a command whose program is executable", mode, f"chmod +x {file}")
+
+
+def _file_at(path: Path) -> Path | None:
+    """The file behind `path`, links followed; None where there is none, or none can have such a name."""
+    try:
+        file = path.resolve()
+        return file if file.is_file() else None
+    except (OSError, RuntimeError):  # a name that is too long, or links in a circle
+        return None
+
+
+def _check_migration_times(report: Report, at: str, app: AppSettings) -> None:
+    longest = app.migrate_statement_timeout
+    path = f"{at}.migrate_statement_timeout"
+    if longest is None:
+        return
+    if longest <= app.migrate_lock_timeout:
+        expected = f"more than migrate_lock_timeout ({app.migrate_lock_timeout}), because waiting for a lock counts"
+        report.add(path, expected, show(longest), "write a larger number, or lower migrate_lock_timeout too")
+    elif longest > app.migrate_timeout:
+        do = "write a smaller number, or raise migrate_timeout too"
+        report.add(path, f"at most migrate_timeout ({app.migrate_timeout})", show(longest), do)
+
+
+def check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> None:
+    if isinstance(app.source, GitSource):
+        check_git_source(report, f"{at}.source", app, app.source)
+    else:
+        check_folder(report, f"{at}.source", app, app.source)
+    _check_environment(report, at, app)
+    check_domains(report, at, app, settings)
+    check_tls(report, f"{at}.tls", app)
+    _check_hooks(report, f"{at}.hooks", app)
+    _check_migration_times(report, at, app)
+    if app.max_requests_jitter and not app.max_requests:
+        do = "set max_requests too, such as 10000, or remove max_requests_jitter"
+        report.add(f"{at}.max_requests_jitter", "0 without max_requests", show(app.max_requests_jitter), do)
+    if app.static is not None and any(
+        path.startswith(app.static.url) for path in (app.liveness_path, app.readiness_path)
+    ):
+        do = "choose another url: the app couldn't answer its liveness or readiness path"
+        report.add(f"{at}.static.url", "a prefix that no health path starts with", show(app.static.url), do)
+    check_text(report, f"{at}.nginx_extra", app.nginx_extra_local, "a file with nginx directives")

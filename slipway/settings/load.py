@@ -1,0 +1,169 @@
+"""From an inventory to checked settings, or to the full list of what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from slipway.settings import checks
+from slipway.settings import types as t
+from slipway.settings.errors import Problem, SettingsError, join, show
+from slipway.settings.host import Settings
+from slipway.settings.inventory import (
+    _ROOT,
+    WITH_A_NAME,
+    find_inventory,
+    is_entry_point,
+    read_hosts,
+    repeated_keys,
+    shown,
+)
+from slipway.settings.options import COMMAND_LINE, OPTIONS, command_line_problems
+from slipway.settings.problems import KEY, PLACE_OF, validate
+
+
+def load(data: Mapping[str, Any], *, inventory: Path, host: str) -> Settings:
+    """Check the raw ``slipway`` mapping of `host` and make settings of it.
+
+    `inventory` is the file it comes from: relative paths in it are relative to its folder.
+    Raises SettingsError with every problem at once.
+    """
+    settings, problems = _inspect(data, inventory=inventory, host=host)
+    if settings is None or problems:
+        raise SettingsError(shown(inventory), {host: problems})
+    return settings
+
+
+def load_for(host: Any) -> Settings:
+    """The settings of pyinfra's current `host`, in ``deploy.py`` and ``tasks/``.
+
+    The inventory file is the one on pyinfra's command line. Checks the connection's data too, and refuses ``@local``:
+    the operator's own machine is never provisioned. Raises SettingsError with every problem at once.
+    """
+    inventory = find_inventory(sys.argv[1:], host.groups)
+    data = {name: value for name, value in host.data.dict().items() if name not in OPTIONS}
+    settings, problems = _inspect_host(host.name, data, inventory)
+    if settings is None or problems:
+        raise SettingsError(shown(inventory) if inventory else "inventory", {host.name: problems})
+    return settings
+
+
+def load_inventory(path: Path) -> list[tuple[str, dict[str, Any], Settings]]:
+    """Every host of an inventory file: its name, its connection data (all but ``slipway``), its settings.
+
+    Runs the file as pyinfra does; groups with data are understood, ``group_data/`` folders and connectors are not.
+    For tests of a host, which read the same settings as the roles. Raises SettingsError with every problem of every
+    host at once.
+    """
+    return _load_hosts(path, read_hosts(path))
+
+
+def _load_hosts(path: Path, hosts: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any], Settings]]:
+    loaded: list[tuple[str, dict[str, Any], Settings]] = []
+    wrong: dict[str, list[Problem]] = {}
+    for name, data in hosts.items():
+        settings, problems = _inspect_host(name, data, path)
+        if settings is None or problems:
+            wrong[name] = problems
+        else:
+            loaded.append((name, {key: value for key, value in data.items() if key != KEY}, settings))
+    if wrong:
+        raise SettingsError(shown(path), wrong)
+    return loaded
+
+
+def check_command_line() -> None:
+    """Check the inventory file on pyinfra's command line, all its hosts, and every ``--data``, before it connects.
+
+    For ``config.py``, which pyinfra runs first: a wrong ``ssh_key`` would otherwise be pyinfra's to report, and it
+    prints what it was given, a pasted key included. Does nothing where no argument is an inventory file.
+    Raises SettingsError with every problem of the command line and of every host at once.
+    """
+    arguments = sys.argv[1:]
+    words = [word for before, word in zip(["", *arguments], arguments, strict=False) if before not in WITH_A_NAME]
+    path = next((path for path in map(Path, words) if path.suffix == ".py" and not is_entry_point(path)), None)
+    if path is None:
+        return
+    if not path.is_file():  # pyinfra would take the name for a host's, connect to nothing, and end well
+        folder = path.parent if path.parent.is_dir() else _ROOT / "inventories"
+        known = sorted(shown(each) for each in folder.glob("*.py") if not is_entry_point(each))
+        near = difflib.get_close_matches(str(path), known, n=1)
+        do = f"write {near[0]}" if near else f"write its name; there are {', '.join(known)}"
+        raise SettingsError(shown(path), {"all hosts": [Problem("file", "an inventory file", "none of this name", do)]})
+    hosts: dict[str, dict[str, Any]] = {}
+    refused: list[SettingsError] = []
+    try:
+        hosts = read_hosts(path)
+        _load_hosts(path, hosts)
+    except SettingsError as error:
+        refused.append(error)
+    problems = command_line_problems(arguments, hosts, dict(PLACE_OF))
+    if refused or any(problems.values()):
+        raise SettingsError(COMMAND_LINE, problems, *refused)
+
+
+def _inspect_host(name: str, data: Mapping[str, Any], inventory: Path | None) -> tuple[Settings | None, list[Problem]]:
+    if name == "@local" or name.startswith("@local/"):
+        do = "put the host's address and ssh_user into an inventory file"
+        return None, [Problem("host", "a host reached over SSH", "this machine (@local)", do)]
+    if inventory is None:
+        do = "run pyinfra inventories/production.py deploy.py"
+        return None, [Problem("inventory", "an inventory file as pyinfra's first argument", "none", do)]
+    problems = [*_connection_problems(data), *_misplaced(data)]
+    if KEY not in data:
+        near = difflib.get_close_matches(KEY, map(str, data), n=1)
+        found = f"no {KEY}" + (f", but {show(near[0])}" if near else "")
+        do = f"rename {near[0]} to {KEY}" if near else f'add "{KEY}": {{"apps": {{…}}}} to the data of this host'
+        return None, [*problems, Problem(KEY, "a mapping of this host's settings", found, do)]
+    settings, found_problems = _inspect(data[KEY], inventory=inventory, host=name)
+    if settings is not None:
+        report = checks.Report()
+        checks.check_login(report, settings, lambda *parts: join(KEY, *parts), data.get("ssh_user"))
+        found_problems += report.problems
+    return settings, [*problems, *found_problems]
+
+
+def _connection_problems(data: Mapping[str, Any]) -> list[Problem]:
+    report = checks.Report()
+    port, key, user = data.get("ssh_port"), data.get("ssh_key"), data.get("ssh_user")
+    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535):
+        report.add("ssh_port", "a port from 1 to 65535", show(port), "write the number sshd listens on, without quotes")
+    if user is not None and not (isinstance(user, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9._-]{0,31}", user)):
+        report.add("ssh_user", "the name of a user on the host", show(user), "write root or a user who may use sudo")
+    if key is not None:
+        if not isinstance(key, str) or t.LOCAL_PATH.check is None or t.LOCAL_PATH.check(key) is not True:
+            do = "save the key to a file (chmod 600), and write the file's name here"
+            report.add("ssh_key", "the name of a private key's file", show(key), do)
+        else:
+            checks.check_ssh_key(report, "ssh_key", Path(key).expanduser().absolute(), login=True)
+    return report.problems
+
+
+def _misplaced(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Settings that stand beside ``slipway`` instead of in it; pyinfra wouldn't say a word."""
+    for name in data:
+        expected = f"nothing of this name beside {KEY}"
+        if name in PLACE_OF:
+            yield Problem(str(name), expected, "a setting", f"move it to {PLACE_OF[name]}")
+        elif name in OPTIONS:
+            do = f"take it out, and give it to the run that it is for: --data {name}=…"
+            yield Problem(str(name), expected, "an option of a run", do)
+
+
+def _inspect(data: Any, *, inventory: Path, host: str) -> tuple[Settings | None, list[Problem]]:
+    problems = list(repeated_keys(inventory))
+    if not isinstance(data, dict):
+        do = f'write "{KEY}": {{"apps": {{…}}}}'
+        return None, [*problems, Problem(KEY, "a mapping of this host's settings", show(data), do)]
+    settings, own, bad, renamed = validate(data)
+    problems += own
+    if settings is None:
+        return None, problems
+    settings.bind(folder=inventory.absolute().parent, host=host)
+    report = checks.Report(bad=bad)
+    checks.check(settings, report, lambda *parts: join(KEY, *(renamed.get(part, part) for part in parts)))
+    return settings, problems + report.problems
