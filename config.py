@@ -18,8 +18,8 @@ sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 gc.freeze()
 atexit.register(gc.freeze)
 
-from slipway.connector import PromptTransport  # noqa: E402
 from slipway.settings import check_command_line  # noqa: E402 (what it says of bytecode comes first)
+from slipway.transport.connector import PromptTransport  # noqa: E402
 
 config.REQUIRE_PYINFRA_VERSION = ">=3.10,<4"
 
@@ -34,10 +34,11 @@ for script in (word for word in sys.argv[1:] if word.endswith(".py")):
 
 def load_ahead() -> Iterator[None]:
     """Load roles and templates, in small steps: there is time for it while the connection is made."""
-    from roles._templates import load, names
+    from slipway.engine.templates import load, names
 
-    for module in sorted(Path(__file__).parent.glob("roles/*[!_].py")):
-        import_module(f"roles.{module.stem}")
+    here = Path(__file__).parent
+    for path in sorted(here.glob("roles/**/*[!_].py")):
+        import_module(".".join(path.relative_to(here).with_suffix("").parts))
         yield
     for name in names():
         load(name)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pyinfra.api.command import StringCommand
 
-from roles import _operations as operations
-from roles import _plan as plan
 from roles import firewall, limits, ssh
-from roles._facts import HostOverview, SshdState
-from roles._place import Account, Folder, place
-from roles._plan import Change
-from roles._role import role
-from roles._templates import render
+from roles.ssh.facts import SshdState
+from slipway.engine import operations, plan
+from slipway.engine.overview import HostOverview
+from slipway.engine.place import Account, Folder, place
+from slipway.engine.plan import Change
+from slipway.engine.role import role
+from slipway.engine.templates import render
 from slipway.settings import AppSettings, Settings, placeholder
 
 MEMORY_PER_WORKER_MB = 150

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from roles._facts import HostOverview
-from roles._place import File
-from roles._templates import render
+from slipway.engine.overview import HostOverview
+from slipway.engine.place import File
+from slipway.engine.templates import render
 from slipway.settings import AppSettings, Settings
 
 UNITS = "/etc/systemd/system"

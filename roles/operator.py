@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from roles._place import File
-from roles._templates import render
+from slipway.engine.place import File
+from slipway.engine.templates import render
 from slipway.settings import Settings
 
 SUDOERS = "/etc/sudoers.d/slipway-operator"

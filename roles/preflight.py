@@ -7,8 +7,8 @@ import time
 from pyinfra import host
 from pyinfra.api.exceptions import PyinfraError
 
-from roles._facts import HostOverview, Overview
 from roles.python import uv_hashes
+from slipway.engine.overview import HostOverview, Overview
 from slipway.settings import AppSettings, RunOptions, Settings, chosen
 
 SUPPORTED = ("debian 12", "debian 13", "ubuntu 24.04")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from roles import _operations as operations
-from roles._facts import HostOverview
-from roles._operations import Program
-from roles._place import place
-from roles._role import role
+from slipway.engine import operations
+from slipway.engine.overview import HostOverview
+from slipway.engine.place import place
+from slipway.engine.program import Program, install
+from slipway.engine.role import role
 from slipway.settings import Settings
 
 FOLDER = "/opt/slipway/python"
@@ -131,5 +131,5 @@ def pythons(settings: Settings) -> list[Program]:
 def python(settings: Settings, overview: HostOverview) -> None:
     """uv, a link to it, and the Pythons."""
     for program in [uv(settings, overview), *pythons(settings)]:
-        operations.install(f"Install {program.title}", program)
+        install(f"Install {program.title}", program)
     place(name="Link uv", links={UV: uv_program(settings)})

@@ -7,15 +7,16 @@ import shlex
 from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import OperationMeta
 
-from roles import _operations as operations
-from roles._certificates import alternative_names, ordered
-from roles._operations import Program
-from roles._place import File, Folder, place
-from roles._plan import Change
-from roles._role import role
-from roles._templates import host_file, render
 from roles.nginx import WEBROOT
+from roles.nginx.certificates import alternative_names, ordered
+from roles.nginx.operations import serve_certificates
 from roles.python import UV_CACHE, uv_program, with_own_lock
+from slipway.engine import operations
+from slipway.engine.place import File, Folder, place
+from slipway.engine.plan import Change
+from slipway.engine.program import Program, install
+from slipway.engine.role import role
+from slipway.engine.templates import host_file, render
 from slipway.settings import AppSettings, Settings
 
 CERTBOT = "/opt/slipway/certbot"
@@ -50,7 +51,7 @@ def tls(settings: Settings) -> dict[str, OperationMeta]:
         files=files | (certbot_files(settings) if acme else {}),
     )
     for program in certbot(settings):
-        operations.install(f"Install {program.title}", program)
+        install(f"Install {program.title}", program)
     if acme:
         operations.unit_enabled(name="Enable the renewal timer", unit="certbot-renew.timer", files=(*TIMER.values(),))
     orders = {f"the certificate of {app.name}": order(settings, app) for app in acme}
@@ -59,7 +60,7 @@ def tls(settings: Settings) -> dict[str, OperationMeta]:
             self_signed(app)
     served = {app.name: (str(app.certificate_path), app.main_domain) for app in apps if app.tls.mode != "off"}
     if served:
-        operations.serve_certificates(name="Let nginx serve the certificates", certificates=served)
+        serve_certificates(name="Let nginx serve the certificates", certificates=served)
     return orders
 
 

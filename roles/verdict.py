@@ -4,13 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from pyinfra import host, state
 from pyinfra.api.operation import OperationMeta
 
-from roles import _operations as operations
-from roles._role import role
+from slipway.engine import plan
+from slipway.engine.plan import Commands
+from slipway.engine.role import role
+
+
+@plan.operation(lambda steps: [])
+def all_succeeded(steps: Mapping[str, OperationMeta]) -> Commands:
+    """Fail if one of `steps` did: those whose error was passed over, so that one app's mistake can't stop another.
+
+    + steps: what was to be achieved → the operation that should have
+    """
+    failed = [what for what, meta in steps.items() if state.is_executing and meta.did_error()]
+    if not failed:
+        if state.is_executing:
+            done = [each.operation_meta for each in state.ops[host].values() if each.operation_meta.is_complete()]
+            changed = sum(meta.did_change() for meta in done)
+            host.log(f"{changed} of {len(done)} operations changed the host" if changed else "nothing to change")
+        host.noop("every step succeeded")
+        return
+    what = " and ".join(failed)
+    told = f"{host.name}: {what} failed; the reason stands above, at its operation. Everything else was done."
+    yield plan.failure(told)
 
 
 @role("Verdict")
 def verdict(steps: Mapping[str, OperationMeta]) -> None:
     """Fail the run, and name what failed, if one of `steps` did."""
-    operations.all_succeeded(name="Every app's certificate and release succeeded", steps=steps)
+    all_succeeded(name="Every app's certificate and release succeeded", steps=steps)

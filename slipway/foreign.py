@@ -1,8 +1,9 @@
 r"""Text that others wrote, as a terminal may show it: what would steer it is written out, such as ``\x1b``.
 
 Foreign is what a host answers and what its commands print: a commit's subject, the SQL of a migration, a log's lines.
-It passes here where it comes in to be shown: lines of commands in `slipway.connector`, changes of a plan in
-`roles._plan`, and, whatever it is, all that `slipway.screen` prints. The host's programs do the same (slipway_text.py).
+It passes here where it comes in to be shown: lines of commands in `slipway.transport.connector`, changes of a plan in
+`slipway.engine.plan`, and, whatever it is, all that `slipway.cli.screen` prints. The host's programs do the same
+(slipway_text.py).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.text import Text
 from typing_extensions import override
 
-from roles._plan import FAIL, Change, changes, name_of
+from slipway.engine.plan import FAIL, Change, changes, name_of
 from slipway.foreign import visible
 
 LONG = 15.0
@@ -39,7 +39,7 @@ _TOLD_OTHERWISE = re.compile(
     r"-->|Success\b|No changes$|Skipped$|Connected$|Loading:|Ready:|noop:|will |Error(?: \(ignored\))?: executed "
     r"|nothing to change$|\d+ of \d+ operations changed the host$"
 )
-"""What pyinfra, `roles._plan` and roles/verdict.py log of their workings, which `Screen` tells in its own way."""
+"""What pyinfra, `slipway.engine.plan` and roles/verdict.py log of their workings; `Screen` tells it in its own way."""
 _GOES_ON = re.compile(r"(\S+): (?:on the host as \S+, whatever|.* following it$)")
 """How slipway-release tells that a run of an app is under way on the host, in a unit of its own."""
 _ENDED = re.compile(r"\S+: \S+ serves (?:again )?\(|slipway-release: ")
@@ -223,7 +223,7 @@ class Screen(logging.Filter, BaseStateCallback):
         host, said = (named[1], text[named.end() :]) if named else ("", text)
         if not said.strip() or (logged and _TOLD_OTHERWISE.match(said)):
             return
-        if self.planning and logged and text.startswith("  "):  # `roles._plan.show`: what `_plan` shows in its place
+        if self.planning and logged and text.startswith("  "):  # by `plan.show`: `_plan` shows it in its place
             return
         if host in self.said:
             self.said[host].append(said)

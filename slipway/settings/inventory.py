@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from slipway import project
 from slipway.settings.errors import Problem, SettingsError, show
 
 CONNECTOR = "@slipway/"
-"""What stands before a host's address in an inventory: slipway/connector.py."""
+"""What stands before a host's address in an inventory: slipway/transport/connector.py."""
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = project.root()
 
 
 def is_entry_point(path: Path) -> bool:

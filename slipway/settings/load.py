@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from slipway import project
 from slipway.settings import checks
 from slipway.settings import types as t
 from slipway.settings.errors import Problem, SettingsError, join, show
 from slipway.settings.host import Settings
 from slipway.settings.inventory import (
-    _ROOT,
     WITH_A_NAME,
     find_inventory,
     is_entry_point,
@@ -89,7 +89,7 @@ def check_command_line() -> None:
     if path is None:
         return
     if not path.is_file():  # pyinfra would take the name for a host's, connect to nothing, and end well
-        folder = path.parent if path.parent.is_dir() else _ROOT / "inventories"
+        folder = path.parent if path.parent.is_dir() else project.root() / "inventories"
         known = sorted(shown(each) for each in folder.glob("*.py") if not is_entry_point(each))
         near = difflib.get_close_matches(str(path), known, n=1)
         do = f"write {near[0]}" if near else f"write its name; there are {', '.join(known)}"

@@ -5,7 +5,7 @@ pyinfra --data more_files=COUNT INVENTORY deploy.py tests/bench/more_files.py
 
 from pyinfra import host
 
-from roles._place import File, Folder, place
+from slipway.engine.place import File, Folder, place
 
 FOLDER = "/etc/slipway-bench"
 

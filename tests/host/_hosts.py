@@ -24,9 +24,9 @@ import pytest
 import testinfra  # type: ignore[import-untyped]
 import testinfra.host  # type: ignore[import-untyped]
 
-from roles._facts import HostOverview, Overview
-from roles._place import File
 from roles.app import worker_count
+from slipway.engine.overview import HostOverview, Overview
+from slipway.engine.place import File
 from slipway.settings import AppSettings, Settings
 from tests.host._client import Answer, Client
 

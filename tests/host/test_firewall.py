@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from roles import firewall, ssh
-from roles._facts import FirewallState, SshdState
+from roles.firewall.facts import FirewallState
+from roles.ssh.facts import SshdState
 from tests.host._hosts import Target
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from roles import ssh
-from roles._facts import Sshd, SshdState
+from roles.ssh.facts import Sshd, SshdState
 from tests.host._hosts import Target
 
 MARK = "Permission denied ("

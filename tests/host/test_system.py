@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from roles._logins import LEFT
-from roles._system import KernelSetting, KernelSettings, differing, sysctl_path
 from roles.system import BANNERS, DEBSUMS, MODULES, PASSWORDS, RESTRICTED, files, kernel
+from roles.system.facts import KernelSetting, KernelSettings, sysctl_path
+from roles.system.logins import LEFT
+from roles.system.operations import differing
 from tests.host._hosts import OUTSIDER, Target
 
 

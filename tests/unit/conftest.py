@@ -20,29 +20,14 @@ from pyinfra.api.state import State, StateStage
 from pyinfra.connectors.util import CommandOutput
 from pyinfra.context import ctx_host, ctx_state
 
-from roles._facts import (
-    Answer,
-    Existing,
-    Firewall,
-    FirewallState,
-    GitCommit,
-    HostOverview,
-    NginxStatus,
-    NginxVersion,
-    Overview,
-    PackageFacts,
-    Packages,
-    Places,
-    ReleasePlan,
-    ReleaseStatus,
-    RollbackTarget,
-    Sshd,
-    SshdState,
-    Stale,
-    Texts,
-    Unit,
-)
-from roles._system import KernelSetting, KernelSettings, SwapFacts
+from roles.base.facts import PackageFacts, Packages
+from roles.firewall.facts import Firewall, FirewallState
+from roles.nginx.facts import NginxStatus, NginxVersion
+from roles.release.facts import GitCommit, ReleasePlan, ReleaseStatus, RollbackTarget
+from roles.ssh.facts import Sshd, SshdState
+from roles.system.facts import KernelSetting, KernelSettings, SwapFacts
+from slipway.engine.facts import Answer, Existing, Places, Stale, Texts, Unit
+from slipway.engine.overview import HostOverview, Overview
 from slipway.settings import Settings, load
 from tests.unit.inventories import certificate, changed, new_key, pem_key, ssh_key, write_private, write_project
 from tests.unit.plans import Facts, Operation, Plan, Planner, after, command_of

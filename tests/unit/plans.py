@@ -15,30 +15,20 @@ from typing import Any
 
 from pyinfra.api.command import StringCommand
 
-from roles import _operations as operations
-from roles import _place
-from roles._access import PROGRAM as ACCESS
-from roles._facts import (
-    Answer,
-    Existing,
-    Firewall,
-    FirewallState,
-    NginxStatus,
-    NginxVersion,
-    Overview,
-    PackageFacts,
-    Packages,
-    Place,
-    Places,
-    ReleaseStatus,
-    SshdState,
-    Unit,
-    Versions,
-)
-from roles._system import KernelSetting, KernelSettings, SwapFacts, sysctl_path
+from roles.access.operations import PROGRAM as ACCESS
+from roles.base import operations as base_operations
+from roles.base.facts import PackageFacts, Packages
+from roles.firewall.facts import Firewall, FirewallState
 from roles.nginx import configuration
+from roles.nginx.facts import NginxStatus, NginxVersion, Versions
+from roles.release.facts import ReleaseStatus
 from roles.ssh import HOST_KEYS, MODULI
+from roles.ssh.facts import SshdState
 from roles.system import RESTRICTED, kernel, login_lines
+from roles.system.facts import KernelSetting, KernelSettings, SwapFacts, sysctl_path
+from slipway.engine import place as place_module
+from slipway.engine.facts import Answer, Existing, Place, Places, Unit
+from slipway.engine.overview import Overview
 from slipway.settings import Settings
 
 VERSIONS = Versions((1, 22, 1), (3, 0))
@@ -88,9 +78,9 @@ class Command:
     @cached_property
     def steps(self) -> list[list[str]]:
         """The steps that it puts things in their place by (`placing`), each as words."""
-        if self.argv[:2] != ["sh", "-c"] or not self.argv[2].startswith(_place._STEPS):
+        if self.argv[:2] != ["sh", "-c"] or not self.argv[2].startswith(place_module._STEPS):
             return []
-        lines = self.argv[2].removeprefix(_place._STEPS).splitlines()
+        lines = self.argv[2].removeprefix(place_module._STEPS).splitlines()
         return [words for line in lines if (words := shlex.split(line))]
 
     @cached_property
@@ -206,7 +196,7 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
         user, _, group = owner.partition(":")
         there[path] = Place("d", mode, user, group)
     there |= {path: Place("l", target=target) for path, (target,) in done.steps("link").items()}
-    there |= {name: Place("account", target=_place.SHELL) for name in done.steps("account")}
+    there |= {name: Place("account", target=place_module.SHELL) for name in done.steps("account")}
     there |= {path: Place("d", mode, "root", "root") for path, mode in RESTRICTED.items()}
     access = ways_in(done)
     for each in access["files"]:
@@ -222,7 +212,7 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
     sshd = dataclasses.replace(before[SshdState], effective=effective, bits=HOST_KEYS, own_ports=ports)
     homes = {name: home for name, (home,) in done.steps("account").items()}
     released = wanted_by(done)
-    installs = [argv for argv in lines if argv[:3] == ["sh", "-c", operations._APT]]
+    installs = [argv for argv in lines if argv[:3] == ["sh", "-c", base_operations._APT]]
     installed = before[Packages].installed | {package for argv in installs for package in argv[6:]}
     made = configuration(settings, VERSIONS, lambda path: True)
     files = {path: text.replace("@GENERATION@", "g") for path, text in made.items()}

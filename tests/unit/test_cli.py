@@ -20,7 +20,6 @@ from typing import Any, cast
 import pytest
 from pyinfra.api import Config, Inventory, State
 
-from roles._plan import Change
 from slipway import vulnerabilities
 from slipway.cli import (
     CHANGES,
@@ -35,6 +34,7 @@ from slipway.cli import (
     planning,
     without_passwords,
 )
+from slipway.engine.plan import Change
 from slipway.screen import INTERRUPTION, Report, Screen, Step
 
 INVENTORY = str(Path("inventories/docker.py").absolute())

@@ -21,11 +21,11 @@ from pyinfra.api.command import StringCommand
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import ctx_config
 
-from roles._templates import ROOT
-from slipway import connector
-from slipway.connector import PromptTransport, SlipwayConnector
-from slipway.questions import Question
-from slipway.shell import Channel, Outcome, Shell
+from slipway.engine.question import Question
+from slipway.engine.templates import ROOT
+from slipway.transport import connector
+from slipway.transport.connector import PromptTransport, SlipwayConnector
+from slipway.transport.shell import Channel, Outcome, Shell
 from tests.unit.test_shell import LocalChannel
 
 Run = Callable[[], SlipwayConnector]
@@ -288,12 +288,12 @@ def test_a_run_loads_every_role_and_template_while_it_connects(monkeypatch: pyte
     with ctx_config.use(Config()):  # type: ignore[no-untyped-call]
         runpy.run_path(str(ROOT / "config.py"))
     steps = len(list(PromptTransport.meanwhile))
-    assert steps == len(list(ROOT.glob("roles/*.py"))) - 1 + len(list(ROOT.glob("templates/*/*.j2")))
+    assert steps == len(list(ROOT.glob("roles/**/*[!_].py"))) + len(list(ROOT.glob("templates/*/*.j2")))
 
 
 @pytest.mark.parametrize(("given", "shown"), [("", ""), ("logging.basicConfig()", "ERROR:paramiko.transport:words\n")])
 def test_paramikos_own_words_are_for_who_asks_for_them(given: str, shown: str) -> None:
     """As with pyinfra's --debug-all, which gives the root logger a handler."""
-    program = f"import logging, slipway.connector; {given}\nlogging.getLogger('paramiko.transport').error('words')"
+    program = f"import logging, slipway.transport.connector; {given}\nlogging.getLogger('paramiko.transport').error('words')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == shown

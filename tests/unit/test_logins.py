@@ -1,4 +1,4 @@
-"""roles/_logins.py: when PAM is changed and when it is left, and whose homes are closed."""
+"""roles/system/logins.py: when PAM is changed and when it is left, and whose homes are closed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from roles import _logins
-from roles._facts import Answer, HostOverview, Place, Places
-from roles.system import profiles, system
+from roles.system import logins, profiles, system
+from slipway.engine.facts import Answer, Place, Places
+from slipway.engine.overview import HostOverview
 from slipway.settings import Settings
 from tests.unit.plans import Facts, Operation, Planner
 
 PAM, HOMES = "Limit wrong passwords, and refuse those of before", "Let nobody read others' homes"
 THERE = {
-    f"{_logins.PROFILES}/{name}": Place("f", "644", "root", "root", each.digest) for name, each in profiles().items()
+    f"{logins.PROFILES}/{name}": Place("f", "644", "root", "root", each.digest) for name, each in profiles().items()
 }
 
 
@@ -99,7 +99,7 @@ def test_the_state_of_pam(
         (tmp_path / "configs" / name).touch()
     (tmp_path / "bin/pam-auth-update").write_text("#!/bin/sh\n")
     (tmp_path / "bin/pam-auth-update").chmod(0o755)
-    script = _logins._PAM.replace("/etc/pam.d", str(tmp_path / "pam.d"))
+    script = logins._PAM.replace("/etc/pam.d", str(tmp_path / "pam.d"))
     script = script.replace("/var/lib/pam/seen", str(tmp_path / "seen"))
     environment = {**os.environ, "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
     asked = ["sh", "-c", script, "slipway", str(tmp_path / "left"), " ".join(names), str(tmp_path / "configs")]
@@ -116,5 +116,5 @@ def test_homes_are_closed_by_their_users(planned: Any, minimal: Settings) -> Non
         "runuser -u anna -- chmod g-w,o-rwx -- /home/anna /home/anna/.bashrc",
         "runuser -u tom -- chmod g-w,o-rwx -- /home/tom/.profile",
     ]
-    notes = [change.note for _, change, _ in _logins._home_changes(told)]
+    notes = [change.note for _, change, _ in logins._home_changes(told)]
     assert notes == ["755 becomes 750", "644 becomes 640", "664 becomes 640"]

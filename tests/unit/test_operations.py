@@ -22,26 +22,21 @@ from pyinfra.api.facts import FactBase
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from prober import ProberError, Result
-from roles import _certificates, _place, _plan, tls
-from roles import _operations as operations
-from roles._facts import (
-    Existing,
-    GitCommit,
-    NginxStatus,
-    NginxVersion,
-    Overview,
-    Packages,
-    Place,
-    Places,
-    ReleaseHistory,
-    ReleasePlan,
-    ReleaseStatus,
-    Texts,
-    Unit,
-    Versions,
-)
-from roles._place import File, Folder, placing, text_diff
-from slipway.questions import Question
+from roles import tls
+from roles.base import operations as base_operations
+from roles.base.facts import Packages
+from roles.nginx import certificates
+from roles.nginx import operations as nginx_operations
+from roles.nginx.facts import NginxStatus, NginxVersion, Versions
+from roles.release import operations as release_operations
+from roles.release.facts import GitCommit, ReleaseHistory, ReleasePlan, ReleaseStatus
+from slipway.engine import operations
+from slipway.engine import place as place_module
+from slipway.engine import plan as plan_module
+from slipway.engine.facts import Existing, Place, Places, Texts, Unit
+from slipway.engine.overview import Overview
+from slipway.engine.place import File, Folder, placing, text_diff
+from slipway.engine.question import Question
 from tests.unit.plans import command_of
 
 USER = getpass.getuser()
@@ -210,11 +205,11 @@ def test_a_script_gets_its_arguments_as_they_are() -> None:
 
 
 def test_a_failure_says_its_message_and_fails() -> None:
-    done = run(_plan.failure("app: it's $HOME"))
+    done = run(plan_module.failure("app: it's $HOME"))
     assert (done.returncode, done.stderr) == (1, "app: it's $HOME\n")
 
 
-@pytest.mark.parametrize("script", [operations._APT, operations._SERVED, _place._STEPS])
+@pytest.mark.parametrize("script", [base_operations._APT, nginx_operations._SERVED, place_module._STEPS])
 def test_scripts_are_posix_shell(script: str) -> None:
     done = subprocess.run(["sh", "-n", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -244,7 +239,7 @@ def test_programs_are_installed_while_apt_installs_the_rest(tmp_path: Path, mean
         (bin_ / name).write_text(text or "#!/bin/sh\n")
         (bin_ / name).chmod(0o755)
     programs = f'echo programs >"$LOG.meanwhile"; sleep 0.2; echo ended >"$LOG.ended"; echo noise; {meanwhile}'
-    given = shlex.split(operations.shell_line(operations._APT, programs, "python3", "python3", "git", "htop"))
+    given = shlex.split(operations.shell_line(base_operations._APT, programs, "python3", "python3", "git", "htop"))
     environment = os.environ | {"PATH": f"{bin_}:{os.environ['PATH']}", "LOG": str(log)}
     environment |= {"BROKEN": "false"} if broken else {}
     done = subprocess.run(given, env=environment, capture_output=True, text=True, check=False)
@@ -387,7 +382,7 @@ class FakeProber:
 
 def followed(host: FakeHost, prober: FakeProber | None) -> tuple[bool, list[str]]:
     """Whether a release succeeds on `host`, and the output that pyinfra would print once more."""
-    command = operations.Followed("slipway-release", "deploy", prober=cast(Any, prober), _stdin="{}")
+    command = release_operations.Followed("slipway-release", "deploy", prober=cast(Any, prober), _stdin="{}")
     state = SimpleNamespace(print_input=False)
     done, output = command.execute(cast(Any, state), cast(Any, host), cast(Any, {"_sudo": True}))
     return done, output.output_lines
@@ -549,7 +544,7 @@ def test_a_certificate_without_its_key_is_signed_anew(tmp_path: Path) -> None:
     assert not signed(tmp_path)
 
 
-@pytest.mark.parametrize("script", [tls._SIGN, tls._SIGNED, _certificates._HAS, tls._INSTALL, tls._INSTALLED])
+@pytest.mark.parametrize("script", [tls._SIGN, tls._SIGNED, certificates._HAS, tls._INSTALL, tls._INSTALLED])
 def test_scripts_of_the_tls_role_are_posix_shell(script: str) -> None:
     done = subprocess.run(["sh", "-n", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

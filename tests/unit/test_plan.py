@@ -12,31 +12,22 @@ import pytest
 from pyinfra import host
 from pyinfra.api.command import StringCommand
 
-from roles import _plan
-from roles import base as base_role
-from roles._facts import (
-    Answer,
-    Existing,
-    GitCommit,
-    HostOverview,
-    NginxStatus,
-    PackageFacts,
-    Packages,
-    Place,
-    Places,
-    ReleaseStatus,
-    Stale,
-    Unit,
-)
-from roles._place import File, Folder, place
-from roles._plan import Change, Commands, asking
 from roles.app import app
 from roles.base import base
+from roles.base import role as base_role
+from roles.base.facts import PackageFacts, Packages
 from roles.nginx import nginx, nginx_with_certificates
+from roles.nginx.facts import NginxStatus
 from roles.python import python, pythons, uv
 from roles.release import release, wanted
+from roles.release.facts import GitCommit, ReleaseStatus
 from roles.tls import certbot, tls
-from slipway.questions import Question
+from slipway.engine import plan as plan_module
+from slipway.engine.facts import Answer, Existing, Place, Places, Stale, Unit
+from slipway.engine.overview import HostOverview
+from slipway.engine.place import File, Folder, place
+from slipway.engine.plan import Change, Commands, asking
+from slipway.engine.question import Question
 from slipway.settings import RunOptions, Settings
 from tests.unit.conftest import COMMIT, MARK
 from tests.unit.plans import Facts, Planner, status_of, wanted_by
@@ -60,17 +51,17 @@ class World(set[str]):
         return {Existing: existing}
 
 
-@_plan.operation(lambda path, **_: [asking(Existing, paths=(path,))])
+@plan_module.operation(lambda path, **_: [asking(Existing, paths=(path,))])
 def touch(world: World, path: str, *, brings: str = "", after: str = "") -> Commands:
     """Make `path`, which brings another by itself, unless it is there; and always when `after` is made.
 
     + brings: path that comes with it
     + after: path whose making calls for this
     """
-    if path in _plan.known(Existing, paths=(path,)) and not _plan.made(after):
+    if path in plan_module.known(Existing, paths=(path,)) and not plan_module.made(after):
         host.noop(f"{path} is there")
         return
-    _plan.announce(Change("file", path, "create", "+x\n"), makes=[path])
+    plan_module.announce(Change("file", path, "create", "+x\n"), makes=[path])
     yield StringCommand("touch", path)
     world.update({path, brings} - {""})
     world.events.append(f"made {path}")
@@ -88,7 +79,7 @@ def roles(world: World, seen: list[dict[str, list[Change]]]) -> None:
     touch(world=world, path="/b", name="B")
     touch(world=world, path="/c", name="C", after="/a")
     touch(world=world, path="/d", name="D")
-    seen.append(_plan.changes(_plan._host()))
+    seen.append(plan_module.changes(plan_module._host()))
 
 
 def test_a_run_does_what_its_plan_says_whatever_a_change_brings(plan: Planner, seen: list[Any]) -> None:
@@ -148,7 +139,7 @@ def test_a_file_in_a_folder_that_is_not_there_yet_is_shown_in_full(plan: Planner
             links={"/new/link": "file"},
             absent={"/etc/old": "", "/etc/none": ""},
         )
-        changes.update(_plan.changes(_plan._host()))
+        changes.update(plan_module.changes(plan_module._host()))
 
     there = {"/etc/old": Place("f", "644", "root", "root")}
     plan(role, facts=bare | {Places: there})
@@ -176,7 +167,7 @@ def test_what_stands_in_the_way_is_told_and_left_alone(plan: Planner, bare: Fact
             links={"/d": "b"},
             absent={"/e": ""},
         )
-        changes.update(_plan.changes(_plan._host()))
+        changes.update(plan_module.changes(plan_module._host()))
 
     there = {"/a": Place("f", "644", "root", "root")}
     there |= {path: Place("d", "755", "root", "root") for path in ("/b", "/d", "/e")}
@@ -192,9 +183,9 @@ def test_what_stands_in_the_way_is_told_and_left_alone(plan: Planner, bare: Fact
 
 
 def test_what_a_package_brings_is_removed_with_it(plan: Planner, bare: Facts) -> None:
-    @_plan.operation(list)
+    @plan_module.operation(list)
     def install() -> Commands:
-        _plan.announce(Change("package", "nginx", "install"))
+        plan_module.announce(Change("package", "nginx", "install"))
         yield StringCommand("apt-get", "install", "nginx")
 
     def role(*, installs: bool) -> None:
@@ -215,7 +206,7 @@ def changes_of(plan: Planner, role: Any, *arguments: Any, facts: Facts) -> dict[
 
     def noted() -> None:
         role(*arguments)
-        found.update(_plan.changes(_plan._host()))
+        found.update(plan_module.changes(plan_module._host()))
 
     plan(noted, facts=facts)
     return found
@@ -355,8 +346,8 @@ def test_every_question_of_a_run_can_be_asked_anywhere(
 
     def role() -> None:
         everything(maximal, overview)
-        found.extend(_plan.questions(_plan._host()))
-        asked.update(fact for fact, _ in _plan._ahead[_plan._host()])
+        found.extend(plan_module.questions(plan_module._host()))
+        asked.update(fact for fact, _ in plan_module._ahead[plan_module._host()])
 
     plan(role)
     assert len(found) == len({question.get_raw_value() for question in found}) > 20

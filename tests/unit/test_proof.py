@@ -12,8 +12,8 @@ from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from roles import _access
-from roles._access import PROGRAM, Proven
+from roles.access import operations as access_operations
+from roles.access.operations import PROGRAM, Proven
 
 TOLD = CommandOutput([OutputLine("stdout", json.dumps({"token": "t0", "seconds": 60}))])
 
@@ -55,8 +55,8 @@ class Side:
             side.asked.append(line)
             return (side.reverts, CommandOutput([])) if "revert" in line else (side.applies, TOLD)
 
-        monkeypatch.setattr(_access, "Anew", Fresh)
-        monkeypatch.setattr(_access, "PROOF_SECONDS", 0)
+        monkeypatch.setattr(access_operations, "Anew", Fresh)
+        monkeypatch.setattr(access_operations, "PROOF_SECONDS", 0)
         connector = object.__new__(SSHConnector)
         connector.client = client(22)  # type: ignore[assignment]
         self.host: Any = SimpleNamespace(

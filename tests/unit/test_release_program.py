@@ -31,8 +31,8 @@ from typing import Any
 
 import pytest
 
-from roles._facts import HostOverview
 from roles.release import wanted
+from slipway.engine.overview import HostOverview
 from slipway.settings import Settings
 from tests.unit.inventories import certificate, new_key, pem_key
 from tests.unit.programs import NGINX, RELEASE, Recorder, load, tree

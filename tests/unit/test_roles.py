@@ -18,44 +18,31 @@ from typing import Any
 import pytest
 from paramiko import ECDSAKey, RSAKey
 
-from roles import _operations as operations
-from roles import _place, firewall, ssh
 from roles import app as app_role
-from roles import base as base_role
-from roles._access import PROGRAM
-from roles._facts import (
-    Answer,
-    Existing,
-    Firewall,
-    FirewallState,
-    GitCommit,
-    HostOverview,
-    NginxStatus,
-    NginxVersion,
-    Overview,
-    Packages,
-    Place,
-    Places,
-    ReleaseHistory,
-    ReleasePlan,
-    ReleaseStatus,
-    RollbackTarget,
-    Sshd,
-    SshdState,
-    Stale,
-    Unit,
-    Versions,
-)
-from roles._place import File
+from roles import firewall, ssh
 from roles.access import access
+from roles.access.operations import PROGRAM
 from roles.app import app, worker_count
 from roles.base import base
+from roles.base import operations as base_operations
+from roles.base import role as base_role
+from roles.base.facts import Packages
+from roles.firewall.facts import Firewall, FirewallState
 from roles.nginx import DROP_IN, nginx, nginx_sandbox, nginx_with_certificates
+from roles.nginx.facts import NginxStatus, NginxVersion, Versions
 from roles.preflight import SUPPORTED, PreflightError, preflight, problems, provisioned
 from roles.python import UV_SHA256, python, pythons, uv
 from roles.release import digest, git_ssh, history, release, rollback, wanted
+from roles.release.facts import GitCommit, ReleaseHistory, ReleasePlan, ReleaseStatus, RollbackTarget
+from roles.ssh.facts import Sshd, SshdState
 from roles.tls import certbot, tls
 from roles.verdict import verdict
+from slipway.engine import operations
+from slipway.engine import place as place_module
+from slipway.engine.facts import Answer, Existing, Place, Places, Stale, Unit
+from slipway.engine.overview import HostOverview, Overview
+from slipway.engine.place import File
+from slipway.engine.program import Program
 from slipway.settings import RunOptions, Settings, render_env
 from slipway.settings.folder import SourceError
 from slipway.settings.release import HOOKS
@@ -489,12 +476,12 @@ def test_a_program_is_installed_once(
     there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, maximal: Settings, overview: HostOverview
 ) -> None:
     """Whoever comes second finds it."""
-    monkeypatch.setattr(operations, "INSTALLING", f"{tmp_path}/run/install.lock")
+    monkeypatch.setattr("slipway.engine.program.INSTALLING", f"{tmp_path}/run/install.lock")
     mark = tmp_path / "it's here"
     if there:
         mark.touch()
     write = operations.shell_line('echo "$2" >"$1"', str(mark), "made")
-    program = operations.Program("it", operations.shell_line('[ ! -e "$1" ] || echo yes', str(mark)), write)
+    program = Program("it", operations.shell_line('[ ! -e "$1" ] || echo yes', str(mark)), write)
     for _ in range(2):
         assert subprocess.run(["sh", "-c", program.line], check=False).returncode == 0
         assert mark.read_text() == ("" if there else "made\n")
@@ -522,7 +509,7 @@ def test_an_interrupted_dpkg_is_repaired_though_nothing_is_missing(
     assert plan(base, minimal, overview, facts=facts)("Install packages").reasons == ["the packages are installed"]
     broken = facts | {Packages: dataclasses.replace(facts[Packages], interrupted=True)}
     (line,) = plan(base, minimal, overview, facts=broken)("Install packages").commands
-    assert line.argv[2:] == [operations._APT, "slipway", "", ""]
+    assert line.argv[2:] == [base_operations._APT, "slipway", "", ""]
 
 
 def test_base_sets_the_time_zone(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
@@ -626,7 +613,7 @@ def test_workers_as_set(maximal: Settings, overview: HostOverview) -> None:
 def test_an_apps_place(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
     done = plan(app, maximal, overview)("Give notes its users and folders")
     assert done.steps("account") == {"notes": ["/var/lib/notes"], "_notes": ["/var/cache/slipway/notes/home"]}
-    assert "--system" in _place._STEPS and _place.SHELL == "/usr/sbin/nologin"
+    assert "--system" in place_module._STEPS and place_module.SHELL == "/usr/sbin/nologin"
     assert done.steps("folder") == {
         "/etc/notes": ["root:notes", "750"],
         "/etc/notes/releases": ["root:notes", "750"],
@@ -1672,7 +1659,7 @@ def test_a_way_in_that_would_be_refused_is_told_before(
     told: str | None,
 ) -> None:
     transport = SimpleNamespace(auth_handler=SimpleNamespace(auth_method=method, private_key=key))
-    monkeypatch.setattr("roles._access._transport", lambda connector: transport)
+    monkeypatch.setattr("roles.access.operations._transport", lambda connector: transport)
     (command,) = plan(access, minimal, overview)("Change the ways in, proven by a fresh connection").commands
     if told:
         assert command.argv[:2] == ["sh", "-c"] and told in command.argv[-1]

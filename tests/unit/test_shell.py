@@ -13,8 +13,8 @@ import pytest
 from gevent.event import Event
 from gevent.subprocess import PIPE, Popen
 
-from slipway.questions import Answers, ask
-from slipway.shell import LONGEST_START, Outcome, Shell, ShellError
+from slipway.transport.questions import Answers, ask
+from slipway.transport.shell import LONGEST_START, Outcome, Shell, ShellError
 
 
 class LocalChannel:

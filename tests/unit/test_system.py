@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
-from roles import _system, updates
-from roles._facts import Answer, HostOverview, Place, Places
-from roles._system import KernelSetting, KernelSettings, SwapFacts, Wanted, no_swap, swap_size
-from roles.system import files, kernel, packages, system
+from roles import updates
+from roles.system import files, kernel, packages, swap, system
+from roles.system import operations as system_operations
+from roles.system.facts import KernelSetting, KernelSettings, SwapFacts
+from roles.system.operations import Wanted
+from roles.system.swap import no_swap, swap_size
+from roles.updates import operations as updates_operations
+from slipway.engine.facts import Answer, Place, Places
+from slipway.engine.overview import HostOverview
 from slipway.settings import Settings
 from tests.unit.plans import Facts, Planner
 
@@ -91,7 +96,10 @@ def test_what_the_kernel_of_this_machine_says() -> None:
 
 def test_a_refused_kernel_setting_names_the_way_out() -> None:
     done = subprocess.run(
-        ["sh", "-c", _system._SET, "slipway", "kernel/ostype", "Minix"], capture_output=True, text=True, check=False
+        ["sh", "-c", system_operations._SET, "slipway", "kernel/ostype", "Minix"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert 'The kernel refuses kernel.ostype = Minix; "sysctl": {"kernel.ostype": None} in system' in done.stderr
@@ -112,11 +120,11 @@ def test_a_line_is_set_and_the_rest_stays(tmp_path: Path, before: str, after: st
     file = tmp_path / "login.defs"
     file.write_text(before)
     file.chmod(0o640)
-    run(_system._LINE, str(file), "UMASK", "0027")
+    run(system_operations._LINE, str(file), "UMASK", "0027")
     assert file.read_text() == after
     assert file.stat().st_mode & 0o777 == 0o640
     assert [path.name for path in tmp_path.iterdir()] == ["login.defs"]
-    assert run(_system._LINES, str(file), "UMASK|OTHER").split() == ["UMASK", "0027"]
+    assert run(system_operations._LINES, str(file), "UMASK|OTHER").split() == ["UMASK", "0027"]
 
 
 # ── modes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -172,7 +180,7 @@ def test_a_small_host_gets_swap(plan: Planner, minimal: Settings, overview: Host
     small = dataclasses.replace(overview, memory_mb=960)
     done = plan(system, minimal, small, facts=bare | {SwapFacts: ROOM})("Make a swap file")
     assert list(done.writes) == ["/etc/systemd/system/swapfile.swap"]
-    assert done.commands[-1].argv[2:] == [_system._SWAP, "slipway", "/swapfile", "960"]
+    assert done.commands[-1].argv[2:] == [swap._SWAP, "slipway", "/swapfile", "960"]
     assert plan(system, minimal, small, facts=bare | {SwapFacts: {"swaps": "1"}})("Make a swap file").reasons
 
 
@@ -282,4 +290,8 @@ def test_who_owns_a_file(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     ours.write_text("#!/bin/sh\n# Managed by Slipway (roles/updates.py)\n")
     theirs.write_text("#!/bin/sh\nexit 101\n")
-    assert [run(_system._FOREIGN, str(path)) for path in (ours, theirs, tmp_path / "none")] == ["", "foreign\n", ""]
+    assert [run(updates_operations._FOREIGN, str(path)) for path in (ours, theirs, tmp_path / "none")] == [
+        "",
+        "foreign\n",
+        "",
+    ]

@@ -12,9 +12,11 @@ from jinja2 import UndefinedError
 
 from roles import app as app_role
 from roles import firewall, limits, ssh, system, tls, updates
-from roles._facts import HostOverview, Sshd, Versions
-from roles._templates import ROOT, host_file, render
 from roles.nginx import OPEN_FILES, PACKAGED, WEBROOT, configuration
+from roles.nginx.facts import Versions
+from roles.ssh.facts import Sshd
+from slipway.engine.overview import HostOverview
+from slipway.engine.templates import ROOT, host_file, render
 from slipway.settings import AppSettings, Settings
 from slipway.settings.environment import names_host
 from tests.unit.conftest import KEX

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from roles._plan import Change
 from slipway import foreign
+from slipway.engine.plan import Change
 from slipway.screen import Screen
 from slipway.settings import Settings, placeholder
 from tests.unit.programs import ROOT, TEXT, load

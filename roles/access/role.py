@@ -1,0 +1,74 @@
+"""The ways into the host: the operator's account, sshd and the firewall, as one change that can't lock anybody out."""
+
+from __future__ import annotations
+
+from roles import firewall, operator, ssh
+from roles.access.operations import PROGRAM, Wanted, ways_in
+from roles.nginx import LIB
+from roles.ssh.facts import Sshd
+from slipway.engine.overview import HostOverview
+from slipway.engine.place import File, Folder, place
+from slipway.engine.role import role
+from slipway.engine.templates import host_file, render
+from slipway.settings import Settings
+
+LIBRARY = f"{LIB}/slipway_sshd.py"
+UNITS = "/etc/systemd/system"
+REVERT = f"{UNITS}/slipway-access-revert.service"
+BOOT = f"{UNITS}/slipway-access-boot.service"
+FIREWALL = f"{UNITS}/{firewall.UNIT}"
+WANTS = f"{UNITS}/sysinit.target.wants"
+
+
+def packages(settings: Settings) -> list[str]:
+    """Debian packages that the ways in need."""
+    asked = [*firewall.PACKAGES] if settings.firewall.enabled else []
+    return asked + ([*operator.PACKAGES] if settings.operator.user else [])
+
+
+@role("Access")
+def access(settings: Settings, overview: HostOverview) -> None:
+    """The operator's account, sshd and the firewall: proven by a fresh connection, or taken back."""
+    keys, home = operator.authorized_keys(settings, overview.users), operator.home(settings, overview.users)
+    units = {
+        REVERT: File(render("access/revert.service.j2", home=home)),
+        BOOT: File(render("access/boot.service.j2", home=home)),
+    }
+    links = {f"{WANTS}/slipway-access-boot.service": BOOT}
+    if settings.firewall.enabled:
+        units[FIREWALL] = File(render("firewall/firewall.service.j2", table=firewall.TABLE, apps=firewall.APPS))
+        links[f"{WANTS}/{firewall.UNIT}"] = FIREWALL
+    place(
+        name="Write slipway-access, and the units that take a change back",
+        folders={WANTS: Folder(), LIB: Folder()},
+        # What the program needs is first, so that a run which is killed between two files leaves none that misses it.
+        files={
+            LIBRARY: File(host_file("access/slipway_sshd.py"), program=True),
+            PROGRAM: File(host_file("access/slipway-access"), "755", program=True),
+            **units,
+        },
+        links=links,
+    )
+
+    def wanted(sshd: Sshd) -> Wanted:
+        ports = ssh.ports(settings, sshd)
+        return Wanted(
+            files={
+                **operator.files(settings, overview.users),
+                **firewall.files(settings, ports),
+                **ssh.files(settings, sshd),
+            },
+            sshd=ssh.expected(settings, sshd) if settings.ssh.enabled else [],
+            host_keys=ssh.HOST_KEYS if settings.ssh.enabled else {},
+            ports=ports,
+        )
+
+    asked = [*ssh.PATHS, firewall.TABLE, *([operator.SUDOERS, keys] if keys else [])]
+    ways_in(
+        name="Change the ways in, proven by a fresh connection",
+        wanted=wanted,
+        paths=tuple(asked),
+        account=settings.operator.user,
+        harden=settings.ssh.enabled,
+        filtered=settings.firewall.enabled,
+    )

@@ -1,0 +1,29 @@
+"""The firewall: an nftables table of our own, and one for builds."""
+
+from roles.firewall.role import (
+    APPS,
+    BUILDS,
+    CONNECTIONS,
+    PACKAGES,
+    TABLE,
+    UNIT,
+    files,
+    knows,
+    of_apps,
+    of_builds,
+    ruleset,
+)
+
+__all__ = [
+    "APPS",
+    "BUILDS",
+    "CONNECTIONS",
+    "PACKAGES",
+    "TABLE",
+    "UNIT",
+    "files",
+    "knows",
+    "of_apps",
+    "of_builds",
+    "ruleset",
+]

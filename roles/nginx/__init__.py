@@ -1,0 +1,41 @@
+"""nginx: sites, default servers and the reverse proxy, changed only by what it has validated and proven live."""
+
+from roles.nginx.role import (
+    COMPRESSED,
+    DROP_IN,
+    IPV6,
+    ITSELF,
+    LIB,
+    OPEN_FILES,
+    PACKAGED,
+    WEBROOT,
+    certificate,
+    configuration,
+    configure,
+    former_names,
+    library,
+    nginx,
+    nginx_sandbox,
+    nginx_with_certificates,
+    text_library,
+)
+
+__all__ = [
+    "COMPRESSED",
+    "DROP_IN",
+    "IPV6",
+    "ITSELF",
+    "LIB",
+    "OPEN_FILES",
+    "PACKAGED",
+    "WEBROOT",
+    "certificate",
+    "configuration",
+    "configure",
+    "former_names",
+    "library",
+    "nginx",
+    "nginx_sandbox",
+    "nginx_with_certificates",
+    "text_library",
+]

@@ -1,0 +1,188 @@
+"""nginx: sites, default servers and the reverse proxy, changed only by what it has validated and proven live."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from roles.nginx.certificates import ordered
+from roles.nginx.facts import SLIPWAY_NGINX, Versions
+from roles.nginx.operations import nginx_configuration
+from slipway.engine import operations, plan
+from slipway.engine.facts import Answer
+from slipway.engine.overview import HostOverview
+from slipway.engine.place import File, Folder, place
+from slipway.engine.role import role
+from slipway.engine.templates import host_file, render
+from slipway.settings import AppSettings, Settings
+
+COMPRESSED = 96
+"""Static files that one client may be sent compressed at a time, twice what nginx lets a connection of HTTP/2 ask for:
+each that is read slowly holds 430 kB of memory."""
+OPEN_FILES = 1000
+"""Static files that a site keeps open, at most: more than most apps have."""
+ITSELF = "127.83.76.87"
+"""Address from which the host's own programs ask nginx; as in files/nginx/slipway_nginx.py. Each of 127.0.0.0/8 is the
+host's alone, and a proxy takes another one only if it is told to."""
+WEBROOT = "/var/lib/slipway/acme"
+"""Where certbot puts the files that an ACME server asks for."""
+IPV6 = "/proc/net/if_inet6"
+"""There where the kernel has IPv6."""
+PACKAGED = {
+    "debian 12": Versions((1, 22, 1), (3, 0)),
+    "debian 13": Versions((1, 26, 3), (3, 5)),
+    "ubuntu 24.04": Versions((1, 24, 0), (3, 0)),
+}
+"""Versions in a distribution's packages, for a plan made before nginx is installed."""
+DROP_IN = "/etc/systemd/system/nginx.service.d/50-slipway.conf"
+"""What systemd shuts nginx off from."""
+LIB = "/opt/slipway/lib"
+"""Folder of what the programs on the host import."""
+
+
+def configuration(
+    settings: Settings,
+    versions: Versions,
+    exists: Callable[[str], bool],
+    serving: Mapping[str, str] = MappingProxyType({}),
+    certified: Callable[[AppSettings], bool] = lambda app: True,
+) -> dict[str, str]:
+    """Relative path → content of /etc/nginx/slipway.
+
+    + versions: nginx's: HTTP/2 is written as ``http2 on`` since 1.25.1, session tickets rotate since 1.23.2; and
+      OpenSSL's: X25519MLKEM768, which a quantum computer doesn't break, since 3.5
+    + exists: whether a path is on the host: a site whose certificate is yet to come has no TLS part
+    + serving: the configuration that serves: until another certificate is there, a site keeps the one it has
+    + certified: whether there is a certificate for just an app's domains: until then, its site keeps the names it had
+    """
+    apps = list(settings.apps.values())
+    common = {
+        "http2_directive": versions.nginx >= (1, 25, 1),
+        "rotates_tickets": versions.nginx >= (1, 23, 2),
+        "post_quantum": versions.openssl >= (3, 5),
+        "ipv6": exists(IPV6),
+        "webroot": WEBROOT,
+        "own_address": ITSELF,
+        "own_address_pattern": "".join(f"\\x{int(each):02x}" for each in ITSELF.split(".")),
+    }
+    made = {
+        "nginx.conf": render(
+            "nginx/nginx.conf.j2",
+            nginx=settings.nginx,
+            extra=bool(settings.nginx.extra),
+            # Each app's sites, the one on its port included, keep so many static files open.
+            all_open_files=OPEN_FILES * sum(2 if app.port else 1 for app in apps if app.static),
+            worker_shutdown_timeout=max(app.drain_timeout + app.graceful_timeout for app in apps) + 10,
+            **common,
+        ),
+        "internal.conf": render(
+            "nginx/internal.conf.j2", apps=apps, tls=any(app.tls.mode != "off" for app in apps), **common
+        ),
+    }
+    if settings.nginx_extra_local:
+        made["extra/http.conf"] = settings.nginx_extra_local.read_text(encoding="utf-8")
+    for app in apps:
+        values = {
+            "app": app,
+            "names": app.domains if certified(app) else [*app.domains, *former_names(settings, app, serving)],
+            "open_files": OPEN_FILES,
+            "compressed": COMPRESSED,
+            "extra": bool(app.nginx_extra),
+            "certificate": certificate(app, exists, serving.get(f"sites/{app.name}.conf", "")),
+            "static_folder": "/".join(part for part in (app.source.subdir, app.static.path) if part)
+            if app.static
+            else None,
+        }
+        made[f"sites/{app.name}.conf"] = render("nginx/site.conf.j2", **values, **common)
+        made[f"proxy/{app.name}.conf"] = render("nginx/proxy.conf.j2", app=app)
+        made[f"headers/{app.name}.conf"] = render("nginx/headers.conf.j2", app=app, static=False)
+        if app.static and not app.nginx_extra:  # an add_header there is for static files, too
+            made[f"headers/static/{app.name}.conf"] = render("nginx/headers.conf.j2", app=app, static=True)
+        made[f"errors/{app.name}.conf"] = render("nginx/errors.conf.j2", app=app)
+        if app.nginx_extra_local:
+            made[f"extra/{app.name}.conf"] = app.nginx_extra_local.read_text(encoding="utf-8")
+    return made
+
+
+def former_names(settings: Settings, app: AppSettings, serving: Mapping[str, str]) -> list[str]:
+    """Names that a site is known by over TLS, and that no app is to have any more."""
+    text = serving.get(f"sites/{app.name}.conf", "")
+    found = re.search(r"server_name ([^;]+);\s+ssl_certificate ", text)
+    wanted = {domain for each in settings.apps.values() for domain in each.domains}
+    return [name for name in found[1].split() if name not in wanted] if found else []
+
+
+def certificate(app: AppSettings, exists: Callable[[str], bool], serving: str) -> tuple[str, str] | None:
+    """The certificate and the key of a site that are on the host: the wanted ones, or else those that it serves now."""
+    if app.certificate_path is None or app.key_path is None:
+        return None
+    found = re.search(r"ssl_certificate (\S+);\s+ssl_certificate_key (\S+);", serving)
+    candidates = [(app.certificate_path, app.key_path), *([(found[1], found[2])] if found else [])]
+    return next((pair for pair in candidates if all(exists(path) for path in pair)), None)
+
+
+@role("Nginx")
+def nginx_sandbox(settings: Settings) -> None:
+    """What systemd shuts nginx off from: there before the package is, which starts nginx at once.
+
+    An nginx that runs already gets it when it is next started, by a reboot or by hand: a restart would cut off whoever
+    it serves, and what takes none (a new binary, as its package does on an upgrade) stays where the old one is.
+    """
+    drop_in = File(host_file("nginx/50-slipway.conf"), note="from nginx's next start on")
+    place(
+        name="Write what nginx is shut off from",
+        folders={DROP_IN.rpartition("/")[0]: Folder()} if settings.nginx.sandbox else {},
+        files={DROP_IN: drop_in if settings.nginx.sandbox else None},
+    )
+
+
+def library() -> dict[str, File]:
+    """Path → file: the work of slipway-nginx, which slipway-release does within its own process.
+
+    What both need is first, so that a run which is killed between two files leaves none that misses it.
+    """
+    return text_library() | {f"{LIB}/slipway_nginx.py": File(host_file("nginx/slipway_nginx.py"), program=True)}
+
+
+def text_library() -> dict[str, File]:
+    """Path → file: through what every program of the host's shows what others wrote."""
+    return {f"{LIB}/slipway_text.py": File(host_file("release/slipway_text.py"), program=True)}
+
+
+@role("Nginx")
+def nginx(settings: Settings, overview: HostOverview) -> None:
+    """nginx with a site for every app; one that has no certificate yet answers ACME challenges only."""
+    place(
+        name="Write slipway-nginx, and remove Debian's example site",
+        folders={WEBROOT: Folder(), LIB: Folder()},
+        files=library() | {SLIPWAY_NGINX: File(host_file("nginx/slipway-nginx"), "755", program=True)},
+        # It would be the default server, which ours must be; a site of the user's stays.
+        absent={"/etc/nginx/sites-enabled/default": "nginx"},
+    )
+    configure("Configure the sites", settings, overview)
+    operations.unit_enabled(name="Enable nginx", unit="nginx.service", files=(DROP_IN,))
+
+
+@role("Nginx")
+def nginx_with_certificates(settings: Settings, overview: HostOverview) -> None:
+    """The TLS part of every site whose certificate has come since."""
+    configure("Configure the sites with TLS", settings, overview)
+
+
+def configure(title: str, settings: Settings, overview: HostOverview) -> None:
+    """Make `configuration` the one that serves."""
+    packaged = PACKAGED[overview.name]
+
+    def certified(app: AppSettings) -> bool:
+        if app.tls.mode != "acme" or plan.made(str(app.certificate_path)):
+            return True
+        return bool(plan.known(Answer, question=ordered(settings, app)))
+
+    def made(versions: Versions | None, exists: Callable[[str], bool], serving: Mapping[str, str]) -> dict[str, str]:
+        return configuration(settings, versions or packaged, exists, serving, certified)
+
+    certificates = [
+        str(path) for app in settings.apps.values() for path in (app.certificate_path, app.key_path) if path
+    ]
+    nginx_configuration(name=title, files=made, paths=[IPV6, *certificates])

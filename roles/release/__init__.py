@@ -1,0 +1,35 @@
+"""Release each app: built, migrated, started and proven beside the old release before it serves."""
+
+from roles.release.role import (
+    BIN,
+    GUNICORN,
+    MODULES,
+    digest,
+    git_ssh,
+    history,
+    inputs_of,
+    operator,
+    prober,
+    programs,
+    release,
+    release_app,
+    rollback,
+    wanted,
+)
+
+__all__ = [
+    "BIN",
+    "GUNICORN",
+    "MODULES",
+    "digest",
+    "git_ssh",
+    "history",
+    "inputs_of",
+    "operator",
+    "prober",
+    "programs",
+    "release",
+    "release_app",
+    "rollback",
+    "wanted",
+]

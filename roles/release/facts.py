@@ -1,0 +1,90 @@
+"""What the host's `slipway-release` says of an app's releases, and git of a ref."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+
+from pyinfra.api.facts import FactBase
+from typing_extensions import override
+
+from slipway.engine.facts import JsonFact
+from slipway.engine.question import Question
+
+SLIPWAY_RELEASE = "/opt/slipway/bin/slipway-release"
+
+
+class ReleaseStatus(JsonFact):
+    """`slipway-release status`: the release that serves, its inputs and what is wrong with it."""
+
+    @override
+    def command(self, app: str) -> Question:
+        return Question(f"{SLIPWAY_RELEASE} status {app} 2>/dev/null || true")
+
+
+class RollbackTarget(JsonFact):
+    """`slipway-release target`: the release that a rollback would let serve, or the error that says why there is none.
+
+    Empty where the host's program doesn't know that command: an older one, which the run replaces.
+    """
+
+    @override
+    def command(self, app: str, to: str | None) -> Question:
+        named = shlex.quote(f"--to={to}") if to else ""
+        return Question(f"{SLIPWAY_RELEASE} target {app} {named} 2>/dev/null || true")
+
+
+class ReleasePlan(JsonFact):
+    """`slipway-release plan`: commits and migrations of a release that would be made; its request is the `_stdin`."""
+
+    @override
+    def command(self, app: str) -> str:
+        unknown = json.dumps({"error": "the host's slipway-release is an older one, which this run replaces"})
+        return f"{SLIPWAY_RELEASE} plan {app} 2>/dev/null || echo {shlex.quote(unknown)}"
+
+
+class ReleaseHistory(FactBase[list[str]]):
+    """`slipway-release history`: a table of every release and rollback, newest first; or one line of JSON."""
+
+    default = list
+
+    @override
+    def command(self, app: str, as_json: bool = False) -> Question:
+        form = "--json " if as_json else ""
+        return Question(f"[ ! -x {SLIPWAY_RELEASE} ] || {SLIPWAY_RELEASE} history {form}{app}")
+
+    @override
+    def process(self, output: list[str]) -> list[str]:
+        return output
+
+
+class GitCommit(FactBase[str]):
+    """Commit that a ref of a remote repository names now, or ``error: …`` with git's own words; empty without git.
+
+    git says nothing of a ref that doesn't exist, and pyinfra asks `process` only about something: hence "answered".
+    """
+
+    default = str
+
+    @override
+    def command(self, url: str, ref: str, ssh: str = "") -> Question:
+        environment = "GIT_TERMINAL_PROMPT=0 " + (f"GIT_SSH_COMMAND={shlex.quote(ssh)} " if ssh else "")
+        full = ref == "HEAD" or ref.startswith("refs/")
+        # A tag that is an object of its own is named twice: the line with ^{} is the commit.
+        names = [ref] if full else [f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}"]
+        patterns = " ".join(shlex.quote(each) for each in names)
+        ask = f"{environment}timeout 60 git ls-remote -- {shlex.quote(url)} {patterns} 2>&1"
+        told = 'echo answered || echo "error: git ls-remote ended with $?"'
+        return Question(f"! command -v git >/dev/null || {{ {ask} && {told}; }}")
+
+    @override
+    def process(self, output: list[str]) -> str:
+        if any(line.startswith("error: git ls-remote ended") for line in output):
+            return "error: " + "\n".join(line.removeprefix("error: ") for line in output)
+        found = [tuple(line.split("\t")) for line in output if re.fullmatch(r"[0-9a-f]{40,64}\t\S+", line)]
+        branches = [commit for commit, full in found if full.startswith("refs/heads/")]
+        peeled = [commit for commit, full in found if full.endswith("^{}")]
+        return next(
+            iter([*branches, *peeled, *(commit for commit, _ in found)]), "error: there is no such branch or tag"
+        )

@@ -1,0 +1,280 @@
+"""Releases and rollbacks: asked of the host's `slipway-release`, and followed while they run."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pyinfra import host, logger
+from pyinfra.api.arguments import ConnectorArguments
+from pyinfra.api.command import StringCommand
+from pyinfra.api.host import Host
+from pyinfra.api.state import State
+from pyinfra.connectors.util import CommandOutput
+from typing_extensions import override
+
+from prober import Prober, ProberError
+from roles.release.facts import SLIPWAY_RELEASE, GitCommit, ReleasePlan, ReleaseStatus, RollbackTarget
+from slipway.engine import plan
+from slipway.engine.place import File, placing, text_diff
+from slipway.engine.plan import Ask, Change, Commands
+
+
+class Unseen(list[str]):
+    """Standard input of a fact: pyinfra logs a fact's arguments, and this holds what only a build gets."""
+
+    @override
+    def __repr__(self) -> str:
+        return "…"
+
+    __str__ = __repr__
+
+
+class Followed(StringCommand):
+    """A command that takes long: what it prints is shown while it runs, and under traffic if a prober is given.
+
+    It fails, too, if the prober lost a request.
+    """
+
+    def __init__(self, *bits: str, prober: Prober | None, **arguments: Any) -> None:
+        super().__init__(*bits, **arguments)
+        self.prober = prober
+
+    @override
+    def execute(self, state: State, host: Host, connector_arguments: ConnectorArguments) -> tuple[bool, CommandOutput]:
+        """Run it; its output counts as shown."""
+        if self.prober:
+            try:
+                self.prober.start()
+            except ProberError as error:
+                host.log(f"nothing was begun: {error}", logger.error)
+                return False, CommandOutput([])
+            host.log("traffic flows")
+        try:
+            connector_arguments.update(self.connector_arguments)
+            done, output = host.run_shell_command(
+                self, print_output=True, print_input=state.print_input, **connector_arguments
+            )
+        except Exception:
+            self.lossless(host)
+            raise
+        except BaseException:  # interrupted: nobody waits for what became of the traffic
+            if self.prober:
+                self.prober.close()
+            raise
+        lossless = self.lossless(host)
+        return done and lossless, output if done else CommandOutput([])
+
+    def lossless(self, host: Host) -> bool:
+        """End the traffic, and say what became of it; True without a prober."""
+        if not self.prober:
+            return True
+        try:
+            result = self.prober.stop()
+        except ProberError as error:
+            host.log(f"whether a request was lost isn't known: {error}", logger.error)
+            return False
+        host.log(result.line, logger.error if result.failed else logger.info)
+        return not result.failed
+
+
+Git = tuple[str, str, str]
+"""URL, ref and SSH command of a git source."""
+
+
+def _release(
+    app: str,
+    wanted: dict[str, Any],
+    request: dict[str, Any],
+    archive: object = None,
+    git: Git | None = None,
+    **_: object,
+) -> Iterator[Ask]:
+    yield plan.asking(ReleaseStatus, app=app)
+    if git and not _is_commit(git[1]):
+        yield plan.asking(GitCommit, url=git[0], ref=git[1], ssh=git[2])
+
+
+def _is_commit(ref: str) -> bool:
+    return len(ref) in (40, 64) and set(ref) <= set("0123456789abcdef")
+
+
+@plan.operation(_release)
+def release(
+    app: str,
+    wanted: dict[str, Any],
+    request: dict[str, Any],
+    placeholders: Mapping[str, str] | None = None,
+    archive: bytes | None = None,
+    git: Git | None = None,
+    keys: Sequence[str] = (),
+    prober: Prober | None = None,
+) -> Commands:
+    """Release `app` if what serves was not made from just these inputs, or doesn't serve as it should.
+
+    + app: name of the app
+    + wanted: what its release is made from, as `slipway-release` takes it, except for the commit of a git source
+    + request: secrets that only the build gets, who asks, how long to wait, and what they consent to
+    + placeholders: the environment that a plan runs its migrations with, where nothing is secret
+    + archive: source as a tar.gz, for a local folder
+    + git: URL, ref and SSH command, for a git source; the ref is looked up from the host
+    + keys: files by which the host reaches it
+    + prober: the traffic to release under
+    """
+    status = plan.known(ReleaseStatus, app=app)
+    unreached = bool(git) and (plan.changed("package", "git") or plan.made(*keys))
+    if git:
+        commit = _commit(git, unreached)
+        if commit.startswith("error: ") and not (unreached and plan.planning()):
+            told = f"{app}: {git[1]} of {git[0]} can't be looked up from the host: {commit.removeprefix('error: ')}"
+            if plan.planning():
+                plan.say(told, logger.error)
+            plan.announce(Change("release", f"of {app}", plan.FAIL, note="its source can't be looked up"))
+            yield plan.failure(told)
+            return
+        wanted = wanted | {
+            "source": wanted["source"] | {"commit": commit},
+            "inputs": wanted["inputs"] | {"source": commit},
+        }
+    before, inputs = status.get("inputs", {}), wanted["inputs"]
+    reasons = [key for key in inputs if before.get(key) != inputs[key]]
+    faults, serving = status.get("faults", []), status.get("release")
+    left = [each for each in status.get("rolled_back", []) if each["inputs"] == inputs]
+    # The host holds it by itself, too.
+    held = bool(reasons and left and not request["again"] and not request["fresh"]) and not unreached
+    told = f"{serving} serves and was made from just this"
+    if held:
+        told = f"{left[-1]['by']} went back from {left[-1]['id']}, made from just this, at {left[-1]['since']}"
+        again = "New code, or --data again=true, makes a release"
+        plan.say(f"{app}: {told}; {serving} serves. {again}.", logger.warning)
+    if not faults and not unreached and (held or not reasons) and not request["fresh"]:
+        if prober:
+            plan.say(f"{app}: no traffic was sent, since there is nothing to release", logger.warning)
+        if status.get("wanted") == json.loads(json.dumps(wanted)):
+            host.noop(f"{app}: {told}")
+            return
+        path, text = f"/etc/{app}/release.json", json.dumps(wanted, indent=1)
+        diff = text_diff(path, json.dumps(status.get("wanted"), indent=1), text)
+        plan.announce(Change("file", path, "modify", diff, "settings change that need no release"), makes=[path])
+        yield placing(files={path: File(text, mode="600")})
+        return
+    value = request | {"wanted": wanted}
+    if archive is not None:
+        value["archive"] = base64.b64encode(archive).decode()
+    seen: dict[str, Any] = {}
+    if serving and "source" in reasons and not unreached and not held and plan.planning():
+        asked = json.dumps(value | {"placeholders": dict(placeholders or {})})
+        seen = host.get_fact(ReleasePlan, app=app, _stdin=Unseen([asked]))
+    if held and serving:
+        plan.announce(Change("release", serving, "repair", note=f"{'; '.join(faults)}; no new one is made"))
+    elif refused := _refused(seen, contract=request["contract"]):
+        plan.announce(Change("release", f"of {app}", plan.FAIL, note=refused))
+    else:
+        why = _why(app, status, reasons, unreached=unreached, fresh=request["fresh"])
+        why = _lossy(why) if request["stop_first"] else why
+        plan.announce(Change("release", f"of {app}", "make", note=why))
+    show_plan(app, seen, contract=request["contract"])
+    program = (SLIPWAY_RELEASE, "deploy", "--request", app)
+    yield Followed(*program, prober=prober if serving else None, _stdin=json.dumps(value))
+
+
+def _commit(git: Git, unreached: bool) -> str:
+    """The commit that a git source is at; "error: …" if that can't be told."""
+    url, ref, ssh = git
+    if _is_commit(ref):
+        return ref
+    if unreached and not plan.planning():
+        return host.get_fact(GitCommit, url=url, ref=ref, ssh=ssh)
+    return plan.known(GitCommit, url=url, ref=ref, ssh=ssh) or "error: there is no git"
+
+
+def _why(app: str, status: Mapping[str, Any], reasons: Sequence[str], *, unreached: bool, fresh: bool) -> str:
+    """Why an app is released, and what its visitors notice."""
+    serving, faults = status.get("release"), status.get("faults", [])
+    if not serving:
+        first = status or plan.changed("folder", f"/etc/{app}")
+        return "its first release" if first else "what serves can't be told yet: a release if it isn't just this"
+    if fresh:
+        return "built anew, from empty caches; no request is lost"
+    if unreached:
+        return f"if its source isn't that of {serving}: it can't be looked up yet; no request is lost"
+    why = f"{', '.join(reasons)} changed since {serving}" if reasons else "; ".join(faults)
+    return why if faults else f"{why}; no request is lost"
+
+
+def _lossy(note: str) -> str:
+    """A note of a release or a rollback for which what serves is stopped first."""
+    return f"{note.removesuffix('; no request is lost')}; what serves is stopped first, and requests are lost"
+
+
+def _refused(told: Mapping[str, Any], *, contract: bool) -> str:
+    """Why the host would refuse a release, as far as its plan tells; empty if nothing is known to stand against it."""
+    heads, unknown = told.get("heads", []), told.get("unknown", [])
+    if len(heads) > 1:
+        return f"its migrations have {len(heads)} heads ({', '.join(heads)}): `alembic merge heads`"
+    if unknown:
+        return f"the database is at {', '.join(unknown)}, which it doesn't have"
+    destructive = [each["revision"] for each in told.get("pending", []) if each["contract"]]
+    if destructive and not contract:
+        return f"the release that serves may not survive {', '.join(destructive)}, which needs --data contract=true"
+    return ""
+
+
+def show_plan(app: str, told: Mapping[str, Any], *, contract: bool) -> None:
+    """Say what a release would bring: its commits, and the migrations with their SQL."""
+    for commit, _, subject in (line.partition(" ") for line in told.get("commits", []) if line):
+        plan.announce(Change("commit", f"{commit} of {app}", "release", note=subject))
+    if told.get("error"):
+        plan.say(f"{app}: its migrations can't be looked at before it is built: {told['error']}", logger.warning)
+    if told.get("sql_error"):
+        plan.say(f"{app}: Alembic can't render the SQL of its migrations here: {told['sql_error']}", logger.warning)
+    for each in told.get("pending", []):
+        sql = each["sql"] or "(Alembic can't render its SQL)"
+        note, action = each["doc"], "run"
+        if each["contract"]:
+            note += f": it {' and '.join(each['contract'])}"
+            if not contract:
+                note, action = f"{note}, which needs --data contract=true", plan.FAIL
+        plan.announce(Change("migration", f"{each['revision']} of {app}", action, sql, note))
+
+
+def _rollback(app: str, request: dict[str, Any], prober: Prober | None = None) -> Iterator[Ask]:
+    yield plan.asking(ReleaseStatus, app=app)
+    yield plan.asking(RollbackTarget, app=app, to=request["to"])
+
+
+@plan.operation(_rollback, is_idempotent=False)
+def rollback(app: str, request: dict[str, Any], prober: Prober | None = None) -> Commands:
+    """Let another release of `app` serve again.
+
+    + app: name of the app
+    + request: who asks, which release (None: the good one from before), and what to do with a database ahead of it
+    + prober: the traffic to do it under
+    """
+    status, target = plan.known(ReleaseStatus, app=app), plan.known(RollbackTarget, app=app, to=request["to"])
+    serving, faults = status.get("release"), status.get("faults", [])
+    if not serving:
+        yield plan.failure(f"{app}: no release serves on this host, so there is nothing to go back from.")
+        return
+    # Where another run is under way, or one left the host in disorder, what serves may be another one by then.
+    if not faults and not status.get("run"):
+        if told := target.get("error"):
+            if plan.planning():
+                plan.say(f"{app}: {told}", logger.error)
+            plan.announce(Change("rollback", f"of {app}", plan.FAIL, note="which release is to serve can't be told"))
+            yield plan.failure(f"{app}: {told}")
+            return
+        if target.get("release") == serving:
+            plan.say(f"{app}: {serving} serves already", logger.warning)
+            host.noop(f"{app}: {serving} serves already")
+            return
+    to = target.get("release") or request["to"] or "the good one from before"
+    if to == serving:
+        plan.announce(Change("release", serving, "repair", note="; ".join(faults) or "another run is under way"))
+    else:
+        note = f"{to} serves again; no request is lost"
+        plan.announce(Change("rollback", f"of {app}", "make", note=_lossy(note) if request["stop_first"] else note))
+    program = (SLIPWAY_RELEASE, "rollback", "--request", app)
+    yield Followed(*program, prober=prober, _stdin=json.dumps(request))

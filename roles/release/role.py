@@ -1,0 +1,240 @@
+"""Release each app: built, migrated, started and proven beside the old release before it serves."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import json
+import platform
+import shlex
+from typing import Any
+
+from pyinfra import host, logger
+from pyinfra.api.operation import OperationMeta
+
+from prober import Prober, site_and_load
+from roles import app as app_role
+from roles.nginx import LIB, library
+from roles.python import uv_environment
+from roles.release import operations
+from roles.release.facts import SLIPWAY_RELEASE, ReleaseHistory
+from slipway.engine import plan
+from slipway.engine.overview import HostOverview
+from slipway.engine.place import File, Folder, place
+from slipway.engine.role import role
+from slipway.engine.templates import host_file
+from slipway.foreign import one_line
+from slipway.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
+from slipway.settings.folder import Source
+
+BIN = "/opt/slipway/bin"
+
+
+def digest(value: object) -> str:
+    """SHA-256 of a value's JSON, or of bytes: equal inputs need no release."""
+    data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
+    return hashlib.sha256(data).hexdigest()
+
+
+def git_ssh(app: AppSettings) -> str:
+    """The SSH command by which the host's git reads the repository; empty for other transports."""
+    source = app.source
+    if isinstance(source, FolderSource) or not source.uses_ssh:
+        return ""
+    # The first key seen is kept in a file of its own, so that a pinned one is forgotten with its setting.
+    if source.known_hosts:
+        checking, known = "yes", app.known_hosts_path
+    else:
+        checking, known = "accept-new", f"{app.known_hosts_path}.seen"
+    given = ["BatchMode=yes", f"StrictHostKeyChecking={checking}", f"UserKnownHostsFile={known}"]
+    key = ["-i", app.deploy_key_path] if source.deploy_key else []
+    if key:
+        given.append("IdentitiesOnly=yes")
+    return shlex.join(["ssh", *(part for option in given for part in ("-o", option)), *key])
+
+
+def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit: str) -> dict[str, Any]:
+    """The content of /etc/<app>/release.json: all that `slipway-release` needs to know, but no secret.
+
+    + commit: what names the source; empty for git, where the host looks the ref up
+    """
+    workers = app_role.worker_count(app, overview, len(settings.apps))
+    units = app_role.units(app, workers)
+    migrate = "auto" if app.migrate == "auto" else app.migrate_command
+    hooks = {name: app.hooks.argv(name) for name in HOOKS}
+    if isinstance(app.source, FolderSource):
+        source = {"kind": "archive"}
+    else:
+        source = {"kind": "git", "url": app.source.git, "ssh": git_ssh(app)}
+    return {
+        "app": app.app,
+        "source": source | {"subdir": app.source.subdir, "commit": commit},
+        "python": app.python_version,
+        "uv_env": uv_environment(settings) | {"UV_PYTHON_DOWNLOADS": "never"},
+        "migration": {
+            "command": migrate,
+            "timeout": app.migrate_timeout,
+            "lock_timeout": app.migrate_lock_timeout,
+            "statement_timeout": app.statement_timeout,
+            "retries": app.migrate_retries,
+        },
+        "hooks": hooks | {"timeout": app.hooks.timeout},
+        "readiness": {
+            "path": app.readiness_path,
+            "timeout": app.readiness_timeout,
+            "host": app.main_domain,
+            "scheme": "http" if app.tls.mode == "off" else "https",
+        },
+        "units": units,
+        "sandbox": app_role.sandbox(app),
+        "build": {"sandbox": app_role.build_sandbox(overview), "only": app.build_only},
+        # Names alone: what their values are is shown nowhere (slipway_text.py).
+        "secrets": sorted(app.secret_names),
+        "static": app.static.path if app.static else None,
+        "watch": app.watch,
+        "drain_timeout": app.drain_timeout,
+        "graceful_timeout": app.graceful_timeout,
+        "keep_warm": app.keep_warm,
+        "keep": app.keep_releases,
+        # What a release is made from: where one differs from those of the release that serves, a new one is due.
+        "inputs": {
+            "source": commit,
+            "folder": app.source.subdir,
+            "Python": app.python_version,
+            "environment": digest(render_env(app_role.environment(app, workers)).encode()),
+            "service": digest(units),
+            "migration": digest(migrate),
+            "readiness path": app.readiness_path,
+            "static files": app.static.path if app.static else "",
+        },
+    }
+
+
+GUNICORN = "/opt/slipway/gunicorn.conf.py"
+"""What all Gunicorns share."""
+
+
+MODULES = ("guest", "manifest", "release", "room", "sockets", "sources", "step", "trees")
+"""What that program consists of, beside what nginx's one does."""
+
+
+def programs() -> dict[str, File]:
+    """Path → file: what runs a release on the host, and what all Gunicorns share."""
+    program = "a release under way goes on with the one from before"
+    return library() | {
+        **{
+            f"{LIB}/slipway_{name}.py": File(host_file(f"release/slipway_{name}.py"), program=True, note=program)
+            for name in MODULES
+        },
+        SLIPWAY_RELEASE: File(host_file("release/slipway-release"), "755", program=True),
+        f"{BIN}/slipway-schema": File(host_file("release/slipway-schema"), "755", program=True),
+        GUNICORN: File(host_file("app/gunicorn.conf.py"), note="counts from the next start of a release"),
+    }
+
+
+def operator() -> str:
+    """Who runs this, as the history of a host names them."""
+    return f"{getpass.getuser()}@{platform.node()}"
+
+
+def inputs_of(settings: Settings, overview: HostOverview, app: AppSettings) -> dict[str, File]:
+    """Path → file: the app's environment, and the keys by which the host reaches its repository."""
+    workers = app_role.worker_count(app, overview, len(settings.apps))
+    text = render_env(app_role.environment(app, workers))
+    made = {app.env_path: File(text, "640", group=app.group, secret=True, note="for its next release")}
+    return made | {
+        path: File(local.read_text(encoding="utf-8"), "600", secret=True)
+        for local, path in (
+            (app.deploy_key_local, app.deploy_key_path),
+            (app.known_hosts_local, app.known_hosts_path),
+        )
+        if local and not isinstance(app.source, FolderSource)
+    }
+
+
+@role("Release")
+def release(settings: Settings, overview: HostOverview, options: RunOptions) -> dict[str, OperationMeta]:
+    """A release of each app whose code, environment or service settings differ from those of the one that serves.
+
+    A release that fails doesn't keep the other apps from theirs: the caller gets the steps to judge.
+    """
+    files = programs()
+    for app in chosen(settings, options):
+        files |= inputs_of(settings, overview, app)
+    place(name="Write the programs and the apps' environments", folders={LIB: Folder()}, files=files)
+    return {
+        f"the release of {app.name}": release_app(settings, overview, app, options) for app in chosen(settings, options)
+    }
+
+
+@role("Rollback")
+def rollback(settings: Settings, options: RunOptions) -> dict[str, OperationMeta]:
+    """Let the release from before, or the one that ``--data to=`` names, serve again; nothing is built or fetched."""
+    place(name="Write the programs", folders={LIB: Folder()}, files=programs())
+    return {
+        f"the rollback of {app.name}": operations.rollback(
+            name=f"Roll back {app.name}",
+            app=app.name,
+            request={
+                "by": operator(),
+                "wait": app.lock_wait,
+                "to": options.to,
+                "schema": options.schema,
+                "stop_first": options.stop_first,
+            },
+            prober=prober(app, options),
+            _ignore_errors=True,
+        )
+        for app in chosen(settings, options)
+    }
+
+
+@role("Releases")
+def history(settings: Settings, options: RunOptions) -> None:
+    """Print every release of each app, on standard output; the host's own program knows them."""
+    for app in chosen(settings, options):
+        lines = host.get_fact(ReleaseHistory, app=app.name, as_json=options.json)
+        if options.json:
+            releases = json.loads("".join(lines) or "[]")
+            print(json.dumps({"host": host.name, "app": app.name, "releases": releases}))
+        else:
+            print(f"{app.name} on {host.name}", *map(one_line, lines), "", sep="\n")
+
+
+def prober(app: AppSettings, options: RunOptions) -> Prober | None:
+    """The traffic that proves the run lossless, where ``--data prove=true`` asks for it."""
+    return Prober(*site_and_load(app, host.data.get("verify") or {})) if options.prove else None
+
+
+def release_app(settings: Settings, overview: HostOverview, app: AppSettings, options: RunOptions) -> OperationMeta:
+    """One app's release."""
+    archive, git, commit = None, None, ""
+    if isinstance(app.source, FolderSource):
+        assert app.source_dir is not None
+        folder = Source(app.source_dir, settings.secret_files)
+        archive = folder.pack()
+        for note in folder.notes:
+            plan.say(f"{app.name}: {note}", logger.warning)
+        commit = digest(archive)
+    else:
+        git = (app.source.git, app.source.ref, git_ssh(app))
+    return operations.release(
+        name=f"Release {app.name}",
+        app=app.name,
+        wanted=wanted(settings, overview, app, commit),
+        request={
+            "build": app.build_environment,
+            "by": operator(),
+            "wait": app.lock_wait,
+            "contract": options.contract,
+            "again": options.again,
+            "fresh": options.fresh,
+            "stop_first": options.stop_first,
+        },
+        placeholders=app_role.placeholders(app, app_role.worker_count(app, overview, len(settings.apps))),
+        archive=archive,
+        git=git,
+        keys=(app.deploy_key_path, app.known_hosts_path),
+        prober=prober(app, options),
+        _ignore_errors=True,
+    )

@@ -1,0 +1,13 @@
+"""`Question`: a command that only looks."""
+
+from __future__ import annotations
+
+from pyinfra.api import StringCommand
+
+
+class Question(StringCommand):
+    """A shell command that only looks: asked twice, or ahead of its time, it does no harm.
+
+    A fact returns one from `command`. The connector may ask it together with others, as soon as the run begins, and
+    answers from that until something changes the host. It must need no standard input and show no secret.
+    """

@@ -1,0 +1,1 @@
+"""The way to a host: a connector that needs few round trips."""
