@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 from pyinfra import config
 
@@ -18,18 +17,15 @@ sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 gc.freeze()
 atexit.register(gc.freeze)
 
+from slipway.engine.pyinfra_api import MADE_FOR, know_scripts  # noqa: E402
 from slipway.settings import check_command_line  # noqa: E402 (what it says of bytecode comes first)
 from slipway.transport.connector import PromptTransport  # noqa: E402
 
-config.REQUIRE_PYINFRA_VERSION = ">=3.10,<4"
+config.REQUIRE_PYINFRA_VERSION = MADE_FOR
 
 check_command_line()
 
-# For the order of operations pyinfra asks Python for the module of each of their callers, three times an operation.
-# Where a file is none, as deploy.py isn't to pyinfra, Python searches all modules: a twentieth of a second a run.
-for script in (word for word in sys.argv[1:] if word.endswith(".py")):
-    sys.modules[script] = ModuleType(script)
-    sys.modules[script].__file__ = str(Path(script).resolve())
+know_scripts(sys.argv[1:])
 
 
 def load_ahead() -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyinfra.api.command import StringCommand
+from pyinfra.api import StringCommand
 
 from roles import firewall, limits, ssh
 from roles.ssh.facts import SshdState

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from pyinfra.api.command import StringCommand
-from pyinfra.api.operation import OperationMeta
+from pyinfra.api import StringCommand
 
 from roles.nginx import WEBROOT
 from roles.nginx.certificates import alternative_names, ordered
@@ -15,6 +14,7 @@ from slipway.engine import operations
 from slipway.engine.place import File, Folder, place
 from slipway.engine.plan import Change
 from slipway.engine.program import Program, install
+from slipway.engine.pyinfra_api import OperationMeta
 from slipway.engine.role import role
 from slipway.engine.templates import host_file, render
 from slipway.settings import AppSettings, Settings

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pyinfra import host, state
-from pyinfra.api.operation import OperationMeta
+from pyinfra import host
 
-from slipway.engine import plan
+from slipway.engine import plan, pyinfra_api
 from slipway.engine.plan import Commands
+from slipway.engine.pyinfra_api import OperationMeta
 from slipway.engine.role import role
 
 
@@ -18,10 +18,10 @@ def all_succeeded(steps: Mapping[str, OperationMeta]) -> Commands:
 
     + steps: what was to be achieved → the operation that should have
     """
-    failed = [what for what, meta in steps.items() if state.is_executing and meta.did_error()]
+    failed = [what for what, meta in steps.items() if not plan.planning() and meta.did_error()]
     if not failed:
-        if state.is_executing:
-            done = [each.operation_meta for each in state.ops[host].values() if each.operation_meta.is_complete()]
+        if not plan.planning():
+            done = pyinfra_api.results(pyinfra_api.current_host())
             changed = sum(meta.did_change() for meta in done)
             host.log(f"{changed} of {len(done)} operations changed the host" if changed else "nothing to change")
         host.noop("every step succeeded")

@@ -11,18 +11,13 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import gevent
-from paramiko import PKey, SSHException, Transport
+from paramiko import PKey, SSHException
 from pyinfra import host, logger
-from pyinfra.api.arguments import ConnectorArguments
-from pyinfra.api.command import StringCommand
+from pyinfra.api import Host, State, StringCommand
 from pyinfra.api.exceptions import ConnectError, PyinfraError
-from pyinfra.api.host import Host
-from pyinfra.api.state import State
-from pyinfra.connectors.ssh import SSHConnector
-from pyinfra.connectors.util import CommandOutput
 from typing_extensions import override
 
 from roles.firewall import TABLE
@@ -33,7 +28,9 @@ from slipway.engine import plan
 from slipway.engine.facts import Place, Places
 from slipway.engine.place import File, changes_of, due
 from slipway.engine.plan import Ask, Change, Commands
+from slipway.engine.pyinfra_api import CommandOutput, ConnectorArguments, SSHConnector, without_known_hosts
 from slipway.settings import SMALLEST_RSA
+from slipway.transport import paramiko_api
 from slipway.transport.connector import Anew
 
 PROGRAM = "/opt/slipway/bin/slipway-access"
@@ -212,10 +209,10 @@ class Proven(StringCommand):
 
     def _prove(self, state: State, host: Host, rights: dict[str, Any], token: str) -> None:
         """Connect anew as the inventory says, at other ports too, and confirm the change through that connection."""
-        transport = _transport(host.connector)
+        transport = paramiko_api.transport_of(host.connector)
         outside = transport.getpeername()[1] if transport else None
         fresh = _connected(Anew(state, host, **PATIENCE))
-        new = _transport(fresh)
+        new = paramiko_api.transport_of(fresh)
         try:
             for port in self.ports if {outside} == self.used else ():
                 if port != outside and new:
@@ -230,9 +227,9 @@ class Proven(StringCommand):
 
     def _prove_port(self, state: State, host: Host, port: int, key: PKey) -> None:
         """Log in at another port; known_hosts need not know it, since it must have the key of the first one."""
-        nowhere = {"_pyinfra_ssh_known_hosts_file": os.devnull, "_pyinfra_ssh_strict_host_key_checking": "no"}
+        nowhere = without_known_hosts(os.devnull)
         other = _connected(Anew(state, host, port=port, **nowhere, **PATIENCE))
-        transport = _transport(other)
+        transport = paramiko_api.transport_of(other)
         same = transport is not None and transport.get_remote_server_key() == key
         _close(other)
         if not same:
@@ -271,11 +268,6 @@ def _connected(connector: Anew) -> Anew:
             return connector
 
 
-def _transport(connector: object) -> Transport | None:
-    client = getattr(connector, "client", None)
-    return cast("Transport | None", client.get_transport()) if client else None
-
-
 def _close(connector: Anew) -> None:
     if connector.client:
         connector.client.close()
@@ -283,17 +275,15 @@ def _close(connector: Anew) -> None:
 
 def _refused() -> str:
     """Why the hardened sshd would refuse what this run logged in with; nothing where it wouldn't, or can't be told."""
-    handler = getattr(_transport(host.connector), "auth_handler", None)
-    method, key = getattr(handler, "auth_method", ""), getattr(handler, "private_key", None)
+    method, key = paramiko_api.login_of(paramiko_api.transport_of(host.connector))
     if method in ("password", "keyboard-interactive"):
         return (
             f"{host.name}: this run logged in with a password, and sshd is about to take keys alone. Put your key on "
             "the host (`ssh-copy-id`), write ssh_key instead of ssh_password, and run again; nothing was changed"
         )
-    if not isinstance(key, PKey):
+    if key is None:
         return ""
-    inner = getattr(key, "inner_key", None) or key  # of a key of the agent
-    name, bits = key.get_name(), inner.get_bits()
+    name, bits = key.get_name(), paramiko_api.bits_of(key)
     if name.startswith("ssh-rsa") and isinstance(bits, int) and 0 < bits < SMALLEST_RSA:
         return (
             f"{host.name}: this run logged in with an RSA key of {bits} bits, and sshd is about to take {SMALLEST_RSA} "

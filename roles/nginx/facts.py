@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from pyinfra.api.facts import FactBase
+from pyinfra.api import FactBase
 from typing_extensions import override
 
 from slipway.engine.facts import JsonFact

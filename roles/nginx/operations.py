@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from pyinfra import host
-from pyinfra.api.command import StringCommand
+from pyinfra.api import StringCommand
 
 from roles.nginx.facts import SLIPWAY_NGINX, NginxStatus, NginxVersion, Versions
 from slipway.engine import plan

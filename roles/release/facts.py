@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 
-from pyinfra.api.facts import FactBase
+from pyinfra.api import FactBase
 from typing_extensions import override
 
 from slipway.engine.facts import JsonFact

@@ -8,11 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pyinfra import host, logger
-from pyinfra.api.arguments import ConnectorArguments
-from pyinfra.api.command import StringCommand
-from pyinfra.api.host import Host
-from pyinfra.api.state import State
-from pyinfra.connectors.util import CommandOutput
+from pyinfra.api import Host, State, StringCommand
 from typing_extensions import override
 
 from prober import Prober, ProberError
@@ -20,6 +16,7 @@ from roles.release.facts import SLIPWAY_RELEASE, GitCommit, ReleasePlan, Release
 from slipway.engine import plan
 from slipway.engine.place import File, placing, text_diff
 from slipway.engine.plan import Ask, Change, Commands
+from slipway.engine.pyinfra_api import CommandOutput, ConnectorArguments
 
 
 class Unseen(list[str]):

@@ -10,7 +10,6 @@ import shlex
 from typing import Any
 
 from pyinfra import host, logger
-from pyinfra.api.operation import OperationMeta
 
 from prober import Prober, site_and_load
 from roles import app as app_role
@@ -21,6 +20,7 @@ from roles.release.facts import SLIPWAY_RELEASE, ReleaseHistory
 from slipway.engine import plan
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import File, Folder, place
+from slipway.engine.pyinfra_api import OperationMeta
 from slipway.engine.role import role
 from slipway.engine.templates import host_file
 from slipway.foreign import one_line

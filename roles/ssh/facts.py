@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pyinfra.api.facts import FactBase
+from pyinfra.api import FactBase
 from typing_extensions import override
 
 from slipway.engine.question import Question

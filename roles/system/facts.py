@@ -6,7 +6,7 @@ import re
 import shlex
 from dataclasses import dataclass
 
-from pyinfra.api.facts import FactBase
+from pyinfra.api import FactBase
 from typing_extensions import override
 
 from slipway.engine.question import Question

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pyinfra import host
-from pyinfra.api.command import StringCommand
+from pyinfra.api import StringCommand
 
 from roles.system.facts import KernelSetting, KernelSettings, sysctl_path
 from slipway.engine import plan

@@ -11,7 +11,7 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pyinfra.api.facts import FactBase
+from pyinfra.api import FactBase
 from typing_extensions import override
 
 from slipway.engine.question import Question

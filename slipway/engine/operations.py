@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from pyinfra import host
-from pyinfra.api.command import StringCommand
+from pyinfra.api import StringCommand
 
 from slipway.engine import plan
 from slipway.engine.facts import Answer, Stale, Unit

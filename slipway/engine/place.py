@@ -14,10 +14,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from pyinfra import host, state
-from pyinfra.api.command import StringCommand
+from pyinfra import host
+from pyinfra.api import StringCommand
 
-from slipway.engine import plan
+from slipway.engine import plan, pyinfra_api
 from slipway.engine.facts import Place, Places, Texts
 from slipway.engine.plan import Ask, Change, Commands
 
@@ -254,7 +254,7 @@ def changes_of(files: Mapping[str, File], there: Mapping[str, Place]) -> list[Ch
         for path, each in files.items()
         if path in there and there[path].kind == "f" and each.digest != there[path].digest
     }
-    shown = plan.planning() or bool(state.config.DIFF)
+    shown = plan.planning() or pyinfra_api.shows_diffs()
     asked = tuple(sorted(path for path in edited if shown and not files[path].secret))
     texts = plan.known(Texts, paths=asked) if asked else {}
     changes = []

@@ -16,19 +16,14 @@ from inspect import signature
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakKeyDictionary
 
-from pyinfra import host, logger, state
-from pyinfra.api.arguments_typed import PyinfraOperation
-from pyinfra.api.command import StringCommand
-from pyinfra.api.facts import FactBase
-from pyinfra.api.host import Host
-from pyinfra.api.operation import OperationMeta
-from pyinfra.api.operation import operation as pyinfra_operation
-from pyinfra.api.output import format_text
-from pyinfra.context import ctx_host
+from pyinfra import host, logger
+from pyinfra.api import FactBase, Host, StringCommand
+from pyinfra.api import operation as pyinfra_operation
 
-from slipway.engine.question import Question
+from slipway.engine import pyinfra_api
+from slipway.engine.pyinfra_api import OperationMeta, PyinfraOperation, current_host, format_text, operation_under_way
+from slipway.engine.question import Expects, Question
 from slipway.foreign import one_line, visible
-from slipway.transport.connector import SlipwayConnector
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -93,19 +88,14 @@ _names: WeakKeyDictionary[Host, dict[str, str]] = WeakKeyDictionary()
 """Host → hash of an operation → its name there: hosts share the hash, and pyinfra keeps the names of all in one set."""
 
 
-def _host() -> Host:
-    """pyinfra's current host itself: `host` stands for another one later."""
-    return cast(Host, ctx_host.get())  # type: ignore[no-untyped-call]
-
-
 def _current() -> _Pass:
     """The pass under way on pyinfra's current host; a run begins with all its questions."""
-    this = _host()
+    this = current_host()
     found = _passes.get(this)
-    if found is None or found.executing != state.is_executing:
-        found = _passes[this] = _Pass(state.is_executing)
+    if found is None or found.executing != pyinfra_api.executing():
+        found = _passes[this] = _Pass(pyinfra_api.executing())
         if found.executing:
-            if isinstance(this.connector, SlipwayConnector):
+            if isinstance(this.connector, Expects):
                 this.connector.expect(questions(this))
             for ask in _ahead.get(this, {}):
                 found.answers[ask] = _get(ask)
@@ -119,8 +109,7 @@ def _get(ask: Ask) -> Any:
 
 def _failed(operation: str) -> bool:
     """Whether an operation of this pass ended with an error: what it would have done isn't done."""
-    data = state.ops[_host()].get(operation)
-    return data is not None and data.operation_meta.is_complete() and data.operation_meta.did_error()
+    return pyinfra_api.failed(current_host(), operation)
 
 
 def asking(fact: type[FactBase[Any]], **arguments: Any) -> Ask:
@@ -143,12 +132,12 @@ def operation(
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> OperationMeta:
-            this, title = _host(), str(kwargs.get("name", function.__name__))
+            this, title = current_host(), str(kwargs.get("name", function.__name__))
             mine = {key: value for key, value in kwargs.items() if key in own}
             _ahead.setdefault(this, {}).update(dict.fromkeys(asks(*args, **mine)))
             meta = inner(*args, **kwargs)
-            role = this.current_deploy_name
-            _names.setdefault(this, {})[meta._hash] = f"{role} | {title}" if role else title
+            role = pyinfra_api.role_under_way(this)
+            _names.setdefault(this, {})[pyinfra_api.hash_of(meta)] = f"{role} | {title}" if role else title
             return meta
 
         return cast(PyinfraOperation[P], call)
@@ -169,7 +158,7 @@ def known(fact: type[FactBase[T]], **arguments: Any) -> T:
 
 def becomes(fact: type[FactBase[T]], value: T, **arguments: Any) -> None:
     """Say what a fact will be after the current operation; to be said before its first command."""
-    _current().later[asking(fact, **arguments)] = (_operation(), value)
+    _current().later[asking(fact, **arguments)] = (operation_under_way(), value)
 
 
 def announce(*changes: Change, makes: Iterable[str] = ()) -> None:
@@ -177,13 +166,13 @@ def announce(*changes: Change, makes: Iterable[str] = ()) -> None:
 
     + makes: paths that it writes or removes, of which `changes` may say less than all
     """
-    this, by = _current(), _operation()
+    this, by = _current(), operation_under_way()
     this.changes.setdefault(by, []).extend(changes)
     this.made |= dict.fromkeys(makes, by)
     for change in changes:
         say(change.line)
         colours = {"+": "green", "-": "red"} if change.what == "file" else {}
-        if state.config.DIFF or change.what == "migration":
+        if pyinfra_api.shows_diffs() or change.what == "migration":
             for line in change.diff.splitlines():
                 show(format_text(line, colours[line[0]]) if line[:1] in colours else line)
 
@@ -218,7 +207,7 @@ def changes(of: Host) -> dict[str, list[Change]]:
 def name_of(of: Host, operation: str) -> str:
     """Name of an operation on a host, by pyinfra's hash of it: ours, or anybody's on the same command line."""
     named = _names.get(of, {}).get(operation)
-    return named or ", ".join(sorted(state.get_op_meta(operation).names))
+    return named or pyinfra_api.name_under_way(operation)
 
 
 def questions(of: Host) -> list[Question]:
@@ -229,22 +218,16 @@ def questions(of: Host) -> list[Question]:
 
 def planning() -> bool:
     """Whether this pass only plans."""
-    return not state.is_executing
+    return not pyinfra_api.executing()
 
 
 def say(message: str, log: Callable[[str], Any] = logger.info) -> None:
     """Tell the operator something of the current host, but not again in a run what its plan has told."""
-    if planning() or not state.check_for_changes:
+    if planning() or not pyinfra_api.planned_before():
         host.log(visible(message), log)
 
 
 def show(line: str) -> None:
     """A line below what `say` said."""
-    if planning() or not state.check_for_changes:
+    if planning() or not pyinfra_api.planned_before():
         logger.info("  %s", line)
-
-
-def _operation() -> str:
-    by = host.current_op_hash
-    assert by is not None  # only operations call this
-    return by

@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pyinfra.api.command import StringCommand
-from pyinfra.api.operation import OperationMeta
+from pyinfra.api import StringCommand
 
 from slipway.engine.operations import command_unless
 from slipway.engine.place import File
 from slipway.engine.plan import Change
+from slipway.engine.pyinfra_api import OperationMeta
 
 INSTALLING = "/run/slipway/install.lock"
 """Held while one is installed. Root's alone: whoever can open a file can hold its lock."""

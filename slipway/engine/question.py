@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Protocol, runtime_checkable
+
 from pyinfra.api import StringCommand
 
 
@@ -11,3 +14,11 @@ class Question(StringCommand):
     A fact returns one from `command`. The connector may ask it together with others, as soon as the run begins, and
     answers from that until something changes the host. It must need no standard input and show no secret.
     """
+
+
+@runtime_checkable
+class Expects(Protocol):
+    """A connector that asks questions together, once it knows which ones come."""
+
+    def expect(self, questions: Iterable[Question]) -> None:
+        """Take these for what this run is going to ask."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar, cast
 
-from pyinfra.api.deploy import deploy
+from pyinfra.api import deploy
 
 P = ParamSpec("P")
 R = TypeVar("R")

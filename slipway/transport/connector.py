@@ -19,20 +19,22 @@ from typing import Any, ClassVar
 import gevent
 from gevent.event import AsyncResult
 from paramiko import SSHException, Transport
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, ConnectorArguments, pop_global_arguments
-from pyinfra.api.command import StringCommand
-from pyinfra.api.host import Host
-from pyinfra.api.output import echo, format_text
-from pyinfra.api.state import State
-from pyinfra.connectors.ssh import SSHConnector
-from pyinfra.connectors.util import (
-    CommandOutput,
-    OutputLine,
-    execute_command_with_sudo_retry,
-    make_unix_command_for_host,
-)
+from pyinfra.api import Host, State, StringCommand
 from typing_extensions import Unpack, override
 
+from slipway.engine.pyinfra_api import (
+    CONNECTOR_ARGUMENT_KEYS,
+    CommandOutput,
+    ConnectorArguments,
+    OutputLine,
+    SSHConnector,
+    arguments_of,
+    connect_arguments,
+    echo,
+    execute_command_with_sudo_retry,
+    format_text,
+    make_unix_command_for_host,
+)
 from slipway.engine.question import Question
 from slipway.foreign import visible
 from slipway.transport.questions import Answers, Memory, ask
@@ -85,9 +87,7 @@ class SlipwayConnector(SSHConnector):
     @override
     def make_paramiko_kwargs(self) -> dict[str, Any]:
         """pyinfra's, with `PromptTransport` where the inventory names no other."""
-        options: dict[str, Any] = super().make_paramiko_kwargs()
-        given = options["_pyinfra_ssh_paramiko_connect_kwargs"] or {}
-        return options | {"_pyinfra_ssh_paramiko_connect_kwargs": {"transport_factory": PromptTransport} | given}
+        return connect_arguments(super().make_paramiko_kwargs(), {"transport_factory": PromptTransport})
 
     @override
     def connect(self) -> None:
@@ -210,7 +210,7 @@ class SlipwayConnector(SSHConnector):
 
         Not where sudo wants a password: the operator is asked for that when there is a question.
         """
-        given: Any = pop_global_arguments(self.state, self.host, {})[0]
+        given = arguments_of(self.state, self.host)
         if self.memory.remembered and not given.get("_use_sudo_password"):
             others = ("_get_pty", "_stdin", "_success_exit_codes", "_timeout")
             arguments: Any = {name: given[name] for name in CONNECTOR_ARGUMENT_KEYS if name not in others}

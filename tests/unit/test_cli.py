@@ -20,22 +20,15 @@ from typing import Any, cast
 import pytest
 from pyinfra.api import Config, Inventory, State
 
-from slipway import vulnerabilities
-from slipway.cli import (
-    CHANGES,
-    FAILED,
-    INTERRUPTED,
-    NOTHING,
-    ROOT,
-    _object,
-    arguments_for,
-    main,
-    parser,
-    planning,
-    without_passwords,
-)
+from slipway import project
+from slipway.cli import audit
+from slipway.cli.codes import CHANGES, FAILED, INTERRUPTED, NOTHING
+from slipway.cli.envelope import envelope
+from slipway.cli.main import main, parser, without_passwords
+from slipway.cli.report import INTERRUPTION, Report, Step
+from slipway.cli.running import arguments_for, planning
+from slipway.cli.screen import Screen
 from slipway.engine.plan import Change
-from slipway.screen import INTERRUPTION, Report, Screen, Step
 
 INVENTORY = str(Path("inventories/docker.py").absolute())
 
@@ -128,7 +121,7 @@ def test_what_is_missing_is_the_inventory_alone(capsys: pytest.CaptureFixture[st
 
 def test_the_help_tells_every_exit_code() -> None:
     told = re.findall(r"^  (\d+) ", parser().format_help(), re.MULTILINE)
-    codes = {NOTHING, FAILED, CHANGES, INTERRUPTED, vulnerabilities.FOUND, vulnerabilities.UNKNOWN}
+    codes = {NOTHING, FAILED, CHANGES, INTERRUPTED, audit.FOUND, audit.UNKNOWN}
     assert [int(code) for code in told] == sorted(codes)
 
 
@@ -160,7 +153,7 @@ def connecting(folder: Path) -> Iterator[tuple[subprocess.Popen[str], socket.soc
     """`slipway release` of a host that it has just connected to, and the host's end of that."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(20)
-        source = {"path": str(ROOT / "examples/notes")}
+        source = {"path": str(project.root() / "examples/notes")}
         app = {"domains": ["notes.example.com"], "source": source, "app": "notes.main:app"}
         slipway = {"acme": {"email": "ops@example.com"}, "apps": {"notes": app}}
         known = folder / "known_hosts"
@@ -215,23 +208,23 @@ FILE = Change("file", "/etc/motd", "modify", diff="-old\n+new")
     ],
 )
 def test_the_outcome_in_json(steps: list[Step], error: str, outcome: str) -> None:
-    told = report(*steps, error=error).as_json()
+    told = envelope(report(*steps, error=error))
     assert told["outcome"] == outcome
     assert json.loads(json.dumps(told)) == told
     assert {"nothing": NOTHING, "changes": CHANGES, "failed": FAILED}[outcome] in (0, 1, 2)
 
 
-def test_the_history_of_several_hosts_is_one_object() -> None:
+def test_the_history_of_several_hosts_is_oneenvelope() -> None:
     """With nothing of what an inventory prints, and of a host only what it said itself."""
     told = [{"host": host, "app": app, "releases": [host, app]} for host in ("a", "b") for app in ("notes", "lab")]
     told.append({"host": "lost", "app": "notes", "releases": []})
     printed = "".join(f"{json.dumps(each)}\n" for each in told)
     done = Report("releases", False, 1.0, "", {}, {}, {}, lost=["lost"])
-    made = _object(done, f'loading\n[1]\n{{"host": "a"}}\n{printed}')
+    made = envelope(done, f'loading\n[1]\n{{"host": "a"}}\n{printed}')
     assert made["releases"] == {host: {app: [host, app] for app in ("notes", "lab")} for host in ("a", "b")}
     assert made["outcome"] == "failed"
-    assert _object(done, "")["releases"] == {}
-    assert "releases" not in _object(report(), printed), "of another verb"
+    assert envelope(done, "")["releases"] == {}
+    assert "releases" not in envelope(report(), printed), "of another verb"
 
 
 def test_what_commands_said_is_told_with_what_they_did() -> None:
@@ -249,8 +242,8 @@ def test_a_host_that_was_not_reached_is_a_failure_with_its_reason(capsys: pytest
     screen = Screen("apply", "slipway apply x", planning=False, quiet=True)
     screen._line("[db] Could not connect (timed out)", logging.ERROR, logged=True)
     lost = Report("apply", False, 1.0, "", {"web": []}, screen.kept, {"web": 3}, lost=["db"])
-    assert lost.as_json()["outcome"] == "failed"
-    assert lost.as_json()["hosts"]["db"] == {
+    assert envelope(lost)["outcome"] == "failed"
+    assert envelope(lost)["hosts"]["db"] == {
         "operations": [],
         "unchanged": 0,
         "reached": False,
@@ -261,7 +254,7 @@ def test_a_host_that_was_not_reached_is_a_failure_with_its_reason(capsys: pytest
 
 def test_what_a_plan_knows_to_fail_is_a_failure() -> None:
     doomed = Change("release", "of notes", "fail", note="its source can't be looked up")
-    assert report(Step("Release | Release notes", [doomed], failed=True)).as_json()["outcome"] == "failed"
+    assert envelope(report(Step("Release | Release notes", [doomed], failed=True)))["outcome"] == "failed"
 
 
 def test_what_a_command_printed_is_kept_for_its_failure(capsys: pytest.CaptureFixture[str]) -> None:

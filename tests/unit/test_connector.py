@@ -118,7 +118,7 @@ def test_where_sudo_wants_a_password_nothing_is_asked_ahead(run: Run, monkeypatc
     first = run()
     asked(first, *QUESTIONS)
     first.disconnect()
-    monkeypatch.setattr(connector, "pop_global_arguments", lambda *_: ({"_use_sudo_password": True}, []))
+    monkeypatch.setattr(connector, "arguments_of", lambda *_: {"_use_sudo_password": True})
     assert run().asking is None
 
 
@@ -294,6 +294,8 @@ def test_a_run_loads_every_role_and_template_while_it_connects(monkeypatch: pyte
 @pytest.mark.parametrize(("given", "shown"), [("", ""), ("logging.basicConfig()", "ERROR:paramiko.transport:words\n")])
 def test_paramikos_own_words_are_for_who_asks_for_them(given: str, shown: str) -> None:
     """As with pyinfra's --debug-all, which gives the root logger a handler."""
-    program = f"import logging, slipway.transport.connector; {given}\nlogging.getLogger('paramiko.transport').error('words')"
+    program = (
+        f"import logging, slipway.transport.connector; {given}\nlogging.getLogger('paramiko.transport').error('words')"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == shown

@@ -12,8 +12,8 @@ import pytest
 from pyinfra.api import Config, Inventory, State
 from pyinfra.context import ctx_state
 
-from slipway import interrupt
-from slipway.interrupt import interruptible
+from slipway.cli import interrupt
+from slipway.cli.interrupt import interruptible
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from slipway.engine.facts import Answer, Existing, Place, Places, Stale, Unit
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import File, Folder, place
 from slipway.engine.plan import Change, Commands, asking
+from slipway.engine.pyinfra_api import current_host
 from slipway.engine.question import Question
 from slipway.settings import RunOptions, Settings
 from tests.unit.conftest import COMMIT, MARK
@@ -79,7 +80,7 @@ def roles(world: World, seen: list[dict[str, list[Change]]]) -> None:
     touch(world=world, path="/b", name="B")
     touch(world=world, path="/c", name="C", after="/a")
     touch(world=world, path="/d", name="D")
-    seen.append(plan_module.changes(plan_module._host()))
+    seen.append(plan_module.changes(current_host()))
 
 
 def test_a_run_does_what_its_plan_says_whatever_a_change_brings(plan: Planner, seen: list[Any]) -> None:
@@ -139,7 +140,7 @@ def test_a_file_in_a_folder_that_is_not_there_yet_is_shown_in_full(plan: Planner
             links={"/new/link": "file"},
             absent={"/etc/old": "", "/etc/none": ""},
         )
-        changes.update(plan_module.changes(plan_module._host()))
+        changes.update(plan_module.changes(current_host()))
 
     there = {"/etc/old": Place("f", "644", "root", "root")}
     plan(role, facts=bare | {Places: there})
@@ -167,7 +168,7 @@ def test_what_stands_in_the_way_is_told_and_left_alone(plan: Planner, bare: Fact
             links={"/d": "b"},
             absent={"/e": ""},
         )
-        changes.update(plan_module.changes(plan_module._host()))
+        changes.update(plan_module.changes(current_host()))
 
     there = {"/a": Place("f", "644", "root", "root")}
     there |= {path: Place("d", "755", "root", "root") for path in ("/b", "/d", "/e")}
@@ -206,7 +207,7 @@ def changes_of(plan: Planner, role: Any, *arguments: Any, facts: Facts) -> dict[
 
     def noted() -> None:
         role(*arguments)
-        found.update(plan_module.changes(plan_module._host()))
+        found.update(plan_module.changes(current_host()))
 
     plan(noted, facts=facts)
     return found
@@ -346,8 +347,8 @@ def test_every_question_of_a_run_can_be_asked_anywhere(
 
     def role() -> None:
         everything(maximal, overview)
-        found.extend(plan_module.questions(plan_module._host()))
-        asked.update(fact for fact, _ in plan_module._ahead[plan_module._host()])
+        found.extend(plan_module.questions(current_host()))
+        asked.update(fact for fact, _ in plan_module._ahead[current_host()])
 
     plan(role)
     assert len(found) == len({question.get_raw_value() for question in found}) > 20

@@ -46,6 +46,7 @@ from slipway.engine.program import Program
 from slipway.settings import RunOptions, Settings, render_env
 from slipway.settings.folder import SourceError
 from slipway.settings.release import HOOKS
+from slipway.transport import paramiko_api
 from tests.unit.conftest import COMMIT, MARK
 from tests.unit.plans import DEPLOY, Facts, Operation, Plan, Planner, status_of, wanted_by, ways_in
 
@@ -1659,7 +1660,7 @@ def test_a_way_in_that_would_be_refused_is_told_before(
     told: str | None,
 ) -> None:
     transport = SimpleNamespace(auth_handler=SimpleNamespace(auth_method=method, private_key=key))
-    monkeypatch.setattr("roles.access.operations._transport", lambda connector: transport)
+    monkeypatch.setattr(paramiko_api, "transport_of", lambda connector: transport)
     (command,) = plan(access, minimal, overview)("Change the ways in, proven by a fresh connection").commands
     if told:
         assert command.argv[:2] == ["sh", "-c"] and told in command.argv[-1]

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from slipway import foreign
+from slipway.cli.screen import Screen
 from slipway.engine.plan import Change
-from slipway.screen import Screen
 from slipway.settings import Settings, placeholder
 from tests.unit.programs import ROOT, TEXT, load
 

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from slipway import vulnerabilities
-from slipway.cli import main
+from slipway.cli import audit, main
 from slipway.settings import AppSettings, GitSource
 from tests.unit.inventories import MINIMAL, write_project
 
@@ -159,10 +158,10 @@ def test_a_git_source_is_fetched_at_its_ref(tmp_path: Path) -> None:
     app = AppSettings.model_construct(source=source)
     fetched = tmp_path / "fetched"
     fetched.mkdir()
-    vulnerabilities._fetch(app, source, fetched)
+    audit._fetch(app, source, fetched)
     assert (fetched / "uv.lock").read_text() == (work / "uv.lock").read_text()
-    with pytest.raises(vulnerabilities._CannotLookError, match=r"^v9 of .*: fatal: "):
-        vulnerabilities._fetch(app, source.model_copy(update={"ref": "v9"}), tmp_path)
+    with pytest.raises(audit._CannotLookError, match=r"^v9 of .*: fatal: "):
+        audit._fetch(app, source.model_copy(update={"ref": "v9"}), tmp_path)
 
 
 def test_a_wrong_command_line_is_a_third_thing(look: Look, service: Service) -> None:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 import gevent
-from pyinfra import state
-from pyinfra.context import ctx_state
+
+from slipway.engine.pyinfra_api import pools
 
 PATIENCE = 2.0
 """Seconds that saying goodbye to the hosts may take; one that doesn't answer any more is left without."""
@@ -27,9 +27,8 @@ def interruptible() -> Iterator[None]:
     late = hub.loop.timer(PATIENCE)
 
     def interrupt(signum: int, frame: FrameType | None) -> None:
-        begun = ctx_state.isset() and state.initialised  # type: ignore[no-untyped-call]
-        pools = [state.pool, state.fact_pool] if begun else []
-        for pool in pools:
+        working = pools()
+        for pool in working:
             pool.kill(block=False)
         if not late.active:
             late.start(main.throw, KeyboardInterrupt)
@@ -37,7 +36,7 @@ def interruptible() -> Iterator[None]:
         if current is main:
             raise KeyboardInterrupt
         hub.loop.run_callback(main.throw, KeyboardInterrupt)
-        if any(current in pool for pool in pools):  # maybe at the prompt for a password, where gevent can't end it
+        if any(current in pool for pool in working):  # maybe at the prompt for a password, where gevent can't end it
             raise gevent.GreenletExit
 
     before = signal.signal(signal.SIGINT, interrupt)

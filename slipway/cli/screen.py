@@ -8,29 +8,24 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
 import gevent
 from pyinfra import logger, state
-from pyinfra.api.host import Host
-from pyinfra.api.output import set_echo
-from pyinfra.api.state import BaseStateCallback, State
-from pyinfra.context import ctx_state
+from pyinfra.api import BaseStateCallback, Host, State
 from rich.console import Console
 from rich.text import Text
 from typing_extensions import override
 
-from slipway.engine.plan import FAIL, Change, changes, name_of
+from slipway.cli.report import INTERRUPTION, Report, Step
+from slipway.engine import pyinfra_api
+from slipway.engine.plan import FAIL, changes, name_of
+from slipway.engine.pyinfra_api import set_echo
 from slipway.foreign import visible
 
 LONG = 15.0
 """Seconds after which a step is told to be under way where no terminal shows it all the time; then again and again."""
-
-INTERRUPTION = "interrupted"
-"""What keeps a run from going on where its operator did."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _PREFIX = re.compile(r"\[([^\]]+)\]\s*")
@@ -52,77 +47,6 @@ _OPTION = re.compile(r"--data (app|to|schema)=")
 def typed(text: str) -> str:
     """What was said for pyinfra's command line, in the options of ours: ``--data again=true`` is ``--again``."""
     return _OPTION.sub(r"--\1 ", _SWITCH.sub(lambda found: f"--{found[1].replace('_', '-')}", text))
-
-
-@dataclass
-class Step:
-    """One operation on one host."""
-
-    operation: str
-    """Its name: "Base | Install packages"."""
-    changes: list[Change]
-    seconds: float = 0.0
-    """How long it took; 0 in a plan."""
-    failed: bool = False
-    """In a plan: it is known that it would."""
-    said: list[str] = field(default_factory=list)
-    """Lines that its commands printed: of a release its steps, its id, and what its traffic noticed; none in a plan."""
-
-
-@dataclass
-class Report:
-    """What became of a run, or would."""
-
-    verb: str
-    planning: bool
-    seconds: float
-    error: str
-    """What kept the run from going on; empty where nothing did, or where the hosts' own errors say it."""
-    steps: dict[str, list[Step]]
-    """Host → its operations that change something, or failed; in their order."""
-    errors: dict[str, list[str]]
-    """Host → lines that its failed operations printed, or why it wasn't reached."""
-    unchanged: dict[str, int]
-    """Host → operations that had nothing to do."""
-    lost: list[str] = field(default_factory=list)
-    """Hosts that weren't reached, or didn't answer."""
-    roles: dict[str, float] = field(default_factory=dict)
-    """Role → seconds."""
-
-    @property
-    def failed(self) -> bool:
-        """Whether anything did."""
-        return bool(self.error or self.lost) or any(step.failed for steps in self.steps.values() for step in steps)
-
-    @property
-    def changes(self) -> int:
-        """How many operations change something."""
-        return sum(not step.failed for steps in self.steps.values() for step in steps)
-
-    def as_json(self) -> dict[str, Any]:
-        """It as an object of JSON; `version` changes when its meaning does."""
-        hosts = dict.fromkeys([*self.steps, *self.lost, *self.errors])
-        return {
-            "version": 1,
-            "verb": self.verb,
-            "plan": self.planning,
-            "outcome": "failed" if self.failed else "changes" if self.changes else "nothing",
-            "seconds": round(self.seconds, 3),
-            "error": self.error or None,
-            "roles": {role: round(seconds, 3) for role, seconds in self.roles.items()},
-            "hosts": {
-                host: {
-                    "operations": [
-                        dataclasses.asdict(step) | {"seconds": round(step.seconds, 3)}
-                        for step in self.steps.get(host, [])
-                    ],
-                    "unchanged": self.unchanged.get(host, 0),
-                    "reached": host not in self.lost,
-                    "errors": self.errors.get(host, []),
-                }
-                for host in hosts
-            },
-        }
 
 
 class _Plain(Console):
@@ -202,8 +126,8 @@ class Screen(logging.Filter, BaseStateCallback):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Take a line of pyinfra's log; False, since nobody else shows it."""
-        if self.state is None and ctx_state.isset() and state.initialised:  # type: ignore[no-untyped-call]
-            self.state = ctx_state.get()  # type: ignore[no-untyped-call]
+        if self.state is None and pyinfra_api.begun():
+            self.state = pyinfra_api.current_state()
             state.add_callback_handler(self)  # type: ignore[no-untyped-call]
         if record.levelno >= logging.INFO:
             text = str(record.msg) % record.args if record.args else str(record.msg)
@@ -244,7 +168,7 @@ class Screen(logging.Filter, BaseStateCallback):
             gevent.sleep(0.25 if self.status else LONG)
             for (_, op_hash), began in self.began.items():
                 seconds = time.monotonic() - began
-                title = ", ".join(sorted(state.get_op_meta(op_hash).names))
+                title = pyinfra_api.name_under_way(op_hash)
                 if self.status:
                     self.status.update(f"{title} {seconds:.0f} s")
                 elif seconds >= LONG:
@@ -287,20 +211,20 @@ class Screen(logging.Filter, BaseStateCallback):
         if error == INTERRUPTION:
             error = self._interrupted()
         report = Report(self.verb, self.planning, seconds, typed(error), {}, self.kept, {})
-        for host, operations in _operations(self.state):
+        for host, operations in pyinfra_api.operations_of(self.state):
             announced = changes(host)
             made = report.steps[host.name] = []
             report.unchanged[host.name] = 0
             for op_hash, operation in operations:
-                name, ended = name_of(host, op_hash), operation.operation_meta.is_complete()
+                name, ended = name_of(host, op_hash), operation.is_complete()
                 does = [dataclasses.replace(each, note=typed(each.note)) for each in announced.get(name, [])]
                 key = host.name, op_hash
                 step = Step(name, does, self.took.get(key, 0.0), said=self.spoken.get(key, []))
                 if ended:
-                    step.failed = operation.operation_meta.did_error()
+                    step.failed = operation.did_error()
                 elif self.planning:
                     step.failed = any(change.action == FAIL for change in does)
-                if step.failed or (operation.operation_meta.did_change() if ended else self.planning and does):
+                if step.failed or (operation.did_change() if ended else self.planning and does):
                     made.append(step)
                 elif ended or self.planning:
                     report.unchanged[host.name] += 1
@@ -387,17 +311,6 @@ class Screen(logging.Filter, BaseStateCallback):
                 f"says otherwise.\n{told}"
             )
         self.console.print(Text(told))
-
-
-def _operations(state: State | None) -> Iterator[tuple[Host, list[tuple[str, Any]]]]:
-    """Every host that was reached, with its operations by pyinfra's hash, in their order."""
-    if state is None:
-        return
-    order = state.get_op_order()  # type: ignore[no-untyped-call]
-    for host in state.inventory:
-        if host in state.activated_hosts:
-            made: Mapping[str, Any] = state.ops[host]
-            yield host, [(op_hash, made[op_hash]) for op_hash in order if op_hash in made]
 
 
 def _count(number: int, what: str) -> str:

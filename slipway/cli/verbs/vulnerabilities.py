@@ -1,0 +1,37 @@
+"""`slipway vulnerabilities`: what is publicly known against the apps' dependencies."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from slipway.cli import options
+from slipway.cli.verb import Verb, WrongCommandLineError, register
+
+
+def _options(add: argparse.ArgumentParser) -> None:
+    options.inventory(add)
+    options.one_app(add)
+    add.add_argument("--service", metavar="URL", help="a service with OSV's API (default: osv.dev)")
+    options.as_json(add)
+
+
+def _run(said: argparse.Namespace, typed: str) -> int:
+    from slipway.cli.audit import report
+
+    if not Path(said.inventory).is_file():
+        raise WrongCommandLineError(f"there is no inventory {said.inventory}")
+    return report(Path(said.inventory), app=said.app, service=said.service, as_json=said.json)
+
+
+register(
+    Verb(
+        "vulnerabilities",
+        60,
+        "tell what is publicly known against the versions in the apps' lock files; no host is asked",
+        _options,
+        _run,
+        more="Exit code 0: nothing is known; 2: something is; 3: could not look; 1: something is wrong with the "
+        "command line or the inventory.",
+    )
+)
