@@ -97,5 +97,5 @@ clean: ## Remove .venv and what tools left; targets stay (demo-down)
 		|| { echo 'Error: uv could not be installed from the package index; is it reachable (pip config list)?' >&2; exit 1; }; \
 	fi
 	@$(BIN)/uv sync --quiet --locked --compile-bytecode
-	@$(BIN)/python -m compileall -q prober roles slipway
+	@$(BIN)/python -m compileall -q roles slipway
 	@touch $@

@@ -375,20 +375,20 @@ hosts = [
                         # and memory.
                         # Type: a whole number from 1 to 256, or None; default None.
                         "workers": None,
-                        # Seconds without a sign of life after which Gunicorn kills a worker. An async worker gives
-                        # signs while it waits, so this ends blocked event loops, not long requests (30 is Gunicorn's
-                        # default).
+                        # Seconds without a sign of life after which the server kills a worker. An async worker gives
+                        # signs while it waits, so this ends blocked event loops, not long requests (30 is the
+                        # server's default).
                         # Type: a whole number of seconds from 1 to 3600; default 30.
                         "timeout": 30,
                         # Seconds a worker may take to finish its requests when a release or restart stops it (30 is
-                        # Gunicorn's default); systemd waits longer than that.
+                        # the server's default); systemd waits longer than that.
                         # Type: a whole number of seconds from 1 to 3600; default 30.
                         "graceful_timeout": 30,
                         # Seconds the app keeps an idle connection from nginx open: more than the 60 that nginx does
                         # by default, so that nginx closes first and no request meets a closing connection.
                         # Type: a whole number of seconds from 1 to 3600; default 75.
                         "keep_alive": 75,
-                        # Requests after which a worker is replaced, against leaks of memory; 0: never (Gunicorn's
+                        # Requests after which a worker is replaced, against leaks of memory; 0: never (the server's
                         # default).
                         # Type: a whole number of requests from 0 to 1000000; default 0.
                         "max_requests": 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyinfra.api import StringCommand
+from slipway.servers import SERVER, Process
 
 from roles import firewall, limits, ssh
 from roles.ssh.facts import SshdState
@@ -71,7 +72,7 @@ SYSTEM_CALLS = (
     # A call that is refused fails, as it would for lack of a privilege, rather than killing the worker.
     "SystemCallErrorNumber=EPERM",
 )
-"""The system calls of a service; Gunicorn, uvloop and httptools need no others once systemd made the socket."""
+"""The system calls of a service; a server needs no others once systemd made its socket."""
 NETWORK = {
     "internet": ("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",),
     "unix": ("RestrictAddressFamilies=AF_UNIX", "PrivateNetwork=yes", "IPAddressDeny=any"),
@@ -80,7 +81,7 @@ NETWORK = {
 
 
 def worker_count(app: AppSettings, overview: HostOverview, apps: int) -> int:
-    """Gunicorn's workers for one of `apps` apps: as set, else one a core, bounded by memory.
+    """Workers of one of `apps` apps: as set, else one a core, bounded by memory.
 
     An async worker keeps a core busy by itself, so more of them than cores gain nothing; two at least, so that one
     that hangs doesn't stop the site. Half of the memory, shared by the apps, is theirs, and is needed twice while
@@ -144,7 +145,22 @@ def placeholders(app: AppSettings, workers: int) -> dict[str, str]:
 
 def units(app: AppSettings, workers: int) -> dict[str, str]:
     """The socket and the service of a release, where ``@RELEASE@`` stands for its id."""
-    values = {"app": app, "workers": workers, "subdir": app.source.subdir, "sandbox": sandbox(app)}
+    process = Process(
+        app=app.app,
+        programs=f"{app.releases_dir}/@RELEASE@/.venv/bin",
+        workers=workers,
+        timeout=app.timeout,
+        graceful_timeout=app.graceful_timeout,
+        keep_alive=app.keep_alive,
+        max_requests=app.max_requests,
+        max_requests_jitter=app.max_requests_jitter,
+    )
+    values = {
+        "app": app,
+        "server": SERVER.service(process),
+        "subdir": app.source.subdir,
+        "sandbox": sandbox(app),
+    }
     return {kind: render(f"app/app.{kind}.j2", **values) for kind in ("socket", "service")}
 
 

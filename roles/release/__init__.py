@@ -2,7 +2,6 @@
 
 from roles.release.role import (
     BIN,
-    GUNICORN,
     MODULES,
     digest,
     git_ssh,
@@ -19,7 +18,6 @@ from roles.release.role import (
 
 __all__ = [
     "BIN",
-    "GUNICORN",
     "MODULES",
     "digest",
     "git_ssh",

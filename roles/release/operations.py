@@ -11,12 +11,12 @@ from pyinfra import host, logger
 from pyinfra.api import Host, State, StringCommand
 from typing_extensions import override
 
-from prober import Prober, ProberError
 from roles.release.facts import SLIPWAY_RELEASE, GitCommit, ReleasePlan, ReleaseStatus, RollbackTarget
 from slipway.engine import plan
 from slipway.engine.place import File, placing, text_diff
 from slipway.engine.plan import Ask, Change, Commands
 from slipway.engine.pyinfra_api import CommandOutput, ConnectorArguments
+from slipway.prober import Prober, ProberError
 
 
 class Unseen(list[str]):

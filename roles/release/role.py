@@ -10,8 +10,8 @@ import shlex
 from typing import Any
 
 from pyinfra import host, logger
+from slipway.servers import SERVER
 
-from prober import Prober, site_and_load
 from roles import app as app_role
 from roles.nginx import LIB, library
 from roles.python import uv_environment
@@ -24,6 +24,7 @@ from slipway.engine.pyinfra_api import OperationMeta
 from slipway.engine.role import role
 from slipway.engine.templates import host_file
 from slipway.foreign import one_line
+from slipway.prober import Prober, site_and_load
 from slipway.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
 from slipway.settings.folder import Source
 
@@ -110,16 +111,12 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     }
 
 
-GUNICORN = "/opt/slipway/gunicorn.conf.py"
-"""What all Gunicorns share."""
-
-
 MODULES = ("guest", "manifest", "release", "room", "sockets", "sources", "step", "trees")
 """What that program consists of, beside what nginx's one does."""
 
 
 def programs() -> dict[str, File]:
-    """Path → file: what runs a release on the host, and what all Gunicorns share."""
+    """Path → file: what runs a release on the host, and what all apps' servers share."""
     program = "a release under way goes on with the one from before"
     return library() | {
         **{
@@ -128,7 +125,10 @@ def programs() -> dict[str, File]:
         },
         SLIPWAY_RELEASE: File(host_file("release/slipway-release"), "755", program=True),
         f"{BIN}/slipway-schema": File(host_file("release/slipway-schema"), "755", program=True),
-        GUNICORN: File(host_file("app/gunicorn.conf.py"), note="counts from the next start of a release"),
+        **{
+            path: File(host_file(file), note="counts from the next start of a release")
+            for path, file in SERVER.files.items()
+        },
     }
 
 

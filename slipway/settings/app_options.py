@@ -78,16 +78,16 @@ class AppOptions(Model):
     workers: t.Workers | None = None
     """Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores and memory."""
     timeout: t.Seconds = 30
-    """Seconds without a sign of life after which Gunicorn kills a worker. An async worker gives signs while it waits,
-    so this ends blocked event loops, not long requests (30 is Gunicorn's default)."""
+    """Seconds without a sign of life after which the server kills a worker. An async worker gives signs while it waits,
+    so this ends blocked event loops, not long requests (30 is the server's default)."""
     graceful_timeout: t.Seconds = 30
-    """Seconds a worker may take to finish its requests when a release or restart stops it (30 is Gunicorn's
+    """Seconds a worker may take to finish its requests when a release or restart stops it (30 is the server's
     default); systemd waits longer than that."""
     keep_alive: t.Seconds = 75
     """Seconds the app keeps an idle connection from nginx open: more than the 60 that nginx does by default, so that
     nginx closes first and no request meets a closing connection."""
     max_requests: Annotated[int, t.whole(0, 1_000_000, "requests")] = 0
-    """Requests after which a worker is replaced, against leaks of memory; 0: never (Gunicorn's default)."""
+    """Requests after which a worker is replaced, against leaks of memory; 0: never (the server's default)."""
     max_requests_jitter: Annotated[int, t.whole(0, 1_000_000, "requests")] = 0
     """Up to so many requests more for each worker, at random, so that they aren't all replaced at once. Needs
     max_requests."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from slipway.servers import SERVER
+
 RESERVED_APP_PREFIXES = ("systemd-", "slipway-", "ssh-", "sshd-", "certbot-")
 """Beginnings of names that systemd, sshd, certbot or this project use for units and folders."""
 
@@ -49,7 +51,6 @@ RESERVED_LOGINS = frozenset(_USERS.split()) - frozenset(_PEOPLE)
 _HOME = "remove it; the app's home and its place to write is /var/lib/<app>, and STATE_DIRECTORY names it"
 _SYSTEMD = "remove it; systemd sets it for the service"
 _LOADER = "remove it; it would load code into every process of the service"
-_GUNICORN = "remove it; use the settings workers, timeout, graceful_timeout, keep_alive and max_requests"
 
 RESERVED_VARIABLES: dict[str, str] = {
     "PATH": "remove it; the release's own environment comes first in PATH",
@@ -79,9 +80,7 @@ RESERVED_VARIABLES: dict[str, str] = {
     "PYTHONHOME": "remove it; the interpreter is the release's own",
     "PYTHONSTARTUP": _LOADER,
     "VIRTUAL_ENV": "remove it; the environment is the release's own",
-    "FORWARDED_ALLOW_IPS": "remove it; nginx alone reaches the app and says who the client is; for a CDN in front set "
-    "trusted_proxies",
-    "GUNICORN_CMD_ARGS": _GUNICORN,
+    **SERVER.reserved,
     "WEB_CONCURRENCY": "remove it and set workers",
     "PORT": "remove it and set port",
     "RELEASE_ID": "remove it; every release gets its own",

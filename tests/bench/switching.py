@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from prober import Prober, Result
+from slipway.prober import Prober, Result
 from tests.bench.example import BACK, change, deployed, options
 from tests.e2e._driver import Host
 from tests.e2e.apps import status

@@ -33,7 +33,7 @@ from typing import Any, TypeVar
 import httpx
 from cryptography import x509
 
-from prober import Load, Prober, Site
+from slipway.prober import Load, Prober, Site
 from tests.target import lifecycle
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from prober import Prober, Result
+from slipway.prober import Prober, Result
 from tests.e2e._driver import Host, Run, log, wait_until
 from tests.e2e.apps import ON_HOST, add_revision, copy_example, facts, leftovers, make_tiny, set_hooks, settings, status
 from tests.e2e.conftest import MakeHost

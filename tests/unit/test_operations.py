@@ -21,7 +21,6 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.facts import FactBase
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from prober import ProberError, Result
 from roles import tls
 from roles.base import operations as base_operations
 from roles.base.facts import Packages
@@ -37,6 +36,7 @@ from slipway.engine.facts import Existing, Place, Places, Texts, Unit
 from slipway.engine.overview import Overview
 from slipway.engine.place import File, Folder, placing, text_diff
 from slipway.engine.question import Question
+from slipway.prober import ProberError, Result
 from tests.unit.plans import command_of
 
 USER = getpass.getuser()

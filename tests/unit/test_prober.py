@@ -24,8 +24,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from prober import Fault, Load, Prober, ProberError, Result, Site, _prober, site_and_load, traffic
-from prober import __main__ as cli
+from slipway.prober import Fault, Load, Prober, ProberError, Result, Site, asking, child, site_and_load, traffic
+from slipway.prober import __main__ as cli
 from slipway.settings import Settings
 from tests.unit.inventories import certificate, changed, new_key, pem_key, write_private, write_project
 
@@ -175,7 +175,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorter uploads and pauses in this process."""
-    monkeypatch.setattr(traffic, "UPLOAD_SECONDS", 0.3)
+    monkeypatch.setattr(asking, "UPLOAD_SECONDS", 0.3)
     monkeypatch.setattr(traffic, "REOPEN_AFTER", 0.05)
 
 
@@ -443,7 +443,7 @@ def test_stream_that_is_cut_off_is_lost(keys: Path, trouble: str, what: str) -> 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less traffic after the end."""
-    monkeypatch.setattr(_prober, "AFTER", 0.05)
+    monkeypatch.setattr(child, "AFTER", 0.05)
 
 
 @pytest.fixture
@@ -539,12 +539,12 @@ def test_interrupt_leaves_the_process_to_its_parent_and_the_parent_s_death_ends_
     os.kill(prober.pid, 2)
     assert prober.stop().failed == 0
     code = (
-        "import json, os, sys; from prober import *; prober = Prober(Site(**json.loads(sys.argv[1])));"
+        "import json, os, sys; from slipway.prober import *; prober = Prober(Site(**json.loads(sys.argv[1])));"
         "prober.start(); print(prober.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     site = dataclasses.asdict(server.site)
     done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(site)], cwd=_prober.PROJECT, stdout=subprocess.PIPE, check=False
+        [sys.executable, "-c", code, json.dumps(site)], cwd=child.PROJECT, stdout=subprocess.PIPE, check=False
     )
     assert gone(int(done.stdout))
 

@@ -12,15 +12,12 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
+from slipway.servers import SERVER
 from slipway.settings.app import AppSettings
 from slipway.settings.checks.keys import check_ssh_key
 from slipway.settings.checks.report import Report, check_text, read_file
 from slipway.settings.errors import show
 from slipway.settings.source import FolderSource, GitSource
-
-_RUNNERS = ("gunicorn", "uvicorn-worker")
-
-_ADD_RUNNERS = "in the project run: uv add gunicorn uvicorn-worker uvloop httptools"
 
 
 @functools.cache
@@ -126,9 +123,10 @@ def _check_lock(report: Report, path: str, folder: Path, project_file: dict[str,
             report.add(path, "a uv.lock that fits pyproject.toml", f"it differs in {', '.join(changed)}", relock)
             return
     reached = _reachable(name, project_file, packages)
-    if missing := [runner for runner in _RUNNERS if runner not in reached]:
+    if missing := [runner for runner in SERVER.packages if runner not in reached]:
         found = f"uv.lock without {' and '.join(missing)}"
-        report.add(path, "an app that depends on gunicorn and uvicorn-worker", found, _ADD_RUNNERS)
+        expected = f"an app that depends on {' and '.join(SERVER.packages)}"
+        report.add(path, expected, found, f"in the project run: {SERVER.add}")
 
 
 def _is_remote(package: dict[str, Any]) -> bool:

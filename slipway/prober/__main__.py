@@ -1,8 +1,8 @@
 """Send steady traffic to a site while something happens to it, and tell whether a request was lost.
 
-  python -m prober inventories/production.py --seconds 60
+  python -m slipway.prober inventories/production.py --seconds 60
       for a minute, while you do something elsewhere
-  python -m prober inventories/production.py -- ssh root@203.0.113.5 certbot renew --force-renewal
+  python -m slipway.prober inventories/production.py -- ssh root@203.0.113.5 certbot renew --force-renewal
       while a command runs
 
 The site is the app's first domain, asked as its visitors do; what is sent is the app's `probe` in the inventory. Where
@@ -36,7 +36,7 @@ _SHOWN = 10  # lost requests that are listed
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m prober",
+        prog="python -m slipway.prober",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="%(prog)s INVENTORY [--limit HOST] [--app NAME] (--seconds N | -- COMMAND ...)",
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status. SystemExit(2) for a wrong one."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words == ["--serve"]:
-        from prober.traffic import serve
+        from slipway.prober.process import serve
 
         serve()
         return 0
@@ -70,7 +70,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace, command: 
     # The child process needs none of these, and must start quickly.
     from pyinfra.api.exceptions import PyinfraError
 
-    from prober import Prober, ProberError, site_and_load
+    from slipway.prober import Prober, ProberError, site_and_load
     from slipway.settings import load_inventory
 
     if not options.inventory.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from prober._models import Load, ProberError, Site
+from slipway.prober.models import Load, ProberError, Site
 
 if TYPE_CHECKING:
     from slipway.settings import AppSettings

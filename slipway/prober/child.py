@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from prober._models import Load, ProberError, Result, Site
+from slipway.prober.models import Load, ProberError, Result, Site
 
-PROJECT = Path(__file__).resolve().parents[1]
-"""The folder from where `python -m prober` is found."""
+PROJECT = Path(__file__).resolve().parents[2]
+"""The folder from where `python -m slipway.prober` is found."""
 
 AFTER = 0.5
 """Seconds of traffic after the end was asked for: what broke by the last step shows there."""
@@ -90,7 +90,7 @@ class Prober:
             # Closed by close(): it outlives this method.
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "prober", "--serve"],
+                [sys.executable, "-m", "slipway.prober", "--serve"],
                 cwd=PROJECT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -8,11 +8,11 @@ slow ones, uploads, WebSockets and streams. All of it comes from a process of it
         release()
     assert not prober.result.failed, prober.result.line
 
-`python -m prober` is the same as a command.
+`python -m slipway.prober` is the same as a command.
 """
 
-from prober._models import Fault, Load, ProberError, Result, Site
-from prober._prober import Prober
-from prober._settings import site_and_load
+from slipway.prober.child import Prober
+from slipway.prober.models import Fault, Load, ProberError, Result, Site
+from slipway.prober.settings import site_and_load
 
 __all__ = ["Fault", "Load", "Prober", "ProberError", "Result", "Site", "site_and_load"]
