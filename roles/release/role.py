@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import platform
@@ -10,13 +9,13 @@ import shlex
 from typing import Any
 
 from pyinfra import host, logger
-from slipway.servers import SERVER
 
 from roles import app as app_role
 from roles.nginx import LIB, library
 from roles.python import uv_environment
 from roles.release import operations
 from roles.release.facts import SLIPWAY_RELEASE, ReleaseHistory
+from slipway import person
 from slipway.engine import plan
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import File, Folder, place
@@ -25,6 +24,7 @@ from slipway.engine.role import role
 from slipway.engine.templates import host_file
 from slipway.foreign import one_line
 from slipway.prober import Prober, site_and_load
+from slipway.servers import SERVER
 from slipway.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
 from slipway.settings.folder import Source
 
@@ -134,7 +134,7 @@ def programs() -> dict[str, File]:
 
 def operator() -> str:
     """Who runs this, as the history of a host names them."""
-    return f"{getpass.getuser()}@{platform.node()}"
+    return f"{person.name()}@{platform.node()}"
 
 
 def inputs_of(settings: Settings, overview: HostOverview, app: AppSettings) -> dict[str, File]:

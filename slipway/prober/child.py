@@ -82,7 +82,9 @@ class Prober:
         if self._process is not None:
             raise ProberError("this traffic runs already")
         self._result, self._read = None, b""
-        ca_file = self._site.ca_file and str(Path(self._site.ca_file).expanduser().absolute())
+        from slipway.person import expanded  # the process that sends needs none of it, and must start quickly
+
+        ca_file = self._site.ca_file and str(expanded(self._site.ca_file).absolute())
         site = dataclasses.replace(self._site, ca_file=ca_file)
         plain = {"site": dataclasses.asdict(site), "load": dataclasses.asdict(self._load)}
         order = plain | {"after": AFTER, "warm_up": WARM_UP}

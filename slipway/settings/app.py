@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from pydantic import PrivateAttr
 
+from slipway import person
 from slipway.settings import environment
 from slipway.settings.app_options import AppOptions
 from slipway.settings.source import FolderSource, GitSource
@@ -227,7 +228,7 @@ class AppSettings(AppOptions):
     # On the operator's machine; a relative path of the inventory is relative to its folder.
 
     def _local(self, name: str | None) -> Path | None:
-        return None if name is None else (self._folder / Path(name).expanduser()).resolve()
+        return None if name is None else (self._folder / person.expanded(name)).resolve()
 
     @property
     def source_dir(self) -> Path | None:

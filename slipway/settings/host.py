@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, PrivateAttr
 
+from slipway import person
 from slipway.settings import types as t
 from slipway.settings.access import FirewallSettings, OperatorSettings, SshSettings
 from slipway.settings.app import AppSettings
@@ -122,7 +123,7 @@ class Settings(Model):
         return frozenset(own.union(*(app.secret_values for app in self.apps.values())))
 
     def _local(self, name: str | None) -> Path | None:
-        return None if name is None else (self._folder / Path(name).expanduser()).resolve()
+        return None if name is None else (self._folder / person.expanded(name)).resolve()
 
     @property
     def env_local(self) -> Path | None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import ast
 import runpy
 import sys
-from collections.abc import Iterable, Iterator
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyinfra.api.exceptions import PyinfraError
+
 from slipway import project
+from slipway.foreign import one_line
 from slipway.settings.errors import Problem, SettingsError, show
 
 CONNECTOR = "@slipway/"
@@ -30,37 +35,48 @@ WITH_A_NAME = ("--config", "--data", "--limit", "--exclude", "--key", "--ssh-key
 def find_inventory(arguments: Iterable[str], groups: Iterable[str]) -> Path | None:
     """The inventory among pyinfra's command line arguments: the file whose stem is a group of the host.
 
-    pyinfra puts every host of ``inventories/production.py`` into the group ``production``.
+    pyinfra puts every host of ``inventories/production.py`` into the group ``production``, and all of them into
+    ``all``, whatever the file is called.
     """
-    known = set(groups)
-    for argument in arguments:
-        path = Path(argument)
-        if path.name.rpartition(".")[0] in known and path.is_file():
+    known = {*groups, "all"}
+    words = list(arguments)
+    for before, word in zip(["", *words], words, strict=False):
+        path = Path(word)
+        fit = before not in WITH_A_NAME and path.name.rsplit(".", 1)[0] in known
+        if fit and path.is_file() and not is_entry_point(path):
             return path
     return None
 
 
-def read_hosts(path: Path) -> dict[str, dict[str, Any]]:
-    """Host → data of an inventory file, put together in pyinfra's order: host over group over ``all``."""
-    before = list(sys.path)
-    sys.path.append(str(Path.cwd()))  # as pyinfra does, so that an inventory may import from the project
-    try:
-        names = runpy.run_path(str(path))
-    except OSError as error:
-        problem = Problem("file", "an inventory file", error.strerror or "unreadable", "correct the file's name")
-        raise SettingsError(shown(path), {"all hosts": [problem]}) from None
-    except (SyntaxError, UnicodeDecodeError) as error:
-        found = f"{error.msg} in line {error.lineno}" if isinstance(error, SyntaxError) else "other bytes"
-        problem = Problem("file", "a Python file in UTF-8", found, "correct it")
-        raise SettingsError(shown(path), {"all hosts": [problem]}) from None
-    finally:
-        sys.path[:] = before
+@dataclass(frozen=True)
+class Inventory:
+    """What an inventory file says, with what pyinfra's folders of group data add."""
+
+    hosts: dict[str, dict[str, Any]]
+    """Host → data, put together in pyinfra's order: host over group over ``all``."""
+    bare: dict[str, str]
+    """Host without any data → the list of names that it stands in, which may be meant for something else."""
+
+
+def read_inventory(path: Path, further: Iterable[str] = ()) -> Inventory:
+    """Run an inventory file as pyinfra does; connectors that make hosts of their own aren't asked.
+
+    + further: files and folders of group data, besides ``group_data`` here and beside the inventory
+
+    Raises SettingsError, with the file and the line, for whatever keeps it from being run.
+    """
+    names = _run(path, path)
+    if problems := list(_unfit(path, names)):
+        raise SettingsError(shown(path), {"all hosts": problems})
     groups = {name: value for name, value in names.items() if _is_group(name, value)}
+    of_groups = _group_data(path, further)
     of_all: dict[str, Any] = {}
     of_group: dict[str, dict[str, Any]] = {}
     of_host: dict[str, dict[str, Any]] = {}
+    bare: dict[str, str] = {}
     for group_name, group in groups.items():
         members, shared = group if isinstance(group, tuple) else (group, {})
+        shared = {**shared, **of_groups.get(group_name, {})}
         if group_name == "all":
             of_all = shared
         for entry in members:
@@ -68,22 +84,118 @@ def read_hosts(path: Path) -> dict[str, dict[str, Any]]:
             name = name.removeprefix(CONNECTOR)  # pyinfra names the host so, too
             of_host.setdefault(name, {}).update(data)
             of_group.setdefault(name, {}).update({} if group_name == "all" else shared)
-    hosts = {name: {**of_all, **of_group[name], **data} for name, data in of_host.items()}
+            if not isinstance(group, tuple) and all(isinstance(each, str) for each in members):
+                bare.setdefault(name, group_name)
+    of_all = {**of_groups.get("all", {}), **of_all}
+    of_file = of_groups.get(path.name.rsplit(".", 1)[0], {}) if path.name.rsplit(".", 1)[0] not in groups else {}
+    hosts = {name: {**of_all, **of_group[name], **of_file, **data} for name, data in of_host.items()}
     if not hosts:
         do = 'write hosts = [("203.0.113.5", {"ssh_user": …, "slipway": {…}})]'
         raise SettingsError(shown(path), {"all hosts": [Problem("hosts", "a list of hosts", "none", do)]})
-    return hosts
+    return Inventory(hosts, {name: group for name, group in bare.items() if not hosts[name]})
+
+
+def _run(path: Path, inventory: Path) -> dict[str, Any]:
+    """The names of a Python file, run as pyinfra does, and with what lies beside the inventory to import."""
+    # Behind all else, and to stay: pyinfra runs the file once more.
+    sys.path += [each for each in (str(Path.cwd()), str(inventory.absolute().parent)) if each not in sys.path]
+    try:
+        return runpy.run_path(str(path))
+    except PyinfraError:  # the inventory's own words
+        raise
+    except (SyntaxError, UnicodeDecodeError) as error:
+        found = f"{error.msg} in line {error.lineno}" if isinstance(error, SyntaxError) else "other bytes"
+        if isinstance(error, SyntaxError) and error.filename and Path(error.filename).name != path.name:
+            found += f" of {shown(Path(error.filename))}"
+        problem = Problem("file", "a Python file in UTF-8", found, "correct it")
+    except OSError as error:
+        if error.filename is not None and Path(str(error.filename)) == path:
+            problem = Problem("file", "an inventory file", error.strerror or "unreadable", "correct the file's name")
+        else:
+            problem = _raised(path, error)
+    except (Exception, SystemExit) as error:
+        problem = _raised(path, error)
+    raise SettingsError(shown(path), {"all hosts": [problem]}) from None
+
+
+_LONGEST = 300
+"""Characters of an inventory's own error that are shown."""
+
+
+def _raised(path: Path, error: BaseException) -> Problem:
+    """What an inventory raised, and where: the last line of it, or of what lies beside it, on the way there."""
+    folder = path.absolute().parent
+    steps = traceback.extract_tb(error.__traceback__)
+    own = [each for each in steps if Path(each.filename).absolute().is_relative_to(folder)]
+    place = f"line {own[-1].lineno} of {shown(Path(own[-1].filename))}" if own else shown(path)
+    words = one_line(f"{type(error).__name__}: {error}".removesuffix(": "))[:_LONGEST]
+    return Problem(place, "a file that runs to its end", words, "correct it; python3 shows the whole error")
+
+
+def _unfit(path: Path, names: Mapping[str, Any]) -> Iterator[Problem]:
+    """Lists and tuples at top level that pyinfra takes for groups of hosts, and can't read as such."""
+    for name, value in names.items():
+        if name.startswith("_"):
+            continue
+        rename = f"name it _{name}, if it is no group: pyinfra takes each list and tuple at top level for one"
+        where = f"{name} in line {_line_of(path, name)}"
+        if isinstance(value, tuple) and not (
+            len(value) == 2 and isinstance(value[0], list) and isinstance(value[1], dict)
+        ):
+            yield Problem(where, "a list of hosts, or a tuple of it and the group's data", show(value), rename)
+            continue
+        members = value[0] if isinstance(value, tuple) else value
+        if not isinstance(members, list) or not all(isinstance(member, str | tuple) for member in members):
+            continue  # pyinfra leaves it alone, and says so
+        for member in members:
+            fit = isinstance(member, str) or (
+                len(member) == 2 and isinstance(member[0], str) and isinstance(member[1], dict)
+            )
+            if not fit:
+                yield Problem(where, "hosts as text, or as (host, data)", show(member), rename)
+                break
+
+
+def _line_of(path: Path, name: str) -> int:
+    """Where a file first gives a name at top level."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(
+            isinstance(each, ast.Name) and each.id == name for target in targets if target for each in ast.walk(target)
+        ):
+            return node.lineno
+    return 1
+
+
+def _group_data(inventory: Path, further: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Group → what pyinfra's files of group data say of it, in the order in which pyinfra reads them."""
+    folders = [Path.cwd() / "group_data"]
+    if inventory.resolve().parent != Path.cwd():
+        folders.append(inventory.resolve().parent / "group_data")
+    found: dict[str, dict[str, Any]] = {}
+    for place in [*folders, *map(Path, further)]:
+        for file in [place] if place.is_file() else sorted(place.glob("*.py")):
+            names = _run(file, inventory)
+            exported = names.get("__all__", [name for name in names if name not in _imported(file)])
+            data = {name: value for name, value in names.items() if name in exported and not name.startswith("__")}
+            found.setdefault(file.stem, {}).update(data)
+    return found
+
+
+def _imported(file: Path) -> set[str]:
+    """Names that a file has by importing them."""
+    nodes = ast.parse(file.read_text(encoding="utf-8")).body
+    found = [each for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for each in node.names]
+    return {each.asname or each.name.partition(".")[0] for each in found}
 
 
 def _is_group(name: str, value: Any) -> bool:
-    if isinstance(value, tuple):  # (hosts, data), as pyinfra has it
-        fit = len(value) == 2 and isinstance(value[1], dict)
-        value = value[0] if fit else None
+    members = value[0] if isinstance(value, tuple) else value
     return (
         not name.startswith("_")
-        and isinstance(value, list)
-        and len(value) > 0
-        and all(isinstance(member, str | tuple) for member in value)
+        and isinstance(members, list)
+        and len(members) > 0
+        and all(isinstance(member, str | tuple) for member in members)
     )
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from slipway import project
+from slipway import person, project
 from slipway.settings import checks
 from slipway.settings import types as t
 from slipway.settings.errors import Problem, SettingsError, join, show
 from slipway.settings.host import Settings
 from slipway.settings.inventory import (
     WITH_A_NAME,
+    Inventory,
     find_inventory,
     is_entry_point,
-    read_hosts,
+    read_inventory,
     repeated_keys,
     shown,
 )
@@ -55,18 +56,18 @@ def load_for(host: Any) -> Settings:
 def load_inventory(path: Path) -> list[tuple[str, dict[str, Any], Settings]]:
     """Every host of an inventory file: its name, its connection data (all but ``slipway``), its settings.
 
-    Runs the file as pyinfra does; groups with data are understood, ``group_data/`` folders and connectors are not.
-    For tests of a host, which read the same settings as the roles. Raises SettingsError with every problem of every
-    host at once.
+    Runs the file as pyinfra does, and reads ``group_data/`` folders; connectors that make hosts of their own aren't
+    asked. For tests of a host, which read the same settings as the roles. Raises SettingsError with every problem of
+    every host at once.
     """
-    return _load_hosts(path, read_hosts(path))
+    return _load_hosts(path, read_inventory(path))
 
 
-def _load_hosts(path: Path, hosts: Mapping[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any], Settings]]:
+def _load_hosts(path: Path, inventory: Inventory) -> list[tuple[str, dict[str, Any], Settings]]:
     loaded: list[tuple[str, dict[str, Any], Settings]] = []
     wrong: dict[str, list[Problem]] = {}
-    for name, data in hosts.items():
-        settings, problems = _inspect_host(name, data, path)
+    for name, data in inventory.hosts.items():
+        settings, problems = _inspect_host(name, data, path, inventory.bare.get(name))
         if settings is None or problems:
             wrong[name] = problems
         else:
@@ -88,17 +89,19 @@ def check_command_line() -> None:
     path = next((path for path in map(Path, words) if path.suffix == ".py" and not is_entry_point(path)), None)
     if path is None:
         return
+    person.home()  # where SSH's keys and known hosts are; told here, in one line, if it isn't known
     if not path.is_file():  # pyinfra would take the name for a host's, connect to nothing, and end well
         folder = path.parent if path.parent.is_dir() else project.root() / "inventories"
         known = sorted(shown(each) for each in folder.glob("*.py") if not is_entry_point(each))
         near = difflib.get_close_matches(str(path), known, n=1)
-        do = f"write {near[0]}" if near else f"write its name; there are {', '.join(known)}"
+        do = f"write {near[0]}" if near else "write its name" + (f"; there are {', '.join(known)}" if known else "")
         raise SettingsError(shown(path), {"all hosts": [Problem("file", "an inventory file", "none of this name", do)]})
     hosts: dict[str, dict[str, Any]] = {}
     refused: list[SettingsError] = []
     try:
-        hosts = read_hosts(path)
-        _load_hosts(path, hosts)
+        inventory = read_inventory(path, group_data_in(arguments))
+        hosts = inventory.hosts
+        _load_hosts(path, inventory)
     except SettingsError as error:
         refused.append(error)
     problems = command_line_problems(arguments, hosts, dict(PLACE_OF))
@@ -106,7 +109,18 @@ def check_command_line() -> None:
         raise SettingsError(COMMAND_LINE, problems, *refused)
 
 
-def _inspect_host(name: str, data: Mapping[str, Any], inventory: Path | None) -> tuple[Settings | None, list[Problem]]:
+def group_data_in(arguments: Sequence[str]) -> list[str]:
+    """What ``--group-data`` names on pyinfra's command line."""
+    spread = [
+        part for word in arguments for part in (word.split("=", 1) if word.startswith("--group-data=") else [word])
+    ]
+    return [word for before, word in zip(["", *spread], spread, strict=False) if before == "--group-data"]
+
+
+def _inspect_host(
+    name: str, data: Mapping[str, Any], inventory: Path | None, bare: str | None = None
+) -> tuple[Settings | None, list[Problem]]:
+    """A host's settings, and what is wrong with them; `bare` is a list of names that is all that there is of it."""
     if name == "@local" or name.startswith("@local/"):
         do = "put the host's address and ssh_user into an inventory file"
         return None, [Problem("host", "a host reached over SSH", "this machine (@local)", do)]
@@ -118,6 +132,8 @@ def _inspect_host(name: str, data: Mapping[str, Any], inventory: Path | None) ->
         near = difflib.get_close_matches(KEY, map(str, data), n=1)
         found = f"no {KEY}" + (f", but {show(near[0])}" if near else "")
         do = f"rename {near[0]} to {KEY}" if near else f'add "{KEY}": {{"apps": {{…}}}} to the data of this host'
+        if bare is not None:
+            do += f"; or, if {bare} is no list of hosts, name it _{bare}: pyinfra takes each list at top level for one"
         return None, [*problems, Problem(KEY, "a mapping of this host's settings", found, do)]
     settings, found_problems = _inspect(data[KEY], inventory=inventory, host=name)
     if settings is not None:
@@ -134,12 +150,15 @@ def _connection_problems(data: Mapping[str, Any]) -> list[Problem]:
         report.add("ssh_port", "a port from 1 to 65535", show(port), "write the number sshd listens on, without quotes")
     if user is not None and not (isinstance(user, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9._-]{0,31}", user)):
         report.add("ssh_user", "the name of a user on the host", show(user), "write root or a user who may use sudo")
+    if user is None and person.login() is None:
+        found = "none, and this machine has no name for you either"
+        report.add("ssh_user", "the name of a user on the host", found, 'write the name, such as "ssh_user": "root"')
     if key is not None:
         if not isinstance(key, str) or t.LOCAL_PATH.check is None or t.LOCAL_PATH.check(key) is not True:
             do = "save the key to a file (chmod 600), and write the file's name here"
             report.add("ssh_key", "the name of a private key's file", show(key), do)
         else:
-            checks.check_ssh_key(report, "ssh_key", Path(key).expanduser().absolute(), login=True)
+            checks.check_ssh_key(report, "ssh_key", person.expanded(key).absolute(), login=True)
     return report.problems
 
 

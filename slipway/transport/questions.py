@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from slipway import person
 from slipway.transport.shell import STDERR, STDOUT, Outcome, unmarked
 
 # The questions run side by side, twice as many as there are cores since some of them wait, each with files of its own
@@ -71,8 +72,9 @@ class Memory:
     """
 
     def __init__(self, *names: str) -> None:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "slipway" / "questions"
-        self.path = folder / hashlib.sha256("\0".join(names).encode()).hexdigest()
+        folder = (person.cache() or Path(os.devnull)) / "slipway" / "questions"
+        name = hashlib.sha256("\0".join(names).encode()).hexdigest()
+        self.path = folder / name
         self.remembered = self._load()
         self.known = self.remembered
         self.asked: dict[str, None] = {}

@@ -16,15 +16,16 @@ ARROWS: dict[str, set[str]] = {
     "deploy.py": {"roles", "settings"},
     "tasks": {"roles", "settings"},
     "config.py": {"roles", "settings", "engine", "transport"},
-    "cli": {"settings", "engine", "project", "foreign"},
-    "roles": {"roles", "prober", "transport", "settings", "engine", "servers", "foreign"},
-    "prober": {"settings", "foreign"},
-    "transport": {"engine", "foreign"},
-    "settings": {"servers", "project", "foreign"},
-    "engine": {"project", "foreign"},
+    "cli": {"settings", "engine", "project", "foreign", "person"},
+    "roles": {"roles", "prober", "transport", "settings", "engine", "servers", "foreign", "person"},
+    "prober": {"settings", "foreign", "person"},
+    "transport": {"engine", "foreign", "person"},
+    "settings": {"servers", "project", "foreign", "person"},
+    "engine": {"project", "foreign", "person"},
     "servers": set(),
     "project": set(),
     "foreign": set(),
+    "person": set(),
 }
 """Package (of ``slipway/``, or of the project's folder) → those that it may import, besides itself.
 
