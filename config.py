@@ -9,8 +9,11 @@ from pathlib import Path
 
 from pyinfra import config
 
+from slipway import project
+
 # pyinfra lets no bytecode be written, for its users' folders' sake; compiling our roles anew takes half a second a run.
-sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
+if not project.installed():
+    sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)
 
 # What is loaded stays until the end. Searching it for garbage while more is loaded, and again at the very end, takes a
 # fifth of a second a run.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import sys
 from pathlib import Path
 
 from pyinfra.api.exceptions import PyinfraError
@@ -59,3 +60,12 @@ def login() -> str | None:
 def name() -> str:
     """The name by which a history may know them."""
     return login() or f"user {os.getuid()}"
+
+
+def terminal() -> bool:
+    """Whether they can be asked for a password: as `getpass` does it, at the terminal or on standard input."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return sys.stdin is not None and sys.stdin.isatty()
+    return True

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -54,6 +54,9 @@ class Audit:
             + (f"fixed in {', '.join(each['fixed'])}" if each["fixed"] else "no fixed version is known")
             for each in self.found
         ]
+
+
+AppSource = GitSource | FolderSource
 
 
 class _CannotLookError(Exception):
@@ -158,17 +161,35 @@ def _entry(each: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def named(apps: Sequence[tuple[str, AppSettings]]) -> dict[str, AppSettings]:
+    """What to call each app: its name; where hosts have different ones of one name, with the host.
+
+    + apps: (host, app) of all of them; the same source on several hosts is one app
+    """
+    sources: dict[str, dict[tuple[AppSource, Path | None], tuple[str, AppSettings]]] = {}
+    for host, app in apps:
+        sources.setdefault(app.name, {}).setdefault((app.source, app.app_dir), (host, app))
+    made = {}
+    for name, several in sources.items():
+        for host, app in several.values():
+            made[name if len(several) == 1 else f"{name} on {host}"] = app
+    return made
+
+
 def report(inventory: Path, *, app: str | None, service: str | None, as_json: bool) -> int:
     """Print what is known against the apps of an inventory, each once, and return the exit code."""
     try:
-        apps = {each.name: each for _, _, host in load_inventory(inventory) for each in host.apps.values()}
+        apps = named(
+            [(host, each) for host, _, settings in load_inventory(inventory) for each in settings.apps.values()]
+        )
     except PyinfraError as error:
         print(f"Error: {error}", file=sys.stderr)
         return WRONG
-    if app is not None and app not in apps:
-        print(f"Error: --app: there is no {app}; the inventory has {', '.join(apps)}", file=sys.stderr)
+    names = list(dict.fromkeys(each.name for each in apps.values()))
+    if app is not None and app not in names:
+        print(f"Error: --app: there is no {app}; the inventory has {', '.join(names)}", file=sys.stderr)
         return WRONG
-    audits = {name: audit(each, service) for name, each in apps.items() if app in (None, name)}
+    audits = {name: audit(each, service) for name, each in apps.items() if app in (None, each.name)}
     if as_json:
         print(json.dumps({"version": 1, "apps": {name: asdict(each) for name, each in audits.items()}}))
     else:

@@ -8,11 +8,13 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from typing_extensions import override
 
-from slipway.cli.codes import FAILED, INTERRUPTED
+from slipway import project
+from slipway.cli.codes import FAILED, INTERRUPTED, NOTHING
 from slipway.cli.verb import WrongCommandLineError, verbs
 
 _EPILOG = """\
@@ -27,7 +29,7 @@ exit codes
 A plan goes to standard output; what a run does, and errors, to standard error. With --json all of it is one object
 on standard output.
 
-Every verb is a run of pyinfra, which shows more of itself:
+Those that log in, but for verify, are runs of pyinfra, which shows more of itself from a clone:
   slipway plan INVENTORY      .venv/bin/pyinfra --dry --diff INVENTORY deploy.py
   slipway apply INVENTORY     .venv/bin/pyinfra -y INVENTORY deploy.py
 Options behind -- are pyinfra's: slipway apply INVENTORY -- --limit 203.0.113.5
@@ -44,6 +46,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(FAILED, f"Error: {message}; `{self.prog} --help` tells more\n")
 
 
+class _Version(argparse.Action):
+    """Looks it up when it is asked for."""
+
+    @override
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(f"slipway {project.version()}")
+        parser.exit(NOTHING)
+
+
 def parser() -> Parser:
     """Of the command line."""
     made = Parser(
@@ -52,6 +63,7 @@ def parser() -> Parser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    made.add_argument("--version", action=_Version, nargs=0, help="show it, and exit")
     known = made.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs().values():
         told = f"{verb.purpose[0].upper()}{verb.purpose[1:]}."
@@ -73,11 +85,21 @@ def without_passwords(words: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run one verb, and exit."""
     words = list(sys.argv[1:] if argv is None else argv)
+    project.keep_bytecode_out(_cache())
     try:
         _main(words)
     except KeyboardInterrupt:  # before the run began, or after it ended
         print("Error: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
+
+
+def _cache() -> Path | None:
+    """The user's cache folder: as `slipway.person` has it, which loads more than a command line needs."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(given) if given else Path.home() / ".cache"
+    except RuntimeError:
+        return None
 
 
 def _main(words: list[str]) -> NoReturn:

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import io
 import json
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -64,7 +63,10 @@ def arguments_for(said: argparse.Namespace) -> list[str]:
         mode += ["--diff"] if said.json else []  # a plan has them anyway; a run asks for what is there before
     inventory = Path(said.inventory)
     shown = str(inventory.absolute()) if inventory.suffix == ".py" else said.inventory
-    return [*mode, *(word for each in data for word in ("--data", each)), *said.pyinfra, shown, what.entry]
+    data = [word for each in data for word in ("--data", each)]
+    # By their whole paths: what is relative on a command line, and in an inventory, is relative to where one is.
+    config, entry = (str(project.root() / name) for name in ("config.py", what.entry))
+    return ["--config", config, *mode, *data, *said.pyinfra, shown, entry]
 
 
 def run(said: argparse.Namespace, typed: str) -> int:
@@ -81,8 +83,9 @@ def run(said: argparse.Namespace, typed: str) -> int:
 
     as_json, quiet, prints = said.json, bool(vars(said).get("quiet")), run_of(said).prints
     if not Path(said.inventory).is_file() and Path(said.inventory).suffix == ".py":
-        there = ", ".join(sorted(f"inventories/{path.name}" for path in (project.root() / "inventories").glob("*.py")))
-        error = f"there is no inventory {said.inventory}; those of this project are {there}"
+        there = sorted(f"inventories/{path.name}" for path in (project.root() / "inventories").glob("*.py"))
+        error = f"there is no inventory {said.inventory}"
+        error += f"; those of this project are {', '.join(there)}" if there else ""
         report = Report(said.verb, planning(said), 0.0, error, {}, {}, {})
         if as_json:
             print(json.dumps(envelope(report)))
@@ -93,7 +96,7 @@ def run(said: argparse.Namespace, typed: str) -> int:
         # A locale may lack a letter of a diff: it is replaced, as on standard error.
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.argv = ["pyinfra", *arguments_for(said)]
-    os.chdir(project.root())  # where pyinfra finds config.py and what its entry points import
+    project.find_roles()
     screen = Screen(said.verb, typed, planning=planning(said), quiet=quiet or as_json or prints)
     began = time.monotonic()
     printed = io.StringIO()

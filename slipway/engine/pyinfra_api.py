@@ -292,6 +292,8 @@ def run_command_line(arguments: Sequence[str], ended: Callable[[int], str]) -> s
     except SystemExit as done:  # 1 is "a host failed", which the state tells better
         return "" if done.code in (0, 1, None) else ended(cast(int, done.code))
     except (UnexpectedExternalError, UnexpectedInternalError) as unexpected:
+        if isinstance(getattr(unexpected, "exception", None), EOFError):
+            return "a password is to be typed, and there is no terminal here to ask you for it"
         return f"this shouldn't happen, please report it:\n{unexpected.get_traceback()}{unexpected.get_exception()}"
     except click.ClickException as error:
         return error.format_message()

@@ -1,12 +1,18 @@
 """The project's folder: deploy.py, tasks, roles, templates, files, config.py and the tests of a host.
 
-In a clone it is the clone. Installed, it is this package: the wheel carries all that beside this file.
+In a clone it is the clone. Installed, it is this package: the wheel carries all that beside this file, and nothing is
+ever written there.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import sys
 from pathlib import Path
 
+DISTRIBUTION = "slipway-vps"
+"""What package indexes call Slipway."""
 _HERE = Path(__file__).resolve().parent
 
 
@@ -18,3 +24,35 @@ def installed() -> bool:
 def root() -> Path:
     """The folder with deploy.py in it, of which `roles` is a package."""
     return _HERE if installed() else _HERE.parents[1]
+
+
+def version() -> str:
+    """Slipway's version, as pyproject.toml has it."""
+    if installed():
+        from importlib import metadata
+
+        return metadata.version(DISTRIBUTION)
+    import tomllib
+
+    said = tomllib.loads((root() / "pyproject.toml").read_text(encoding="utf-8"))
+    return str(said["project"]["version"])
+
+
+def find_roles() -> None:
+    """Let `roles` be found, before whatever else is called so."""
+    if sys.path[:1] != [str(root())]:
+        sys.path.insert(0, str(root()))
+
+
+def keep_bytecode_out(cache: Path | None) -> None:
+    """Let Python, and what it starts, write no bytecode into an installed package: into `cache` instead, if any.
+
+    Where whoever installed it made the bytecode too, it is used, and none is written.
+    """
+    if not installed() or sys.flags.dont_write_bytecode or sys.pycache_prefix:
+        return
+    if cache is None or Path(importlib.util.cache_from_source(str(root() / "deploy.py"))).is_file():
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    else:
+        sys.dont_write_bytecode = False
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(cache / "slipway" / "bytecode")

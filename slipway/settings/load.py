@@ -86,7 +86,10 @@ def check_command_line() -> None:
     """
     arguments = sys.argv[1:]
     words = [word for before, word in zip(["", *arguments], arguments, strict=False) if before not in WITH_A_NAME]
-    path = next((path for path in map(Path, words) if path.suffix == ".py" and not is_entry_point(path)), None)
+    paths = [path for path in map(Path, words) if not str(path).startswith("-") and not is_entry_point(path)]
+    if not paths[:1] or not paths[0].is_file():  # which any name will do for; elsewhere, and of none, .py tells
+        paths = [path for path in paths if path.suffix == ".py"]
+    path = paths[0] if paths else None
     if path is None:
         return
     person.home()  # where SSH's keys and known hosts are; told here, in one line, if it isn't known

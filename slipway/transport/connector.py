@@ -20,15 +20,19 @@ import gevent
 from gevent.event import AsyncResult
 from paramiko import SSHException, Transport
 from pyinfra.api import Host, State, StringCommand
+from pyinfra.api.exceptions import ConnectError
 from typing_extensions import Unpack, override
 
+from slipway import person
 from slipway.engine.pyinfra_api import (
     CONNECTOR_ARGUMENT_KEYS,
+    SUDO_PASSWORD_REQUIRED_LINES,
     CommandOutput,
     ConnectorArguments,
     OutputLine,
     SSHConnector,
     arguments_of,
+    asked_for_password,
     connect_arguments,
     echo,
     execute_command_with_sudo_retry,
@@ -45,6 +49,16 @@ NAME = "slipway"
 MAX_AGE = 5.0
 """Seconds after which an answer is asked again: somebody else may have changed the host, or an operator thought a while
 before they pressed Enter."""
+
+NO_PASSWORD = (
+    "sudo wants a password on {}, and there is no terminal here to ask you for it. Let that user become root without "
+    "one (NOPASSWD in sudoers(5)), or run this where there is a terminal"
+)
+"""What is told in place of what sudo says, which would be a question."""
+NO_PASSPHRASE = (
+    "the SSH key has a passphrase, and there is no terminal here to ask you for it: add the key to an agent (ssh-add), "
+    "or run this where there is a terminal"
+)
 
 # paramiko logs a traceback of what it raises as well: pyinfra says it in a line. Whoever wants both, with pyinfra's
 # --debug-all, has a handler of the root's; without any, Python would print them.
@@ -92,7 +106,10 @@ class SlipwayConnector(SSHConnector):
     @override
     def connect(self) -> None:
         """Connect, and ask what the last run asked: the host works on it while this side reads and plans."""
-        super().connect()
+        try:
+            super().connect()
+        except EOFError:
+            raise ConnectError(NO_PASSPHRASE) from None
         self.shell = None
         scripts = [str(Path(word).resolve()) for word in sys.argv[1:] if word.endswith(".py")]
         self.memory = Memory(self.host.name, *scripts)
@@ -163,7 +180,14 @@ class SlipwayConnector(SSHConnector):
             lines = [OutputLine(stream, fit(line)) for stream, line in outcome.lines]
             return outcome.status, CommandOutput(lines)
 
-        status, output = execute_command_with_sudo_retry(self.host, arguments, execute)
+        def answerable() -> tuple[int, CommandOutput]:
+            status, output = execute()
+            wants = any(each.line.strip() in SUDO_PASSWORD_REQUIRED_LINES for each in output.combined_lines)
+            if status and wants and not asked_for_password(self.host) and not person.terminal():
+                return status, CommandOutput([OutputLine(STDERR, NO_PASSWORD.format(self.host.name))])
+            return status, output
+
+        status, output = execute_command_with_sudo_retry(self.host, arguments, answerable)
         return status in exit_codes, output
 
     def _started(self) -> Shell:

@@ -73,12 +73,18 @@ INVENTORY = str(Path("inventories/docker.py").absolute())
 )
 def test_each_verb_is_a_run_of_pyinfra(typed: str, given: list[str]) -> None:
     verb, *options = typed.split()
-    assert arguments_for(parser().parse_args([verb, "inventories/docker.py", *options])) == given
+    assert arguments_for(parser().parse_args([verb, "inventories/docker.py", *options])) == whole(given)
 
 
 def test_pyinfras_own_options_stand_behind_two_dashes() -> None:
     options = parser().parse_args(["apply", "inventories/docker.py", "--", "--limit", "web"])
-    assert arguments_for(options) == ["--json", "-y", "--limit", "web", INVENTORY, "deploy.py"]
+    assert arguments_for(options) == whole(["--json", "-y", "--limit", "web", INVENTORY, "deploy.py"])
+
+
+def whole(given: list[str]) -> list[str]:
+    """pyinfra's command line, wherever it is run: with the project's files by their whole paths."""
+    root = project.root()
+    return ["--config", str(root / "config.py"), *given[:-1], str(root / given[-1])]
 
 
 def test_which_runs_only_look() -> None:

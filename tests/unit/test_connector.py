@@ -18,6 +18,7 @@ from paramiko import SSHException
 from pyinfra.api import Config, Inventory, State
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.command import StringCommand
+from pyinfra.api.exceptions import ConnectError
 from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.context import ctx_config
 
@@ -299,3 +300,40 @@ def test_paramikos_own_words_are_for_who_asks_for_them(given: str, shown: str) -
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == shown
+
+
+WANTS = "echo 'sudo: a password is required' >&2; exit 1"
+
+
+def test_where_there_is_no_terminal_sudos_question_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing waits at a prompt that nobody sees."""
+    monkeypatch.setattr("slipway.person.terminal", lambda: False)
+    monkeypatch.setattr("pyinfra.connectors.util.getpass", lambda _: pytest.fail("asked"))
+    host = run()
+    done, output = host.run_shell_command(Question(WANTS))
+    assert not done and output.combined_lines[0].line == connector.NO_PASSWORD.format("203.0.113.5")
+    assert len(output.combined_lines) == 1
+
+
+def test_where_there_is_a_terminal_sudos_password_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts: list[str] = []
+    monkeypatch.setattr("slipway.person.terminal", lambda: True)
+
+    def answer(prompt: str) -> str:
+        prompts.append(prompt)
+        return "secret"
+
+    monkeypatch.setattr("pyinfra.connectors.util.getpass", answer)
+    host = run()
+    host.run_shell_command(Question(WANTS))
+    assert len(prompts) == 1 and prompts[0].endswith("sudo password: ")
+
+
+def test_a_passphrase_that_nobody_can_type_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prompt(_: object) -> None:
+        raise EOFError
+
+    host = run()
+    monkeypatch.setattr(SSHConnector, "connect", prompt)
+    with pytest.raises(ConnectError, match="the SSH key has a passphrase, and there is no terminal"):
+        host.connect()

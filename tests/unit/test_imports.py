@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ARROWS: dict[str, set[str]] = {
     "deploy.py": {"roles", "settings"},
     "tasks": {"roles", "settings"},
-    "config.py": {"roles", "settings", "engine", "transport"},
+    "config.py": {"roles", "settings", "engine", "transport", "project"},
     "cli": {"settings", "engine", "project", "foreign", "person"},
     "roles": {"roles", "prober", "transport", "settings", "engine", "servers", "foreign", "person"},
     "prober": {"settings", "foreign", "person"},

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from slipway.cli import audit, main
-from slipway.settings import AppSettings, GitSource
+from slipway.settings import AppSettings, GitSource, load_inventory
 from tests.unit.inventories import MINIMAL, write_project
 
 KNOWN = {
@@ -167,3 +167,27 @@ def test_a_git_source_is_fetched_at_its_ref(tmp_path: Path) -> None:
 def test_a_wrong_command_line_is_a_third_thing(look: Look, service: Service) -> None:
     code, _, err = look(service.url, "--app", "shop")
     assert code == 1 and "there is no shop; the inventory has notes" in err
+
+
+def test_apps_of_one_name_on_two_hosts_are_each_looked_at(look: Look, service: Service, tmp_path: Path) -> None:
+    """Where they differ; what is the same on both is looked at once."""
+    look(service.url)
+    write_project(tmp_path / "other")
+    lock = tmp_path / "other/uv.lock"
+    lock.write_text(lock.read_text().replace("27.0.1", "27.0.2"))
+    app = {"domains": ["notes.example.com"], "app": "notes.main:app", "source": {"path": "project"}}
+    hosts = [
+        (host, {"ssh_user": "root", "slipway": {"apps": {"notes": app | {"source": {"path": path}}, "same": same}}})
+        for host, path in (("a", "project"), ("b", "other"))
+        for same in ({**app, "domains": [f"same.{host}.example.com"]},)
+    ]
+    (tmp_path / "two.py").write_text(f"hosts = {hosts!r}\n")
+    service.known, service.asked = frozenset({"gunicorn"}), []
+    found = audit.named(
+        [(host, each) for host, _, settings in load_inventory(tmp_path / "two.py") for each in settings.apps.values()]
+    )
+    assert list(found) == ["notes on a", "notes on b", "same"]
+    with pytest.raises(SystemExit) as ended:
+        main(["vulnerabilities", str(tmp_path / "two.py"), "--service", service.url, "--app", "notes", "--json"])
+    assert ended.value.code == 2
+    assert {"gunicorn 27.0.1", "gunicorn 27.0.2"} <= set(service.asked)
