@@ -48,6 +48,7 @@ def words(error: BaseException) -> str:
 
 
 def cause(error: BaseException) -> str:
+    """Why, in the system's words."""
     if isinstance(error, OSError) and error.errno and error.errno in errno.errorcode:
         return os.strerror(error.errno)
     return str(error) or type(error).__name__

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from slipway import project
-from tests.unit.test_inventory import HOSTS
+from tests.unit.settings.test_inventory import HOSTS
 
 ROOT = project.root()
 HOOK = ast.parse((ROOT / "hatch_build.py").read_text(encoding="utf-8"))

@@ -108,6 +108,7 @@ def _check_migration_times(report: Report, at: str, app: AppSettings) -> None:
 
 
 def check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> None:
+    """Judge one app, at the path `at`."""
     if isinstance(app.source, GitSource):
         check_git_source(report, f"{at}.source", app, app.source)
     else:

@@ -21,6 +21,8 @@ _FIRST_LINE = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 
 @dataclass(frozen=True)
 class Key:
+    """A private key as a file has it."""
+
     key: Any
     """The key, or None where a passphrase keeps it closed."""
 
@@ -71,6 +73,7 @@ def check_ssh_key(report: Report, path: str, file: Path | None, *, login: bool) 
 
 
 def read_certificates(content: bytes) -> list[x509.Certificate]:
+    """The certificates of a PEM file; none where it holds none, or can't be read."""
     from cryptography import x509
 
     try:

@@ -92,6 +92,7 @@ def public_name(name: str) -> str:
 
 
 def check_text(report: Report, path: str, file: Path | None, what: str) -> None:
+    """A file of text that a setting names: in UTF-8, and not empty."""
     content = read_file(report, path, file, what)
     if content is None:
         return

@@ -38,6 +38,7 @@ def _load_toml(report: Report, path: str, file: Path) -> dict[str, Any] | None:
 
 
 def check_folder(report: Report, at: str, app: AppSettings, source: FolderSource) -> None:
+    """A local folder: a project with a lock file that fits it."""
     root, folder = app.source_dir, app.app_dir
     if root is None or folder is None:
         return
@@ -182,6 +183,7 @@ def _reachable(name: str, project_file: dict[str, Any], packages: list[dict[str,
 
 
 def check_git_source(report: Report, at: str, app: AppSettings, source: GitSource) -> None:
+    """A repository: keys and known hosts are for SSH, and can be read."""
     for option, file in (("deploy_key", app.deploy_key_local), ("known_hosts", app.known_hosts_local)):
         if file is not None and not source.uses_ssh:
             do = f"write git as an SSH address (git@host:path), or remove {option}"

@@ -26,6 +26,7 @@ def _is_private(domain: str) -> bool:
 
 
 def check_domains(report: Report, at: str, app: AppSettings, settings: Settings) -> None:
+    """An app's domains: each once, and such as its certificate can be for."""
     for domain in sorted({domain for domain in app.domains if app.domains.count(domain) > 1}):
         report.add(f"{at}.domains", "each name once", f"{show(domain)} twice", "remove one of them")
     if app.tls.mode != "acme":
@@ -40,6 +41,7 @@ def check_domains(report: Report, at: str, app: AppSettings, settings: Settings)
 
 
 def check_tls(report: Report, at: str, app: AppSettings) -> None:
+    """An app's own certificate and key, which belong together and are valid."""
     if app.tls.mode != "files":
         for option in ("certificate", "key"):
             if getattr(app.tls, option) is not None:
@@ -105,6 +107,7 @@ def _covered(domain: str, names: list[str]) -> bool:
 
 
 def check_acme(report: Report, at: str, settings: Settings) -> None:
+    """The authority: settings of it that go together, and the CA of its own HTTPS."""
     acme = settings.acme
     if acme.staging and acme.directory is not None:
         do = "remove staging; it is Let's Encrypt's alone"

@@ -57,6 +57,7 @@ class Narrow:
 
 
 def matches(pattern: str) -> Callable[[str], bool]:
+    """A check whether the whole of a text is of a pattern."""
     compiled = re.compile(pattern, re.ASCII)
     return lambda value: compiled.fullmatch(value) is not None
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from slipway.settings import SettingsError, load, render_env
 from slipway.settings import types as t
 from slipway.settings.environment import parse_env, unfit_value
-from tests.unit.test_settings import MODELS
+from tests.unit.settings.test_settings import MODELS
 
 settings.register_profile("slipway", deadline=None, database=None)  # slow machines, and no .hypothesis folder
 settings.load_profile("slipway")

@@ -58,7 +58,7 @@ MODELS: list[type[BaseModel]] = [
     SystemSettings,
 ]
 FIELDS = [(model, name, field) for model in MODELS for name, field in model.model_fields.items()]
-INVENTORIES = Path(__file__).resolve().parents[2] / "inventories"
+INVENTORIES = Path(__file__).resolve().parents[3] / "inventories"
 
 
 @pytest.fixture

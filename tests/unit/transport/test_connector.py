@@ -27,7 +27,7 @@ from slipway.engine.templates import ROOT
 from slipway.transport import connector
 from slipway.transport.connector import PromptTransport, SlipwayConnector
 from slipway.transport.shell import Channel, Outcome, Shell
-from tests.unit.test_shell import LocalChannel
+from tests.unit.transport.test_shell import LocalChannel
 
 Run = Callable[[], SlipwayConnector]
 

@@ -274,7 +274,7 @@ def test_a_reboot_that_is_needed_is_told(
     ],
 )
 def test_nginx_common_may_not_restart_nginx(arguments: str, status: int) -> None:
-    program = Path(__file__).resolve().parents[2] / "files/updates/policy-rc.d"
+    program = Path(__file__).resolve().parents[3] / "files/updates/policy-rc.d"
     assert subprocess.run(["sh", str(program), *arguments.split()], check=False).returncode == status
 
 
