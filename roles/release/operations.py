@@ -15,7 +15,7 @@ from roles.release.facts import SLIPWAY_RELEASE, GitCommit, ReleasePlan, Release
 from slipway.engine import plan
 from slipway.engine.place import File, placing, text_diff
 from slipway.engine.plan import Ask, Change, Commands
-from slipway.engine.pyinfra_api import CommandOutput, ConnectorArguments
+from slipway.engine.pyinfra_api import CommandOutput, ConnectorArguments, shows_input
 from slipway.prober import Prober, ProberError
 
 
@@ -52,7 +52,7 @@ class Followed(StringCommand):
         try:
             connector_arguments.update(self.connector_arguments)
             done, output = host.run_shell_command(
-                self, print_output=True, print_input=state.print_input, **connector_arguments
+                self, print_output=True, print_input=shows_input(state), **connector_arguments
             )
         except Exception:
             self.lossless(host)

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import gevent
-from pyinfra import logger, state
+from pyinfra import logger
 from pyinfra.api import BaseStateCallback, Host, State
 from rich.console import Console
 from rich.text import Text
@@ -128,7 +128,7 @@ class Screen(logging.Filter, BaseStateCallback):
         """Take a line of pyinfra's log; False, since nobody else shows it."""
         if self.state is None and pyinfra_api.begun():
             self.state = pyinfra_api.current_state()
-            state.add_callback_handler(self)  # type: ignore[no-untyped-call]
+            pyinfra_api.listen(self)
         if record.levelno >= logging.INFO:
             text = str(record.msg) % record.args if record.args else str(record.msg)
             self._line(text, record.levelno, logged=True)
@@ -154,7 +154,7 @@ class Screen(logging.Filter, BaseStateCallback):
         elif host and level >= logging.ERROR:
             self.kept.setdefault(host, []).append(said)
         style = "red" if level >= logging.ERROR else "yellow" if level >= logging.WARNING else ""
-        several = self.state is not None and len(self.state.inventory.hosts) > 1
+        several = self.state is not None and pyinfra_api.has_several_hosts(self.state)
         console = self.console if level >= logging.ERROR else self.shown
         self._print(f"  [{host}] {said}" if several and host else f"  {said}", style, console)
 
@@ -232,9 +232,9 @@ class Screen(logging.Filter, BaseStateCallback):
                 if ended:
                     report.roles[role] = report.roles.get(role, 0.0) + step.seconds
         if self.state is not None:
-            failed = {host.name for host in self.state.failed_hosts}
+            failed = {host.name for host in pyinfra_api.lost_hosts(self.state)}
             report.lost = sorted(host for host in failed if not any(step.failed for step in report.steps.get(host, [])))
-            if not error and not failed and not self.state.activated_hosts and self.verb != "releases":
+            if not error and not failed and not pyinfra_api.any_reached(self.state) and self.verb != "releases":
                 report.error = "no host was reached: there is none that --limit and --exclude leave"
         if error == "No hosts remaining!" and (report.lost or any(report.steps.values())):
             report.error = ""  # what failed on them says it
@@ -242,7 +242,7 @@ class Screen(logging.Filter, BaseStateCallback):
 
     def _interrupted(self) -> str:
         """What is true after the operator ended the run."""
-        if self.state is None or not self.state.is_executing:
+        if self.state is None or not pyinfra_api.carries_out(self.state):
             return f"{INTERRUPTION}; nothing was changed"
         told = [INTERRUPTION]
         for host, lines in self.said.items():

@@ -28,7 +28,7 @@ def missing(name: str) -> str:
 try:
     import pyinfra
     from pyinfra import host, state
-    from pyinfra.api import Host, State
+    from pyinfra.api import BaseStateCallback, Host, State
     from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, ConnectorArguments, pop_global_arguments
     from pyinfra.api.arguments_typed import PyinfraOperation
     from pyinfra.api.operation import OperationMeta
@@ -56,9 +56,11 @@ __all__ = [
     "OutputLine",
     "PyinfraOperation",
     "SSHConnector",
+    "any_reached",
     "arguments_of",
     "asked_for_password",
     "begun",
+    "carries_out",
     "connect_arguments",
     "current_host",
     "current_state",
@@ -67,8 +69,11 @@ __all__ = [
     "executing",
     "failed",
     "format_text",
+    "has_several_hosts",
     "hash_of",
     "know_scripts",
+    "listen",
+    "lost_hosts",
     "make_unix_command_for_host",
     "missing",
     "name_under_way",
@@ -76,11 +81,13 @@ __all__ = [
     "operations_of",
     "planned_before",
     "pools",
+    "prefix_of",
     "results",
     "role_under_way",
     "run_command_line",
     "set_echo",
     "shows_diffs",
+    "shows_input",
     "without_known_hosts",
 ]
 
@@ -115,7 +122,7 @@ TOUCHED: dict[str, tuple[str, ...]] = {
         "print_prefix",
         "run_shell_command",
     ),
-    "inventory": ("hosts", "get_active_hosts"),
+    "inventory": ("hosts",),
     "config": ("DIFF",),
     "data": ("dict",),
     "operation": ("_hash", "did_change", "did_error", "is_complete"),
@@ -179,6 +186,41 @@ def planned_before() -> bool:
 def shows_diffs() -> bool:
     """Whether ``--diff`` asks for differences."""
     return bool(state.config.DIFF)
+
+
+def listen(handler: BaseStateCallback) -> None:
+    """Let a handler hear what happens in the run."""
+    state.add_callback_handler(handler)  # type: ignore[no-untyped-call]
+
+
+def carries_out(run: State) -> bool:
+    """Whether a run has begun to carry out, after it planned."""
+    return run.is_executing
+
+
+def lost_hosts(run: State) -> set[Host]:
+    """Hosts of a run that weren't reached, or on which something failed."""
+    return set(run.failed_hosts)
+
+
+def any_reached(run: State) -> bool:
+    """Whether a run reached a host at all."""
+    return bool(run.activated_hosts)
+
+
+def has_several_hosts(run: State) -> bool:
+    """Whether a run's inventory has more than one host."""
+    return len(run.inventory.hosts) > 1
+
+
+def shows_input(run: State) -> bool:
+    """Whether commands are shown as they are sent."""
+    return run.print_input
+
+
+def prefix_of(of: Host) -> str:
+    """How pyinfra begins a line about a host."""
+    return of.print_prefix
 
 
 def pools() -> list[Pool]:

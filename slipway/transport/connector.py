@@ -33,11 +33,14 @@ from slipway.engine.pyinfra_api import (
     SSHConnector,
     arguments_of,
     asked_for_password,
+    carries_out,
     connect_arguments,
     echo,
     execute_command_with_sudo_retry,
     format_text,
+    lost_hosts,
     make_unix_command_for_host,
+    prefix_of,
 )
 from slipway.engine.question import Question
 from slipway.foreign import visible
@@ -122,8 +125,8 @@ class SlipwayConnector(SSHConnector):
     @override
     def disconnect(self) -> None:
         """End the shell, and remember what was asked for the next run."""
-        if self.host not in self.state.failed_hosts:
-            self.memory.save(complete=self.state.is_executing)  # all questions come before the first change
+        if self.host not in lost_hosts(self.state):
+            self.memory.save(complete=carries_out(self.state))  # all questions come before the first change
         if self.asking:
             self.asking.kill()
         if self.shell:
@@ -162,12 +165,12 @@ class SlipwayConnector(SSHConnector):
         def show(stream: str, line: str) -> None:
             line = visible(line)
             text = format_text(line, "red") if stream == STDERR else line
-            echo(f"{self.host.print_prefix}{text}", err=True)
+            echo(f"{prefix_of(self.host)}{text}", err=True)
 
         def execute() -> tuple[int, CommandOutput]:
             if print_input:
                 masked = make_unix_command_for_host(self.state, self.host, command, **arguments)
-                echo(f"{self.host.print_prefix}>>> {masked}", err=True)
+                echo(f"{prefix_of(self.host)}>>> {masked}", err=True)
             if question:
                 outcome = self._answer(command.get_raw_value(), arguments, timeout)
                 for stream, line in outcome.lines if print_output else []:

@@ -161,6 +161,21 @@ def test_what_pyinfra_does_not_promise_comes_through_one_file(path: Path) -> Non
         assert found <= {"paramiko"}
 
 
+INNER = {
+    *("activated_hosts", "add_callback_handler", "check_for_changes", "connector_data", "current_deploy_name"),
+    *("current_op_hash", "fact_pool", "failed_hosts", "get_op_meta", "get_op_order", "initialised", "is_executing"),
+    *("op_meta", "operation_meta", "print_input", "print_prefix", "_hash", "auth_handler", "inner_key"),
+}
+"""Names within pyinfra's and paramiko's objects that are theirs: one file each knows them."""
+
+
+@pytest.mark.parametrize("path", sources(), ids=module_of)
+def test_nobody_else_reaches_into_pyinfras_objects(path: Path) -> None:
+    if path.name not in ("pyinfra_api.py", "paramiko_api.py"):
+        found = {node.attr for node in ast.walk(parsed(path)) if isinstance(node, ast.Attribute)}
+        assert found & INNER == set()
+
+
 @pytest.mark.parametrize("path", sources(), ids=module_of)
 def test_no_file_is_longer_than_400_lines(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400

@@ -124,3 +124,14 @@ def test_the_version_stands_in_one_place() -> None:
     texts = [path for folder in ("slipway", "roles", "tasks") for path in (ROOT / folder).rglob("*.py")]
     assert [path for path in texts if re.search(rf'"{re.escape(said["version"])}"', path.read_text("utf-8"))] == []
     assert f"## {said['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_bare_pyinfra_runs_from_the_clone(tmp_path: Path) -> None:
+    """With an inventory of any name, anywhere."""
+    (tmp_path / "all.py").write_text(HOSTS.replace('"203.0.113.5", {', '"@slipway/127.0.0.1", {"ssh_port": 9, '))
+    program = "import sys; from pyinfra_cli.main import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "--dry", str(tmp_path / "all.py"), "deploy.py"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=120
+    )
+    assert "[127.0.0.1] Could not connect" in done.stderr and "No hosts remaining" in done.stderr, done.stderr
