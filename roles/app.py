@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pyinfra.api import StringCommand
-from slipway.servers import SERVER, Process
 
 from roles import firewall, limits, ssh
 from roles.ssh.facts import SshdState
@@ -13,6 +12,7 @@ from slipway.engine.place import Account, Folder, place
 from slipway.engine.plan import Change
 from slipway.engine.role import role
 from slipway.engine.templates import render
+from slipway.servers import SERVER, Process
 from slipway.settings import AppSettings, Settings, placeholder
 
 MEMORY_PER_WORKER_MB = 150
@@ -166,7 +166,7 @@ def units(app: AppSettings, workers: int) -> dict[str, str]:
 
 @role("App")
 def app(settings: Settings, overview: HostOverview) -> None:
-    """Users and folders of each app; its environment and its releases are made by roles/release.py."""
+    """Users and folders of each app; its environment and its releases are made by roles/release."""
     for each in settings.apps.values():
         place(
             name=f"Give {each.name} its users and folders",

@@ -1,4 +1,4 @@
-"""Operations of roles/system.py about accounts: what PAM asks of a password, and who may read a person's home."""
+"""Operations about accounts: what PAM asks of a password, and who may read a person's home."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Program:
     command: str
     """A shell command that installs it."""
     files: Mapping[str, File] = field(default_factory=dict)
-    """Path → file that the command reads, in a folder of roles/base.py's."""
+    """Path → file that the command reads, in a folder of roles/base's."""
 
     @property
     def line(self) -> str:

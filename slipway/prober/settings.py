@@ -25,7 +25,7 @@ def site_and_load(settings_app: AppSettings, verify: Mapping[str, Any]) -> tuple
         raise ProberError(f'"verify" has no {", ".join(unknown)}; it takes {", ".join(_VERIFY)}')
     mode, probe = settings_app.tls.mode, settings_app.probe
     # Only the settings know the inventory's folder.
-    ca_file = settings_app._local(verify.get("ca_file") or None)
+    ca_file = settings_app.local(verify.get("ca_file") or None)
     site = Site(
         settings_app.public_url,
         address=verify.get("address"),

@@ -227,13 +227,14 @@ class AppSettings(AppOptions):
 
     # On the operator's machine; a relative path of the inventory is relative to its folder.
 
-    def _local(self, name: str | None) -> Path | None:
+    def local(self, name: str | None) -> Path | None:
+        """A file that the inventory names, on this machine; None for none."""
         return None if name is None else (self._folder / person.expanded(name)).resolve()
 
     @property
     def source_dir(self) -> Path | None:
         """Local folder to upload; None for a git source."""
-        return self._local(self.source.path) if isinstance(self.source, FolderSource) else None
+        return self.local(self.source.path) if isinstance(self.source, FolderSource) else None
 
     @property
     def app_dir(self) -> Path | None:
@@ -252,29 +253,29 @@ class AppSettings(AppOptions):
     @property
     def env_local(self) -> Path | None:
         """Local .env file."""
-        return self._local(self.env_file)
+        return self.local(self.env_file)
 
     @property
     def deploy_key_local(self) -> Path | None:
         """Local deploy key."""
-        return self._local(self.source.deploy_key) if isinstance(self.source, GitSource) else None
+        return self.local(self.source.deploy_key) if isinstance(self.source, GitSource) else None
 
     @property
     def known_hosts_local(self) -> Path | None:
         """Local known_hosts file for the repository."""
-        return self._local(self.source.known_hosts) if isinstance(self.source, GitSource) else None
+        return self.local(self.source.known_hosts) if isinstance(self.source, GitSource) else None
 
     @property
     def certificate_local(self) -> Path | None:
         """Local certificate chain (mode "files")."""
-        return self._local(self.tls.certificate)
+        return self.local(self.tls.certificate)
 
     @property
     def key_local(self) -> Path | None:
         """Local private key (mode "files")."""
-        return self._local(self.tls.key)
+        return self.local(self.tls.key)
 
     @property
     def nginx_extra_local(self) -> Path | None:
         """Local file with nginx directives for the server block."""
-        return self._local(self.nginx_extra)
+        return self.local(self.nginx_extra)

@@ -153,9 +153,6 @@ def _connection_problems(data: Mapping[str, Any]) -> list[Problem]:
         report.add("ssh_port", "a port from 1 to 65535", show(port), "write the number sshd listens on, without quotes")
     if user is not None and not (isinstance(user, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9._-]{0,31}", user)):
         report.add("ssh_user", "the name of a user on the host", show(user), "write root or a user who may use sudo")
-    if user is None and person.login() is None:
-        found = "none, and this machine has no name for you either"
-        report.add("ssh_user", "the name of a user on the host", found, 'write the name, such as "ssh_user": "root"')
     if key is not None:
         if not isinstance(key, str) or t.LOCAL_PATH.check is None or t.LOCAL_PATH.check(key) is not True:
             do = "save the key to a file (chmod 600), and write the file's name here"

@@ -58,6 +58,10 @@ NO_PASSWORD = (
     "one (NOPASSWD in sudoers(5)), or run this where there is a terminal"
 )
 """What is told in place of what sudo says, which would be a question."""
+NO_NAME = (
+    'nothing names the user to log in as, and this machine has no name for you either: add "ssh_user" to the data of '
+    "this host"
+)
 NO_PASSPHRASE = (
     "the SSH key has a passphrase, and there is no terminal here to ask you for it: add the key to an agent (ssh-add), "
     "or run this where there is a terminal"
@@ -104,15 +108,21 @@ class SlipwayConnector(SSHConnector):
     @override
     def make_paramiko_kwargs(self) -> dict[str, Any]:
         """pyinfra's, with `PromptTransport` where the inventory names no other."""
-        return connect_arguments(super().make_paramiko_kwargs(), {"transport_factory": PromptTransport})
+        try:
+            made = super().make_paramiko_kwargs()
+        except EOFError:
+            raise ConnectError(NO_PASSPHRASE) from None
+        return connect_arguments(made, {"transport_factory": PromptTransport})
 
     @override
     def connect(self) -> None:
         """Connect, and ask what the last run asked: the host works on it while this side reads and plans."""
         try:
             super().connect()
-        except EOFError:
-            raise ConnectError(NO_PASSPHRASE) from None
+        except (KeyError, OSError):  # as Python says it, before and since 3.13
+            if person.login() is not None:
+                raise
+            raise ConnectError(NO_NAME) from None
         self.shell = None
         scripts = [str(Path(word).resolve()) for word in sys.argv[1:] if word.endswith(".py")]
         self.memory = Memory(self.host.name, *scripts)

@@ -334,6 +334,22 @@ def test_a_passphrase_that_nobody_can_type_is_one_line(run: Run, monkeypatch: py
         raise EOFError
 
     host = run()
-    monkeypatch.setattr(SSHConnector, "connect", prompt)
+    monkeypatch.setattr(SSHConnector, "make_paramiko_kwargs", prompt)
     with pytest.raises(ConnectError, match="the SSH key has a passphrase, and there is no terminal"):
+        host.make_paramiko_kwargs()
+
+
+@pytest.mark.parametrize("error", [KeyError("getpwuid(): uid not found: 12345"), OSError("No username set")])
+def test_who_has_no_name_names_the_user_to_log_in_as(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def ask(_: object) -> None:
+        raise error
+
+    host = run()
+    monkeypatch.setattr(SSHConnector, "connect", ask)
+    with pytest.raises(type(error)):
+        host.connect()  # it is something else where there is a name
+    monkeypatch.setattr("slipway.person.login", lambda: None)
+    with pytest.raises(ConnectError, match='add "ssh_user" to the data of this host'):
         host.connect()
