@@ -1255,14 +1255,17 @@ def test_a_secret_in_a_local_folder_is_named(
     folder = minimal.apps["notes"].source_dir
     assert folder is not None
     before = asked(plan(release, minimal, overview, RunOptions()), "notes")["archive"]
-    (folder / ".env.production").write_text("TOKEN=x")
-    assert asked(plan(release, minimal, overview, RunOptions()), "notes")["archive"] == before
-    assert any(
-        line.startswith(f"notes: {folder / '.env.production'} looks like a secret and") for line in logged(caplog)
-    )
-    (folder / "out").symlink_to("/etc/passwd")
-    with pytest.raises(SourceError, match="out is a link to /etc/passwd, which isn't inside of the source"):
-        plan(release, minimal, overview, RunOptions())
+    secret, out = folder / ".env.production", folder / "out"
+    try:  # the folder is that of other tests, too
+        secret.write_text("TOKEN=x")
+        assert asked(plan(release, minimal, overview, RunOptions()), "notes")["archive"] == before
+        assert any(line.startswith(f"notes: {secret} looks like a secret and") for line in logged(caplog))
+        out.symlink_to("/etc/passwd")
+        with pytest.raises(SourceError, match="out is a link to /etc/passwd, which isn't inside of the source"):
+            plan(release, minimal, overview, RunOptions())
+    finally:
+        for each in (secret, out):
+            each.unlink(missing_ok=True)
 
 
 DROPS = {"revision": "r3", "doc": "drops old", "contract": ["drops the table old"], "sql": "DROP TABLE old;"}
