@@ -15,6 +15,26 @@ KINDS = ("socket", "service")
 """The units of a release, in the order in which they are started."""
 HELPERS = ("build", "check", "schema", "hook", "migrate")
 """What the steps of a release run in units of their own."""
+NGINX = "nginx"
+"""nginx's unit."""
+INTERNAL = "slipway.internal"
+"""Server name under which nginx tells what it serves, to ITSELF alone (templates/nginx/internal.conf.j2)."""
+ITSELF = "127.83.76.87"
+"""Address from which the host's own programs ask nginx: no proxy on the host comes from there."""
+SSHD, SSHD_SOCKET = "ssh.service", "ssh.socket"
+SSHD_PROGRAM = "/usr/sbin/sshd"
+FIREWALL = "slipway-firewall.service"
+TABLE = ("table", "inet", "slipway")
+"""The firewall's table, as nft names it."""
+REVERT = "slipway-access-revert"
+"""Name, without its kind, of the units that take back an unconfirmed change of the ways in."""
+SSHD_OUTSIDE = "slipway-access-sshd"
+"""Beginning of the name of the units in which sshd is reloaded for a program that is shut off from what that takes."""
+BUILDS = "builds.slice"
+SHELL = "/bin/bash"
+"""The operator's."""
+UNIX_SOCKETS = Path("/proc/net/unix")
+"""The kernel's own list."""
 
 
 class Layout:
@@ -32,6 +52,7 @@ class Layout:
         self.uv_versions = self.opt / "uv"
         self.pythons = self.opt / "python"
         self.certbot = self.opt / "certbot"
+        self.certbot_program = self.certbot / "bin/certbot"
         self.gunicorn = self.opt / "gunicorn.conf.py"
         # State: records, and what isn't confirmed yet.
         self.state = root / "var/lib/slipway"
@@ -62,16 +83,21 @@ class Layout:
         self.units = root / "etc/systemd/system"
         self.warm_units = root / "run/systemd/system"
         self.plans = root / "var/tmp"
+        self.proc = root / "proc"
         self.apps = root / "srv"
         self.nginx = root / "etc/nginx"
         self.nginx_main = self.nginx / "nginx.conf"
         self.nginx_before = self.nginx / "nginx.conf.before-slipway"
         self.nginx_live = self.nginx / "slipway"
+        self.sites = self.nginx_live / "sites"
         self.nginx_generations = self.nginx / "slipway.d"
         self.upstreams = self.nginx / "upstreams"
         self.nginx_pid = root / "run/nginx.pid"
         self.nginx_errors = root / "var/log/nginx/error.log"
         self.letsencrypt = root / "etc/letsencrypt"
+        self.renewals = self.letsencrypt / "renewal"
+        self.set_aside = self.letsencrypt / "set-aside"
+        self.certbot_log = root / "var/log/letsencrypt/letsencrypt.log"
         self.ssh = root / "etc/ssh"
         self.sshd_config = self.ssh / "sshd_config"
         self.moduli = self.ssh / "moduli"
@@ -83,11 +109,27 @@ class Layout:
 
     def site(self, app: str) -> Path:
         """nginx's configuration of an app's site, in the generation that serves."""
-        return self.nginx_live / "sites" / f"{app}.conf"
+        return self.sites / f"{app}.conf"
 
     def upstream(self, app: str) -> Path:
         """nginx's file that names the release of an app which serves."""
         return self.upstreams / f"{app}.conf"
+
+    def renewal(self, name: str) -> Path:
+        """What certbot knows of a certificate that it keeps under this name."""
+        return self.renewals / f"{name}.conf"
+
+    def certbot_archive(self, name: str) -> Path:
+        """certbot's folder of all keys and certificates that it had under this name."""
+        return self.letsencrypt / "archive" / name
+
+    def certificate(self, name: str) -> Path:
+        """The certificate itself, with those that vouch for it."""
+        return self.letsencrypt / "live" / name / "fullchain.pem"
+
+    def host_key(self, kind: str) -> Path:
+        """sshd's private key of a kind, ``ed25519`` say; the public one is beside it."""
+        return self.ssh / f"ssh_host_{kind}_key"
 
 
 class AppLayout:

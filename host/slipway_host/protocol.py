@@ -295,3 +295,73 @@ if TYPE_CHECKING:
         managed: bool
         live: bool
         files: dict[str, str]
+
+    class Way(TypedDict, total=False):
+        """A file of the ways into a host; of one that is to go, the path alone, and None as its content."""
+
+        path: str
+        content: str | None
+        mode: str
+        """Octal, as ``chmod`` takes it."""
+        owned: bool
+        """Whether it is the account's, not root's."""
+
+    class Ways(TypedDict):
+        """A change of the ways into a host."""
+
+        account: str | None
+        """The user who is to be there and to log in; None: none of ours."""
+        files: list[Way]
+        drop_in: str
+        """Path of sshd's file of ours."""
+        options: list[list[str]]
+        """Keyword and value of what sshd is to go by, as ``sshd -T`` prints them."""
+        host_keys: dict[str, int]
+        """Kind → the bits that it has at least."""
+        moduli: str | None
+        """Path of the file of the long ones of the package's moduli; None: as it is."""
+        ssh: bool
+        """Whether sshd is to read its configuration."""
+        firewall: Literal["load", "remove"] | None
+
+    class Armed(TypedDict):
+        """A change of the ways in was made: it is taken back unless it is confirmed."""
+
+        token: str
+        """What confirms it."""
+        seconds: int
+        """After which it is taken back."""
+        said: list[str]
+        """What people should know of it: who had sshd's port, say."""
+
+    class Kept(TypedDict):
+        """A file as it can be put back."""
+
+        content: str
+        """In base64."""
+        mode: int
+        uid: int
+        gid: int
+
+    class Before(TypedDict, total=False):
+        """What was there before a change of the ways in that isn't confirmed: the content of pending.json."""
+
+        files: dict[str, Kept | None]
+        """Path → file; None where there was none."""
+        firewall: bool
+        """Whether the change is about it."""
+        table: str | None
+        """Its rules, as nft lists them; None where there were none."""
+        ssh: bool
+        """Whether sshd is to read its configuration when they are put back."""
+        token: str
+
+    class Lineage(TypedDict):
+        """A certificate that certbot keeps."""
+
+        server: str | None
+        """URL of the ACME directory that it is from."""
+        domains: list[str]
+        """For which it is, sorted."""
+        valid: bool
+        """Whether it is one, and hasn't expired."""
