@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from slipway_host.layout import Layout
+    from slipway_host.layout import AppLayout, Layout
     from slipway_host.system import System
 
 NAME = "@GENERATION@"
@@ -25,16 +25,16 @@ UTF8 = "utf-8"
 # ── which release serves ─────────────────────────────────────────────────────────────────────────────────────────
 
 
-def upstream(layout: Layout, app: str, release: str | None) -> str:
-    """The upstream of `app`, and a variable that lets the running nginx tell which release it serves.
+def upstream(at: AppLayout, release: str | None) -> str:
+    """The upstream of an app, and a variable that lets the running nginx tell which release it serves.
 
     + release: None before the first one
     """
-    variable = "release_" + app.replace("-", "_")
-    socket = layout.app(app).socket(release or NONE)
+    variable = "release_" + at.name.replace("-", "_")
+    socket = at.socket(release or NONE)
     return (
         "# Managed by Slipway (slipway nginx switch): the release that serves.\n"
-        f"upstream {app} {{\n"
+        f"upstream {at.name} {{\n"
         f"    server unix:{socket}{'' if release else ' down'};\n"
         "    keepalive 32;\n"
         # Shorter than Gunicorn's keep-alive: nginx must be the one who closes an idle connection, or a request
@@ -48,9 +48,9 @@ def upstream(layout: Layout, app: str, release: str | None) -> str:
     )
 
 
-def named_release(layout: Layout, app: str) -> str | None:
+def named_release(at: AppLayout) -> str | None:
     """The release that an app's upstream file names, or else the one that `current` does; None before the first."""
-    at, path = layout.app(app), layout.upstream(app)
+    path = at.host.upstream(at.name)
     text = path.read_text(UTF8, errors="replace") if path.exists() else ""
     found = re.search(rf"unix:{re.escape(str(at.sockets))}/(\S+)\.sock;", text)
     if found:
@@ -63,8 +63,9 @@ def wanted_upstreams(layout: Layout, files: Iterable[str]) -> dict[Path, str]:
 
     + files: paths of a generation's
     """
-    apps = [Path(path).stem for path in files if path.startswith(f"{layout.sites.name}/")]
-    return {layout.upstream(app): upstream(layout, app, named_release(layout, app)) for app in apps}
+    sites = f"{layout.sites.name}/"
+    apps = [layout.app(Path(path).stem) for path in files if path.startswith(sites)]
+    return {layout.upstream(at.name): upstream(at, named_release(at)) for at in apps}
 
 
 # ── generations ──────────────────────────────────────────────────────────────────────────────────────────────────

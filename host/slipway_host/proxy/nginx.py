@@ -74,7 +74,7 @@ class Nginx:
                 leftover.unlink()
             before = path.read_bytes()
             candidate = path.with_name(f".{path.name}.candidate.partial")
-            self.system.replace(candidate, generations.upstream(self.layout, app, release))
+            self.system.replace(candidate, generations.upstream(self.layout.app(app), release))
             try:
                 live.validate(self.system, [(candidate, path)])
                 candidate.rename(path)

@@ -62,7 +62,7 @@ class Proxy:
 
     def upstream(self, app: str, release: str | None) -> str:
         """What an app's upstream file should be."""
-        return generations.upstream(self.layout, app, release)
+        return generations.upstream(self.layout.app(app), release)
 
     def answers(self, monkeypatch: pytest.MonkeyPatch, answers: Mapping[str, str | None]) -> None:
         """What the running nginx answers."""

@@ -47,14 +47,14 @@ def test_nginx_closes_an_idle_connection_before_the_app_does(proxy: Proxy) -> No
 
 def test_the_release_that_serves_is_known_without_an_upstream_file(proxy: Proxy) -> None:
     at = proxy.layout.app("notes")
-    assert generations.named_release(proxy.layout, "notes") is None
+    assert generations.named_release(at) is None
     at.srv.mkdir(parents=True)
     at.current.symlink_to("releases/r1")
-    assert generations.named_release(proxy.layout, "notes") == "r1"
+    assert generations.named_release(at) == "r1"
     proxy.nginx.apply(configuration())
     assert proxy.layout.upstream("notes").read_text() == proxy.upstream("notes", "r1")
     proxy.nginx.switch("notes", "r2")
-    assert generations.named_release(proxy.layout, "notes") == "r2", "what nginx was told counts"
+    assert generations.named_release(at) == "r2", "what nginx was told counts"
 
 
 # ── a switch, a reload, a check ──────────────────────────────────────────────────────────────────────────────────
