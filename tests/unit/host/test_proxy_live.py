@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +150,13 @@ def test_a_proof_needs_the_right_answer_from_new_workers(system: FakeSystem, mon
     running(monkeypatch, lambda: {2, 3})
     with pytest.raises(Refused, match=r"isn't live \(old workers go on\)"):
         live.reload_and_prove(system, {"/generation": "g"})
-    workers = iter([{1, 2}, {2, 3}])
+
+
+def test_a_proof_needs_a_new_worker_but_not_new_ones_alone(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers: Iterator[set[int]] = iter([{1, 2}, {1, 2}, set(), {2, 3}])
     running(monkeypatch, lambda: next(workers))
     live.reload_and_prove(system, {"/generation": "g"}, alone=False)
+    assert not list(workers)
 
 
 @pytest.mark.parametrize("unmask", [False, True])
