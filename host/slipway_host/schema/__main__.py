@@ -31,7 +31,7 @@ def main() -> int:
     lib = folder.removesuffix(f"/{PACKAGE}/schema")
     programs = os.path.join(os.path.dirname(lib), "bin")  # noqa: PTH118, PTH120
     # Python has put this file's folder there; not so with PYTHONSAFEPATH, which may be in the app's environment.
-    paths = sys.path if sys.flags.safe_path else sys.path[1:]
+    paths = sys.path[0 if sys.flags.safe_path else 1 :]
     theirs = taken()  # by a .pth file of its packages, say
     sys.path[:] = [lib, *paths]
     from slipway_host.schema import cli

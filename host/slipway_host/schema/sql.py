@@ -36,7 +36,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 OTHER = _compiled(r"\s*(?:CREATE|GRANT|REVOKE|COMMENT)\b")
 DO = _compiled(r"\s*DO\b")
-CHANGES = _compiled(r"\b(?:DROP|ALTER|RENAME|TRUNCATE)\b")
+CHANGES = _compiled(r"\b(?:DROP|ALTER|RENAME|TRUNCATE|SET\s+NOT)\b")
 DROP = _compiled(
     rf"\bDROP\s+(?:MATERIALIZED\s+|FOREIGN\s+)?(TABLE|VIEW|TYPE|SCHEMA)\s+(?:IF\s+EXISTS\s+)?({NAMES})",
 )
@@ -92,10 +92,11 @@ def sql_contract(text: str) -> list[str]:
     """The steps of some SQL that code which still serves may not survive, in words."""
     found = []
     for statement in clean_sql(text).split(";"):
-        if OTHER.match(statement):
-            continue  # TRUNCATE is a privilege too, and an event of triggers
+        # TRUNCATE is a privilege too, and an event of triggers.
+        if OTHER.match(statement) or not CHANGES.search(statement):
+            continue
         if len(statement) > LONGEST:
-            found += [TOO_LONG] if CHANGES.search(statement) else []  # not so if it only adds many rows
+            found.append(TOO_LONG)
             continue
         found += statement_contract(statement) or [said for words, said in WORDS if words.search(statement)]
     return found
