@@ -48,6 +48,8 @@ class Layout:
         self.bin = self.opt / "bin"
         self.lib = self.opt / "lib"
         self.program = self.bin / "slipway"
+        self.schema_program = self.lib / "slipway_host/schema/__main__.py"
+        """Run with a release's own Python."""
         self.uv = self.bin / "uv"
         self.uv_versions = self.opt / "uv"
         self.pythons = self.opt / "python"

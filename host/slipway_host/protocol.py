@@ -119,6 +119,17 @@ if TYPE_CHECKING:
         before: list[str]
         after: list[str]
 
+    class Revision(TypedDict):
+        """A revision of a database's schema, as its source tells it."""
+
+        revision: str
+        doc: str
+        """First line of what it says of itself."""
+        contract: list[str]
+        """What it does that a release which still serves may not survive, in words."""
+        downgrade: bool
+        """Whether it can be taken back."""
+
     class Record(TypedDict, total=False):
         """What became of a release or a rollback, kept for good."""
 
