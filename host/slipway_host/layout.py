@@ -15,6 +15,8 @@ KINDS = ("socket", "service")
 """The units of a release, in the order in which they are started."""
 HELPERS = ("build", "check", "schema", "hook", "migrate")
 """What the steps of a release run in units of their own."""
+PATH = "/usr/local/bin:/usr/bin:/bin"
+"""Where programs of the system are looked for."""
 
 
 class Layout:
@@ -28,6 +30,8 @@ class Layout:
         self.bin = self.opt / "bin"
         self.lib = self.opt / "lib"
         self.program = self.bin / "slipway"
+        self.schema = self.lib / "slipway_host/schema/__main__.py"
+        """What a release's own Python runs to look at a database's schema, and to change it."""
         self.uv = self.bin / "uv"
         self.uv_versions = self.opt / "uv"
         self.pythons = self.opt / "python"
@@ -62,6 +66,9 @@ class Layout:
         self.units = root / "etc/systemd/system"
         self.warm_units = root / "run/systemd/system"
         self.plans = root / "var/tmp"
+        self.temporary = (root / "tmp", self.plans)
+        """Where any program may leave files."""
+        self.resolver = root / "etc/resolv.conf"
         self.apps = root / "srv"
         self.nginx = root / "etc/nginx"
         self.nginx_main = self.nginx / "nginx.conf"
@@ -120,6 +127,8 @@ class AppLayout:
         self.sockets = host.root / "run" / name
         self.run_unit = f"{name}-release.service"
         self.helpers = [f"{name}-{what}.service" for what in HELPERS]
+        self.plan = f"slipway-plan-{name}-"
+        """How the names of the folders begin that its plans unpack a source to."""
 
     def folder(self, release: str) -> Path:
         """Code and environment of a release."""
@@ -128,6 +137,10 @@ class AppLayout:
     def venv(self, release: str) -> Path:
         """A release's own Python environment."""
         return self.folder(release) / ".venv"
+
+    def partial(self, release: str) -> Path:
+        """An environment that is to become a release's."""
+        return self.releases / f".{release}.partial"
 
     def env(self, release: str) -> Path:
         """The file with a release's environment variables."""
