@@ -44,6 +44,14 @@ def test_hooks_of_an_app_in_a_subfolder(place: Place) -> None:
     hooks.missing_hooks(place.app, "r1")
 
 
+def test_where_a_program_is_found(place: Place) -> None:
+    """In the app's folder where the command names one; else in the environment, where it has one of that name."""
+    (place.at.venv("r1") / "bin/tool").touch(0o755)
+    found = [hooks.in_path(place.app, "r1", [program, "x"])[0] for program in ("bin/hook", "/bin/sh", "tool", "sh")]
+    folder = place.at.folder("r1")
+    assert found == [f"{folder}/bin/hook", "/bin/sh", f"{folder}/.venv/bin/tool", "sh"]
+
+
 @pytest.mark.parametrize(
     ("command", "program", "near"),
     [
