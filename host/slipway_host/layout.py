@@ -35,6 +35,8 @@ SHELL = "/bin/bash"
 """The operator's."""
 UNIX_SOCKETS = Path("/proc/net/unix")
 """The kernel's own list."""
+PATH = "/usr/local/bin:/usr/bin:/bin"
+"""Where programs of the system are looked for."""
 
 
 class Layout:
@@ -49,7 +51,7 @@ class Layout:
         self.lib = self.opt / "lib"
         self.program = self.bin / "slipway"
         self.schema_program = self.lib / "slipway_host/schema/__main__.py"
-        """Run with a release's own Python."""
+        """What a release's own Python runs to look at a database's schema, and to change it."""
         self.uv = self.bin / "uv"
         self.uv_versions = self.opt / "uv"
         self.pythons = self.opt / "python"
@@ -86,6 +88,9 @@ class Layout:
         self.warm_units = root / "run/systemd/system"
         self.plans = root / "var/tmp"
         self.proc = root / "proc"
+        self.temporary = (root / "tmp", self.plans)
+        """Where any program may leave files."""
+        self.resolver = root / "etc/resolv.conf"
         self.apps = root / "srv"
         self.nginx = root / "etc/nginx"
         self.nginx_main = self.nginx / "nginx.conf"
@@ -164,6 +169,8 @@ class AppLayout:
         self.sockets = host.root / "run" / name
         self.run_unit = f"{name}-release.service"
         self.helpers = [f"{name}-{what}.service" for what in HELPERS]
+        self.plan = f"slipway-plan-{name}-"
+        """How the names of the folders begin that its plans unpack a source to."""
 
     def folder(self, release: str) -> Path:
         """Code and environment of a release."""
@@ -172,6 +179,10 @@ class AppLayout:
     def venv(self, release: str) -> Path:
         """A release's own Python environment."""
         return self.folder(release) / ".venv"
+
+    def partial(self, release: str) -> Path:
+        """An environment that is to become a release's."""
+        return self.releases / f".{release}.partial"
 
     def env(self, release: str) -> Path:
         """The file with a release's environment variables."""

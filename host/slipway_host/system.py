@@ -49,6 +49,10 @@ class Busy(Failed):
         self.holder = holder
 
 
+class Undecided(Failed):
+    """Nothing is wrong, but the operator has to say how to go on; the message says what to type."""
+
+
 class Done:
     """How a command ended."""
 

@@ -7,10 +7,14 @@ Each step may be killed at any instant: the next run starts by bringing the host
 A release or a rollback runs as a unit of systemd's own, so it outlives the connection that asked for it (runs.py).
 
   app.py          what is true of an app on this host: its records, what serves, what is warm, what is damaged
-  source.py       fetch: the source, from git or an archive
-  build.py        build: Python, dependencies, and that all of it is root's in the end (guest.py, room.py, manifest.py)
+  source.py       fetch: the source, from git or an archive (sources.py: how large it is)
+  build.py        build: Python, dependencies, and that all of it is root's in the end (guest.py, manifest.py)
+  environment.py  a release's own Python environment, by uv or from another release (caches.py: what builds leave)
+  builder.py      a build's commands, each in a unit (room.py: what they leave of the disk)
   check.py        check: all that can be known before anything changes
-  database.py     migrate, and what the database and a release know of each other (hooks.py)
+  database.py     migrate, and what the database and a release know of each other
+  hooks.py        commands of the user's own
+  sandbox.py      whatever runs code of the app's, and what is shut off from what
   plan.py         what a release would change, without making one
   start.py        start: the new one beside the old one
   proof.py        prove and watch: a release's own answers, and the site's

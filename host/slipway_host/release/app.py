@@ -58,6 +58,8 @@ class App:
         """When the run started a release, in seconds since 1970."""
         self.knower: str | None = None
         """A release that has every revision of the database's."""
+        self.mark = f"slipway-schema {os.urandom(16).hex()}: "
+        """How answers of the schema program begin (database.py): nothing of the app's knows it."""
 
     def work(self, release: str) -> Path:
         """The app's folder in a release: where its pyproject.toml is."""
