@@ -12,6 +12,7 @@ import contextlib
 import os
 import re
 
+from slipway_host import http
 from slipway_host.system import Failed
 
 TYPE_CHECKING = False
@@ -79,7 +80,7 @@ def problem(system: System, domain: str, token: str) -> str | None:
 
     + token: name and content of a challenge file that is there
     """
-    import http.client  # here and below: `has` needs none of it
+    import functools
     import socket
 
     here = " or ".join(own_addresses(system)) or "this host's address"
@@ -93,17 +94,14 @@ def problem(system: System, domain: str, token: str) -> str | None:
         return f"{domain} has no A or AAAA record: add one for {here}, wait until it is known, and run again"
     for address in found:
         kind = "AAAA" if ":" in address else "A"
-        connection = http.client.HTTPConnection(address, PORT, timeout=SECONDS)
+        connect = functools.partial(socket.create_connection, (address, PORT), SECONDS)
         try:
-            connection.request("GET", f"/.well-known/acme-challenge/{token}", headers={"Host": domain})
-            answer = connection.getresponse()
-            seen = f"it answers {answer.status}" if answer.status != 200 else "another machine answers there"
-            if answer.status == 200 and answer.read(200).decode(errors="replace").strip() == token:
+            answer = http.ask(connect, f"/.well-known/acme-challenge/{token}", {"Host": domain}, SECONDS)
+            if (answer.status, answer.body) == (200, token):
                 continue
-        except (OSError, http.client.HTTPException) as error:
-            seen = f"no answer ({error})"
-        finally:
-            connection.close()
+            seen = f"it answers {answer.status}" if answer.status != 200 else "another machine answers there"
+        except http.NoAnswer as error:
+            seen = str(error)
         wrong = f"{domain} has the {kind} record {address}, where this host's challenge file can't be fetched: {seen}"
         return f"{wrong}. Point it at {here}, or open port {PORT} there"
     return None

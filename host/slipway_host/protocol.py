@@ -34,6 +34,8 @@ if TYPE_CHECKING:
         subdir: str
         """The app's folder below it; empty for the top."""
         url: str
+        ref: str
+        """The branch, tag or commit that the inventory names."""
         ssh: str
         """The command by which git connects; empty where it needs none."""
 

@@ -8,6 +8,7 @@ sshd closes its ports for a moment when it does that, and ends for good if it ca
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import re
 import socket
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 RELOAD_SECONDS = 5  # until sshd listens anew
 PATIENCE_SECONDS = 1  # after which it doesn't by itself
 START_SECONDS = 20  # while it is tried again
+LOOK_SECONDS = 2  # at who has which socket
+LOOKED_AT = 70_000  # descriptors of a process: no app may have more open
 FREE_SECONDS = 3  # until what was ended is gone, with its ports
 LISTENS = "0A"  # in the kernel's list
 PIDFD_GETFD = 438
@@ -81,11 +84,14 @@ def main_process(system: System) -> int:
     return int(told) if told.isdigit() else 0
 
 
-def sockets_of(system: System, process: int) -> dict[int, str]:
-    """File descriptor → inode of the sockets that a process has open."""
+def sockets_of(system: System, process: int, most: int | None = None) -> dict[int, str]:
+    """File descriptor → inode of the sockets that a process has open.
+
+    + most: descriptors that are looked at
+    """
     found: dict[int, str] = {}
     try:
-        for each in (system.layout.proc / str(process) / "fd").iterdir():
+        for each in itertools.islice((system.layout.proc / str(process) / "fd").iterdir(), most):
             if match := re.fullmatch(r"socket:\[(\d+)\]", str(each.readlink())):
                 found[int(each.name)] = match[1]
     except OSError:  # it has ended
@@ -188,13 +194,17 @@ def taken(wanted_ports: set[int]) -> bool:
 def takers(system: System, wanted_ports: set[int]) -> dict[int, int]:
     """Processes other than root's that have a socket on one of these ports, whether or not it listens: id → user."""
     found: dict[int, int] = {}
+    until = system.clock() + LOOK_SECONDS
     for process in system.layout.proc.glob("[0-9]*"):
         number = int(process.name)
         try:
             owner = process.stat().st_uid
-            descriptors = sockets_of(system, number) if owner else {}
-            if descriptors and {bound(number, each) for each in descriptors} & wanted_ports:
-                found[number] = owner
+            for each in sockets_of(system, number, LOOKED_AT) if owner else {}:
+                if system.clock() > until:  # who holds millions of them means it to take long
+                    return found
+                if bound(number, each) in wanted_ports:
+                    found[number] = owner
+                    break
         except OSError:  # it has ended
             continue
     return found
@@ -223,33 +233,50 @@ def bound(process: int, descriptor: int) -> int | None:
 
 def unit_of(system: System, process: int) -> str | None:
     """The app's slice, or the build, that a process is in; None where it is neither of Slipway's."""
+    # From systemd's own group on: below their own, users may name groups as they like.
+    top = re.escape(_group_of(system, 1).removesuffix("/init.scope"))
+    builds = re.escape(BUILDS)
+    path = _group_of(system, process)
+    found = re.match(rf"{top}/app\.slice/(app-[^/]+\.slice)(?:/|$)|{top}/{builds}/([^/]+-build\.service)(?:/|$)", path)
+    if not found or not (system.layout.units / (found[1] or BUILDS)).is_file():
+        return None
+    return found[1] or found[2]
+
+
+def _group_of(system: System, process: int) -> str:
+    """The control group in which systemd has a process (cgroups(7)); empty where it has ended."""
     try:
-        text = (system.layout.proc / str(process) / "cgroup").read_text(errors="replace")
+        lines = (system.layout.proc / str(process) / "cgroup").read_text(errors="replace").splitlines()
     except OSError:
-        return None
-    found = re.search(rf"/(app-[^/]+\.slice|{re.escape(BUILDS)})(?:/([^/\n]+))?", text)
-    if not found or not (system.layout.units / found[1]).is_file():
-        return None
-    return found[2] if found[1] == BUILDS else found[1]
+        return ""
+    of = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+    return of.get("name=systemd") or of.get("", "")
 
 
 def free(system: System, wanted_ports: set[int], say: Say) -> None:
     """End the apps, and builds, that keep sshd from its ports: systemd starts them again, but sshd is faster.
 
-    Others are named, and left alone.
+    Others are named, and left alone. Where nobody is found, all apps and builds are ended: a socket can be open where
+    nobody sees it (on its way to another process, say), and that sshd comes back counts more.
     """
     until = system.clock() + FREE_SECONDS
     while taken(wanted_ports) and system.clock() < until:
         found = takers(system, wanted_ports)
-        units = {each for each in (unit_of(system, process) for process in found) if each}
+        units = {each for each in (unit_of(system, process) for process in found) if each} if found else _slices(system)
         if not units:
             if users := ", ".join(sorted({name_of(owner) for owner in found.values()})):
                 say(f"sshd's port is taken by a process of {users} (`ss -ltnp`)")
             return
         for each in sorted(units):
-            say(f"{each} is ended: it has a port of sshd's")
+            say(f"{each} is ended: it {'has' if found else 'may have'} a port of sshd's")
             system.run("systemctl", "kill", "--signal=SIGKILL", each, check=False)
         system.sleep(0.05)
+
+
+def _slices(system: System) -> set[str]:
+    """The slices of all apps and builds."""
+    folder = system.layout.units
+    return {path.name for path in [*folder.glob("app-*.slice"), folder / BUILDS] if path.is_file()}
 
 
 def name_of(owner: int) -> str:

@@ -26,6 +26,7 @@ PROOF_SECONDS = 15  # a reload of a large configuration takes well under a secon
 LOOK_EVERY = 0.005  # seconds
 ACCEPTING = "nginx: worker process"
 """Title of a worker that still accepts connections; that of others goes on."""
+TITLE_BYTES = 256  # "nginx: worker process is shutting down", with the zeros behind it
 
 
 class Refused(Failed):
@@ -85,16 +86,22 @@ def workers(system: System) -> dict[int, str]:
         return found
     for process in system.layout.proc.glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it may end while we look
-            title = (process / "cmdline").read_bytes().rstrip(b"\0 ")
-            # proc(5): the parent is the second field after the name, which may have any letters.
-            if title.startswith(ACCEPTING.encode()) and _parent(process) == master:
-                found[int(process.name)] = title.decode(errors="replace")
+            # First whose it is: a stranger's title may be longer than the memory there is.
+            if _parent(process) == master and (title := _title(process)).startswith(ACCEPTING):
+                found[int(process.name)] = title
     return found
 
 
 def _parent(process: Path) -> bytes:
     """Process id of a process's parent, as it is written there."""
+    # proc(5): the parent is the second field after the name, which may have any letters.
     return (process / "stat").read_bytes().rpartition(b")")[2].split()[1]
+
+
+def _title(process: Path) -> str:
+    """What a process calls itself, as far as a title of nginx's goes."""
+    with (process / "cmdline").open("rb") as file:
+        return file.read(TITLE_BYTES).rstrip(b"\0 ").decode(errors="replace")
 
 
 def accepting(system: System) -> set[int]:

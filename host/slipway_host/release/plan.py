@@ -11,8 +11,7 @@ import os
 from pathlib import Path
 
 from slipway_host.release import database, sandbox, source, trees
-from slipway_host.system import Failed
-from slipway_host.text import described
+from slipway_host.system import said_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,9 +42,8 @@ def plan(app: App, request: Request) -> Planned:
         if serving and database.has_alembic(app, unpacked, wanted["subdir"]):
             app.system.run("chown", "-hR", f"root:{app.at.group}", str(unpacked))
             told.update(planned_migrations(app, serving, folder, request.get("placeholders", {})))
-    except (Failed, OSError) as error:
-        words = str(error) if isinstance(error, Failed) else described(error)
-        told["error"] = app.system.hidden.shown(words)
+    except Exception as error:  # whatever a source makes of its own plan, the operator hears of it
+        told["error"] = app.system.hidden.shown(said_of(error))
     finally:
         trees.remove(folder)
     return told
@@ -70,7 +68,7 @@ def planned_migrations(app: App, serving: str, folder: Path, placeholders: Mappi
     """
     seen: Any = {"current": [], "dialect": None}
     if database.uses_alembic(app, serving):
-        seen = database.answer(app, database.schema(app, serving, "look", what="plan"), "looked at")
+        seen = database.answer(app, database.schema(app, serving, "look", what=f"plan-look-{os.getpid()}"), "looked at")
 
     def read(doing: str, environment: Mapping[str, str], *argv: str) -> Any:
         command = database.schema_command(app, serving, *argv)
@@ -92,6 +90,6 @@ def planned_migrations(app: App, serving: str, folder: Path, placeholders: Mappi
             known["pending"] = [
                 each | {"sql": shown(str(sql.get(each["revision"]) or ""))} for each in known["pending"]
             ]
-        except (Failed, ValueError, KeyError, AttributeError) as error:
-            known["sql_error"] = shown(str(error))
+        except Exception as error:
+            known["sql_error"] = shown(said_of(error))
     return known

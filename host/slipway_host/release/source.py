@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 from pathlib import Path
 
 from slipway_host.release import room, sources, trees
@@ -38,7 +37,9 @@ def fetch(app: App, release: str) -> None:
 
 def subjects(app: App, *argv: str) -> list[str]:
     """Lines of `git log` of the source, each as it may be shown: commit and subject."""
-    command = ["git", "-C", str(app.at.mirror), "log", "-z", "--format=%h %s", *argv]
+    # Its map of names may be as large as whoever committed it liked.
+    options = ("-c", "log.mailmap=false", "-c", "log.showSignature=false")
+    command = ["git", "-C", str(app.at.mirror), *options, "log", "-z", "--format=%h %s", *argv]
     done = app.system.run(*command, check=False, raw=True)
     told = done.output.strip("\0\n").split("\0") if done.code == 0 else [""]
     return [app.system.hidden.shown(one_line(each)) for each in told]
@@ -96,8 +97,9 @@ def export(app: App, mirror: Path, taking: Sequence[str]) -> None:
     Raises DamagedCopy where the mirror can't be read.
     """
     source, run = app.wanted["source"], app.system.run
-    # A line that has become too slow ends the fetch: waiting for it would be for ever.
-    git = ["git", "-C", str(mirror), "-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"]
+    # A line that has become too slow ends the fetch: waiting for it would be for ever. Large files aren't for memory.
+    options = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60", "core.bigFileThreshold=8m")
+    git = ["git", "-C", str(mirror), *(word for each in options for word in ("-c", each))]
     known = (mirror / "HEAD").exists() and run(*git, "remote", "get-url", "origin", check=False).output.strip()
     if known != source["url"]:
         trees.remove(mirror)
@@ -108,29 +110,38 @@ def export(app: App, mirror: Path, taking: Sequence[str]) -> None:
         _fetch(app, git)
     if run(*present, check=False).code != 0:
         raise Failed(f"Commit {source['commit']} is on no branch and no tag of {source['url']}.")
+    (mirror / "info").mkdir(exist_ok=True)
+    (mirror / "info/attributes").write_text(sources.ATTRIBUTES)
     if not sources.survey(git, source["commit"]):
         raise DamagedCopy(f"`git ls-tree` of {source['commit']} failed.")
-    with subprocess.Popen([*git, "archive", "--format=tar", source["commit"]], stdout=subprocess.PIPE) as archive:
-        done = run(*taking, stdin=archive.stdout, check=False)
-    if archive.returncode != 0:
-        raise DamagedCopy(f"`git archive` of {source['commit']} ended with {archive.returncode}.")
+    try:
+        with sources.exported(git, source["commit"]) as archive:
+            done = run(*taking, stdin=archive, check=False)
+    except sources.Incomplete as incomplete:
+        raise DamagedCopy(str(incomplete)) from incomplete
     if done.code != 0:
         raise Failed(f"`{taking[0]}` ended with {done.code}:\n{tail(done.output)}")
 
 
 def _fetch(app: App, git: Sequence[str]) -> None:
-    """Bring all branches and tags of the repository into its mirror."""
+    """Bring the wanted commit of the repository into its mirror, or else all branches and tags."""
     source = app.wanted["source"]
     environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
     if ssh := source.get("ssh"):
         environment |= {"GIT_SSH_COMMAND": ssh}
     # Tags by force: one that moved, whichever, would end the fetch.
-    everything = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+    everything = ["--prune", "origin", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+    # By itself where it was looked up as that of a branch or a tag: what else is there isn't needed. One that somebody
+    # named has to be on one of them, and a server gives those of strangers' copies, too.
+    alone = ["--no-tags", "origin", f"+{source['commit']}:refs/slipway/wanted"]
     # A repository without end ends at the disk's last quarter, in one file as a rule.
     bound = f"--fsize={room.free(app.system.layout.cache)[0] * 3 // 4}"
-    command = ["prlimit", bound, *git, "fetch", "--prune", "origin", *everything]
-    heard = app.progress.heard
-    done = app.system.run(*command, check=False, env=environment, seconds=FETCH_SECONDS, heard=heard)
+    for refs in [alone, everything] if source.get("ref", source["commit"]) != source["commit"] else [everything]:
+        command = ["prlimit", bound, *git, "fetch", *refs]
+        heard = app.progress.heard
+        done = app.system.run(*command, check=False, env=environment, seconds=FETCH_SECONDS, heard=heard)
+        if done.code == 0:  # not every server gives a commit by its name
+            break
     if done.code != 0:
         failure = DamagedCopy if DAMAGED_COPY.search(done.output) else Failed
         large = "\nIt takes more than three quarters of what is free on the disk." if TOO_LARGE in done.output else ""

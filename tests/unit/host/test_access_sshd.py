@@ -82,6 +82,8 @@ def test_an_app_that_has_sshd_s_port_is_ended_and_nobody_else(
     for process, group in groups.items():
         (layout.proc / process).mkdir(parents=True)
         (layout.proc / process / "cgroup").write_text(f"0::/{group}\n")
+    (layout.proc / "1").mkdir()
+    (layout.proc / "1/cgroup").write_text("0::/init.scope\n")
     there = [{7: 4242, 8: 4243}, {9: 4244}, {8: 4243}]
     monkeypatch.setattr(sshd, "taken", lambda ports: True)
     monkeypatch.setattr(sshd, "takers", lambda system, ports: there.pop(0))
@@ -93,6 +95,61 @@ def test_an_app_that_has_sshd_s_port_is_ended_and_nobody_else(
         *(f"{each} is ended: it has a port of sshd's" for each in ended),
         "sshd's port is taken by a process of 4243 (`ss -ltnp`)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("group", "unit"),
+    [
+        ("0::/system.slice/x/app.slice/app-mine.slice/mine@r1.service", "app-mine.slice"),
+        ("1:name=systemd:/system.slice/x/builds.slice/mine-build.service\n0::/elsewhere", "mine-build.service"),
+        ("0::/system.slice/x/builds.slice/nginx.service", None),
+        ("0::/system.slice/x/user.slice/user-1000.slice/user@1000.service/builds.slice/mine-build.service", None),
+        ("0::/system.slice/x/user.slice/user-1000.slice/user@1000.service/app.slice/app-mine.slice/x", None),
+        ("0::/system.slice/x/app.slice/app-alien.slice/x", None),
+        ("0::/app.slice/app-mine.slice/mine@r1.service", None),
+    ],
+)
+def test_whose_a_process_is(system: FakeSystem, group: str, unit: str | None) -> None:
+    """A user may name groups below its own like Slipway's; systemd itself is in one, in a container."""
+    layout = system.layout
+    layout.proc = layout.root / "proc"
+    layout.units.mkdir(parents=True)
+    for name in ("app-mine.slice", "builds.slice"):
+        (layout.units / name).touch()
+    roots = "1:name=systemd:/system.slice/x/init.scope\n" if "name=" in group else "0::/system.slice/x/init.scope\n"
+    for process, text in {"1": roots, "7": group}.items():
+        (layout.proc / process).mkdir(parents=True)
+        (layout.proc / process / "cgroup").write_text(text)
+    assert sshd.unit_of(system, 7) == unit
+    assert sshd.unit_of(system, 8) is None, "it has ended"
+
+
+def test_where_nobody_is_seen_to_have_the_port_all_apps_are_ended(
+    system: FakeSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket may be on its way from one process to another."""
+    system.layout.units.mkdir(parents=True)
+    for name in ("app-mine.slice", "builds.slice", "app-other.slice", "nginx.service"):
+        (system.layout.units / name).touch()
+    taken = [True, False]
+    monkeypatch.setattr(sshd, "taken", lambda ports: taken.pop(0))
+    monkeypatch.setattr(sshd, "takers", lambda system, ports: {})
+    said: list[str] = []
+    sshd.free(system, {2222}, said.append)
+    ended = ("app-mine.slice", "app-other.slice", "builds.slice")
+    assert system.calls == [f"systemctl kill --signal=SIGKILL {each}" for each in ended]
+    assert said == [f"{each} is ended: it may have a port of sshd's" for each in ended]
+
+
+def test_a_look_at_sockets_ends(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    system.layout.proc = system.layout.root / "proc"
+    (system.layout.proc / "7").mkdir(parents=True)
+    monkeypatch.setattr(sshd, "sockets_of", lambda system, process, most: dict.fromkeys(range(1000), "1"))
+    monkeypatch.setattr(sshd, "bound", lambda process, descriptor: looked.append(descriptor))
+    os.chown(system.layout.proc / "7", 4711, -1)
+    monkeypatch.setattr(sshd, "LOOK_SECONDS", -1)
+    assert sshd.takers(system, {2222}) == {} and looked == []
 
 
 def test_a_port_that_is_not_freed_is_not_waited_for(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import http.client
+import functools
 import socket
 import stat
 import subprocess
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-from slipway_host import acme
+from slipway_host import acme, http
 from slipway_host.system import Done, Failed
 from typing_extensions import override
 
@@ -142,56 +143,42 @@ def test_whether_there_is_such_a_certificate(
 # ── whether it could be issued ───────────────────────────────────────────────────────────────────────────────────
 
 
-class Connection:
-    """In place of http.client.HTTPConnection: what answers at an address."""
+@dataclass
+class Internet:
+    """In place of the network: what answers at an address."""
 
-    answers: ClassVar[dict[str, tuple[int, str] | OSError]] = {}
-    asked: ClassVar[list[tuple[str, str, str]]] = []
+    answers: dict[str, tuple[int, str] | OSError] = field(default_factory=dict)
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
 
-    def __init__(self, address: str, port: int, timeout: float) -> None:
-        assert port == 80 and timeout > 0
-        self.address = address
-        self.status = 0
-
-    def request(self, method: str, path: str, headers: dict[str, str]) -> None:
-        """Note it."""
-        self.asked.append((self.address, path, headers["Host"]))
-        answer = self.answers[self.address]
+    def ask(
+        self, connect: functools.partial[socket.socket], path: str, headers: dict[str, str], seconds: float
+    ) -> http.Answer:
+        """As `http.ask`."""
+        (address, port), timeout = connect.args
+        assert port == 80 and timeout > 0 and seconds > 0
+        self.asked.append((address, path, headers["Host"]))
+        answer = self.answers[address]
         if isinstance(answer, OSError):
-            raise answer
-        self.status, self.text = answer
-
-    def getresponse(self) -> Connection:
-        """Itself."""
-        return self
-
-    def read(self, size: int) -> bytes:
-        """The body."""
-        return self.text[:size].encode()
-
-    def close(self) -> None:
-        """Nothing."""
+            raise http.NoAnswer(f"no answer ({answer})")
+        return http.Answer(answer[0], answer[1].strip(), {})
 
 
 @pytest.fixture
-def internet(monkeypatch: pytest.MonkeyPatch) -> type[Connection]:
+def internet(monkeypatch: pytest.MonkeyPatch) -> Internet:
     """Names have the addresses of `answers`, and they answer so."""
-
-    class Fresh(Connection):
-        answers: ClassVar = {}
-        asked: ClassVar = []
+    made = Internet()
 
     def getaddrinfo(domain: str, port: int, **_: Any) -> list[Any]:
-        if not Fresh.answers:
+        if not made.answers:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [(0, 0, 0, "", (address, port)) for address in Fresh.answers]
+        return [(0, 0, 0, "", (address, port)) for address in made.answers]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr(http.client, "HTTPConnection", Fresh)
-    return Fresh
+    monkeypatch.setattr(http, "ask", made.ask)
+    return made
 
 
-def test_a_domain_that_leads_here(host: Certbot, internet: type[Connection]) -> None:
+def test_a_domain_that_leads_here(host: Certbot, internet: Internet) -> None:
     internet.answers |= {"192.0.2.1": (200, "token\n"), "2001:db8::1": (200, "token")}
     assert acme.problem(host, "a.example.com", "token") is None
     path = "/.well-known/acme-challenge/token"
@@ -236,14 +223,14 @@ WRONG = (
     ],
 )
 def test_a_domain_that_leads_elsewhere(
-    host: Certbot, internet: type[Connection], answer: tuple[int, str] | OSError, seen: str
+    host: Certbot, internet: Internet, answer: tuple[int, str] | OSError, seen: str
 ) -> None:
     internet.answers |= {"192.0.2.9": answer}
     expected = WRONG.format(kind="A", address="192.0.2.9", seen=seen)
     assert acme.problem(host, "a.example.com", "token") == expected
 
 
-def test_every_address_of_a_domain_must_lead_here(host: Certbot, internet: type[Connection]) -> None:
+def test_every_address_of_a_domain_must_lead_here(host: Certbot, internet: Internet) -> None:
     """An ACME server prefers IPv6: a forgotten AAAA record is the classic reason for a failed order."""
     internet.answers |= {"192.0.2.1": (200, "token"), "2001:db8::9": (404, "")}
     expected = WRONG.format(kind="AAAA", address="2001:db8::9", seen="it answers 404")

@@ -123,7 +123,7 @@ def test_a_plan_of_migrations(migrations: Place) -> None:
     owned, looked, read, _, rendered, _ = place.system.calls
     assert owned.startswith("chown -hR root:notes ")
     # Who serves asks the database, with its own code and environment.
-    assert "--unit notes-plan " in looked and f"EnvironmentFile={place.at.env(IDS[0])} " in looked
+    assert f"--unit notes-plan-look-{os.getpid()} " in looked and f"EnvironmentFile={place.at.env(IDS[0])} " in looked
     assert f"--property WorkingDirectory={place.at.folder(IDS[0])} " in looked
     assert read.endswith(f"{place.layout.schema_program} read --at=r1,x1")
     assert rendered.endswith(f"{place.layout.schema_program} render --at=r1,x1 --dialect=postgresql")

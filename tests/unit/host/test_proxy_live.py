@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,6 +59,10 @@ def test_nginx_workers_are_its_own_children(system: FakeSystem) -> None:
         (layout.proc / str(number) / "cmdline").write_bytes(title)
         (layout.proc / str(number) / "stat").write_text(f"{number} (a ) b S 10) S {parent} {number} 0 0\n")
     (layout.proc / "16").mkdir()  # it ended while we looked
+    # A stranger's title may have no end: to open this one is to wait for ever.
+    (layout.proc / "13/cmdline").unlink()
+    os.mkfifo(layout.proc / "13/cmdline")
+    (layout.proc / "12/cmdline").write_bytes(processes[12][0] + bytes(1 << 20))
     assert live.workers(system) == {}, "nginx doesn't run"
     layout.nginx_pid.parent.mkdir()
     layout.nginx_pid.write_text("10\n")
