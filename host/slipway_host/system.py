@@ -49,6 +49,14 @@ class Busy(Failed):
         self.holder = holder
 
 
+class Undecided(Failed):
+    """Nothing is wrong, but the operator has to say how to go on; the message says what to type."""
+
+
+class Interrupted(Exception):
+    """The run itself was told to stop: it takes back what it did, and goes on with nothing; so this is no Failed."""
+
+
 class Done:
     """How a command ended."""
 

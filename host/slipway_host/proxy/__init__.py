@@ -1,0 +1,1 @@
+"""nginx: its configuration, and the connections that it has."""
