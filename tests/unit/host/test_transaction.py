@@ -280,7 +280,8 @@ def test_a_hook_after_the_switch_that_fails(
     message = release_fails(host)
     made = host.app.serving()
     assert message == (
-        f"{made} serves, and goes on serving. But: {told}\nA run doesn't call it again: see to what it should have done."
+        f"{made} serves, and goes on serving. But: {told}\n"
+        "A run doesn't call it again: see to what it should have done."
     )
     record = host.app.record(made)
     assert (record["state"], record["hook"]) == ("good", "after_switch failed")
