@@ -101,8 +101,8 @@ def under_way(app: App, shown: Mapping[str, str] | None = None) -> Path | None:
     shown = shown or app.systemd.state(app.at.run_unit, "ActiveState,Description")
     if shown["ActiveState"] in OVER:
         return None
-    folder = app.at.runs / shown["Description"].rpartition(" ")[2]
-    return folder if folder.is_dir() else None
+    token = shown["Description"].rpartition(" ")[2]
+    return app.at.runs / token if token and (app.at.runs / token).is_dir() else None
 
 
 def about(app: App, folder: Path) -> Run | None:
