@@ -42,7 +42,7 @@ def tidy(app: App, forward: bool = True) -> None:
         nginx.Nginx(app.system).switch(app.name, serving)
         if proxied:
             retire.drained(app, proxied, until=app.system.time() + app.wanted["drain_timeout"])
-    elif not serving and proxied and proxied != NO_RELEASE:  # the very first one served, and turned bad
+    elif not serving and proxied:  # the very first one served, and turned bad
         nginx.Nginx(app.system).switch(app.name, NO_RELEASE)
     if serving and app.record(serving).get("state") != "good":  # killed before it was written down
         app.write_record(serving, state="good", committed=app.system.stamp())

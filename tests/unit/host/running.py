@@ -158,7 +158,7 @@ class Host:
         """Let nginx's upstream name this release."""
         path = self.layout.upstream("notes")
         if release:
-            path.write_text(f"server unix:{self.at.socket(release)};\n")
+            path.write_text(f"server unix:{self.at.socket(release)}{' down' if release == 'none' else ''};\n")
         else:
             path.unlink(missing_ok=True)
 

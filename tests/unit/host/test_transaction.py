@@ -101,7 +101,8 @@ def test_a_first_release_that_fails(host: Host, story: Story) -> None:
 def test_a_first_release_that_fails_after_the_switch(host: Host, story: Story) -> None:
     story.fails = "watch"
     assert release_fails(host).endswith("\nNo release serves yet. Correct the cause and run again.")
-    assert (host.releases, host.app.proxied(), host.app.installed()) == ([], "none", set())
+    assert (host.releases, host.app.proxied(), host.app.installed()) == ([], None, set())
+    assert host.switched()[-1] == "none"
 
 
 def test_a_failure_after_the_commit_leaves_the_new_one_serving(
