@@ -32,6 +32,8 @@ HIDDEN = ("facts", "plan", "target", "run", "drain", "retire")
 """Those that are for the program itself, and for the operator's side."""
 FOLLOWING = ("release", "rollback", "follow")
 """Those that go on without who asked for them."""
+NAME, NO_NAME = r"[A-Za-z0-9][A-Za-z0-9-]*", "is no name: letters, digits and hyphens"
+"""What becomes part of paths and of units' names, and what is said of what can't."""
 DESCRIPTION = "Release apps on this host, and look after what serves them."
 EPILOG = "To stop a run that is under way: systemctl stop APP-release. It takes back what it did."
 
@@ -60,8 +62,8 @@ class Verbs:
 
 def plain_name(text: str) -> str:
     """An argument that becomes part of paths and of units' names."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no name: letters, digits and hyphens")
+    if not re.fullmatch(NAME, text):
+        raise argparse.ArgumentTypeError(f"{text!r} {NO_NAME}")
     return text
 
 

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from slipway_host.protocol import Facts, NginxStatus, Question, Status, Target, Trouble
     from slipway_host.system import System
 
-NAME = r"[a-z0-9][a-z0-9-]*"
-"""Of an app: it becomes part of paths."""
-
 
 def register(verbs: cli.Verbs) -> None:
     """Add the verb."""
@@ -39,20 +36,29 @@ def _does(system: System, _: Namespace) -> None:
 def facts(system: System, question: Question) -> Facts:
     """What is true; where something can't be told of one app, all else is told all the same."""
     state.require(system)
-    apps = {name: App(name, system) for name in question.get("apps", []) if re.fullmatch(NAME, name)}
+    apps = {name: App(name, system) for name in question.get("apps", []) if _named(name)}
     states = _states(system, list(apps.values()))
+    targets = question.get("targets", {})
     return {
         "protocol": PROTOCOL,
         "slipway": VERSION,
         "format": state.known(system)[0],
         "nginx": _nginx(system),
-        "apps": {name: _status(app, states) for name, app in apps.items()},
+        "apps": {
+            name: _status(apps[name], states) if name in apps else {"error": f"{name!r} {cli.NO_NAME}"}
+            for name in question.get("apps", [])
+        },
         "targets": {
             name: _target(App(name, system), to)
-            for name, to in question.get("targets", {}).items()
-            if re.fullmatch(NAME, name)
+            if _named(name)
+            else {"release": None, "error": f"{name!r} {cli.NO_NAME}"}
+            for name, to in targets.items()
         },
     }
+
+
+def _named(name: str) -> bool:
+    return bool(re.fullmatch(cli.NAME, name))
 
 
 def _states(system: System, apps: Sequence[App]) -> Mapping[str, Mapping[str, str]] | None:

@@ -58,7 +58,7 @@ def let_go(app: App, release: str) -> None:
 
 def forget_drain(app: App, release: str) -> None:
     """End what would stop a release later on."""
-    timer, drain = f"{app.at.later('retire', release)}.timer", f"{app.at.later('drain', release)}.service"
+    timer, drain, _ = app.at.ends(release)  # the last one may be what this runs in
     app.systemd.ctl("stop", timer, drain, check=False)
 
 

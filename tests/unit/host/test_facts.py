@@ -91,7 +91,9 @@ def test_a_systemd_that_does_not_answer_for_all_is_asked_for_each(host: Host) ->
 
 def test_what_is_no_name_is_not_made_part_of_a_path(host: Host) -> None:
     told = ask(host, apps=["../etc", "notes/..", ""], targets={"..": None})
-    assert (told["apps"], told["targets"]) == ({}, {})
+    assert told["apps"]["../etc"] == {"error": "'../etc' is no name: letters, digits and hyphens"}
+    assert [*map(list, told["apps"].values())] == [["error"]] * 3
+    assert told["targets"] == {"..": {"release": None, "error": "'..' is no name: letters, digits and hyphens"}}
 
 
 def test_a_newer_host_is_refused(host: Host) -> None:

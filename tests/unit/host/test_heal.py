@@ -278,6 +278,16 @@ def test_tidying_leaves_a_number_of_records(host: Host) -> None:
     assert sorted(path.stem for path in host.at.records.glob("*.log")) == left[1:]
 
 
+def test_the_oldest_records_are_told_by_their_numbers(host: Host) -> None:
+    """The host's clock was set back: what came last has the oldest ids. What can't be read goes first."""
+    ids = [f"20250101T0000{number:02}Z-aaaaaaa" for number in range(52)]
+    for each in reversed(ids):
+        host.app.write_record(each, state="failed")
+    host.at.record("20990101T000000Z-aaaaaaa").write_text("half {")
+    heal.tidy(host.app)
+    assert sorted(path.stem for path in host.at.records.glob("*.json")) == ids[: heal.KEEP_RECORDS]
+
+
 def test_tidying_leaves_other_apps_alone(host: Host) -> None:
     host.app.wanted["source"]["commit"] = "new"
     others = [
