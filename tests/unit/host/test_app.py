@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,31 @@ def test_what_nobody_went_back_from_is_not_held(host: Host) -> None:
     host.add(IDS[1], inputs=host.app.wanted["inputs"])
     host.add(IDS[2], inputs={"source": "other"}, bad={"by": "bob"})
     assert host.app.rolled_back() is None
+
+
+# ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_secrets_of_an_app(host: Host) -> None:
+    """Of what is wanted, of each release, and of the builds; what `env` holds is none."""
+    app, at = host.app, host.at
+    url = "postgresql://app:p%40ss-word1@db/notes"
+    app.wanted["secrets"] = ["URL", "LEVEL"]
+    at.environment.write_text(f'URL="{url}"\nGREETING="hello-world-42"\nLEVEL="info"\nRELEASE_ID="x"\n')
+    host.add(IDS[0], wanted={**app.wanted, "secrets": ["OLD"]})
+    at.env(IDS[0]).write_text('OLD="of-an-older-1"\nURL="no-secret-then-1"\n')
+    at.build_environment.write_text(json.dumps({"UV_INDEX_PASSWORD": "builds-0nly"}))
+    app.request["build"] = {"TOKEN": "asked-f0r"}
+    host.system.hidden.hide(app.secrets())
+    said = f"{url} p@ss-word1 hello-world-42 info of-an-older-1 no-secret-then-1 builds-0nly asked-f0r"
+    assert host.system.hidden.shown(said) == "*** *** hello-world-42 info *** no-secret-then-1 *** ***"
+
+
+def test_a_host_that_was_told_no_names_shows_no_value(host: Host) -> None:
+    """Of an earlier Slipway; but for the name of the release."""
+    host.app.wanted.pop("secrets")
+    host.at.environment.write_text('URL="x://u:s3cr3t-one@h"\n')
+    host.add(IDS[0], wanted={})
+    host.at.env(IDS[0]).write_text(f'KEY="s3cr3t-two"\nRELEASE_ID="{IDS[0]}"\n')
+    host.system.hidden.hide(host.app.secrets())
+    assert host.system.hidden.shown(f"s3cr3t-one s3cr3t-two {IDS[0]}") == f"*** *** {IDS[0]}"
