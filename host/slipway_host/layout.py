@@ -38,6 +38,9 @@ UNIX_SOCKETS = Path("/proc/net/unix")
 PATH = "/usr/local/bin:/usr/bin:/bin"
 """Where programs of the system are looked for."""
 
+ENDS = ("drain", "retire")
+"""What is left to be done with a release that no longer serves: to wait for its last requests, and to end it."""
+
 
 class Layout:
     """The paths of a host."""
@@ -76,6 +79,7 @@ class Layout:
         self.nginx_lock = self.run / "nginx.lock"
         self.access_lock = self.run / "access.lock"
         self.install_lock = self.run / "install.lock"
+        self.format_lock = self.run / "format.lock"
         # Settings of Slipway's own.
         self.etc = root / "etc/slipway"
         self.build_rules = self.etc / "builds.nft"
@@ -99,6 +103,7 @@ class Layout:
         self.sites = self.nginx_live / "sites"
         self.nginx_generations = self.nginx / "slipway.d"
         self.upstreams = self.nginx / "upstreams"
+        self.nginx_unit = "nginx.service"
         self.nginx_pid = root / "run/nginx.pid"
         self.nginx_errors = root / "var/log/nginx/error.log"
         self.letsencrypt = root / "etc/letsencrypt"
@@ -109,10 +114,15 @@ class Layout:
         self.sshd_config = self.ssh / "sshd_config"
         self.moduli = self.ssh / "moduli"
         self.sshd_private = root / "run/sshd"
+        self.proc = root / "proc"
 
     def app(self, name: str) -> AppLayout:
         """The paths and units of an app."""
         return AppLayout(self, name)
+
+    def wanted_apps(self) -> list[str]:
+        """Names of the apps for which something is wanted."""
+        return sorted(path.parent.name for path in (self.root / "etc").glob("*/release.json"))
 
     def site(self, app: str) -> Path:
         """nginx's configuration of an app's site, in the generation that serves."""
@@ -223,6 +233,10 @@ class AppLayout:
     def manifest(self, release: str) -> Path:
         """The files of a release, each with its size and digest."""
         return self.records / f"{release}.manifest"
+
+    def ends(self, release: str) -> list[str]:
+        """Names of the units that end a release later on: one that waits, and two that are at it."""
+        return [f"{self.later('retire', release)}.timer", *(f"{self.later(what, release)}.service" for what in ENDS)]
 
     def archive(self, commit: str) -> Path:
         """A source that came with a request."""

@@ -378,3 +378,28 @@ if TYPE_CHECKING:
         """For which it is, sorted."""
         valid: bool
         """Whether it is one, and hasn't expired."""
+
+    class Trouble(TypedDict):
+        """Why something can't be told; what else was asked for is told all the same."""
+
+        error: str
+
+    class Question(TypedDict, total=False):
+        """What `facts` is asked on standard input."""
+
+        protocol: int
+        apps: list[str]
+        targets: dict[str, str | None]
+        """App → the release that a rollback was asked to go to, or None."""
+
+    class Facts(TypedDict):
+        """What is true of a host, for all apps at once."""
+
+        protocol: int
+        slipway: str
+        """Version of the host's program."""
+        format: int
+        """Of what the host keeps."""
+        nginx: NginxStatus | Trouble
+        apps: dict[str, Status | Trouble]
+        targets: dict[str, Target]

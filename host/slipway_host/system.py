@@ -13,7 +13,7 @@ from pathlib import Path
 
 from slipway_host import commands
 from slipway_host.layout import Layout
-from slipway_host.text import Hidden, described, short
+from slipway_host.text import Hidden, short
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -53,9 +53,8 @@ class Undecided(Failed):
     """Nothing is wrong, but the operator has to say how to go on; the message says what to type."""
 
 
-def said_of(error: BaseException) -> str:
-    """What a message says of an error, however long what it is about."""
-    return str(error) if isinstance(error, Failed) else described(error)
+class Interrupted(Exception):
+    """The run itself was told to stop: it takes back what it did, and goes on with nothing; so this is no Failed."""
 
 
 class Done:

@@ -120,10 +120,23 @@ class App:
         return self.at.released(path for path in found if path.is_file() and not path.is_symlink())
 
     def warm(self) -> set[str]:
-        """Ids of the releases that don't serve any more, but may run on for a while."""
+        """Ids of the releases that don't serve any more, but may run on for a while.
+
+        That is until their time is over, and as long as what ends them is still to come, or at it.
+        """
         layout = self.system.layout
         left = self.installed(layout.warm_units) - self.installed(layout.units) - {self.serving() or ""}
-        return {each for each in left if self.record(each).get("warm_until", 0) > self.system.time()}
+        in_time = {each for each in left if self.record(each).get("warm_until", 0) > self.system.time()}
+        return in_time | self._ending(left - in_time)
+
+    def _ending(self, releases: Iterable[str]) -> set[str]:
+        """Those of these releases for which something waits, or works, to end them: it may be late."""
+        units = {release: self.at.ends(release) for release in sorted(releases)}
+        if not units:
+            return set()
+        states = self.systemd.states([unit for each in units.values() for unit in each], "ActiveState")
+        over = ("inactive", "failed")
+        return {each for each, ends in units.items() if any(states[unit]["ActiveState"] not in over for unit in ends)}
 
     def proxied(self) -> str | None:
         """Id of the release that nginx's upstream file names, or None."""

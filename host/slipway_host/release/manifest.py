@@ -17,7 +17,6 @@ import json
 import os
 import stat
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from slipway_host.release.trees import Strange, read
@@ -106,6 +105,8 @@ def take(folder: Path, known: Manifest | None = None, known_stamps: Stamps | Non
     found, known, known_stamps = entries(folder), known or {}, known_stamps or {}
     manifest = {path: known[path] for path, told in found.items() if known_stamps.get(path) == stamp(told)}
     new = [path for path in found if path not in manifest]
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor() as pool:
         manifest |= zip(new, pool.map(lambda path: entry(f"{folder}/{path}", found[path]), new), strict=True)
     return manifest
@@ -113,6 +114,8 @@ def take(folder: Path, known: Manifest | None = None, known_stamps: Stamps | Non
 
 def compare(folder: Path, manifest: Manifest) -> dict[str, str]:
     """What is wrong with a folder, by content: path → words."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda item: difference(f"{folder}/{item[0]}", item[1]), manifest.items())
         return {path: what for path, what in zip(manifest, found, strict=True) if what}

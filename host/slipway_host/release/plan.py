@@ -10,8 +10,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from slipway_host.release import database, sandbox, source, trees
-from slipway_host.system import said_of
+from slipway_host.release import database, failure, sandbox, source, trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def plan(app: App, request: Request) -> Planned:
             app.system.run("chown", "-hR", f"root:{app.at.group}", str(unpacked))
             told.update(planned_migrations(app, serving, folder, request.get("placeholders", {})))
     except Exception as error:  # whatever a source makes of its own plan, the operator hears of it
-        told["error"] = app.system.hidden.shown(said_of(error))
+        told["error"] = app.system.hidden.shown(failure.said_of(error))
     finally:
         trees.remove(folder)
     return told
@@ -91,5 +90,5 @@ def planned_migrations(app: App, serving: str, folder: Path, placeholders: Mappi
                 each | {"sql": shown(str(sql.get(each["revision"]) or ""))} for each in known["pending"]
             ]
         except Exception as error:
-            known["sql_error"] = shown(said_of(error))
+            known["sql_error"] = shown(failure.said_of(error))
     return known

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import sys
 
 from slipway_host.system import System
+from slipway_host.text import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from slipway_host.protocol import Event, Step
+    from slipway_host.protocol import Ended, Event, Step
 
 BEAT_SECONDS = 5  # between two signs of life of a step
 LAST = 150  # characters of a command's last line in one
@@ -33,7 +32,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Tell people something."""
-        self.write({"event": "said", "app": self.app, "text": text})
+        self.write({"event": "said", "app": self.app, "text": self.system.hidden.shown(text)})
 
     def begin(self, what: str, number: int = 0, of: int = 0) -> None:
         """Something begins; with numbers it is a step."""
@@ -49,13 +48,18 @@ class Progress:
             "number": self.number,
             "of": self.of,
             "seconds": seconds,
-            "note": note,
+            "note": note and self.system.hidden.shown(note),
         }
         self.write(event)
 
     def end(self) -> None:
         """Nothing is under way any more."""
         self.what = ""
+
+    def ended(self, code: int, release: str | None, error: str | None) -> Ended:
+        """The run has ended, with this exit status; returns the event, which is for the caller to write."""
+        shown = error and self.system.hidden.shown(error)
+        return {"event": "ended", "app": self.app, "code": code, "release": release, "error": shown}
 
     def elapsed(self) -> float:
         """Seconds since it began."""
@@ -79,8 +83,14 @@ class Progress:
 def written(event: Event) -> None:
     """Write an event; a full disk or a reader that went away is no reason to fail."""
     with contextlib.suppress(OSError):
-        sys.stdout.write(json.dumps(event) + "\n")
-        sys.stdout.flush()
+        tell(event)
+
+
+def printed(event: Event) -> None:
+    """Print an event as people read it."""
+    with contextlib.suppress(OSError):
+        if text := for_people(event):
+            print(text, flush=True)
 
 
 def for_people(event: Event) -> str:
