@@ -1,0 +1,289 @@
+"""sshd and its ports: let it read its configuration anew, and bring it back where somebody else took a port meanwhile.
+
+sshd closes its ports for a moment when it does that, and ends for good if it can't have one of them again.
+
+`say` takes what people should know, a line each.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import re
+import socket
+
+from slipway_host.layout import BUILDS, SSHD, SSHD_PROGRAM, SSHD_SOCKET
+from slipway_host.system import Failed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from slipway_host.system import System
+
+    Say = Callable[[str], object]
+
+RELOAD_SECONDS = 5  # until sshd listens anew
+PATIENCE_SECONDS = 1  # after which it doesn't by itself
+START_SECONDS = 20  # while it is tried again
+LOOK_SECONDS = 2  # at who has which socket
+LOOKED_AT = 70_000  # descriptors of a process: no app may have more open
+FREE_SECONDS = 3  # until what was ended is gone, with its ports
+LISTENS = "0A"  # in the kernel's list
+PIDFD_GETFD = 438
+
+
+class Refused(Failed):
+    """The change was not made, or was taken back; the message says why."""
+
+
+# ── what it is ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def active(system: System, unit: str) -> bool:
+    """Whether a unit runs."""
+    return system.run("systemctl", "is-active", "--quiet", unit, check=False).code == 0
+
+
+def wanted(system: System, unit: str) -> bool:
+    """Whether a unit is to run from boot on."""
+    return system.run("systemctl", "is-enabled", "--quiet", unit, check=False).code == 0
+
+
+def dead(system: System) -> bool:
+    """Whether sshd doesn't run, though it should."""
+    return wanted(system, SSHD) and not active(system, SSHD) and not active(system, SSHD_SOCKET)
+
+
+def effective(system: System) -> dict[str, list[str]]:
+    """What sshd goes by, as it says itself: keyword → values."""
+    private_folder(system)
+    found: dict[str, list[str]] = {}
+    for line in system.run(SSHD_PROGRAM, "-T", raw=True).output.splitlines():
+        keyword, _, value = line.partition(" ")
+        found.setdefault(keyword, []).append(value)
+    return found
+
+
+def private_folder(system: System) -> None:
+    """Make the folder without which sshd checks nothing; systemd removes it when sshd ends."""
+    system.layout.sshd_private.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+
+def ports(system: System) -> set[int]:
+    """Ports that sshd is to listen on."""
+    # Not `port`, which ListenAddress may overrule; behind the address a routing domain may stand.
+    return {int(each.split()[0].rpartition(":")[2]) for each in effective(system).get("listenaddress", [])}
+
+
+def main_process(system: System) -> int:
+    """Process id of sshd itself; 0 where it doesn't run."""
+    argv = ("systemctl", "show", "--property=MainPID", "--value", SSHD)
+    told = system.run(*argv, check=False, raw=True).output.strip()
+    return int(told) if told.isdigit() else 0
+
+
+def sockets_of(system: System, process: int, most: int | None = None) -> dict[int, str]:
+    """File descriptor → inode of the sockets that a process has open.
+
+    + most: descriptors that are looked at
+    """
+    found: dict[int, str] = {}
+    try:
+        for each in itertools.islice((system.layout.proc / str(process) / "fd").iterdir(), most):
+            if match := re.fullmatch(r"socket:\[(\d+)\]", str(each.readlink())):
+                found[int(each.name)] = match[1]
+    except OSError:  # it has ended
+        pass
+    return found
+
+
+def listening(system: System, wanted_ports: set[int]) -> dict[str, str]:
+    """Inode → family ("tcp", "tcp6") of the sockets through which sshd itself listens on these ports."""
+    own = set(sockets_of(system, main_process(system)).values())
+    found: dict[str, str] = {}
+    for family in ("tcp", "tcp6"):
+        try:
+            lines = (system.layout.proc / "self/net" / family).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in map(str.split, lines):
+            if fields[3] == LISTENS and fields[9] in own and int(fields[1].rpartition(":")[2], 16) in wanted_ports:
+                found[fields[9]] = family
+    return found
+
+
+# ── to let it read its configuration ─────────────────────────────────────────────────────────────────────────────
+
+
+def reload(system: System, say: Say) -> None:
+    """Let sshd read its configuration, sessions go on; start it where it has ended, though it should run.
+
+    With socket activation, its socket follows the ports. Raises Failed where sshd refuses its configuration, and
+    Refused where it doesn't listen afterwards.
+    """
+    private_folder(system)
+    system.run(SSHD_PROGRAM, "-t")
+    if active(system, SSHD_SOCKET) or (wanted(system, SSHD_SOCKET) and not active(system, SSHD)):
+        # A generator makes the socket's addresses from sshd_config (Ubuntu since 22.10).
+        system.run("systemctl", "daemon-reload")
+        if system.run("systemctl", "restart", SSHD_SOCKET, check=False).code != 0:
+            start(system, SSHD_SOCKET, say)
+        if active(system, SSHD):
+            system.run("systemctl", "reload", SSHD)
+        return
+    if active(system, SSHD):
+        anew(system, ports(system), say)
+    elif dead(system):
+        start(system, SSHD, say)
+
+
+def anew(system: System, wanted_ports: set[int], say: Say) -> None:
+    """Reload sshd, and wait until it listens through other sockets than before, in each family that it had."""
+    before, began = listening(system, wanted_ports), system.clock()
+    system.run("systemctl", "reload", SSHD, check=False)
+    restarted = False
+    while True:
+        now, waited = listening(system, wanted_ports), system.clock() - began
+        if now and not now.keys() & before.keys() and set(before.values()) <= set(now.values()):
+            return
+        if not restarted and waited > PATIENCE_SECONDS and (not now or now.keys() - before.keys()):
+            # It has ended, or is without one of its addresses. Sessions go on all the same (KillMode=process).
+            restarted = True
+            start(system, SSHD, say)
+        elif waited > RELOAD_SECONDS:
+            raise Refused("sshd was reloaded, but doesn't listen anew (`journalctl -u ssh`)")
+        system.sleep(0.02)
+
+
+def start(system: System, unit: str, say: Say) -> None:
+    """Start sshd, or its socket, anew; for a while, since somebody may have its port."""
+    until = system.clock() + START_SECONDS
+    while True:
+        free(system, ports(system), say)
+        system.run("systemctl", "reset-failed", unit, check=False)
+        done = system.run("systemctl", "restart", unit, check=False)
+        if done.code == 0 and active(system, unit):
+            return
+        if system.clock() > until:
+            raise Refused(f"{unit} doesn't start (`journalctl -u {unit}`):\n{done.output.strip()}")
+        system.sleep(0.2)
+
+
+# ── who else has its ports ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def taken(wanted_ports: set[int]) -> bool:
+    """Whether somebody has one of these ports: sshd asks for them just so."""
+    for port in wanted_ports:
+        for family, everywhere in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+            try:
+                with socket.socket(family) as one:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    if family == socket.AF_INET6:
+                        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                    one.bind((everywhere, port))
+                    one.listen(1)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return True
+    return False
+
+
+def takers(system: System, wanted_ports: set[int]) -> dict[int, int]:
+    """Processes other than root's that have a socket on one of these ports, whether or not it listens: id → user."""
+    found: dict[int, int] = {}
+    until = system.clock() + LOOK_SECONDS
+    for process in system.layout.proc.glob("[0-9]*"):
+        number = int(process.name)
+        try:
+            owner = process.stat().st_uid
+            for each in sockets_of(system, number, LOOKED_AT) if owner else {}:
+                if system.clock() > until:  # who holds millions of them means it to take long
+                    return found
+                if bound(number, each) in wanted_ports:
+                    found[number] = owner
+                    break
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def bound(process: int, descriptor: int) -> int | None:
+    """Port that a socket of another process is bound to: /proc tells only of those that listen, or are connected."""
+    import ctypes  # here, since it wants memory that is written and run, which those who only reload don't get
+
+    library = ctypes.CDLL(None, use_errno=True)
+    watched = os.pidfd_open(process)
+    try:
+        number = library.syscall(PIDFD_GETFD, watched, descriptor, 0)
+    finally:
+        os.close(watched)
+    if number < 0:
+        return None
+    with socket.socket(fileno=number) as copy:
+        try:
+            name = copy.getsockname()
+        except OSError:
+            return None
+        inet = copy.family in (socket.AF_INET, socket.AF_INET6)
+        return int(name[1]) if inet and copy.type == socket.SOCK_STREAM else None
+
+
+def unit_of(system: System, process: int) -> str | None:
+    """The app's slice, or the build, that a process is in; None where it is neither of Slipway's."""
+    # From systemd's own group on: below their own, users may name groups as they like.
+    top = re.escape(_group_of(system, 1).removesuffix("/init.scope"))
+    builds = re.escape(BUILDS)
+    path = _group_of(system, process)
+    found = re.match(rf"{top}/app\.slice/(app-[^/]+\.slice)(?:/|$)|{top}/{builds}/([^/]+-build\.service)(?:/|$)", path)
+    if not found or not (system.layout.units / (found[1] or BUILDS)).is_file():
+        return None
+    return found[1] or found[2]
+
+
+def _group_of(system: System, process: int) -> str:
+    """The control group in which systemd has a process (cgroups(7)); empty where it has ended."""
+    try:
+        lines = (system.layout.proc / str(process) / "cgroup").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    of = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+    return of.get("name=systemd") or of.get("", "")
+
+
+def free(system: System, wanted_ports: set[int], say: Say) -> None:
+    """End the apps, and builds, that keep sshd from its ports: systemd starts them again, but sshd is faster.
+
+    Others are named, and left alone. Where nobody is found, all apps and builds are ended: a socket can be open where
+    nobody sees it (on its way to another process, say), and that sshd comes back counts more.
+    """
+    until = system.clock() + FREE_SECONDS
+    while taken(wanted_ports) and system.clock() < until:
+        found = takers(system, wanted_ports)
+        units = {each for each in (unit_of(system, process) for process in found) if each} if found else _slices(system)
+        if not units:
+            if users := ", ".join(sorted({name_of(owner) for owner in found.values()})):
+                say(f"sshd's port is taken by a process of {users} (`ss -ltnp`)")
+            return
+        for each in sorted(units):
+            say(f"{each} is ended: it {'has' if found else 'may have'} a port of sshd's")
+            system.run("systemctl", "kill", "--signal=SIGKILL", each, check=False)
+        system.sleep(0.05)
+
+
+def _slices(system: System) -> set[str]:
+    """The slices of all apps and builds."""
+    folder = system.layout.units
+    return {path.name for path in [*folder.glob("app-*.slice"), folder / BUILDS] if path.is_file()}
+
+
+def name_of(owner: int) -> str:
+    """Name of a user."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return str(owner)

@@ -1,0 +1,28 @@
+"""slipway plan"""
+
+from __future__ import annotations
+
+from slipway_host import cli
+from slipway_host.cli import asking
+from slipway_host.release import plan, source, state
+from slipway_host.text import tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from slipway_host.system import System
+
+
+def register(verbs: cli.Verbs) -> None:
+    """Add the verb."""
+    verbs.of_app("plan", "what a request (JSON on standard input) would change", _does, hidden=True)
+
+
+def _does(system: System, given: Namespace) -> None:
+    state.require(system)
+    app = cli.app_of(system, given)
+    request = asking.from_stdin()
+    if archive := request.pop("archive", None):
+        source.store(app, request["wanted"]["source"]["commit"], archive)
+    tell(plan.plan(app, request))

@@ -1,0 +1,157 @@
+"""The files of nginx's configuration: generations, each a folder, and the upstreams, which say what serves."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from slipway_host.layout import AppLayout, Layout
+    from slipway_host.system import System
+
+NAME = "@GENERATION@"
+"""Stands for the generation's name in its files."""
+NONE = "none"
+"""What the running nginx tells of an app before its first release."""
+FOLDER_MODE, FILE_MODE = 0o755, 0o644
+UTF8 = "utf-8"
+
+
+# ── which release serves ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def upstream(at: AppLayout, release: str | None) -> str:
+    """The upstream of an app, and a variable that lets the running nginx tell which release it serves.
+
+    + release: None before the first one
+    """
+    variable = "release_" + at.name.replace("-", "_")
+    socket = at.socket(release or NONE)
+    return (
+        "# Managed by Slipway (slipway nginx switch): the release that serves.\n"
+        f"upstream {at.name} {{\n"
+        f"    server unix:{socket}{'' if release else ' down'};\n"
+        "    keepalive 32;\n"
+        # Shorter than Gunicorn's keep-alive: nginx must be the one who closes an idle connection, or a request
+        # could be sent into a connection that the app is closing.
+        "    keepalive_timeout 60s;\n"
+        "    keepalive_requests 10000;\n"
+        "}\n"
+        f'map "" ${variable} {{\n'
+        f'    default "{release or NONE}";\n'
+        "}\n"
+    )
+
+
+def named_release(at: AppLayout) -> str | None:
+    """The release that an app's upstream file names, or else the one that `current` does; None before the first."""
+    path = at.host.upstream(at.name)
+    text = path.read_text(UTF8, errors="replace") if path.exists() else ""
+    found = re.search(rf"unix:{re.escape(str(at.sockets))}/(\S+)\.sock;", text)
+    if found:
+        return found[1]
+    return at.current.readlink().name if at.current.is_symlink() else None
+
+
+def wanted_upstreams(layout: Layout, files: Iterable[str]) -> dict[Path, str]:
+    """Path → content of each site's upstream file, whatever became of it since it was written.
+
+    + files: paths of a generation's
+    """
+    sites = f"{layout.sites.name}/"
+    apps = [layout.app(Path(path).stem) for path in files if path.startswith(sites)]
+    return {layout.upstream(at.name): upstream(at, named_release(at)) for at in apps}
+
+
+# ── generations ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def generation(layout: Layout) -> str | None:
+    """Name of the generation that the files on disk point at, or None before the first one."""
+    return layout.nginx_live.readlink().name if layout.nginx_live.is_symlink() else None
+
+
+def main_target(layout: Layout) -> str:
+    """Where nginx's main file points once it is ours."""
+    return f"{layout.nginx_live.name}/{layout.nginx_main.name}"
+
+
+def managed(layout: Layout) -> bool:
+    """Whether nginx's main file is ours: it isn't before the first configuration of ours was live."""
+    return layout.nginx_main.is_symlink() and str(layout.nginx_main.readlink()) == main_target(layout)
+
+
+def expectation(layout: Layout) -> dict[str, str | None]:
+    """What the running nginx must answer if it serves what is on disk."""
+    expected = {"/generation": generation(layout)}
+    for path in sorted(layout.sites.glob("*.conf")):
+        text = layout.upstream(path.stem).read_text(UTF8, errors="replace")
+        found = re.search(r'default "([^"]+)";', text)
+        expected[f"/release/{path.stem}"] = found[1] if found else None
+    return expected
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    """Relative path → content of a generation's files."""
+    return {
+        str(path.relative_to(folder)): path.read_text(UTF8, errors="replace")
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def named(files: Mapping[str, str], name: str) -> dict[str, str]:
+    """The files of a generation, told its name so that the running nginx can tell it."""
+    return {path: text.replace(NAME, name) for path, text in files.items()}
+
+
+def point(system: System, name: str) -> None:
+    """Let the files on disk point at another generation, in one step."""
+    layout = system.layout
+    system.link(layout.nginx_live, f"{layout.nginx_generations.name}/{name}")
+
+
+def sweep(layout: Layout) -> None:
+    """Remove what a killed run left."""
+    for folder in (layout.nginx_generations, layout.upstreams, layout.nginx):
+        for leftover in folder.glob(".*.partial"):
+            shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
+
+
+def write(layout: Layout, files: Mapping[str, str]) -> str:
+    """Put a generation beside the one that serves, unless it is there already; returns its name.
+
+    + files: relative path → content, without the generation's name
+    """
+    import hashlib  # here and below, since `status`, which is asked on every run, needs none of it
+    import json
+
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]
+    name, content = digest, named(files, digest)
+    number = 2
+    while (layout.nginx_generations / name).is_dir() and files_of(layout.nginx_generations / name) != content:
+        name = f"{digest}.{number}"  # edited by hand since
+        content, number = named(files, name), number + 1
+    candidate = layout.nginx_generations / name
+    if not candidate.is_dir():
+        partial = candidate.with_name(f".{name}.partial")
+        for path, text in content.items():
+            file = partial / path
+            file.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            file.write_text(text, UTF8)
+            file.chmod(FILE_MODE)
+        os.sync()
+        partial.rename(candidate)
+    return name
+
+
+def forget(layout: Layout, keep: Iterable[str | None]) -> None:
+    """Remove all generations but these."""
+    for path in layout.nginx_generations.iterdir():
+        if path.is_dir() and path.name not in keep:
+            shutil.rmtree(path)

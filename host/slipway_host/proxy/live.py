@@ -1,0 +1,151 @@
+"""The running nginx: asked what it serves, given a configuration to read, reloaded, and proven."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+
+from slipway_host.layout import INTERNAL, ITSELF, NGINX
+from slipway_host.system import Failed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from slipway_host.system import System
+
+    Expected = Mapping[str, str | None]
+    """Path on the internal server → what the running nginx is to answer there."""
+
+PORT = 80
+ANSWER_SECONDS = 2
+MOST_BYTES = 65536  # of an answer: somebody else may have the port
+PROOF_SECONDS = 15  # a reload of a large configuration takes well under a second
+LOOK_EVERY = 0.005  # seconds
+ACCEPTING = "nginx: worker process"
+"""Title of a worker that still accepts connections; that of others goes on."""
+TITLE_BYTES = 256  # "nginx: worker process is shutting down", with the zeros behind it
+
+
+class Refused(Failed):
+    """The change was not made; the message says why and what serves now."""
+
+
+def ask(system: System, path: str) -> str | None:
+    """What the running nginx answers on its internal server, or None if it doesn't answer."""
+    # By hand: importing http.client takes longer than all the rest of `status`.
+    answer = b""
+    try:
+        with socket.create_connection(("127.0.0.1", PORT), ANSWER_SECONDS, (ITSELF, 0)) as connection:
+            until = system.clock() + ANSWER_SECONDS  # for all of it: somebody else may have the port, and trickle
+            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {INTERNAL}\r\n\r\n".encode())
+            while (part := connection.recv(4096)) and len(answer) < MOST_BYTES:
+                answer += part
+                connection.settimeout(max(0.001, until - system.clock()))
+    except OSError:
+        return None
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return body.decode(errors="replace").strip() if re.match(rb"HTTP/1\.[01] 200 ", head) else None
+
+
+def validate(system: System, mounts: Sequence[tuple[Path, Path]]) -> None:
+    """Let nginx read the configuration as it would be with each `mounts` source in its place, or raise Refused.
+
+    The candidate is mounted over the live path in a mount namespace of its own, so that nothing anybody else
+    sees has changed before nginx has accepted it.
+    """
+    # A log that isn't there yet is made by that, too, and tells who visits a site.
+    script = 'set -e; umask 027; while [ $# -gt 1 ]; do mount --bind "$1" "$2"; shift 2; done; exec nginx -t -q'
+    argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
+    # It is read, and a secret may be a word of it by chance.
+    done = system.run(*argv, *(str(part) for pair in mounts for part in pair), check=False, raw=True)
+    if done.code != 0:
+        told = system.hidden.shown(explain(system, done.output))
+        raise Refused(f"nginx refuses the configuration; nothing was changed.\n{told}")
+
+
+def explain(system: System, output: str) -> str:
+    """nginx's own words, and whose file is wrong when it isn't Slipway's."""
+    layout = system.layout
+    ours = tuple(map(str, (layout.nginx_live, layout.nginx_generations, layout.upstreams)))
+    named = re.search(r" in (/\S+):(\d+)", output)
+    text = output.strip()
+    if named and not named[1].startswith(ours):
+        text += f"\n{named[1]} isn't Slipway's: correct line {named[2]} there (`nginx -t` checks it) and run again."
+    return text
+
+
+def workers(system: System) -> dict[int, str]:
+    """Process id → title of nginx's workers. Any process can take their title, but only nginx's are its children."""
+    found: dict[int, str] = {}
+    try:
+        master = system.layout.nginx_pid.read_text().strip().encode()
+    except FileNotFoundError:
+        return found
+    for process in system.layout.proc.glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it may end while we look
+            # First whose it is: a stranger's title may be longer than the memory there is.
+            if _parent(process) == master and (title := _title(process)).startswith(ACCEPTING):
+                found[int(process.name)] = title
+    return found
+
+
+def _parent(process: Path) -> bytes:
+    """Process id of a process's parent, as it is written there."""
+    # proc(5): the parent is the second field after the name, which may have any letters.
+    return (process / "stat").read_bytes().rpartition(b")")[2].split()[1]
+
+
+def _title(process: Path) -> str:
+    """What a process calls itself, as far as a title of nginx's goes."""
+    with (process / "cmdline").open("rb") as file:
+        return file.read(TITLE_BYTES).rstrip(b"\0 ").decode(errors="replace")
+
+
+def accepting(system: System) -> set[int]:
+    """Process ids of nginx's workers that still accept connections."""
+    return {number for number, title in workers(system).items() if title == ACCEPTING}
+
+
+def reload_and_prove(system: System, expected: Expected, unmask: bool = False, alone: bool = True) -> None:
+    """Reload nginx and wait until it answers every path of `expected` with its value, from new workers.
+
+    It is started where it doesn't run. Raises Refused where it doesn't come to that within PROOF_SECONDS.
+
+    + unmask: start it, too, where somebody kept it from starting; a renewal of certificates mustn't
+    + alone: wait until the old workers accept no connections any more, which nginx lets them do for a tenth of a second
+      beside the new ones
+    """
+    before: set[int] = set()
+    if system.run("systemctl", "is-active", "--quiet", NGINX, check=False).code != 0:
+        _start(system, unmask)
+    else:
+        before = accepting(system)
+        # What `systemctl reload` comes to, but that reads the whole configuration once more to find the process.
+        system.run("systemctl", "kill", "--kill-whom=main", "--signal=HUP", NGINX)
+    deadline = system.clock() + PROOF_SECONDS
+    while True:
+        answers = {path: ask(system, path) for path in expected}
+        now = accepting(system)
+        if answers == expected and now - before and not (alone and now & before):
+            return
+        if system.clock() > deadline:
+            wrong = ", ".join(
+                f"{path} is {answers[path]}, not {value}" for path, value in expected.items() if answers[path] != value
+            )
+            log = system.run("tail", "-n", "5", str(system.layout.nginx_errors), check=False).output.strip()
+            raise Refused(
+                f"nginx was reloaded, but the new configuration isn't live ({wrong or 'old workers go on'}).\n{log}"
+            )
+        system.sleep(LOOK_EVERY)
+
+
+def _start(system: System, unmask: bool) -> None:
+    system.run("systemctl", "reset-failed", NGINX, check=False)
+    if unmask:
+        system.run("systemctl", "unmask", "--quiet", NGINX, check=False)
+    if system.run("systemctl", "start", NGINX, check=False).code != 0:
+        journal = ("journalctl", "-u", NGINX, "-n", "8", "-o", "cat", "--no-pager")
+        raise Refused("nginx doesn't start:\n" + system.run(*journal, check=False).output)

@@ -1,0 +1,243 @@
+"""An app of this host: what is true of it now."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+
+from slipway_host.protocol import FORMAT
+from slipway_host.release import manifest as manifests
+from slipway_host.release.progress import Progress
+from slipway_host.system import System
+from slipway_host.systemd import ACTIVE, Systemd
+from slipway_host.text import read_environment, secrets_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from slipway_host.protocol import Record, Request, Wanted
+
+
+def digest(*parts: object) -> str:
+    """SHA-256 of bytes, and of what JSON can hold."""
+    told = hashlib.sha256()
+    for part in parts:
+        told.update(part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode())
+        told.update(b"\0")
+    return told.hexdigest()
+
+
+def digest_of_text(text: str) -> str:
+    """SHA-256 of a text, as the operator's side tells an environment."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class App:
+    """An app, and the run that is under way for it, if this is one."""
+
+    def __init__(self, name: str, system: System | None = None, progress: Progress | None = None) -> None:
+        self.name = name
+        self.system = system or System()
+        self.systemd = Systemd(self.system)
+        self.at = self.system.layout.app(name)
+        """Its paths and units."""
+        self.progress = progress or Progress(name, self.system)
+        self.wanted: Wanted = {}
+        """What it is to be."""
+        self.request: Request = {}
+        """What the run was asked for."""
+        self.attempt: str | None = None
+        """Id of what the run does, once there is one."""
+        self.launched: float | None = None
+        """When the run started a release, in seconds since 1970."""
+        self.knower: str | None = None
+        """A release that has every revision of the database's."""
+        self.mark = f"slipway-schema {os.urandom(16).hex()}: "
+        """How answers of the schema program begin (database.py): nothing of the app's knows it."""
+
+    def work(self, release: str) -> Path:
+        """The app's folder in a release: where its pyproject.toml is."""
+        return self.at.folder(release) / self.subdir(release)
+
+    def subdir(self, release: str) -> str:
+        """The same, below the release's folder."""
+        return (self.record(release).get("wanted") or self.wanted)["source"]["subdir"]
+
+    # ── records ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def record(self, attempt: str | None) -> Record:
+        """What became of a release or a rollback; empty if it has no record, or none that can be read."""
+        found: Record = self.system.json(self.at.record(attempt)) if attempt else {}
+        return found
+
+    def write_record(self, attempt: str, **facts: Any) -> None:
+        """Add facts to a record, which is made where there is none yet."""
+        self.at.records.mkdir(mode=0o700, parents=True, exist_ok=True)
+        known = dict(self.record(attempt)) or {"format": FORMAT, "id": attempt, "number": self.next_number()}
+        self.system.replace(self.at.record(attempt), json.dumps(known | facts, indent=1), 0o600)
+
+    def history(self) -> list[Record]:
+        """Every record, oldest first: by their numbers, since a host's clock may have been set back."""
+        found = [self.record(path.stem) for path in self.at.records.glob("*.json")]
+        return sorted((each for each in found if each.get("id")), key=order)
+
+    def next_number(self) -> int:
+        """The number of the next record."""
+        return max((each.get("number", 0) for each in self.history()), default=0) + 1
+
+    def number(self, release: str) -> tuple[int, str]:
+        """By which releases are put in the order in which they were made."""
+        return order(self.record(release))
+
+    # ── releases ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def serving(self) -> str | None:
+        """Id of the release that `current` names, or None before the first one."""
+        return self.at.current.readlink().name if self.at.current.is_symlink() else None
+
+    def good(self) -> list[str]:
+        """Ids of the releases that went live and are still there, oldest first."""
+        if not self.at.releases.is_dir():
+            return []
+        there = {folder.name for folder in self.at.releases.iterdir()}
+        return [each["id"] for each in self.history() if each["id"] in there and each.get("state") == "good"]
+
+    def unfinished(self) -> list[str]:
+        """Names of what lies among the releases and never went live."""
+        there = self.at.releases.iterdir() if self.at.releases.is_dir() else []
+        return sorted(each.name for each in there if self.record(each.name).get("state") != "good")
+
+    def installed(self, *folders: Path) -> set[str]:
+        """Ids of the releases that have a unit file, in these folders only if some are given."""
+        folders = folders or (self.system.layout.units, self.system.layout.warm_units)
+        found = (path for folder in folders for path in folder.glob(f"{self.name}@?*.s*"))
+        return self.at.released(path for path in found if path.is_file() and not path.is_symlink())
+
+    def warm(self) -> set[str]:
+        """Ids of the releases that don't serve any more, but may run on for a while.
+
+        That is until their time is over, and as long as what ends them is still to come, or at it.
+        """
+        layout = self.system.layout
+        left = self.installed(layout.warm_units) - self.installed(layout.units) - {self.serving() or ""}
+        in_time = {each for each in left if self.record(each).get("warm_until", 0) > self.system.time()}
+        return in_time | self._ending(left - in_time)
+
+    def _ending(self, releases: Iterable[str]) -> set[str]:
+        """Those of these releases for which something waits, or works, to end them: it may be late."""
+        units = {release: self.at.ends(release) for release in sorted(releases)}
+        if not units:
+            return set()
+        states = self.systemd.states([unit for each in units.values() for unit in each], "ActiveState")
+        over = ("inactive", "failed")
+        return {each for each, ends in units.items() if any(states[unit]["ActiveState"] not in over for unit in ends)}
+
+    def proxied(self) -> str | None:
+        """Id of the release that nginx's upstream file names, or None."""
+        with contextlib.suppress(FileNotFoundError):
+            text = self.system.layout.upstream(self.name).read_text()
+            found = re.search(rf"unix:{re.escape(str(self.at.sockets))}/([^.;]+)\.sock;", text)
+            return found[1] if found else None
+        return None
+
+    def rolled_back(self) -> Record | None:
+        """The record of the release that the operator went back from and that is still what is wanted, or None."""
+        inputs = self.wanted.get("inputs")
+        bad = [record for record in self.history() if record.get("bad") and record.get("inputs") == inputs]
+        return bad[-1] if bad and self.record(self.serving()).get("inputs") != inputs else None
+
+    # ── files of releases ────────────────────────────────────────────────────────────────────────────────────────
+
+    def describe(self, release: str, base: str | None = None) -> None:
+        """Write down what a release consists of: of what it shares with `base`, which is whole, as that one says."""
+        known: manifests.Manifest = self.system.json(self.at.manifest(base)) if base else {}
+        shared = manifests.stamps(self.at.folder(base), known) if base else {}
+        taken = manifests.take(self.at.folder(release), known, shared)
+        text = manifests.dump(taken)
+        self.system.replace(self.at.manifest(release), text, 0o600)
+        self.write_record(release, manifest=digest_of_text(text))
+        self.remember_seen(release, manifests.stamps(self.at.folder(release), taken))
+
+    def seen(self, release: str) -> Path:
+        """Where is kept how the files of a release looked that were found right since the host booted."""
+        return self.at.seen / release
+
+    def remember_seen(self, release: str, stamps: manifests.Stamps) -> None:
+        """Write that down; the next look is quicker by it."""
+        with contextlib.suppress(OSError):  # a full memory
+            self.seen(release).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.system.replace(self.seen(release), digest_of_text(manifests.dump(stamps)), 0o600)
+
+    def damage(self, release: str) -> dict[str, str]:
+        """What is wrong with the files of a release (path → words); empty when all is as its manifest says."""
+        told, folder = self.record(release).get("manifest"), self.at.folder(release)
+        if not told:  # of an earlier Slipway, and not described yet
+            program = self.at.venv(release) / "bin/python"
+            return {} if os.access(program, os.X_OK) else {str(program.relative_to(folder)): "is missing"}
+        text = seen = ""
+        with contextlib.suppress(OSError, ValueError):
+            text = self.at.manifest(release).read_text()
+            seen = self.seen(release).read_text()
+        if digest_of_text(text) != told:
+            return {str(self.at.manifest(release)): "is damaged"}
+        manifest = json.loads(text)
+        stamps = manifests.stamps(folder, manifest)
+        if seen == digest_of_text(manifests.dump(stamps)):
+            return {}
+        wrong = manifests.compare(folder, manifest)
+        if not wrong:
+            self.remember_seen(release, stamps)
+        return wrong
+
+    def faults(self, release: str, states: Mapping[str, Mapping[str, str]]) -> list[str]:
+        """Why `release` isn't the one that serves, fully, now and after a reboot; empty when it is.
+
+        + states: what systemd knows of its units
+        """
+        wrong = self.damage(release)
+        found = [f"{self.at.folder(release)} is damaged: {manifests.listed(wrong)}"] if wrong else []
+        if not self.at.wanted.exists():
+            found.append(f"{self.at.wanted} is missing")
+        for unit in self.at.units(release):
+            if states[unit]["ActiveState"] not in ACTIVE:
+                found.append(f"{unit} isn't running")
+            if not self.systemd.enabled(unit):
+                found.append(f"{unit} isn't enabled")
+        if self.proxied() != release:
+            found.append(f"nginx's upstream names {self.proxied() or 'no release'}")
+        if strays := self.installed() - {release} - self.warm():
+            found.append("units of other releases are there: " + ", ".join(sorted(strays)))
+        if unfinished := self.unfinished():
+            found.append("unfinished releases are there: " + ", ".join(unfinished))
+        return found
+
+    # ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def secrets(self) -> set[str]:
+        """All texts of this app's environments that may not be shown (text.py says which)."""
+        named: Wanted = self.wanted or self.system.json(self.at.wanted)
+        given = self.system.json(self.at.build_environment) | self.request.get("build", {})
+        found = secrets_of(given, app=self.name)
+        for path in [self.at.environment, *self.at.environments.glob("*.env")]:
+            made = named if path == self.at.environment else self.record(path.stem).get("wanted", {})
+            with contextlib.suppress(OSError):
+                values = read_environment(path.read_text(errors="replace"))
+                values.pop("RELEASE_ID", None)
+                found |= secrets_of(values, made.get("secrets"), self.name)
+        return found
+
+
+def order(record: Record) -> tuple[int, str]:
+    """By which records are put in order: their number; of those of before there were any, their id."""
+    return record.get("number", 0), record.get("id", "")
+
+
+def in_order(app: App, releases: Iterable[str]) -> list[str]:
+    """Releases in the order in which they were made, the oldest first."""
+    return sorted(releases, key=app.number)

@@ -1,0 +1,89 @@
+"""Build: Python, the locked dependencies, and that all of the release is root's in the end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from slipway_host.release import builder, caches, environment, guest, source
+from slipway_host.release.app import digest
+from slipway_host.system import Failed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from slipway_host.release.app import App
+
+
+def build(app: App, release: str) -> str | None:
+    """Install Python and the locked dependencies into the release's own environment; then it becomes root's.
+
+    Returns whose environment it has, where it is another release's.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    folder = app.at.folder(release)
+    lock, projects = read(app, folder)
+    made_from = digest(lock, *projects, app.wanted["python"], app.wanted["uv_env"])
+    base = None
+    if app.request.get("fresh"):
+        caches.forget(app)
+    else:
+        base = environment.reusable(app, made_from)
+    if not base:
+        environment.sync(app, release, lock)
+    python = os.path.realpath(app.at.venv(base or release) / "bin/python")
+    environment.compile_library(app, python)
+    with ThreadPoolExecutor() as pool:
+        adopted = pool.submit(environment.adopt, app, base, release) if base else None
+        # A file that doesn't compile may be one that is never imported (a template, say): not a reason to fail.
+        compiling = [python, "-ISm", "compileall", "-q", "-x", r"/\.venv/", str(folder)]
+        builder.must_run(app, builder.run(app, release, compiling, {}, network=False))
+        own(app, release)
+    if adopted:  # the folder is root's by now: its environment was never the builder's
+        adopted.result().rename(app.at.venv(release))
+    app.write_record(release, environment=made_from)
+    app.describe(release, base)
+    return f"the environment of {base}" if base else None
+
+
+def read(app: App, folder: Path) -> tuple[bytes, list[bytes]]:
+    """What a source says of its dependencies: its lock file, and the projects that it is of.
+
+    The lock file of a member of a workspace lies above its own project.
+    """
+    subdir = app.wanted["source"]["subdir"]
+    if source.of_source(app, folder, "pyproject.toml") is None:
+        where = subdir or "the root"
+        raise Failed(f"There is no pyproject.toml in {where} of the source: set source.subdir to the app's folder.")
+    above = [str(each) for each in (Path(subdir), *Path(subdir).parents)]
+    for beside in above:
+        lock = source.of_source(app, folder, "uv.lock", beside)
+        if lock is not None:
+            projects = (source.of_source(app, folder, "pyproject.toml", each) for each in {above[0], beside})
+            return lock, sorted(each or b"" for each in projects)
+    raise Failed("The source has no uv.lock: `uv lock` in the project, commit it, and run again.")
+
+
+def own(app: App, release: str) -> None:
+    """All is root's, and readable by the app alone; of the static folder, and the way to it, nginx may read too."""
+    folder = app.at.folder(release)
+    guest.take_over(folder, 0, group_id(app.at.group), [app.wanted["uv_env"]["UV_PYTHON_INSTALL_DIR"]])
+    static = app.wanted.get("static")
+    if not static:
+        return
+    folder = folder.resolve()  # the folder of all apps may be a link to another disk
+    path = (folder / app.wanted["source"]["subdir"] / static).resolve()
+    if not path.is_relative_to(folder) or not path.is_dir():
+        raise Failed(f"static.path: {static} is no folder inside the app's source.")
+    app.system.run("chmod", "-R", "o=rX", str(path))
+    for parent in path.parents:
+        if parent == folder.parent:
+            break
+        parent.chmod(parent.stat().st_mode | 0o001)
+
+
+def group_id(name: str) -> int:
+    """Number of a group."""
+    import grp
+
+    return grp.getgrnam(name).gr_gid

@@ -1,0 +1,97 @@
+"""Check: all that can be known before anything changes."""
+
+from __future__ import annotations
+
+import subprocess
+
+from slipway_host.proxy.nginx import Nginx
+from slipway_host.release import database, hooks, manifest, sandbox
+from slipway_host.release.app import digest_of_text
+from slipway_host.system import Failed, tail
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from slipway_host.release.app import App
+
+# The app's module, found as its server finds it: from the folder it starts in. Nothing is collected, at the end least
+# of all: that takes a third of the time.
+IMPORT = """
+import functools, gc, importlib, sys
+gc.disable()
+sys.path.insert(0, "")
+functools.reduce(getattr, sys.argv[2].split("."), importlib.import_module(sys.argv[1]))
+gc.freeze()
+"""
+
+
+def check(app: App, release: str) -> None:
+    """Before anything changes: the app imports, its units and nginx's configuration are valid, the database fits."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    prepare(app, release)
+    hooks.missing_hooks(app, release)
+    with ThreadPoolExecutor() as pool:  # the last two take as long as the app's own imports, on a core each
+        checks = [
+            pool.submit(flush, app),  # ahead: little is left to be written when it counts
+            pool.submit(Nginx(app.system).check),
+            pool.submit(valid_units, app, release),
+            pool.submit(imports, app, release),
+        ]
+        looked = pool.submit(database.look, app, release)
+    for each in checks:
+        each.result()
+    if seen := looked.result():
+        app.write_record(release, heads=seen["heads"], pending=seen["pending"], revisions={"before": seen["current"]})
+        database.fits(app, seen)
+
+
+def flush(app: App) -> None:
+    """Let all that a release consists of outlive a power cut: sources, environment, units, settings, records."""
+    try:
+        manifest.flush(app.at.srv, app.at.etc, app.at.records, app.system.layout.units)
+    except (subprocess.CalledProcessError, OSError) as error:
+        raise Failed(f"The release can't be written to the disk ({error}): see `dmesg` and `df -h`.") from error
+
+
+def valid_units(app: App, release: str) -> None:
+    """Fail unless systemd takes the release's units."""
+    paths = [str(app.system.layout.units / unit) for unit in app.at.units(release)]
+    done = app.system.run("systemd-analyze", "verify", *paths, check=False)
+    # It ends with 0 for a key it doesn't know, so that what it prints of our files is what counts.
+    complaints = [line for line in done.output.splitlines() if f"{app.name}@{release}" in line]
+    if complaints:
+        raise Failed("systemd refuses the unit:\n" + "\n".join(complaints))
+
+
+def prepare(app: App, release: str) -> None:
+    """Write the release's environment and units."""
+    app.at.environments.mkdir(mode=0o750, exist_ok=True)
+    app.system.chown(app.at.environments, "root", app.at.group)
+    environment = app.at.environment.read_text()
+    if digest_of_text(environment) != app.wanted["inputs"]["environment"]:
+        told = f"{app.at.environment} isn't the environment this release was asked for"
+        raise Failed(f"{told}: somebody changed it meanwhile.")
+    named = environment + f'RELEASE_ID="{release}"\n'
+    app.system.replace(app.at.env(release), named, 0o640, app.at.group)
+    write_units(app, release, app.wanted["units"])
+
+
+def write_units(app: App, release: str, texts: Mapping[str, str]) -> None:
+    """Write a release's units: kind → text, where ``@RELEASE@`` stands for its id.
+
+    Of a release that is new, systemd needs no daemon-reload: it reads the file of a unit that it doesn't know yet.
+    """
+    for kind, text in texts.items():
+        path = app.system.layout.units / app.at.unit(release, kind)
+        app.system.replace(path, text.replace("@RELEASE@", release))
+
+
+def imports(app: App, release: str) -> None:
+    """Fail unless the app can be imported."""
+    python, named = str(app.at.venv(release) / "bin/python"), app.wanted["app"]
+    argv = [python, "-c", IMPORT, *named.split(":")]
+    done = sandbox.as_app(app, release, "check", argv, sandbox.IMPORT_SECONDS)
+    if done.code != 0:
+        raise Failed(f"{named} can't be imported:\n{tail(done.output)}")

@@ -1,0 +1,132 @@
+"""What a build leaves: nothing that runs, and files that are root's.
+
+A build runs code of the app and of its dependencies, as a user of its own in a unit of its own (builder.py). Until root
+has taken its files over they are a stranger's: each is opened without following a link and changed by its descriptor,
+and what has no place in a release is refused by its path.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import stat
+from pathlib import Path
+
+from slipway_host.release.trees import FOLDER, READ, Strange, Tally
+from slipway_host.text import listed, short
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+WHAT = "The release"
+LISTS = ("system.posix_acl_access", "system.posix_acl_default")  # who else may read or write
+
+
+def processes(user: str) -> list[int]:
+    """Process ids of what runs as this user, by whichever of its ids."""
+    uid, found = b"%d" % pwd.getpwnam(user).pw_uid, []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (process / "status").read_bytes()
+        except OSError:  # it has just ended
+            continue
+        # A process names itself as it likes; a line end in its name is written as two characters.
+        uids = re.search(rb"^Uid:\s*(.*)$", status, re.MULTILINE)
+        if uids and uid in uids[1].split():
+            found.append(int(process.name))
+    return found
+
+
+def take_over(folder: Path, uid: int, gid: int, outside: Iterable[str | Path] = ()) -> None:
+    """Make a folder and all in it one user's, readable by one group and by nobody else.
+
+    + uid: who owns it then (root)
+    + gid: group that may read it
+    + outside: folders that links may lead to, besides the folder itself
+
+    Raises Strange, with paths, for what isn't a file, a folder or a link; for a file that runs as its owner or group;
+    for a link that leads out of the folder; where something isn't the user's in the end; and for more than a release
+    may have (trees.py).
+    """
+    links: list[tuple[Path, str]] = []
+    top = os.open(folder, FOLDER)
+    try:
+        _take(top, Path(), uid, gid, links, Tally(WHAT))
+    finally:
+        os.close(top)
+    # Nobody else can change a link any more.
+    real = [os.path.realpath(each) for each in (folder, *outside)]
+    leaving = [
+        f"{short(path)} -> {short(target)}"
+        for path, target in links
+        if not _within(os.path.realpath(folder / path), real)
+    ]
+    if leaving:
+        raise Strange(
+            f"A link leads out of the release: {listed(leaving)}. Put what it leads to in the source, or let the app "
+            "find it by a setting."
+        )
+    strange = [short(path.relative_to(folder)) for path in _all(folder) if path.lstat().st_uid != uid]
+    if strange:
+        raise Strange(f"Not root's, though all was given to it: {listed(strange)}. Somebody else writes there.")
+
+
+def _take(descriptor: int, path: Path, uid: int, gid: int, links: list[tuple[Path, str]], tally: Tally) -> None:
+    """Take a folder over, by its descriptor; `path` is its own below the release."""
+    tally.depth(len(path.parts), path)
+    _give(descriptor, uid, gid, 0o750)
+    with os.scandir(descriptor) as found:
+        entries = list(found)
+    for entry in entries:
+        below = path / entry.name
+        if entry.is_symlink():
+            tally.add()
+            os.chown(entry.name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
+            links.append((below, os.readlink(entry.name, dir_fd=descriptor)))
+        elif entry.is_dir(follow_symlinks=False):
+            tally.add()
+            inner = os.open(entry.name, FOLDER, dir_fd=descriptor)
+            try:
+                _take(inner, below, uid, gid, links, tally)
+            finally:
+                os.close(inner)
+        elif entry.is_file(follow_symlinks=False):
+            file = os.open(entry.name, READ, dir_fd=descriptor)
+            try:
+                _take_file(file, below, uid, gid, tally)
+            finally:
+                os.close(file)
+        else:
+            raise Strange(f"{short(below)} is a device, a socket or a pipe: take it out of the source.")
+
+
+def _take_file(descriptor: int, path: Path, uid: int, gid: int, tally: Tally) -> None:
+    """Take a file over, by its descriptor."""
+    told = os.fstat(descriptor)
+    mode = told.st_mode
+    tally.add(told.st_size)
+    if not stat.S_ISREG(mode):
+        raise Strange(f"{short(path)} was a file a moment ago: something still writes to the release.")
+    if mode & (stat.S_ISUID | stat.S_ISGID):
+        raise Strange(f"{short(path)} would run as its owner or group (mode {mode & 0o7777:o}): take that bit off.")
+    _give(descriptor, uid, gid, 0o750 if mode & 0o111 else 0o640)
+
+
+def _give(descriptor: int, uid: int, gid: int, mode: int) -> None:
+    """Owner, group and mode of what is open, and no list of others who may."""
+    os.fchown(descriptor, uid, gid)
+    os.fchmod(descriptor, mode)
+    for name in os.listxattr(descriptor):
+        if name in LISTS:
+            os.removexattr(descriptor, name)
+
+
+def _all(folder: Path) -> Iterator[Path]:
+    yield folder
+    yield from folder.rglob("*")
+
+
+def _within(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)

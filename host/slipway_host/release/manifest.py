@@ -1,0 +1,200 @@
+"""What a release consists of, file by file, and whether it still does.
+
+A power cut takes what was not on the disk yet: it leaves files that are empty, cut off, or not there, in a folder that
+looks whole. So each release has a manifest, and is compared with it by content: once a boot, and when a file changes.
+
+A manifest is JSON: path → [size in bytes, whether it is executable, SHA-256] of a file, or the target of a link.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+from slipway_host.release.trees import Strange, read
+from slipway_host.text import short
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import TypeAlias
+
+    Entry: TypeAlias = list[int | bool | str] | str
+    Manifest: TypeAlias = dict[str, Entry]
+    Stamps: TypeAlias = dict[str, list[int]]
+
+CHUNK = 1 << 20  # bytes read at once
+NAMED = 3  # files that a message names
+RECORDS_BYTES = 20_000_000  # of all RECORDs together: those of a large environment have 5 MB
+
+_digests: dict[tuple[int, int, int, int], str] = {}
+"""Device, inode, size, time → SHA-256: releases share most files by hard links."""
+
+
+def flush(*paths: Path) -> None:
+    """Write to the disk all that is due, of the file systems of these paths: each once, however many the files are."""
+    devices = {Path(path).stat().st_dev: path for path in paths}
+    subprocess.run(["sync", "--file-system", *map(str, devices.values())], check=True)
+
+
+def stamp(told: os.stat_result) -> list[int]:
+    """What changes when a file is written to, or its mode is, from its lstat: size, mode, time in ns, inode."""
+    return [told.st_size, told.st_mode, told.st_mtime_ns, told.st_ino]
+
+
+def stamps(folder: Path, paths: Iterable[str]) -> Stamps:
+    """Path → stamp, of those of these paths that are there."""
+    found: Stamps = {}
+    for path in paths:
+        try:
+            found[path] = stamp(os.lstat(f"{folder}/{path}"))
+        except OSError:
+            continue
+    return found
+
+
+def entries(folder: Path) -> dict[str, os.stat_result]:
+    """Relative path → lstat, of each file and link below a folder."""
+    found: dict[str, os.stat_result] = {}
+    folders = [("", str(folder))]
+    while folders:
+        prefix, path = folders.pop()
+        with os.scandir(path) as listed:
+            for each in listed:
+                if each.is_dir(follow_symlinks=False):
+                    folders.append((f"{prefix}{each.name}/", each.path))
+                else:
+                    found[prefix + each.name] = each.stat(follow_symlinks=False)
+    return found
+
+
+def sha256(path: str, told: os.stat_result) -> str:
+    """SHA-256 of a file's content, which is read once as long as it isn't written to."""
+    key = (told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns)
+    if key not in _digests:
+        digest = hashlib.sha256()
+        with Path(path).open("rb", buffering=0) as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+        _digests[key] = digest.hexdigest()
+    return _digests[key]
+
+
+def entry(path: str, told: os.stat_result) -> Entry:
+    """What a manifest says of a file or a link."""
+    if stat.S_ISLNK(told.st_mode):
+        return str(Path(path).readlink())
+    executable = bool(told.st_mode & stat.S_IXUSR)
+    return [told.st_size, executable, sha256(path, told) if stat.S_ISREG(told.st_mode) else "no regular file"]
+
+
+def take(folder: Path, known: Manifest | None = None, known_stamps: Stamps | None = None) -> Manifest:
+    """The manifest of a folder as it is.
+
+    + known: manifest of another folder, found whole just now, which this one shares files with by hard links
+    + known_stamps: the stamps of that one's files
+    """
+    found, known, known_stamps = entries(folder), known or {}, known_stamps or {}
+    manifest = {path: known[path] for path, told in found.items() if known_stamps.get(path) == stamp(told)}
+    new = [path for path in found if path not in manifest]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor() as pool:
+        manifest |= zip(new, pool.map(lambda path: entry(f"{folder}/{path}", found[path]), new), strict=True)
+    return manifest
+
+
+def compare(folder: Path, manifest: Manifest) -> dict[str, str]:
+    """What is wrong with a folder, by content: path → words."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda item: difference(f"{folder}/{item[0]}", item[1]), manifest.items())
+        return {path: what for path, what in zip(manifest, found, strict=True) if what}
+
+
+def difference(path: str, wanted: Entry) -> str:
+    """How a file or a link differs from its entry, in words; empty where it doesn't."""
+    try:
+        told = os.lstat(path)
+        if isinstance(wanted, list) and stat.S_ISREG(told.st_mode) and told.st_size != wanted[0]:
+            return f"has {told.st_size:,} of {wanted[0]:,} bytes" if told.st_size else "is empty"
+        found = entry(path, told)
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:  # of a damaged file system
+        return f"can't be read ({error.strerror})"
+    if isinstance(wanted, list) and isinstance(found, list) and wanted[2] == found[2] and wanted[1] != found[1]:
+        return "can't be started any more" if wanted[1] else "can be started now"
+    return "" if found == wanted else "has other content"
+
+
+def listed(wrong: Mapping[str, str]) -> str:
+    """What is wrong, in words: the first files, and how many more there are."""
+    first = [f"{short(path)} {what}" for path, what in sorted(wrong.items())[:NAMED]]
+    more = [f"and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
+    return ", ".join(first + more)
+
+
+def unlike_records(folder: Path, manifest: Manifest) -> list[str]:
+    """Names of the installed distributions that differ from what they say of themselves.
+
+    Each names its files with their digests in its RECORD (packaging.python.org, "Recording installed projects"); those
+    that come from a cache which a power cut has damaged don't agree with it. Where two have a file of one name, the one
+    that was installed last counts.
+
+    All of it is whoever's was built: one whose RECORD can't be read differs, too.
+    """
+    named: dict[str, dict[str, str]] = {}
+    differing: set[str] = set()
+    left = RECORDS_BYTES
+    for record in [path for path in manifest if path.endswith(".dist-info/RECORD")]:
+        about = Path(record).parent
+        try:
+            content = read(folder, record, left)
+        except Strange:
+            content = None
+        content = content or b""
+        left -= len(content)
+        missing = {f"{about.name}/METADATA", f"{about.name}/WHEEL"}
+        for path, digest in rows(content):
+            missing.discard(path)
+            kind, _, value = digest.partition("=")
+            if kind == "sha256":
+                named.setdefault(os.path.normpath(about.parent / path), {})[from_record(value)] = record
+        if missing:
+            differing.add(record)
+    for path, digests in named.items():
+        installed = manifest.get(path)
+        if not isinstance(installed, list) or installed[2] not in digests:
+            differing |= set(digests.values())
+    return sorted(Path(record).parent.name.removesuffix(".dist-info").partition("-")[0] for record in differing)
+
+
+def rows(content: bytes) -> Iterator[list[str]]:
+    """The first two columns of a RECORD, a path and a digest; up to where it is no such list any more."""
+    with contextlib.suppress(csv.Error):
+        for row in csv.reader(io.StringIO(content.decode(errors="replace"), newline="")):
+            if len(row) >= 2:
+                yield row[:2]
+
+
+def from_record(value: str) -> str:
+    """A SHA-256 of a RECORD, which has it in base64 without its padding, as a manifest has it."""
+    try:
+        return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
+    except ValueError:  # binascii.Error is one
+        return ""
+
+
+def dump(manifest: Manifest | Stamps) -> str:
+    """A manifest or stamps as text."""
+    return json.dumps(manifest, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,103 @@
+"""What a run says while it works: events, each a line of JSON (protocol.py), and how people read them."""
+
+from __future__ import annotations
+
+import contextlib
+
+from slipway_host.system import System
+from slipway_host.text import tell
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from slipway_host.protocol import Ended, Event, Step
+
+BEAT_SECONDS = 5  # between two signs of life of a step
+LAST = 150  # characters of a command's last line in one
+
+
+class Progress:
+    """The events of a run, and a sign of life in a step that takes long."""
+
+    def __init__(self, app: str, system: System, write: Callable[[Event], object] | None = None) -> None:
+        """`write`: takes each event; without it they go to standard output."""
+        self.app, self.system, self.write = app, system, write or written
+        self.what = ""
+        """What is under way, as a sign of life names it; empty where nothing is."""
+        self.last = ""
+        """The last line that a command of it wrote."""
+        self.began = 0.0
+        self.number = self.of = 0
+
+    def say(self, text: str) -> None:
+        """Tell people something."""
+        self.write({"event": "said", "app": self.app, "text": self.system.hidden.shown(text)})
+
+    def begin(self, what: str, number: int = 0, of: int = 0) -> None:
+        """Something begins; with numbers it is a step."""
+        self.what, self.number, self.of, self.last = what, number, of, ""
+        self.began = self.system.clock()
+
+    def step(self, seconds: float, note: str | None) -> None:
+        """The step has ended."""
+        event: Step = {
+            "event": "step",
+            "app": self.app,
+            "step": self.what,
+            "number": self.number,
+            "of": self.of,
+            "seconds": seconds,
+            "note": note and self.system.hidden.shown(note),
+        }
+        self.write(event)
+
+    def end(self) -> None:
+        """Nothing is under way any more."""
+        self.what = ""
+
+    def ended(self, code: int, release: str | None, error: str | None) -> Ended:
+        """The run has ended, with this exit status; returns the event, which is for the caller to write."""
+        shown = error and self.system.hidden.shown(error)
+        return {"event": "ended", "app": self.app, "code": code, "release": release, "error": shown}
+
+    def elapsed(self) -> float:
+        """Seconds since it began."""
+        return self.system.clock() - self.began
+
+    def heard(self, line: str) -> None:
+        """A command of it wrote a line."""
+        self.last = line
+
+    def beat(self) -> None:
+        """Say every few seconds how long it takes, and the last line that its command wrote; it never returns."""
+        while True:
+            self.system.sleep(BEAT_SECONDS)
+            if self.what and self.elapsed() >= BEAT_SECONDS:
+                last = f": {self.system.hidden.shown(self.last)[:LAST]}" if self.last else ""
+                numbers = f"{self.number}/{self.of} " if self.of else ""
+                text = f"{numbers}{self.what}, {self.elapsed():.0f} s so far{last}"
+                self.write({"event": "beat", "app": self.app, "text": text})
+
+
+def written(event: Event) -> None:
+    """Write an event; a full disk or a reader that went away is no reason to fail."""
+    with contextlib.suppress(OSError):
+        tell(event)
+
+
+def printed(event: Event) -> None:
+    """Print an event as people read it."""
+    with contextlib.suppress(OSError):
+        if text := for_people(event):
+            print(text, flush=True)
+
+
+def for_people(event: Event) -> str:
+    """An event as people read it; empty for what isn't for them."""
+    if event["event"] == "step":
+        note = f" ({event['note']})" if event["note"] else ""
+        return f"{event['app']}: {event['number']}/{event['of']} {event['step']} {event['seconds']:.1f} s{note}"
+    if event["event"] == "ended":
+        return event["error"] or ""
+    return f"{event['app']}: {event['text']}"

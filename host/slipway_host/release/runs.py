@@ -1,0 +1,320 @@
+"""The unit that a run is: started, waited for, followed, and forgotten.
+
+/run/slipway/<app>/<run>/ has what a run was asked for (request.json, which may have secrets, until it is read), what is
+known of it (about.json), what it says (log: a line of JSON for each event, the last one of which is `ended`), and which
+attempt it makes (attempt).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from slipway_host.release import trees
+from slipway_host.release.progress import for_people
+from slipway_host.system import Busy, Failed, tail
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from slipway_host.protocol import Ended, Event, Request, Run
+    from slipway_host.release.app import App
+
+KEEP_RUNS = 5
+RUN_MEMORY = "75%"  # of the host's: git takes most, for a large repository
+STOP_SECONDS = 180  # for undoing what was done, when the run itself is told to stop
+RUN_SECONDS = 2 * 86_400  # more than any run takes: a build an hour, a migration a day at most
+ASK_EVERY = 1  # second: how often systemd is asked whether a run that says nothing is there
+LOOK_EVERY = 0.01
+WAIT_EVERY = 0.1
+OVER = ("inactive", "failed")  # states of a unit that isn't under way
+# What our own units are shut off from. They are root's: they write units, give a build to another user, and mount a
+# candidate over nginx's configuration, for a `nginx -t` that opens the ports it is to listen on.
+CAPABILITIES = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_NET_BIND_SERVICE CAP_SETGID CAP_SETUID CAP_SYS_ADMIN"
+SHUT_OFF = (
+    "NoNewPrivileges=yes",
+    # In one line: of a unit that systemd-run makes, a second line takes the place of the first.
+    f"CapabilityBoundingSet={CAPABILITIES}",
+    "RestrictNamespaces=mnt",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "DevicePolicy=closed",
+    "LockPersonality=yes",
+    "ProtectClock=yes",
+    "ProtectControlGroups=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "KeyringMode=private",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=~@clock @cpu-emulation @debug @module @obsolete @raw-io @reboot @resources @swap",
+    "SystemCallErrorNumber=EPERM",
+)
+
+
+# ── one run at a time ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def busy_message(app: App, holder: str, waited: float) -> str:
+    """What is said where another run didn't end in time.
+
+    + holder: who that is
+    + waited: seconds
+    """
+    return (
+        f"Another run of {app.name} is under way ({holder}), and did not end within {waited:g} s. "
+        f"Follow it with `{app.system.layout.program} follow {app.name}`, or wait, then run again."
+    )
+
+
+@contextlib.contextmanager
+def locked(app: App, doing: str, wait: float) -> Iterator[None]:
+    """Hold the app's lock: one release at a time; the kernel frees it when its holder dies, however it dies.
+
+    + doing: for those who meet it held
+    + wait: seconds to wait for it, then Failed
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(app.system.locked(app.at.lock, wait, doing))
+        except Busy as busy:
+            raise Failed(busy_message(app, busy.holder, wait)) from None
+        yield
+
+
+# ── the one that is under way ────────────────────────────────────────────────────────────────────────────────────
+
+
+def under_way(app: App, shown: Mapping[str, str] | None = None) -> Path | None:
+    """Folder of the run that is under way, or None.
+
+    + shown: what systemd knows of its unit, if it was asked already: ActiveState and Description
+    """
+    shown = shown or app.systemd.state(app.at.run_unit, "ActiveState,Description")
+    if shown["ActiveState"] in OVER:
+        return None
+    token = shown["Description"].rpartition(" ")[2]
+    return app.at.runs / token if token and (app.at.runs / token).is_dir() else None
+
+
+def about(app: App, folder: Path) -> Run | None:
+    """What is known of a run; None where that can't be read."""
+    found: Run = app.system.json(folder / "about.json")
+    return found or None
+
+
+# ── to start one ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def submit(app: App, request: Request, wait: float, as_json: bool = False) -> int:
+    """Start a run as a unit of its own and follow it; returns its exit status.
+
+    Who asks for a release that is under way already follows that one.
+
+    + wait: seconds for another run to end
+    + as_json: as `follow` takes it
+    """
+    folder = _asked(app, request)
+    command = _command(app, request, folder)
+    until, said, free = app.system.clock() + wait, False, False
+    while True:
+        done = app.system.run(*command, check=False)
+        if done.code == 0:
+            unit = app.at.run_unit.removesuffix(".service")
+            app.progress.say(f"on the host as {unit}, whatever becomes of you (`systemctl stop {unit}` ends it)")
+            return follow(app, folder, as_json)
+        state = app.systemd.state(app.at.run_unit, "ActiveState,Description")
+        over = app.system.clock() > until
+        if other := under_way(app, state):
+            told: Mapping[str, Any] = app.system.json(other / "about.json")
+            inputs = request.get("wanted", {}).get("inputs")
+            if inputs and (told.get("verb"), told.get("inputs")) == ("release", inputs):
+                trees.remove(folder)
+                app.progress.say(f"{told.get('by')} began this very release at {told.get('since')}; following it")
+                return follow(app, other, as_json)
+            holder = f"{told.get('verb')} by {told.get('by')} since {told.get('since')}"
+            if over:
+                trees.remove(folder)
+                raise Failed(busy_message(app, holder, wait))
+            if not said:
+                app.progress.say(f"waiting for another run ({holder}), {wait:g} s at most")
+                said = True
+        elif over or (free and state["ActiveState"] in OVER):
+            trees.remove(folder)
+            raise Failed(f"{app.at.run_unit} can't be started:\n{tail(done.output)}")
+        # The one that was in the way may just have ended: only where none was before the next try is it something else.
+        free = state["ActiveState"] in OVER
+        app.system.sleep(WAIT_EVERY)
+
+
+def _asked(app: App, request: Request) -> Path:
+    """The folder of a new run, with what it is asked for."""
+    app.at.runs.mkdir(mode=0o755, parents=True, exist_ok=True)
+    at = int(app.system.time() * 1e6)
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(at // 10**6)) + f"{at % 10**6:06}"
+    folder = app.at.runs / f"{stamp}-{os.getpid()}"
+    folder.mkdir(mode=0o700)
+    known: Run = {
+        "verb": request["verb"],
+        "inputs": request.get("wanted", {}).get("inputs"),
+        "to": request.get("to"),
+        "by": request["by"],
+        "since": app.system.stamp(),
+    }
+    (folder / "request.json").touch(0o600)
+    (folder / "request.json").write_text(json.dumps(request))
+    (folder / "about.json").write_text(json.dumps(known))
+    (folder / "log").touch(0o600)
+    return folder
+
+
+def _command(app: App, request: Request, folder: Path) -> list[str]:
+    """The command line that starts it."""
+    properties = [
+        f"StandardOutput=append:{folder}/log",
+        f"StandardError=append:{folder}/log",
+        "KillMode=mixed",
+        f"TimeoutStopSec={STOP_SECONDS}",
+        # What it reads is bounded; if all that fails, it ends before the host's memory does.
+        f"MemoryMax={RUN_MEMORY}",
+        *SHUT_OFF,
+    ]
+    flags = [part for item in properties for part in ("--property", item)]
+    described = f"--description=Slipway: {request['verb']} of {app.name}, run {folder.name}"
+    start = ["systemd-run", "--quiet", "--collect", "--unit", app.at.run_unit, described, *flags]
+    return [*start, str(app.system.layout.program), "run", app.name, folder.name]
+
+
+# ── to follow one ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def follow(app: App, folder: Path, as_json: bool = False) -> int:
+    """Print what a run says until it ends; returns its exit status.
+
+    + as_json: print its lines as they are, not as people read them
+    """
+    looked, rest = app.system.clock(), ""
+    with (folder / "log").open(errors="replace") as log:
+        while True:
+            # In this order: what is said before the end is read after the end is known.
+            gone = False
+            if app.system.clock() - looked > ASK_EVERY:
+                looked, gone = app.system.clock(), under_way(app) != folder
+            lines = (rest + log.read()).split("\n")
+            rest = lines.pop()
+            for line in lines:
+                if (code := _told(line, as_json)) is not None:
+                    return code
+            if gone:
+                if rest:
+                    _told(rest, as_json)
+                if former := app.system.json(folder / "result.json"):  # of an earlier Slipway's run
+                    return int(former["code"])
+                raise Failed(
+                    f"The run ended without a result: it was killed, or the host ran out of memory "
+                    f"(`journalctl -u {app.at.run_unit}`). Run again: it begins by putting the host in order."
+                )
+            app.system.sleep(LOOK_EVERY)
+
+
+def follow_any(app: App, as_json: bool = False) -> int:
+    """Follow the run that is under way; without one, show the last that can be found. Returns its exit status."""
+    runs = sorted(known.parent for known in app.at.runs.glob("*/about.json"))
+    if not runs:
+        program = app.system.layout.program
+        raise Failed(
+            f"There was no run of {app.name} since the host booted; `{program} releases {app.name}` shows all."
+        )
+    current = under_way(app)
+    if not current:
+        began = app.system.json(runs[-1] / "about.json").get("since")
+        app.progress.say(f"no run is under way; this is what the last one, begun at {began}, said")
+    return follow(app, current or runs[-1], as_json)
+
+
+def event_of(line: str) -> Event | None:
+    """The event that a line of a log has; None where it has none."""
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(line)
+        if isinstance(found, dict) and "event" in found:
+            event: Event = found  # type: ignore[assignment]
+            return event
+    return None
+
+
+def _told(line: str, as_json: bool) -> int | None:
+    """Print a line of a run's log; returns the run's exit status where it is the last one."""
+    event = event_of(line)
+    if as_json and event:
+        from slipway_host.text import tell
+
+        tell(event)
+    else:
+        with contextlib.suppress(OSError):  # a reader that went away
+            text = readable(line)
+            sys.stdout.write(f"{text}\n" if text else "")
+            sys.stdout.flush()
+    return event["code"] if event and event["event"] == "ended" else None
+
+
+def readable(line: str) -> str:
+    """A line of a run's log as people read it: what is no event, of systemd's or Python's own, is shown as it is."""
+    event = event_of(line)
+    try:
+        return for_people(event) if event else line
+    except (KeyError, TypeError, ValueError):  # of another Slipway
+        return line
+
+
+# ── what is left of them ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def sweep_runs(app: App, own: Path) -> None:
+    """Forget earlier runs, but for the newest; of those whose asker died, the question too.
+
+    + own: folder of the run that does this
+    """
+    others = sorted(folder for folder in app.at.runs.iterdir() if folder != own)
+    left = {each for each in others if not (app.system.layout.proc / each.name.rpartition("-")[2]).exists()}
+    for folder in left:  # killed: what it said is kept with what became of it
+        attempt = folder / "attempt"
+        if attempt.exists() and not ended(folder):
+            keep_log(app, folder, attempt.read_text())
+            attempt.unlink()
+    for folder in others:
+        if folder in left and (folder.name.startswith("plan-") or folder in others[:-KEEP_RUNS]):  # one of before
+            trees.remove(folder)
+        elif folder in left:
+            (folder / "request.json").unlink(missing_ok=True)
+
+
+def ended(folder: Path) -> bool:
+    """Whether a run came to its end."""
+    if (folder / "result.json").exists():  # of an earlier Slipway
+        return True
+    with contextlib.suppress(OSError):
+        lines = (folder / "log").read_text(errors="replace").splitlines()
+        event = event_of(lines[-1]) if lines else None
+        return bool(event and event["event"] == "ended")
+    return False
+
+
+def keep_log(app: App, folder: Path, attempt: str, event: Ended | None = None) -> None:
+    """Keep what a run said beside the record of what it did.
+
+    + event: how it ended, where the log hasn't that yet
+    """
+    with contextlib.suppress(OSError):  # a full disk
+        text = (folder / "log").read_bytes()
+        kept = app.at.log(attempt)
+        kept.touch(0o600)
+        kept.write_bytes(text + (json.dumps(event) + "\n").encode() if event else text)
+        kept.chmod(0o600)

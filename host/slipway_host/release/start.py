@@ -1,0 +1,128 @@
+"""start: the new one beside the old one; or in its place, where that is to be stopped first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+
+from slipway_host.release import check, failure, guest, retire, sandbox
+from slipway_host.system import Failed, tail
+from slipway_host.systemd import ACTIVE, killed_in
+from slipway_host.text import listed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from slipway_host.release.app import App
+
+JOURNAL_LINES = 300  # that are looked at
+KILL_SECONDS = 20  # for what was killed to be gone
+LOOK_EVERY = 0.05
+
+
+def start(app: App, release: str) -> None:
+    """Start the new release beside the old one, on its own socket."""
+    for other in sorted(app.warm() - {release}):  # memory for two releases is needed, not for three
+        retire.drained(app, other, until=app.record(other).get("left", 0) + app.wanted["drain_timeout"])
+        retire.forget_drain(app, other)
+        app.systemd.ctl("stop", "--no-block", app.at.unit(other, "service"), check=False)
+    launch(app, release)
+
+
+def launch(app: App, release: str) -> None:
+    """Start both units of a release; nothing happens to those that run."""
+    app.launched = app.system.time()
+    app.systemd.ctl("start", app.at.unit(release, "socket"))
+    done = app.systemd.in_time("start", app.at.unit(release, "service"))
+    if done is None:
+        app.systemd.kill(app.at.unit(release, "service"))
+        raise Failed("The app didn't start within the time of its unit (TimeoutStartSec):\n" + journal(app, release))
+    if done.code != 0:
+        raise Failed("The app doesn't start:\n" + journal(app, release))
+
+
+def journal(app: App, release: str) -> str:
+    """The last lines that the release wrote: up to the death of its workers, not what its server says after that.
+
+    Behind them what there is to say where a signal ended it.
+    """
+    unit = app.at.unit(release, "service")
+    command = ["journalctl", f"--namespace=+{app.name}", "-u", unit, "-n", str(JOURNAL_LINES), "-o", "cat"]
+    command.append("--no-pager")
+    lines = app.system.run(*command, check=False).output.splitlines()
+    words = app.wanted.get("deaths")
+    died = [number for number, line in enumerate(lines) if re.search(words, line)] if words else []
+    killed = None
+    if app.launched:  # what ended it earlier may have been us
+        killed = killed_in(app.system.run(*command, f"--since=@{app.launched:.6f}", check=False).output)
+    more = f"\n{sandbox.killed_by(killed, app.at.user)}" if killed else ""
+    return tail("\n".join(lines[: died[-1] + 1] if died else lines)) + more
+
+
+def ensure_running(app: App, release: str) -> None:
+    """Both units of a release there, enabled and running."""
+    units, layout = app.record(release).get("wanted", {}).get("units", {}), app.system.layout
+    missing = {kind: text for kind, text in units.items() if not (layout.units / app.at.unit(release, kind)).exists()}
+    check.write_units(app, release, missing)
+    app.systemd.reread()
+    app.systemd.ctl("reset-failed", *app.at.units(release), check=False)
+    app.systemd.ctl("enable", "--quiet", *app.at.units(release))
+    # The caller lets nginx switch to it.
+    states = app.systemd.states([*app.at.units(release), layout.nginx_unit], "ActiveState")
+    if down := [unit for unit, state in states.items() if state["ActiveState"] not in ACTIVE]:
+        app.progress.say(f"{', '.join(down)} didn't run: starting again")
+    launch(app, release)
+
+
+# ── what is stopped first ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def make_way(app: App, release: str) -> str | None:
+    """End every process of the app's before anything of a release runs: one that was taken over could kill that.
+
+    Old and new are one user's, and nothing keeps a user's processes from killing each other.
+    """
+    serving = app.serving()
+    if serving:
+        app.progress.say(f"{serving} is stopped first, as told: requests are lost until a release serves")
+        # A run that is killed from here on is made good by the next.
+        app.write_record(serving, stopped_first=app.system.stamp())
+    others = sorted(app.installed())  # what one goes back to, too, where it is warm
+    for other in others:
+        retire.forget_drain(app, other)
+    # In this order: systemd would start anew what is killed, and what a connection asks for.
+    if units := [unit for other in others for unit in app.at.units(other)]:
+        app.systemd.ctl("stop", "--no-block", *units, check=False)
+    until = app.system.clock() + KILL_SECONDS
+    slices = [line.removeprefix("Slice=") for line in app.wanted["sandbox"] if line.startswith("Slice=")]
+    _kill(app, slices)
+    while left := guest.processes(app.at.user):
+        if app.system.clock() > until:
+            raise Failed(f"Processes of {app.name} don't end ({listed(left)}): see `ps -u {app.at.user}`.")
+        for process in left:  # those outside of its slice, too
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        _kill(app, slices)
+        app.system.sleep(LOOK_EVERY)
+    for other in others:
+        app.systemd.stop(*app.at.units(other))
+    return None if serving else "nothing served"
+
+
+def _kill(app: App, slices: list[str]) -> None:
+    if slices:
+        app.systemd.kill(*slices)
+
+
+def start_again(app: App) -> str:
+    """Start what was stopped first, where no other release took its place; returns what came of it, if anything."""
+    serving = app.serving()
+    if not serving or not app.record(serving).get("stopped_first"):
+        return ""
+    try:
+        ensure_running(app, serving)
+    except (Failed, OSError) as error:
+        return f"{serving}, which was stopped first, can't be started again: {failure.said_of(error)}"
+    app.write_record(serving, stopped_first=None)
+    return f"{serving}, which was stopped first, was started again."

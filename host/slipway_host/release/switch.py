@@ -1,0 +1,32 @@
+"""switch and commit: it serves, and it is the truth."""
+
+from __future__ import annotations
+
+from slipway_host.proxy import nginx
+from slipway_host.release import check, heal, proof, truth
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from slipway_host.release.app import App
+
+
+def switch(app: App, release: str) -> str | None:
+    """Let nginx send new requests to the new release; both are enabled meanwhile, for a reboot right now."""
+    # Links for the next boot: the systemd that runs needn't read them.
+    app.systemd.ctl("enable", "--quiet", "--no-reload", *app.at.units(release))
+    app.write_record(release, switched=app.system.stamp())
+    check.flush(app)  # from here on a boot may bring the new one
+    nginx.Nginx(app.system).switch(app.name, release)
+    return proof.public(app, release)
+
+
+def commit(app: App, release: str) -> None:
+    """Make it the truth; the old one is let go."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    before = truth.confirm(app, release)
+    with ThreadPoolExecutor() as pool:  # to delete a release takes as long as all the rest
+        pruned = pool.submit(heal.prune, app, release, before)
+        truth.leave(app, before, release)
+    pruned.result()
+    heal.tidy(app)

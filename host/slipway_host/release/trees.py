@@ -1,0 +1,215 @@
+"""Folders that strangers made: to read a file of one, to measure it, and to remove it.
+
+A commit and a build leave what they like: folders without end, links to devices, pipes, names that are no text. So all
+here goes by descriptors, opens nothing but folders and regular files, follows no link out of the folder, and reads no
+more than it was told to.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from slipway_host.system import Failed
+from slipway_host.text import short
+
+DEEPEST = 100  # folders below each other; a path of 4096 bytes, the longest there is, has room for 2,000
+MOST_FILES = 500_000  # of a release with its environment: large ones have 50,000
+MOST_MB = 16_384  # of the same, holes included: it is read whole
+MOST_TEXT = 16_000_000  # bytes of a file that is read at once: a lock file, a list of installed files
+LINKS = 40  # that one path may lead over, as for the kernel
+AT_ONCE = 1000  # names of folders that are kept in memory for each level
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+FOLDER = READ | os.O_DIRECTORY
+
+
+class Strange(Failed):
+    """Something is no file or folder as they may be; the message names it, and says what to do."""
+
+
+def read(folder: Path, path: str | Path, most: int = MOST_TEXT) -> bytes | None:
+    """The bytes of a regular file below a folder, or None if there is no such file.
+
+    Raises Strange for what is no regular file, is larger than `most`, or lies out of the folder by a link.
+    """
+    top = os.open(folder, FOLDER)
+    try:
+        file = _open(top, str(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    finally:
+        os.close(top)
+    with os.fdopen(file, "rb") as opened:
+        content = opened.read(most + 1)
+    if len(content) > most:
+        raise Strange(f"{short(path)} is larger than {most:,} bytes.")
+    return content
+
+
+def _open(top: int, path: str) -> int:
+    """A regular file below an open folder, opened to be read; links are followed as long as they stay below it."""
+    todo, links, way = path.split("/")[::-1], 0, [os.dup(top)]
+    try:
+        while todo:
+            part = todo.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                if len(way) == 1:
+                    raise Strange(f"{short(path)}: a link leads out of the folder.")
+                os.close(way.pop())
+                continue
+            mode = os.stat(part, dir_fd=way[-1], follow_symlinks=False).st_mode
+            if stat.S_ISLNK(mode):
+                target, links = os.readlink(part, dir_fd=way[-1]), links + 1
+                if target.startswith("/") or links > LINKS:
+                    raise Strange(f"{short(path)}: a link leads out of the folder.")
+                todo += target.split("/")[::-1]
+            elif stat.S_ISDIR(mode):
+                if len(way) > DEEPEST:
+                    raise Strange(f"{short(path)} lies deeper than {DEEPEST} folders.")
+                way.append(os.open(part, FOLDER, dir_fd=way[-1]))
+            elif todo:
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), short(path))
+            elif stat.S_ISREG(mode):
+                return _regular(os.open(part, READ, dir_fd=way[-1]), path)
+            else:
+                break
+        raise Strange(f"{short(path)} is no regular file.")
+    finally:
+        for each in way:
+            os.close(each)
+
+
+def _regular(descriptor: int, path: str) -> int:
+    """The same descriptor, if it still is a regular file's."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Strange(f"{short(path)} was a file a moment ago: something still writes there.")
+    return descriptor
+
+
+class Tally:
+    """How large a tree is, told while it is walked; Strange as soon as it is larger than it may be."""
+
+    def __init__(self, what: str, most_mb: int | None = None, most_files: int | None = None) -> None:
+        """`what`: "The release", say, for the message; `most_mb`, `most_files`: what it may have."""
+        self.what, self.size, self.files = what, 0, 0
+        self.most_mb, self.most_files = most_mb or MOST_MB, most_files or MOST_FILES
+
+    def add(self, size: int = 0) -> None:
+        """One more file, link or folder."""
+        self.files += 1
+        self.size += size
+        if self.files > self.most_files:
+            raise Strange(f"{self.what} has more than {self.most_files:,} files.")
+        if self.size > self.most_mb << 20:
+            raise Strange(f"{self.what} is larger than {self.most_mb:,} MB.")
+
+    def depth(self, levels: int, path: str | Path) -> None:
+        """A folder that lies so deep."""
+        if levels > DEEPEST:
+            raise Strange(f"Folders lie deeper than {DEEPEST} below each other: {short(path)}.")
+
+
+def measure(folder: Path, what: str, most_mb: int | None = None, most_files: int | None = None) -> Tally:
+    """Walk through a folder; Strange if it is larger than it may be (see `Tally`), or deeper than DEEPEST."""
+    tally = Tally(what, most_mb, most_files)
+    top = os.open(folder, FOLDER)
+    try:
+        _measure(top, "", 0, tally)
+    finally:
+        os.close(top)
+    return tally
+
+
+def _measure(descriptor: int, path: str, levels: int, tally: Tally) -> None:
+    tally.depth(levels, path)
+    with os.scandir(descriptor) as found:
+        for entry in found:
+            told = entry.stat(follow_symlinks=False)
+            tally.add(told.st_size if stat.S_ISREG(told.st_mode) else 0)
+            if stat.S_ISDIR(told.st_mode):
+                inner = os.open(entry.name, FOLDER, dir_fd=descriptor)
+                try:
+                    _measure(inner, f"{path}{entry.name}/", levels + 1, tally)
+                finally:
+                    os.close(inner)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder and all in it, whoever made it, or a file or a link; what isn't there is no error.
+
+    It takes two descriptors and a little memory, however deep and large the folder is, follows no link, and stops
+    with an error where a folder is moved meanwhile.
+    """
+    try:
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if stat.S_ISDIR(os.stat(path.name, dir_fd=parent, follow_symlinks=False).st_mode):
+            _remove_folder(parent, path.name)
+        else:
+            os.unlink(path.name, dir_fd=parent)
+    except FileNotFoundError:
+        if os.path.lexists(path):
+            raise
+    finally:
+        os.close(parent)
+
+
+def _remove_folder(parent: int, name: str) -> None:
+    """Remove a folder of an open one. The way back is by "..", which is to lead where it came from."""
+    here = os.dup(parent)
+    levels: list[tuple[str, tuple[int, int], list[str]]] = [("", _identity(parent), [name])]
+    try:
+        while True:
+            name, _, folders = levels[-1]
+            if folders:
+                here = _in_place_of(here, folders[-1])
+                levels.append((folders.pop(), _identity(here), _emptied(here)))
+                continue
+            levels.pop()
+            if not levels:
+                return
+            here = _in_place_of(here, "..")
+            if _identity(here) != levels[-1][1]:
+                raise OSError(errno.EBUSY, "It was moved while it was removed", name)
+            os.rmdir(name, dir_fd=here)
+            if len(levels) > 1 and not levels[-1][2]:
+                levels[-1][2].extend(_emptied(here))  # more than were kept at once
+    finally:
+        os.close(here)
+
+
+def _in_place_of(descriptor: int, name: str) -> int:
+    """A folder below the open one, which is closed."""
+    inner = os.open(name, FOLDER, dir_fd=descriptor)
+    os.close(descriptor)
+    return inner
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    told = os.fstat(descriptor)
+    return told.st_dev, told.st_ino
+
+
+def _emptied(descriptor: int) -> list[str]:
+    """Unlink what lies in an open folder, but for folders: names of these, not more than AT_ONCE."""
+    folders: list[str] = []
+    unlinked = True
+    while unlinked and not folders:  # again, since a folder that changes may be listed in part
+        unlinked = False
+        with os.scandir(descriptor) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.name)
+                    if len(folders) == AT_ONCE:
+                        break
+                else:
+                    os.unlink(entry.name, dir_fd=descriptor)
+                    unlinked = True
+    return folders

@@ -1,0 +1,63 @@
+"""What `current` says: changed in one step, on the disk before anything of the old release goes."""
+
+from __future__ import annotations
+
+import json
+
+from slipway_host.protocol import FORMAT
+from slipway_host.release import check, retire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from slipway_host.protocol import Left, Wanted
+    from slipway_host.release.app import App
+
+
+def settle(app: App, release: str, damaged: bool = False) -> None:
+    """The release that nginx sends to becomes the truth, and the one before it is let go.
+
+    + damaged: which is why it was left, and not its code
+    """
+    leave(app, confirm(app, release, damaged), release)
+
+
+def confirm(app: App, release: str, damaged: bool = False) -> str | None:
+    """Write down that this release is the truth; one that is newer, and was left for it, is marked as bad.
+
+    Returns the one that was the truth before, or None.
+
+    + damaged: as `settle` takes it
+    """
+    before, known = app.serving(), app.record(release)
+    if not known.get("committed") and known.get("wanted"):
+        remember(app, known["wanted"])
+    previous = known.get("previous") if known.get("committed") else before
+    stamp = app.system.stamp()
+    app.write_record(
+        release, state="good", committed=stamp, previous=previous, bad=None, warm_until=0, stopped_first=None
+    )
+    if before and app.number(release) < app.number(before) and not damaged:
+        by = app.request.get("by", "a run that was killed")
+        left: Left = {"since": stamp, "by": by, "why": f"went back to {release}"}
+        app.write_record(before, bad=left)
+    point_current(app, release)
+    check.flush(app)  # before anything of the old one goes
+    return before
+
+
+def leave(app: App, before: str | None, release: str) -> None:
+    """Let go what `current` named before this release."""
+    if before and before != release:
+        retire.let_go(app, before)
+    else:
+        app.systemd.reread()  # it was enabled without one
+
+
+def remember(app: App, wanted: Wanted) -> None:
+    """Write down what is wanted now: what a release that is asked for on the host itself takes, and drains go by."""
+    app.system.replace(app.at.wanted, json.dumps({**wanted, "format": FORMAT}, indent=1), 0o600)
+
+
+def point_current(app: App, release: str) -> None:
+    """Let `current` name this release, in one step."""
+    app.system.link(app.at.current, f"{app.at.releases.name}/{release}")

@@ -1,0 +1,73 @@
+"""What the unit of a run runs: one request, under the app's lock."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+from slipway_host import commands
+from slipway_host.release import failure, heal, rollback, runs, state, transaction
+from slipway_host.system import Failed, Interrupted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from slipway_host.protocol import Request
+    from slipway_host.release.app import App
+
+DRAIN_END_SECONDS = 120  # a drain holds the lock while it stops the old release: graceful_timeout, and less than this
+
+
+def work(app: App, token: str) -> int:
+    """Do what a run was asked for; how it ended is left for those who follow. Returns its exit status.
+
+    + token: name of the run's folder
+    """
+    folder = app.at.runs / token
+    request: Request = app.system.json(folder / "request.json")
+    app.wanted = request["wanted"] if request.get("wanted") else app.system.json(app.at.wanted)
+    request.pop("wanted", {})
+    app.request = {**request, "folder": str(folder)}
+    (folder / "request.json").unlink()
+    app.system.hidden.hide(app.secrets())
+
+    def told_to_stop(*_: object) -> None:
+        commands.end_all()  # a step's threads wait for these
+        raise Interrupted(f"{app.at.run_unit} was told to stop.")
+
+    signal.signal(signal.SIGTERM, told_to_stop)
+    threading.Thread(target=app.progress.beat, daemon=True).start()
+    code, error = 1, None
+    try:
+        do(app, token)
+        code = 0
+    except (Failed, OSError) as failed:
+        error = failure.last_word(failed)
+    except Interrupted as told:
+        error = failure.last_word(told)
+    except BaseException as unforeseen:
+        error = failure.last_word(unforeseen)
+        raise
+    finally:
+        event = app.progress.ended(code, app.serving(), error)
+        if app.attempt:
+            runs.keep_log(app, folder, app.attempt, event)
+        app.progress.write(event)
+    return code
+
+
+def do(app: App, token: str) -> None:
+    """The same, without a word on how it ends."""
+    if not app.wanted:
+        raise Failed(f"{app.at.wanted} is missing: nothing was ever released here; run deploy.py.")
+    state.require(app.system)
+    verb, by = app.request["verb"], app.request["by"]
+    # Other runs were waited for by who asked: this is for the end of a drain.
+    patience = max(app.wanted["graceful_timeout"] + DRAIN_END_SECONDS, app.request["wait"])
+    with runs.locked(app, f"{verb} by {by}", patience):
+        try:
+            state.take_over(app)
+            runs.sweep_runs(app, app.at.runs / token)
+            {"release": transaction.release, "rollback": rollback.rollback}[verb](app)
+        except Interrupted as told:  # outside of a transaction, which takes back itself
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise Interrupted(f"{told}{heal.take_back(app)}") from told

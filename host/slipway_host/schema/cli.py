@@ -1,0 +1,138 @@
+"""The command line of the schema program."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from slipway_host import schema
+from slipway_host.schema import commands
+from slipway_host.schema.errors import Failed, told
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+NAME = "slipway-schema"
+MOST_SECONDS = 86_400
+LEAST_SECONDS = 0.1  # of a lock's time-out: 0 would be "for ever" to PostgreSQL
+
+
+def seconds(text: str) -> float:
+    """A time in seconds; ValueError if it is none."""
+    number = float(text)
+    if not 0 <= number <= MOST_SECONDS:
+        raise ValueError
+    return number
+
+
+def some_seconds(text: str) -> float:
+    """The same, and more than none."""
+    return max(LEAST_SECONDS, seconds(text))
+
+
+def revisions(text: str) -> list[str]:
+    """Revisions, none for ``base``."""
+    return [] if text == "base" else [part.strip() for part in text.split(",") if part.strip() not in {"", "base"}]
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """What a command line asks for; `command` is the function that does it."""
+    parser = argparse.ArgumentParser(
+        prog=NAME,
+        description=(schema.__doc__ or "").partition("\n")[0],
+        epilog="Run it with the release's Python, in the folder of alembic.ini (or of the pyproject.toml with "
+        "[tool.alembic]), with the app's environment. Exit codes: 0 done, 1 failed (the reason comes last), 2 usage, "
+        "75 a lock is taken: try again.",
+    )
+    parsers = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(function: Callable[[commands.Task], None], help_: str, more: str) -> argparse.ArgumentParser:
+        made = parsers.add_parser(function.__name__, help=help_, description=f"{help_[0].upper()}{help_[1:]}. {more}")
+        made.set_defaults(command=function)
+        return made
+
+    command(
+        commands.look,
+        "tell what the database has and what an upgrade would do; changes nothing",
+        "The answer is the last line that begins with `slipway-schema: `, as JSON: heads (of the scripts), current (of "
+        "the database), unknown (what the database has and the scripts don't; then nothing is pending), dialect, and "
+        "pending, in order: revision, doc, contract (what a release that still serves may not survive), downgrade "
+        "(whether it can be taken back).",
+    )
+    made = command(
+        commands.read,
+        "tell what an upgrade would do to a database; runs nothing of the source, and asks no database",
+        "The answer is that of `look`: heads, unknown and pending.",
+    )
+    _at(made)
+    made = command(
+        commands.render,
+        "write the SQL of an upgrade, as `alembic upgrade --sql` does: runs env.py and each upgrade(), offline",
+        "As JSON: sql, revision → text, or null where that can't be; without_env, why env.py had no part in it.",
+    )
+    _at(made)
+    made.add_argument("--dialect", metavar="NAME", help="of the database; else that of env.py")
+    made = command(
+        commands.upgrade,
+        "upgrade to the head",
+        "Under a lock that no two migrations of one database can have; the revisions are read once it is got, so that "
+        "what another one did meanwhile isn't done again.",
+    )
+    _limits(made)
+    made = command(
+        commands.downgrade, "undo all that isn't part of some earlier heads", "Under the same lock as upgrade."
+    )
+    _target(made)
+    _limits(made)
+    made = command(
+        commands.undone,
+        "tell what a downgrade would undo, newest first; changes nothing",
+        "As JSON, like `look`: undone, with revision, doc and downgrade of each.",
+    )
+    _target(made)
+    return parser.parse_args(argv)
+
+
+def _limits(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--lock-timeout",
+        type=some_seconds,
+        required=True,
+        metavar="SECONDS",
+        help="how long to wait for another migration to end, and each statement for a lock",
+    )
+    made.add_argument(
+        "--statement-timeout",
+        type=seconds,
+        required=True,
+        metavar="SECONDS",
+        help="how long one statement may take; 0: as long as it likes",
+    )
+
+
+def _target(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--to",
+        type=revisions,
+        required=True,
+        metavar="REVISION[,REVISION…]",
+        help="the heads to go back to, as `look` gave them in `current`; or base",
+    )
+
+
+def _at(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--at", type=revisions, required=True, metavar="REVISION[,REVISION…]", help="what the database has; or base"
+    )
+
+
+def main() -> int:
+    """Do what the command line asks for; the exit code."""
+    options = arguments(sys.argv[1:])
+    answer = commands.apart()
+    try:
+        return commands.act(options, answer)
+    except Failed as failed:
+        print(told(failed), file=sys.stderr)
+        return 1

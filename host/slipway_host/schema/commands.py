@@ -1,0 +1,172 @@
+"""What each command does, with the configuration that the `alembic` command would use here, and what it answers."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+
+from slipway_host.schema import untrusted
+from slipway_host.schema.contract import described
+from slipway_host.schema.errors import LATE, Failed, Locked, is_lock, state_of, told
+from slipway_host.schema.runs import Back, Change, Look, Render, Run, to_do, to_undo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any, TextIO
+
+AGAIN = 75  # EX_TEMPFAIL of sysexits.h
+MARK = "slipway-schema: "
+MARKED = "SLIPWAY_MARKED"
+"""In the environment where the beginning of the answer comes on standard input."""
+
+
+class Answer:
+    """Where an answer goes: what else is printed by env.py, by a revision or by what they start goes elsewhere."""
+
+    def __init__(self, file: TextIO, mark: str = MARK) -> None:
+        """`mark` begins the answer's line."""
+        self.file, self.mark = file, mark
+
+    def __call__(self, **facts: Any) -> None:
+        """Give it, as a line of JSON."""
+        sys.stderr.flush()
+        print(self.mark + json.dumps(facts), file=self.file, flush=True)
+
+
+def apart() -> Answer:
+    """Keep standard output for the answer; what others print there goes to standard error from now on.
+
+    With SLIPWAY_MARKED it begins with the line on standard input, which nothing that runs here is told.
+    """
+    mark = MARK
+    if os.environ.pop(MARKED, ""):
+        mark = "\n" + sys.stdin.readline().rstrip("\n")  # whatever was printed last may not have ended
+    sys.stdout.flush()
+    file = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return Answer(file, mark)
+
+
+class Task:
+    """A command under way."""
+
+    def __init__(self, options: argparse.Namespace, answer: Answer) -> None:
+        """`options`: of the command line."""
+        self.options, self.answer = options, answer
+        self.run: Run | None = None
+        """That of env.py, once there is one."""
+        self.config: Any = None
+        """Alembic's Config."""
+        self.script: Any = None
+        """Alembic's ScriptDirectory."""
+
+
+def look(task: Task) -> None:
+    """Tell what the database has and what an upgrade would do."""
+    task.run = run = Look(task.config, task.script)
+    run("heads")
+    pending = [described(one) for one in run.pending]
+    heads = task.script.get_heads()
+    task.answer(heads=heads, current=run.current, unknown=run.unknown, dialect=run.dialect, pending=pending)
+
+
+def read(task: Task) -> None:
+    """Tell what an upgrade would do to a database that is at `--at`, and run nothing."""
+    unknown, todo = to_do(task.script, task.options.at)
+    task.answer(heads=task.script.get_heads(), unknown=unknown, pending=[described(one) for one in todo])
+
+
+def render(task: Task) -> None:
+    """Write the SQL of what a database at `--at` lacks."""
+    options = task.options
+    task.run = run = Render(task.config, task.script, to_do(task.script, options.at)[1], options.dialect)
+    why = None
+    try:
+        run("heads")
+    except (Exception, SystemExit) as error:  # it has no offline mode, say, and misses its database
+        if not options.dialect:
+            raise
+        why = told(error)
+        run.without_env()
+    task.answer(sql=run.sql, without_env=why)
+
+
+def undone(task: Task) -> None:
+    """Tell what a downgrade to `--to` would undo."""
+    task.run = run = Look(task.config, task.script)
+    run("heads")
+    known = [described(one) for one in to_undo(task.script, run.current, task.options.to)]
+    task.answer(
+        undone=[{"revision": one["revision"], "doc": one["doc"], "downgrade": one["downgrade"]} for one in known]
+    )
+
+
+def upgrade(task: Task) -> None:
+    """Upgrade to the head."""
+    task.run = run = Change(task.config, task.script, task.options.lock_timeout, task.options.statement_timeout)
+    run("head")
+
+
+def downgrade(task: Task) -> None:
+    """Undo all that isn't part of the heads of `--to`."""
+    options = task.options
+    task.run = run = Back(task.config, task.script, options.lock_timeout, options.statement_timeout, options.to)
+    run(options.to[0] if options.to else "base")
+
+
+BRIEF = (look, read, undone)
+"""Commands that end at once and keep nothing."""
+
+
+def act(options: argparse.Namespace, answer: Answer) -> int:
+    """Run a command with the configuration that the `alembic` command would use here; the exit code."""
+    if options.command in BRIEF:
+        gc.disable()  # a sixth of the time
+    try:
+        from alembic.config import CommandLine
+        from alembic.script import ScriptDirectory
+    except ImportError as error:
+        raise Failed(f"Alembic can't be imported ({error}): `uv add alembic` in the project.") from error
+    task = Task(options, answer)
+    if options.command is read:
+        untrusted.run_nothing()
+
+    class Line(CommandLine):  # type: ignore[misc]  # Alembic is the app's own
+        """Alembic's command line up to the point where it has read the configuration."""
+
+        def run_cmd(self, config: Any, _: Any) -> None:
+            paths = list(sys.path)
+            task.config, task.script = config, ScriptDirectory.from_config(config)
+            if options.command is read:
+                sys.path[:] = paths  # nothing of the source can be imported by chance
+            options.command(task)
+
+    try:
+        Line(prog="alembic").main(["upgrade", "head"])
+    except (Exception, SystemExit) as raised:
+        return _failed((task.run and task.run.error) or raised, task)
+    if options.command in BRIEF:
+        gc.freeze()  # the collection at the interpreter's end takes another quarter
+    return 0
+
+
+def _failed(error: BaseException, task: Task) -> int:
+    """Tell of an error on standard error; the exit code."""
+    at = task.run.at if task.run else None
+    if isinstance(error, Locked) or is_lock(error):
+        if not isinstance(error, Locked):
+            print(told(error, at), file=sys.stderr)
+        else:
+            print(f"{told(error.__cause__, at)}{error}" if error.__cause__ else f"FAILED: {error}", file=sys.stderr)
+        print("A lock is taken: nothing is wrong with the migration, try again.", file=sys.stderr)
+        return AGAIN
+    if isinstance(error, SystemExit):
+        error = Failed(f"env.py ended the program with {error.code!r}.")
+    print(told(error, at), file=sys.stderr)
+    if state_of(error) in LATE and "user request" not in str(error):
+        limit = f"the statement time-out, {task.options.statement_timeout:g} s"
+        print(f"A statement took longer than {limit}.", file=sys.stderr)
+    return 1

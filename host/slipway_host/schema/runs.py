@@ -1,0 +1,241 @@
+"""Runs of an app's env.py, with something else in the place of, or around, what it asks Alembic to do.
+
+Configurations, scripts and contexts are Alembic's, the app's own and of any version.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+
+from slipway_host.schema.errors import LOCKED_TABLES, Failed, Locked, state_of
+from slipway_host.schema.locks import Guard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
+
+RENDERED = 1_000_000
+"""Characters of SQL that are told at most of a revision."""
+
+
+class Run:
+    """One run of env.py, with `visit` in the place of, or around, what it asks Alembic to do to each connection."""
+
+    offline = False
+    """Without a connection, as for `alembic upgrade --sql`."""
+
+    def __init__(self, config: Any, script: Any) -> None:
+        """Alembic's Config and ScriptDirectory."""
+        self.config = config
+        self.script = script
+        self.error: BaseException | None = None
+        """What ended a run, even if env.py should swallow it."""
+        self.at: Any = None
+        """The revision that runs."""
+        self.environment: Any = None
+        """Alembic's EnvironmentContext, while there is one."""
+        self.visited = False
+
+    def steps(self, heads: Any, context: Any) -> Iterable[Any]:
+        """What Alembic is to do (`fn` of EnvironmentContext)."""
+        return []
+
+    def visit(self, context: Any, options: dict[str, Any], run_migrations: Callable[..., Any]) -> None:
+        """What is done to a connection.
+
+        + context: its MigrationContext
+        + options: what env.py gave to context.run_migrations()
+        + run_migrations: what Alembic would have done
+        """
+        run_migrations(context, **options)
+
+    def after(self) -> None:
+        """What is left to do when env.py has ended, with its context still there."""
+
+    def __call__(self, target: str) -> None:
+        """Run env.py; `target` is the revision that it may ask for."""
+        from alembic.runtime.environment import EnvironmentContext
+        from alembic.runtime.migration import MigrationContext
+
+        run_migrations = MigrationContext.run_migrations
+
+        # Not in `fn`, the place for it: by then the heads are read and the version table is made, before any lock.
+        def visited(context: Any, **options: Any) -> None:
+            if not self.offline and (context.as_sql or context.connection is None):
+                raise Failed("env.py gave Alembic no connection to a database.")
+            self.visited = True
+            try:
+                self.visit(context, options, run_migrations)
+            except BaseException as error:
+                self.error = error
+                raise
+
+        MigrationContext.run_migrations = visited
+        try:
+            with EnvironmentContext(
+                self.config,
+                self.script,
+                fn=self.steps,
+                as_sql=self.offline,
+                starting_rev=None,
+                destination_rev=target,
+                tag=None,
+            ) as self.environment:
+                self.script.run_env()
+                if self.error is not None:
+                    raise self.error
+                if not self.visited:
+                    raise Failed(f"{self.script.env_py_location} ended without context.run_migrations().")
+                self.after()
+        finally:
+            MigrationContext.run_migrations = run_migrations
+
+
+class Look(Run):
+    """Reads which revisions the database has. Nothing is run, so that not even the version table is made."""
+
+    def __init__(self, config: Any, script: Any) -> None:
+        super().__init__(config, script)
+        self.current: list[str] = []
+        self.pending: list[Any] = []
+        """Of every database that env.py visits (one, as a rule), together."""
+        self.unknown: list[str] = []
+        self.dialect: str | None = None
+
+    def visit(self, context: Any, options: dict[str, Any], run_migrations: Callable[..., Any]) -> None:
+        """Only look."""
+        heads = context.get_current_heads()
+        self.dialect = context.connection.dialect.name
+        unknown, todo = to_do(self.script, heads)
+        self.current += [each for each in sorted(heads) if each not in self.current]
+        self.unknown += [each for each in unknown if each not in self.unknown]
+        self.pending += [each for each in todo if each not in self.pending]
+
+
+class Render(Run):
+    """Writes the SQL of revisions, as `alembic upgrade --sql` would: that runs env.py and each upgrade(), offline."""
+
+    offline = True
+
+    def __init__(self, config: Any, script: Any, pending: Sequence[Any], dialect: str | None) -> None:
+        """`pending`: Alembic's Scripts; `dialect`: the database's, or None for that of env.py."""
+        super().__init__(config, script)
+        self.pending = pending
+        self.dialect = dialect
+        self.opts: dict[str, Any] = {}
+        self.options: dict[str, Any] = {}
+        self.sql: dict[str, str | None] = {}
+        """Revision → its SQL, or None where that can't be written."""
+
+    def visit(self, context: Any, options: dict[str, Any], run_migrations: Callable[..., Any]) -> None:
+        """Note what env.py wants."""
+        self.opts, self.options = context.opts, options
+        self.dialect = self.dialect or context.dialect.name
+
+    def after(self) -> None:
+        """Write the SQL."""
+        from alembic.operations import Operations
+        from alembic.runtime.migration import MigrationContext
+
+        logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)  # "Generating static SQL", each time
+        for script in self.pending:
+            buffer = io.StringIO()
+            offline = {"as_sql": True, "output_buffer": buffer, "literal_binds": True, "transactional_ddl": False}
+            context = MigrationContext.configure(
+                dialect_name=self.dialect, environment_context=self.environment, opts=self.opts | offline
+            )
+            try:
+                with Operations.context(context):
+                    script.module.upgrade(**self.options)
+                self.sql[script.revision] = buffer.getvalue().strip()[:RENDERED]
+            except Exception:  # it reads data, say: what it does can't be known without a database
+                self.sql[script.revision] = None
+
+    def without_env(self) -> None:
+        """The same where env.py can't be run without a database."""
+        from alembic.runtime.environment import EnvironmentContext
+
+        self.opts, self.options = {}, {}
+        with EnvironmentContext(self.config, self.script, as_sql=True) as self.environment:
+            self.after()
+
+
+class Change(Run):
+    """Migrates, under a lock and with time-outs."""
+
+    def __init__(self, config: Any, script: Any, lock_timeout: float, statement_timeout: float) -> None:
+        """The time-outs in seconds, as Guard has them."""
+        super().__init__(config, script)
+        self.guard = Guard(lock_timeout, statement_timeout)
+
+    def plan(self, heads: Any) -> Sequence[Any]:
+        """Alembic's steps from these heads to where this goes."""
+        steps: Sequence[Any] = self.script._upgrade_revs("head", heads)
+        return steps
+
+    def steps(self, heads: Any, context: Any) -> Iterator[Any]:
+        """One after the other; `at` tells which one runs."""
+        logger = logging.getLogger("alembic.runtime.migration")
+        silent = not (logger.isEnabledFor(logging.INFO) and logger.hasHandlers())
+        for step in self.plan(heads):
+            self.at = step.revision
+            if silent:  # env.py sets up no logging
+                print(f"Running {step}", file=sys.stderr, flush=True)
+            yield step
+        self.at = None
+
+    def visit(self, context: Any, options: dict[str, Any], run_migrations: Callable[..., Any]) -> None:
+        """Migrate, once nobody else does."""
+        self.guard.take(context, lambda: self.plan(context.get_current_heads()))
+        try:
+            run_migrations(context, **options)
+        except Exception as error:
+            if state_of(error) in LOCKED_TABLES:
+                raise Locked(self.guard.relation_holders(context.connection, error)) from error
+            raise
+
+
+class Back(Change):
+    """Undoes what isn't part of some earlier heads."""
+
+    def __init__(
+        self, config: Any, script: Any, lock_timeout: float, statement_timeout: float, targets: Sequence[str]
+    ) -> None:
+        """`targets`: the heads to go back to; none for the very beginning."""
+        super().__init__(config, script, lock_timeout, statement_timeout)
+        self.targets = targets
+
+    def plan(self, heads: Any) -> Sequence[Any]:
+        """Alembic's steps from these heads back."""
+        from alembic.runtime.migration import MigrationStep
+
+        return [
+            MigrationStep.downgrade_from_script(self.script.revision_map, script)
+            for script in to_undo(self.script, heads, self.targets)
+        ]
+
+
+def to_do(script: Any, heads: Iterable[str]) -> tuple[list[str], list[Any]]:
+    """Those of a database's heads that the scripts don't have, and the revisions that it lacks, in order."""
+    known = {one.revision for one in script.walk_revisions()}
+    unknown = sorted(head for head in heads if head not in known)
+    # What is between a revision that isn't known and the heads, nobody can tell.
+    lacks = [] if unknown else script.iterate_revisions("heads", tuple(heads), implicit_base=True)
+    return unknown, list(lacks)[::-1]
+
+
+def to_undo(script: Any, heads: Iterable[str], targets: Iterable[str]) -> list[Any]:
+    """The revisions at `heads` or before them that aren't at `targets` or before those, newest first."""
+    heads = tuple(heads)
+    script.get_revisions(heads)  # says which one isn't known
+    wanted = tuple(one.revision for one in script.get_revisions(tuple(targets)))
+    applied = list(script.iterate_revisions(heads, "base")) if heads else []
+    missing = sorted(set(wanted) - {one.revision for one in applied})
+    if missing:
+        at = ", ".join(heads) or "base"
+        raise Failed(f"The database is at {at}: it has no {', '.join(missing)} to go back to.")
+    kept = {one.revision for one in script.iterate_revisions(wanted, "base")} if wanted else set()
+    return [one for one in applied if one.revision not in kept]

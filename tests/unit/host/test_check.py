@@ -1,0 +1,126 @@
+"""Check: what is written, what is asked, and what ends a release before anything changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slipway_host.release import check, manifest
+
+from tests.unit.host.prepared import IDS, Place, failure, place_at, revision, seen
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return place_at(tmp_path, monkeypatch)
+
+
+def test_a_check_writes_the_environment_and_the_units(place: Place) -> None:
+    place.at.environment.write_text('A="1"\n')
+    place.add("r1", "started")
+    place.at.env("r1").unlink()
+    assert failure(check.check, place.app, "r1") == (
+        f"{place.at.environment} isn't the environment this release was asked for: somebody changed it meanwhile."
+    )
+    assert not place.at.env("r1").exists()
+    place.app.wanted["inputs"]["environment"] = hashlib.sha256(b'A="1"\n').hexdigest()
+    check.check(place.app, "r1")
+    assert place.at.env("r1").read_text() == 'A="1"\nRELEASE_ID="r1"\n'
+    assert stat.S_IMODE(place.at.env("r1").stat().st_mode) == 0o640
+    assert place.system.owners[".r1.env.partial"] == ("root", "notes")
+    assert place.system.owners["releases"] == ("root", "notes")
+    assert (place.layout.units / "notes@r1.service").read_text() == "# r1 service\n"
+    assert (place.layout.units / "notes@r1.socket").read_text() == "# r1 socket\n"
+    (imported,) = place.system.matching("systemd-run")
+    assert "--unit notes-check " in imported and imported.endswith(" notes.main app")
+    for line in (*place.app.wanted["sandbox"], f"EnvironmentFile={place.at.env('r1')}", "RuntimeMaxSec=120"):
+        assert f"--property {line} " in imported
+    assert place.system.matching("nginx check") == ["nginx check"]
+    (verified,) = place.system.matching("systemd-analyze verify ")
+    assert verified.count("notes@r1.") == 2
+    at = place.at
+    assert place.system.matching("flush") == [f"flush {at.srv} {at.etc} {at.records} {place.layout.units}"]
+    assert place.system.matching("daemon-reload") == [], "systemd knows neither unit yet, and will read its file"
+
+
+HEADS = "slipway-schema: " + json.dumps(seen(heads=["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("failing", "printing", "message"),
+    [
+        (
+            {"notes-check": "ModuleNotFoundError: No module named 'notes'"},
+            {},
+            "notes.main:app can't be imported:\nModuleNotFoundError: No module named 'notes'",
+        ),
+        ({"nginx check": "nginx refuses"}, {}, "nginx refuses"),
+        (
+            {},
+            {"systemd-analyze": "/etc/x: notes@r1.service:3: Unknown key\nother.service: y"},
+            "systemd refuses the unit:\n/etc/x: notes@r1.service:3: Unknown key",
+        ),
+        ({"schema/__main__.py": "no database"}, {}, "The database's schema can't be looked at:\nno database"),
+        (
+            {},
+            {"schema/__main__.py": HEADS},
+            "The migrations have 2 heads (a, b): `alembic merge heads`, and run again.",
+        ),
+    ],
+)
+def test_a_check_that_fails(place: Place, failing: dict[str, str], printing: dict[str, str], message: str) -> None:
+    place.migrating()
+    place.system.failing = failing
+    place.system.printing |= printing
+    place.schema_says("look", **seen())
+    assert failure(check.check, place.app, "r1") == message
+
+
+def test_a_hook_that_is_missing_ends_it_first(place: Place) -> None:
+    place.migrating()
+    place.app.wanted["hooks"]["after_switch"] = ["no-such-thing"]
+    assert failure(check.check, place.app, "r1").startswith("hooks.after_switch: there is no program no-such-thing")
+    assert place.system.calls == []
+
+
+def test_what_a_check_finds_of_the_database_is_written_down(place: Place) -> None:
+    place.migrating()
+    place.schema_says("look", **seen(current=["r1"], pending=[revision("r2")]))
+    check.check(place.app, "r1")
+    record = place.app.record("r1")
+    assert (record["heads"], record["revisions"]) == (["r2"], {"before": ["r1"]})
+    assert [each["revision"] for each in record["pending"]] == ["r2"]
+
+
+def test_a_check_asks_for_consent_before_anything_starts(place: Place) -> None:
+    place.migrating()
+    place.add(IDS[0], current=True)
+    place.schema_says("look", **seen(pending=[revision("r2", "drops the table old")]))
+    assert failure(check.check, place.app, "r1").startswith("The release that serves may not survive")
+    assert place.system.matching("start notes@") == []
+
+
+@pytest.mark.parametrize("error", [subprocess.CalledProcessError(1, ["sync"]), OSError(5, "Input/output error")])
+def test_what_cannot_be_written_to_the_disk_fails(
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def flush(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(manifest, "flush", flush)
+    told = failure(check.flush, place.app)
+    assert told == f"The release can't be written to the disk ({error}): see `dmesg` and `df -h`."
+
+
+def test_the_import_is_the_servers(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text("class make:\n    app = 1\n")
+    argv = [sys.executable, "-c", check.IMPORT]
+    assert subprocess.run([*argv, "one", "make.app"], cwd=tmp_path, check=False).returncode == 0
+    done = subprocess.run([*argv, "one", "make.none"], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == 1 and "has no attribute 'none'" in done.stderr
