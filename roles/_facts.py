@@ -88,12 +88,16 @@ clock=$(date +%s)
 container=$container
 multihomed=$multihomed
 END
-# Who listens: the sockets of both ports in state 0A (LISTEN), then the first process that has each of them open.
-{
-    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '
-        $4 == "0A" && $2 ~ /:0050$/ {print "80", "socket:[" $10 "]"}
-        $4 == "0A" && $2 ~ /:01BB$/ {print "443", "socket:[" $10 "]"}'
-    find /proc/[0-9]*/fd -lname 'socket:*' -printf '%p %l\n' 2>/dev/null
+# Who listens: the sockets of both ports in state 0A (LISTEN), then the first process that has each of them open. Only
+# processes of the users whose sockets they are: who else holds what, and how much, may be meant to take long.
+sockets=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '
+    $4 == "0A" && $2 ~ /:0050$/ {print "80", "socket:[" $10 "]", $8}
+    $4 == "0A" && $2 ~ /:01BB$/ {print "443", "socket:[" $10 "]", $8}')
+users=$(echo "$sockets" | awk 'NF {print $3}' | sort -u | paste -s -d '|')
+[ -z "$users" ] || {
+    echo "$sockets"
+    grep -lsE "^Uid:[[:space:]]+($users)[[:space:]]" /proc/[0-9]*/status | sed 's:status$:fd:' |
+        xargs -r sh -c 'find "$@" -maxdepth 1 -lname "socket:*" -printf "%p %l\\n" 2>/dev/null' find
 } | awk '
     $1 ~ /^[0-9]/ {port[$2] = $1}
     $1 ~ /^\// && $2 in port {split($1, part, "/"); print port[$2], part[3]; delete port[$2]}' |
@@ -170,6 +174,12 @@ class Place:
     """SHA-256 of a file's content, where it was asked for."""
     target: str = ""
     """Where a link points; an account's shell."""
+    expires: str = ""
+    """Of an account: the day from which nobody can log in as it, counted from 1970; empty for never."""
+
+
+SHADOW = 8
+"""Colons of a line of shadow(5); one of passwd(5) has fewer."""
 
 
 class Places(FactBase[dict[str, Place]]):
@@ -188,7 +198,7 @@ class Places(FactBase[dict[str, Place]]):
         self, accounts: tuple[str, ...], folders: tuple[str, ...], files: tuple[str, ...], others: tuple[str, ...]
     ) -> Question:
         looked = "-maxdepth 0 -printf '%y\\t%m\\t%u\\t%g\\t%p\\t%l\\n' 2>/dev/null"
-        asked = [f"getent passwd {shlex.join(accounts)}"] if accounts else []
+        asked = [f"getent passwd {shlex.join(accounts)}; getent shadow {shlex.join(accounts)}"] if accounts else []
         if folders:
             asked.append(f"find -H {shlex.join(folders)} {looked}")
         if files or others:
@@ -208,6 +218,9 @@ class Places(FactBase[dict[str, Place]]):
             elif "  " in line:
                 digest, _, path = line.partition("  ")
                 found[path] = replace(found[path], digest=digest)
+            elif line.count(":") == SHADOW:
+                user, *rest = line.split(":")
+                found[user] = replace(found[user], expires=rest[-2])
             else:
                 user, *_, shell = line.split(":")
                 found[user] = Place("account", target=shell)
