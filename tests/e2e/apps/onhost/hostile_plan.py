@@ -26,9 +26,9 @@ def main(app: str, commands: str) -> None:
     """Make the commit, and let the app's next release be planned from it."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     shutil.copytree(f"/srv/{app}/current/", FOLDER, symlinks=True, ignore=shutil.ignore_patterns(".venv"))
-    git = "git -c user.name=x -c user.email=x@example.com"
-    staged = f"set -e; git init -q; git add --all; {git} commit -qm first; {commands}; "
-    staged += f"[ -e .git/hostile ] || {{ {git} commit -qm hostile; git rev-parse HEAD >.git/hostile; }}"
+    staged = "set -e; git init -q; git config user.name x; git config user.email x@example.com; git add --all; "
+    staged += f"git commit -qm first; {commands}; "
+    staged += "[ -e .git/hostile ] || { git commit -qm hostile; git rev-parse HEAD >.git/hostile; }"
     subprocess.run(["sh", "-c", staged], cwd=FOLDER, check=True, stdout=subprocess.DEVNULL)
     commit = (FOLDER / ".git/hostile").read_text().strip()
     wanted = json.loads(Path(f"/etc/{app}/release.json").read_text())
