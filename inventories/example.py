@@ -449,6 +449,11 @@ hosts = [
                             # Docker's default).
                             # Type: a whole number of MB from 1 to 1000000; default 64.
                             "shm_mb": 64,
+                            # MB that a release may put in /tmp, and as much again in /var/tmp: in memory, and gone
+                            # when it ends. Large uploads wait there: for more than fits, let the app set TMPDIR to a
+                            # folder of its /var/lib/<app>. None: a quarter of the host's memory.
+                            # Type: a whole number of MB from 1 to 1000000, or None; default None.
+                            "tmp_mb": None,
                             # MB of the app's own journal (`journalctl --namespace=<app>`): the oldest entries make
                             # room, and nobody else's.
                             # Type: a whole number of MB from 8 to 1000000; default 100.

@@ -32,7 +32,6 @@ SHUT_OFF = (
     "CapabilityBoundingSet=",
     "ProtectSystem=strict",
     "ProtectHome=yes",
-    "PrivateTmp=yes",
     "PrivateDevices=yes",
     "DevicePolicy=closed",
     "PrivateUsers=yes",
@@ -68,7 +67,8 @@ RUN = (
 """What an app sees of the host's services: the sockets of databases and their like. A build sees nothing there."""
 SYSTEM_CALLS = (
     "SystemCallFilter=@system-service",
-    "SystemCallFilter=~@privileged @resources",
+    # io_uring makes sockets of every family, past what this unit is allowed.
+    "SystemCallFilter=~@privileged @resources io_uring_setup io_uring_enter io_uring_register",
     # A call that is refused fails, as it would for lack of a privilege, rather than killing the worker.
     "SystemCallErrorNumber=EPERM",
 )
@@ -107,6 +107,7 @@ def sandbox(app: AppSettings) -> list[str]:
         # What it writes can't push out others' entries, nor pass for theirs.
         f"LogNamespace={app.name}",
         limits.shared_memory(app.limits.shm_mb),
+        *limits.temporary(app),
         *(["ProcSubset=pid"] if app.sandbox.hide_system else []),
         *(["MemoryDenyWriteExecute=yes"] if app.sandbox.memory_deny_write_execute else []),
         *(SYSTEM_CALLS if app.sandbox.filter_system_calls else []),
@@ -123,6 +124,7 @@ def build_sandbox(overview: HostOverview) -> list[str]:
     return [
         "UMask=0077",
         *SHUT_OFF,
+        "PrivateTmp=yes",
         *SYSTEM_CALLS,
         "RestrictAddressFamilies=AF_INET AF_INET6",
         *limits.of_build(overview),

@@ -19,6 +19,8 @@ BUILD_TASKS = 1024
 BUILD_SHM_MB = 64
 LOWEST_FREE_PORT = 1024
 """Where ports begin that every user may listen on."""
+TMP_FILES = 65_536
+"""Files in a /tmp of an app's own."""
 SHM_FILES = 16_384
 """Files in a /dev/shm of an app's own: each takes memory of the kernel's, whatever its size."""
 
@@ -36,11 +38,19 @@ def shared_memory(megabytes: int) -> str:
     return f"TemporaryFileSystem=/dev/shm:nosuid,nodev,mode=1777,size={megabytes}M,nr_inodes={SHM_FILES}"
 
 
+def temporary(app: AppSettings) -> list[str]:
+    """The unit's lines for a /tmp and a /var/tmp of its own: those of the host are full for all when they are full."""
+    size = f"{app.limits.tmp_mb}M" if app.limits.tmp_mb else "25%"
+    options = f"nosuid,nodev,mode=1777,size={size},nr_inodes={TMP_FILES}"
+    return [f"TemporaryFileSystem={path}:{options}" for path in ("/tmp", "/var/tmp")]
+
+
 def of_build(overview: HostOverview) -> list[str]:
     """The lines of a build's unit."""
     return [
         f"Slice={BUILDS}",
         f"MemoryMax={int(overview.memory_mb * BUILD_MEMORY)}M",
+        f"MemorySwapMax={int(overview.memory_mb * BUILD_MEMORY)}M",
         f"TasksMax={BUILD_TASKS}",
         shared_memory(BUILD_SHM_MB),
         "OOMScoreAdjust=500",

@@ -5,6 +5,7 @@ Slipway (roles/access.py); needs Python 3.10 or newer and nothing else.
 """
 
 import errno
+import itertools
 import os
 import pwd
 import re
@@ -21,6 +22,8 @@ SERVICE, SOCKET = "ssh.service", "ssh.socket"
 RELOAD_SECONDS = 5  # until sshd listens anew
 PATIENCE_SECONDS = 1  # after which it doesn't by itself
 START_SECONDS = 20  # while it is tried again
+LOOK_SECONDS = 2  # at who has which socket
+LOOKED_AT = 70_000  # descriptors of a process: no app may have more open
 FREE_SECONDS = 3  # until what was ended is gone, with its ports
 PIDFD_GETFD = 438
 
@@ -79,11 +82,14 @@ def main_process():
     return int(told) if told.isdigit() else 0
 
 
-def sockets_of(process):
-    """File descriptor → inode of the sockets that a process has open."""
+def sockets_of(process, most=None):
+    """File descriptor → inode of the sockets that a process has open.
+
+    + most: descriptors that are looked at
+    """
     found = {}
     try:
-        for each in (PROCESSES / str(process) / "fd").iterdir():
+        for each in itertools.islice((PROCESSES / str(process) / "fd").iterdir(), most):
             if match := re.fullmatch(r"socket:\[(\d+)\]", str(each.readlink())):
                 found[int(each.name)] = match[1]
     except OSError:  # it has ended
@@ -181,12 +187,17 @@ def taken(wanted_ports):
 def takers(wanted_ports):
     """Processes other than root's that have a socket on one of these ports, whether or not it listens: id → user."""
     found = {}
+    until = time.monotonic() + LOOK_SECONDS
     for process in PROCESSES.glob("[0-9]*"):
         try:
             owner = process.stat().st_uid
-            inodes = sockets_of(process.name) if owner else {}
-            if inodes and {bound(int(process.name), number) for number in inodes} & wanted_ports:
-                found[int(process.name)] = owner
+            inodes = sockets_of(process.name, LOOKED_AT) if owner else {}
+            for number in inodes:
+                if time.monotonic() > until:  # who holds millions of them means it to take long
+                    return found
+                if bound(int(process.name), number) in wanted_ports:
+                    found[int(process.name)] = owner
+                    break
         except OSError:  # it has ended
             continue
     return found
@@ -215,33 +226,50 @@ def bound(process, descriptor):
 
 def unit_of(process):
     """The app's slice, or the build, that a process is in; None where it is neither of Slipway's."""
+    # From systemd's own group on: below their own, users may name groups as they like.
+    top = re.escape(group_of(1).removesuffix("/init.scope"))
+    path = group_of(process)
+    found = re.match(
+        rf"{top}/app\.slice/(app-[^/]+\.slice)(?:/|$)|{top}/builds\.slice/([^/]+-build\.service)(?:/|$)", path
+    )
+    if not found or not (UNITS / (found[1] or BUILDS)).is_file():
+        return None
+    return found[1] or found[2]
+
+
+def group_of(process):
+    """The control group in which systemd has a process (cgroups(7)); empty where it has ended."""
     try:
-        text = (PROCESSES / str(process) / "cgroup").read_text()
+        lines = (PROCESSES / str(process) / "cgroup").read_text().splitlines()
     except OSError:
-        return None
-    found = re.search(r"/(app-[^/]+\.slice|builds\.slice)(?:/([^/\n]+))?", text)
-    if not found or not (UNITS / found[1]).is_file():
-        return None
-    return found[2] if found[1] == BUILDS else found[1]
+        return ""
+    of = {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+    return of.get("name=systemd") or of.get("", "")
 
 
 def free(wanted_ports):
     """End the apps, and builds, that keep sshd from its ports: systemd starts them again, but sshd is faster.
 
-    Others are named, and left alone.
+    Others are named, and left alone. Where nobody is found, all apps and builds are ended: a socket can be open where
+    nobody sees it (on its way to another process, say), and that sshd comes back counts more.
     """
     until = time.monotonic() + FREE_SECONDS
     while taken(wanted_ports) and time.monotonic() < until:
         found = takers(wanted_ports)
-        units = {each for each in map(unit_of, found) if each}
+        units = {each for each in map(unit_of, found) if each} if found else slices()
         if not units:
             if users := ", ".join(sorted({name_of(owner) for owner in found.values()})):
                 print(f"sshd's port is taken by a process of {users} (`ss -ltnp`)", flush=True)
             return
         for each in units:
-            print(f"{each} is ended: it has a port of sshd's", flush=True)
+            print(f"{each} is ended: it {'has' if found else 'may have'} a port of sshd's", flush=True)
             run("systemctl", "kill", "--signal=SIGKILL", each, check=False)
         time.sleep(0.05)
+
+
+def slices():
+    """The slices of all apps and builds."""
+    return {path.name for path in [*UNITS.glob("app-*.slice"), UNITS / BUILDS] if path.is_file()}
 
 
 def name_of(owner):

@@ -35,6 +35,7 @@ ANSWER_SECONDS = 2
 MOST_BYTES = 65536  # of an answer: somebody else may have the port
 LOCK_SECONDS = 120  # a change takes PROOF_SECONDS at most, and what `nginx -t` takes
 MASTER = Path("/run/nginx.pid")  # as Debian's unit has it (PIDFile)
+TITLE_BYTES = 256  # "nginx: worker process is shutting down", with the zeros behind it
 PROOF_SECONDS = 15  # a reload of a large configuration takes well under a second
 
 
@@ -182,16 +183,22 @@ def workers():
         return found
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it may end while we look
-            title = (process / "cmdline").read_bytes().rstrip(b"\0 ")
-            # proc(5): the parent is the second field after the name, which may have any letters.
-            if title.startswith(b"nginx: worker process") and parent_of(process) == master:
-                found[int(process.name)] = title.decode(errors="replace")
+            # First whose it is: a stranger's title may be longer than the memory there is.
+            if parent_of(process) == master and (title := title_of(process)).startswith("nginx: worker process"):
+                found[int(process.name)] = title
     return found
 
 
 def parent_of(process):
     """Process id of a process's parent, as it is written there."""
+    # proc(5): the parent is the second field after the name, which may have any letters.
     return (process / "stat").read_bytes().rpartition(b")")[2].split()[1]
+
+
+def title_of(process):
+    """What a process calls itself, as far as a title of nginx's goes."""
+    with (process / "cmdline").open("rb") as file:
+        return file.read(TITLE_BYTES).rstrip(b"\0 ").decode(errors="replace")
 
 
 def accepting():

@@ -23,7 +23,7 @@ from slipway_trees import Strange, read, short
 
 CHUNK = 1 << 20  # bytes read at once
 NAMED = 3  # files that a message names
-RECORDS_BYTES = 64_000_000  # of all RECORDs together: those of a large environment have 5 MB
+RECORDS_BYTES = 20_000_000  # of all RECORDs together: those of a large environment have 5 MB
 
 _digests = {}  # device, inode, size, time → SHA-256: releases share most files by hard links
 

@@ -106,6 +106,7 @@ SHUT_OFF = (
     "SystemCallErrorNumber=EPERM",
 )
 JOURNAL_SECONDS = 10  # an app's journal ends within a few hundredths of one
+ENVIRONMENT_BYTES = 8_000_000  # more than the kernel takes of a program's
 PLAN_SECONDS = 60  # for reading or running a source's migrations offline, which takes one or two
 PLAN_BYTES = 8_000_000  # of what that prints
 # What a plan runs of a source that nobody has trusted yet is shut off from; `sandboxed` has the rest.
@@ -585,7 +586,9 @@ def fetch(app, release):
 def subjects(app, *argv):
     """Lines of `git log` of the source: commit and subject."""
     mirror = str(CACHE / "git" / f"{app.name}.git")
-    done = run("git", "-C", mirror, "log", "-z", "--format=%h %s", *argv, check=False, raw=True)
+    # Its map of names may be as large as whoever committed it liked.
+    log = ["git", "-C", mirror, "-c", "log.mailmap=false", "-c", "log.showSignature=false", "log", "-z"]
+    done = run(*log, "--format=%h %s", *argv, check=False, raw=True)
     told = done.stdout.strip("\0\n").split("\0") if done.returncode == 0 else [""]
     return [shown(one_line(each)) for each in told]
 
@@ -650,8 +653,9 @@ def export(source, mirror, unpack):
 
     + unpack: the command that takes a tar of it
     """
-    # A line that has become too slow ends the fetch: waiting for it would be for ever.
-    git = ["git", "-C", str(mirror), "-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=60"]
+    # A line that has become too slow ends the fetch: waiting for it would be for ever. Large files aren't for memory.
+    options = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60", "core.bigFileThreshold=8m")
+    git = ["git", "-C", str(mirror), *(word for each in options for word in ("-c", each))]
     if (
         not (mirror / "HEAD").exists()
         or run(*git, "remote", "get-url", "origin", check=False).stdout.strip() != source["url"]
@@ -664,11 +668,17 @@ def export(source, mirror, unpack):
     )
     if run(*git, "cat-file", "-e", source["commit"] + "^{commit}", check=False).returncode != 0:
         # Tags by force: one that moved, whichever, would end the fetch.
-        everything = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+        everything = ["--prune", "origin", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
+        # By itself where it was looked up as that of a branch or a tag: what else is there isn't needed. One that
+        # somebody named has to be on one of them, and a server gives those of strangers' copies, too.
+        alone = ["--no-tags", "origin", f"+{source['commit']}:refs/slipway/wanted"]
         # A repository without end ends at the disk's last quarter, in one file as a rule.
         bound = f"--fsize={slipway_room.free(CACHE)[0] * 3 // 4}"
-        command = ["prlimit", bound, *git, "fetch", "--prune", "origin", *everything]
-        done = run(*command, check=False, env=environment, seconds=FETCH_SECONDS, live=True)
+        for refs in [alone, everything] if source.get("ref", source["commit"]) != source["commit"] else [everything]:
+            command = ["prlimit", bound, *git, "fetch", *refs]
+            done = run(*command, check=False, env=environment, seconds=FETCH_SECONDS, live=True)
+            if done.returncode == 0:  # not every server gives a commit by its name
+                break
         if done.returncode != 0:
             failure = DamagedCopy if DAMAGED_COPY.search(done.stdout) else Failed
             large = (
@@ -679,13 +689,16 @@ def export(source, mirror, unpack):
         raise Failed(f"Commit {source['commit']} is on no branch and no tag of {source['url']}.")
     import slipway_sources
 
-    with fit():
-        if not slipway_sources.survey(git, source["commit"]):
-            raise DamagedCopy(f"`git ls-tree` of {source['commit']} failed.")
-    with subprocess.Popen([*git, "archive", "--format=tar", source["commit"]], stdout=subprocess.PIPE) as archive:
-        done = run(*unpack, stdin=archive.stdout, check=False)
-    if archive.returncode != 0:
-        raise DamagedCopy(f"`git archive` of {source['commit']} ended with {archive.returncode}.")
+    (mirror / "info").mkdir(exist_ok=True)
+    (mirror / "info/attributes").write_text(slipway_sources.ATTRIBUTES)
+    try:
+        with fit():
+            if not slipway_sources.survey(git, source["commit"]):
+                raise DamagedCopy(f"`git ls-tree` of {source['commit']} failed.")
+            with slipway_sources.exported(git, source["commit"]) as archive:
+                done = run(*unpack, stdin=archive, check=False)
+    except slipway_sources.Incomplete as incomplete:
+        raise DamagedCopy(str(incomplete)) from incomplete
     if done.returncode != 0:
         raise Failed(f"`{unpack[0]}` ended with {done.returncode}:\n{tail(done.stdout)}")
 
@@ -1183,11 +1196,18 @@ def plan(app, request):
         if serving and has_alembic(app, source, app.wanted["source"]["subdir"]):
             run("chown", "-hR", f"root:{app.name}", str(source))
             told |= planned_migrations(app, serving, folder, request.get("placeholders", {}))
-    except (Failed, OSError) as error:
+    except Exception as error:  # whatever a source makes of its own plan, the operator hears of it
         told["error"] = shown(said_of(error))
     finally:
         remove_tree(folder)
     return told
+
+
+def in_a_unit_of_its_own(app):
+    """Plan in a unit with the memory of a run: what is planned is a stranger's. Returns the exit status."""
+    limits = (f"MemoryMax={RUN_MEMORY}", f"RuntimeMaxSec={FETCH_SECONDS + 10 * PLAN_SECONDS}", *SHUT_OFF)
+    command = as_unit(f"{app.name}-planning-{os.getpid()}", limits, {}, [PROGRAM, "plan", "--here", app.name])
+    return subprocess.run(command, check=False).returncode
 
 
 def sweep_plans(app):
@@ -1208,7 +1228,7 @@ def planned_migrations(app, serving, folder, placeholders):
     """
     seen = {"current": [], "dialect": None}
     if uses_alembic(app, serving):
-        seen = answer(schema(app, serving, "look", what="plan"), "looked at")
+        seen = answer(schema(app, serving, "look", what=f"plan-look-{os.getpid()}"), "looked at")
     at = f"--at={','.join(seen['current']) or 'base'}"
     # Nothing else of the environment, by which Python itself could be told to run something of the source.
     where = {name: value for name, value in placeholders.items() if name == "ALEMBIC_CONFIG"}
@@ -1224,8 +1244,8 @@ def planned_migrations(app, serving, folder, placeholders):
             known["pending"] = [
                 each | {"sql": shown(str(sql.get(each["revision"]) or ""))} for each in known["pending"]
             ]
-        except (Failed, ValueError, KeyError, AttributeError) as error:
-            known["sql_error"] = shown(str(error))
+        except Exception as error:
+            known["sql_error"] = shown(said_of(error))
     return known
 
 
@@ -1435,12 +1455,13 @@ def ask(connect, readiness, seconds=ANSWER_SECONDS):
     import http.client
     import socket
 
-    late = threading.Event()
+    late, opened = threading.Event(), []
 
     def end_it():
         late.set()
-        with contextlib.suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
+        for each in opened:  # not the connection's own, which it lets go where the answer says so
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
     timer = threading.Timer(seconds, end_it)
     connection = http.client.HTTPConnection("localhost")
@@ -1453,6 +1474,7 @@ def ask(connect, readiness, seconds=ANSWER_SECONDS):
     }
     try:
         connection.sock = connect()
+        opened.append(connection.sock)
         timer.start()
         connection.request("GET", readiness["path"], headers=headers)
         response = connection.getresponse()
@@ -1540,9 +1562,14 @@ def prove(app, release):
             missed = f"{readiness['path']} wasn't ready within {readiness['timeout']} s; it last answered {seen}."
             raise Failed(f"{missed} The journal's last lines:\n{journal(app, release)}")
         time.sleep(0.1)
-    process = Path("/proc") / unit_state(unit)["MainPID"]
-    if f"RELEASE_ID={release}".encode() not in (process / "environ").read_bytes().split(b"\0"):
+    if f"RELEASE_ID={release}".encode() not in environment_of(unit_state(unit)["MainPID"]).split(b"\0"):
         raise Failed(f"{unit} runs with another release's environment: `systemctl cat {unit}` tells why.")
+
+
+def environment_of(process):
+    """The environment of a process, which may have given it any length."""
+    with Path(f"/proc/{process}/environ").open("rb") as file:
+        return file.read(ENVIRONMENT_BYTES)
 
 
 def unit_states(units, properties):
@@ -2684,7 +2711,8 @@ def arguments():
         "--json", action="store_true", help="with the durations of the steps"
     )
     command("log", "what an attempt said").add_argument("release", nargs="?", metavar="RELEASE", type=plain_name)
-    command("plan", "what a request (JSON on standard input) would change", shown=False)
+    planning = command("plan", "what a request (JSON on standard input) would change", shown=False)
+    planning.add_argument("--here", action="store_true", help=argparse.SUPPRESS)  # in its unit
     command("target", "what a rollback would let serve", shown=False).add_argument("--to", type=plain_name)
     command("run", "run a request (in its unit)", shown=False).add_argument("token", type=plain_name)
     for name in ("drain", "retire"):
@@ -2724,6 +2752,8 @@ def carry_out(app, given):
     elif given.command == "target":
         tell(target(app, given.to))
     elif given.command == "plan":
+        if not given.here:
+            return in_a_unit_of_its_own(app)
         request = json.load(sys.stdin)
         if archive := request.pop("archive", None):
             store(app, request["wanted"]["source"]["commit"], archive)

@@ -17,6 +17,12 @@ MOST_MB = 4096  # of a source, unpacked
 MOST_FILES = 200_000
 CHUNK = 1 << 18  # bytes read at once
 LONGEST = 1 << 20  # bytes of one entry of git's list: its path, as a rule
+# For git, before what a commit's own .gitattributes say: by these, few bytes would become many, or others.
+ATTRIBUTES = "* -export-subst -text -ident -filter !eol !working-tree-encoding\n"
+
+
+class Incomplete(Exception):
+    """A repository can't be read."""
 
 
 def survey(git, commit):
@@ -25,7 +31,8 @@ def survey(git, commit):
     + git: the beginning of a command line, up to the repository
     """
     tally, rest = Tally(WHAT, MOST_MB, MOST_FILES), b""
-    command = [*git, "ls-tree", "-r", "-l", "-z", commit]
+    # With its folders (-t), which count as well: of those without files it would tell nothing, and never end.
+    command = [*git, "ls-tree", "-r", "-t", "-l", "-z", commit]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as listing:
         try:
             while chunk := listing.stdout.read(CHUNK):
@@ -45,28 +52,63 @@ def survey(git, commit):
 
 
 @contextlib.contextmanager
+def exported(git, commit):
+    """The read end of a pipe with a tar of a commit; Strange if there is more of it than a source may have.
+
+    Its files are as they were committed: what .gitattributes says may make them as long as it likes.
+
+    + git: the beginning of a command line, up to the repository
+    """
+    command = [*git, "archive", "--format=tar", commit]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as archive:
+        try:
+            with _bounded(iter(lambda: archive.stdout.read(CHUNK), b"")) as reading:
+                yield reading
+        except BaseException:
+            archive.kill()
+            raise
+    if archive.returncode != 0:
+        raise Incomplete(f"`git archive` of {commit} ended with {archive.returncode}.")
+
+
+@contextlib.contextmanager
 def plain(archive):
     """The read end of a pipe with the tar that a .tar.gz holds; Strange if there is more of it than a source may have.
 
     + archive: path of the file
     """
-    file, seen = archive.open("rb"), []
+    with archive.open("rb") as file, _bounded(_unpacked(file, archive)) as reading:
+        yield reading
+
+
+def _unpacked(file, archive):
+    """Pieces of what an open .tar.gz holds."""
+    unzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        while data := unzip.unconsumed_tail or file.read(CHUNK):
+            yield unzip.decompress(data, CHUNK)
+        yield unzip.flush()
+    except zlib.error as error:
+        raise Strange(f"{archive} is damaged: {error}.") from error
+
+
+@contextlib.contextmanager
+def _bounded(pieces):
+    """The read end of a pipe with these; Strange if they are more than a source may have, or as they are made."""
+    seen = []
     reading, writing = os.pipe()
 
     def feed():
-        unpacked, unzip = 0, zlib.decompressobj(16 + zlib.MAX_WBITS)
-        with file, os.fdopen(writing, "wb") as sink, contextlib.suppress(BrokenPipeError):
+        size = 0
+        with os.fdopen(writing, "wb") as sink, contextlib.suppress(BrokenPipeError):
             try:
-                while data := unzip.unconsumed_tail or file.read(CHUNK):
-                    made = unzip.decompress(data, CHUNK)
-                    unpacked += len(made)
-                    if unpacked > MOST_MB << 20:
-                        seen.append(Strange(f"{WHAT} is larger than {MOST_MB:,} MB."))
-                        return
-                    sink.write(made)
-                sink.write(unzip.flush())
-            except zlib.error as error:
-                seen.append(Strange(f"{archive} is damaged: {error}."))
+                for piece in pieces:
+                    size += len(piece)
+                    if size > MOST_MB << 20:
+                        raise Strange(f"{WHAT} is larger than {MOST_MB:,} MB.")
+                    sink.write(piece)
+            except Strange as strange:
+                seen.append(strange)
 
     feeder = threading.Thread(target=feed, daemon=True)
     feeder.start()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
+from roles.nginx import ITSELF
 from slipway.engine.place import File
 from slipway.engine.templates import render
 from slipway.settings import AppSettings, Settings
@@ -20,6 +21,9 @@ APPS = "/etc/slipway/apps"
 """Folder of files that tell the table the apps' users: one each, so that one whose user is gone is passed over."""
 CONNECTIONS = 200
 """Connections to the sites, those on the apps' own ports included, that one app may have open from this host."""
+FLOWS = 4096
+"""Connections, and exchanges of datagrams, that one app or one build may have under way: a sixteenth of what the kernel
+of a small host remembers of all (nf_conntrack_max: 65,536 with 1 GB)."""
 PACKAGES = ("nftables",)
 
 
@@ -32,6 +36,8 @@ def ruleset(settings: Settings, ssh_ports: Sequence[int]) -> str:
         firewall=settings.firewall,
         ssh_ports=ssh_ports,
         connections=CONNECTIONS,
+        flows=FLOWS,
+        itself=ITSELF,
         proxies4=_collapsed(each for each in proxies if isinstance(each, ipaddress.IPv4Network)),
         proxies6=_collapsed(each for each in proxies if isinstance(each, ipaddress.IPv6Network)),
         extra=extra,
@@ -41,7 +47,7 @@ def ruleset(settings: Settings, ssh_ports: Sequence[int]) -> str:
 def of_builds(settings: Settings) -> dict[str, File]:
     """Path → file: the table that keeps builds off this host, whether or not there is a firewall."""
     builders = [app.builder for app in settings.apps.values()]
-    return {BUILDS: File(render("firewall/builds.nft.j2", builders=builders), "600")} if builders else {}
+    return {BUILDS: File(render("firewall/builds.nft.j2", builders=builders, flows=FLOWS), "600")} if builders else {}
 
 
 def of_apps(settings: Settings) -> dict[str, File]:

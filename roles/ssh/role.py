@@ -94,6 +94,9 @@ def options(settings: Settings, sshd: Sshd) -> dict[str, str]:
         "MaxAuthTries": str(settings.ssh.max_auth_tries),
         "MaxSessions": "10",
         "MaxStartups": "10:30:60",
+        # Of these, one source may have so many, whichever of its addresses (RFC 6177: a site has a /64 at least).
+        "PerSourceMaxStartups": "5",
+        "PerSourceNetBlockSize": "32:64",
         "LoginGraceTime": "30",
         # A client that is gone is noticed within 10 minutes, by messages that nobody can forge.
         "ClientAliveInterval": "300",

@@ -32,6 +32,12 @@ class Place:
     """SHA-256 of a file's content, where it was asked for."""
     target: str = ""
     """Where a link points; an account's shell."""
+    expires: str = ""
+    """Of an account: the day from which nobody can log in as it, counted from 1970; empty for never."""
+
+
+SHADOW = 8
+"""Colons of a line of shadow(5); one of passwd(5) has fewer."""
 
 
 class Places(FactBase[dict[str, Place]]):
@@ -50,7 +56,7 @@ class Places(FactBase[dict[str, Place]]):
         self, accounts: tuple[str, ...], folders: tuple[str, ...], files: tuple[str, ...], others: tuple[str, ...]
     ) -> Question:
         looked = "-maxdepth 0 -printf '%y\\t%m\\t%u\\t%g\\t%p\\t%l\\n' 2>/dev/null"
-        asked = [f"getent passwd {shlex.join(accounts)}"] if accounts else []
+        asked = [f"getent passwd {shlex.join(accounts)}; getent shadow {shlex.join(accounts)}"] if accounts else []
         if folders:
             asked.append(f"find -H {shlex.join(folders)} {looked}")
         if files or others:
@@ -70,6 +76,10 @@ class Places(FactBase[dict[str, Place]]):
             elif "  " in line:
                 digest, _, path = line.partition("  ")
                 found[path] = replace(found[path], digest=digest)
+            elif line.count(":") == SHADOW:
+                user, *rest = line.split(":")
+                if user in found:
+                    found[user] = replace(found[user], expires=rest[-2])
             else:
                 user, *_, shell = line.split(":")
                 found[user] = Place("account", target=shell)

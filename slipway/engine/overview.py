@@ -76,12 +76,16 @@ clock=$(date +%s)
 container=$container
 multihomed=$multihomed
 END
-# Who listens: the sockets of both ports in state 0A (LISTEN), then the first process that has each of them open.
-{
-    cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '
-        $4 == "0A" && $2 ~ /:0050$/ {print "80", "socket:[" $10 "]"}
-        $4 == "0A" && $2 ~ /:01BB$/ {print "443", "socket:[" $10 "]"}'
-    find /proc/[0-9]*/fd -lname 'socket:*' -printf '%p %l\n' 2>/dev/null
+# Who listens: the sockets of both ports in state 0A (LISTEN), then the first process that has each of them open. Only
+# processes of the users whose sockets they are: who else holds what, and how much, may be meant to take long.
+sockets=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '
+    $4 == "0A" && $2 ~ /:0050$/ {print "80", "socket:[" $10 "]", $8}
+    $4 == "0A" && $2 ~ /:01BB$/ {print "443", "socket:[" $10 "]", $8}')
+users=$(echo "$sockets" | awk 'NF {print $3}' | sort -u | paste -s -d '|')
+[ -z "$users" ] || {
+    echo "$sockets"
+    grep -lsE "^Uid:[[:space:]]+($users)[[:space:]]" /proc/[0-9]*/status | sed 's:status$:fd:' |
+        xargs -r sh -c 'find "$@" -maxdepth 1 -lname "socket:*" -printf "%p %l\\n" 2>/dev/null' find
 } | awk '
     $1 ~ /^[0-9]/ {port[$2] = $1}
     $1 ~ /^\// && $2 in port {split($1, part, "/"); print port[$2], part[3]; delete port[$2]}' |

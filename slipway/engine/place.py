@@ -69,6 +69,9 @@ class Account:
 
 
 SHELL = "/usr/sbin/nologin"
+EXPIRED = "1"
+"""The day, counted from 1970, from which nobody can log in as an account: long ago. sshd asks no shell for a connection
+that runs nothing, and its login would start a systemd of the user's own, out of every sandbox."""
 
 # Files are written beside their place, while nobody else can read them; when all have come whole, each is put in place
 # in one step. A leftover of a killed run is swept away by the next write beside it.
@@ -83,8 +86,10 @@ account() {{ # name, home
             gid=$(stat -c %g "$2"); ! getent group "$gid" >/dev/null || gid=
         fi
         getent group "$1" >/dev/null || groupadd --system ${{gid:+--gid "$gid"}} "$1"
-        useradd --system --gid "$1" ${{uid:+--uid "$uid"}} --home-dir "$2" --no-create-home --shell {SHELL} "$1"
+        useradd --system --gid "$1" ${{uid:+--uid "$uid"}} --home-dir "$2" --no-create-home --shell {SHELL} \
+            --expiredate {EXPIRED} "$1"
     fi
+    [ "$(getent shadow "$1" | cut -d : -f 8)" = {EXPIRED} ] || usermod --expiredate {EXPIRED} "$1"
     [ "$(getent passwd "$1" | cut -d : -f 7)" = {SHELL} ] || usermod --shell {SHELL} "$1"
 }}
 folder() {{ # path, owner, mode
@@ -179,7 +184,7 @@ def place(
         plan.announce(*obstacles)
         yield plan.failure("; ".join(f"{each.target}: {each.note}" for each in obstacles))
         return
-    due_accounts = [each for each in accounts if each.name not in there or there[each.name].target != SHELL]
+    due_accounts = [each for each in accounts if not _closed(there.get(each.name))]
     # What an operation before this one makes (a program that two roles need) is in its place by now.
     due_folders = {
         path: each
@@ -214,6 +219,11 @@ def place(
         )
     plan.announce(*changes, makes=[*due_files, *due_links, *due_absent])
     yield placing(due_accounts, due_folders, due_files, due_links, due_absent)
+
+
+def _closed(found: Place | None) -> bool:
+    """Whether an account is there, and nobody can log in as it."""
+    return found is not None and (found.target, found.expires) == (SHELL, EXPIRED)
 
 
 def _obstacles(there: Mapping[str, Place], folders: Collection[str], others: Collection[str]) -> list[Change]:

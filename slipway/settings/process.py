@@ -45,5 +45,9 @@ class LimitsSettings(Model):
     as much as nginx, sshd and the other services. Otherwise any app may have all."""
     shm_mb: Annotated[int, t.whole(1, 1_000_000, "MB")] = 64
     """MB that each process of the app may put in /dev/shm, which nobody else sees (64 as Docker's default)."""
+    tmp_mb: Annotated[int, t.whole(1, 1_000_000, "MB")] | None = None
+    """MB that a release may put in /tmp, and as much again in /var/tmp: in memory, and gone when it ends. Large uploads
+    wait there: for more than fits, let the app set TMPDIR to a folder of its /var/lib/<app>. None: a quarter of the
+    host's memory."""
     log_mb: Annotated[int, t.whole(8, 1_000_000, "MB")] = 100
     """MB of the app's own journal (`journalctl --namespace=<app>`): the oldest entries make room, and nobody else's."""

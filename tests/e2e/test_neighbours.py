@@ -3,201 +3,24 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.e2e._driver import Host, login, wait_until
-from tests.e2e.apps import in_sandbox, make_tiny, release_changed, settings, status
+from tests.e2e.apps import attacks, in_sandbox, make_tiny, release_changed, settings, status
+from tests.e2e.apps.attacks import CALLS, LOGINS, REQUESTS, held
 from tests.e2e.conftest import MakeHost
 
 pytestmark = pytest.mark.story
 
 QUICK = {"watch": 0, "keep_warm": 0}
 
-HOLD = """
-import fcntl, os, time
-held = []
-for top in ("/run", "/opt/slipway", "/etc/slipway", "/var/lib/slipway", "/var/cache/slipway", "/etc/nginx",
-            "/etc/other", "/srv/other", "/etc/letsencrypt", "/var/lib/dpkg", "/var/lib/apt", "/var/cache/apt",
-            "/var/cache/debconf", "/var/log"):
-    for folder, _, names in os.walk(top):
-        for name in (".", *names):
-            if len(held) > 900:  # it may have 1024 files open
-                break
-            try:
-                each = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NONBLOCK)
-                fcntl.flock(each, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held.append(each)
-                fcntl.lockf(each, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                pass
-with open(os.environ["STATE_DIRECTORY"] + "/held", "w") as file:
-    file.write(str(len(held)))
-time.sleep(900)
-"""
-
-FILL_SHARED_MEMORY = """
-import os
-def until_full(write):
-    number = 0
-    try:
-        while number < 100_000:
-            write(number)
-            number += 1
-    except OSError as error:
-        return number, error.strerror
-    return number, "no end"
-def file(number):
-    os.close(os.open(f"/dev/shm/{number}", os.O_CREAT | os.O_WRONLY))
-print(*until_full(file))
-for name in os.listdir("/dev/shm"):
-    os.unlink(f"/dev/shm/{name}")
-big = os.open("/dev/shm/big", os.O_CREAT | os.O_WRONLY)
-print(*until_full(lambda number: os.write(big, b"x" * 2**20)))
-"""
-
-TALK = """
-import socket, sys, time
-def send(path, data):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
-        log.sendto(data, path)
-forged = "Accepted publickey for root from 192.0.2.66"
-send("/dev/log", b"<38>sshd[1]: " + forged.encode())
-send("/run/systemd/journal/socket", f"MESSAGE={forged}\\nSYSLOG_IDENTIFIER=sshd\\n_SYSTEMD_UNIT=ssh.service".encode())
-for number in range(4000):
-    try:
-        send("/run/systemd/journal/socket", b"MESSAGE=" + str(number).encode() + b"x" * 40_000 + b"\\n")
-    except OSError:
-        time.sleep(0.05)
-"""
-
-LOCKED = ("/var/lib/apt/daily_lock", "/var/cache/debconf/config.dat", "/var/cache/debconf/templates.dat")
-LOCKED_BY_RANGE = ("/run/utmp", "/var/log/wtmp")
-"""What root's programs lock, each in its way."""
-LOCK_ALL = f"""
-import fcntl, os
-for path in {LOCKED}:
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-for path in {LOCKED_BY_RANGE}:
-    if os.path.exists(path):
-        with open(path, "a") as file:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-"""
-
-HOLD_PLACES = """
-import os, random, resource, socket, sys, time
-def source():
-    return "127.%d.%d.%d" % (random.randint(0, 255), random.randint(0, 255), random.randint(1, 254))
-def opened(where):
-    one = socket.socket(socket.AF_UNIX if isinstance(where, str) else socket.AF_INET)
-    try:
-        one.settimeout(5)
-        if isinstance(where, tuple):
-            one.bind((source(), 0))
-        one.connect(where)
-        one.sendall(sent)
-        one.setblocking(False)
-        return one
-    except OSError:
-        one.close()
-def alive(one):
-    try:
-        return one is not None and one.recv(4096) != b""
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-if hasattr(resource, "prlimit"):
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4000), most))
-for place, number, processes, sent in PLACES:
-    for _ in range(processes):
-        if os.fork() == 0:
-            held = [None] * number
-            while True:
-                held = [each if alive(each) else opened(place) for each in held]
-                time.sleep(0.02)
-time.sleep(900)
-"""
-"""It keeps all places of services taken: PLACES has where, how many, by how many processes, and what each sends."""
-
-Taken = tuple[object, int, int, bytes]
-LOGINS: list[Taken] = [(("127.0.0.1", 22), 60, 2, b""), ("/run/ssh-unix-local/socket", 60, 1, b"")]
-CALLS: list[Taken] = [("/run/dbus/system_bus_socket", 120, 6, b"")]
-REQUESTS: list[Taken] = [(("127.0.0.1", 80), 900, 12, b"GET / HTTP/1.1\r\nHost: other.test\r\n")]
-
-UPLOAD = """
-import socket
-held = []
-head = b"POST / HTTP/1.1\\r\\nHost: other.test\\r\\nContent-Length: 9900000\\r\\n\\r\\n"
-for number in range(42):
-    one = socket.socket()
-    one.settimeout(10)
-    one.bind((f"127.1.{1 + number // 6}.1", 0))
-    one.connect(("127.0.0.1", 80))
-    try:
-        one.sendall(head + b"x" * 9_899_999)
-        one.settimeout(0.5)
-        try:
-            answered = one.recv(1)
-        except TimeoutError:
-            answered = b""
-        if not answered:
-            held.append(one)
-    except OSError:
-        pass
-print(len(held))
-"""
-"""It holds uploads that never end, from seven addresses of this host's own, and says how many it could."""
-
-SEE = """
-import glob, os, socket
-def tried(name, what, *given):
-    try:
-        what(*given)
-        print(name, "done")
-    except OSError:
-        pass
-def told(path):
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
-        one.sendto(b"MESSAGE=forged by mine\\nSYSLOG_IDENTIFIER=other", path)
-def called(path):
-    with socket.socket(socket.AF_UNIX) as one:
-        one.connect(path)
-tried("journal", told, "/run/systemd/journal.other/socket")
-tried("log", called, "/run/systemd/journal.other/stdout")
-tried("systemd", told, "/run/systemd/notify")
-tried("bus", called, "/run/dbus/system_bus_socket")
-tried("sshd", called, "/run/ssh-unix-local/socket")
-tried("sshd by TCP", lambda: socket.create_connection(("127.0.0.1", 22), 3).close())
-tried("sshd by TCP over IPv6", lambda: socket.create_connection(("::1", 22), 3).close())
-tried("terminals", os.openpty)
-tried("locks", open, "/run/lock/mine", "w")
-tried("packages", os.listdir, "/var/lib/dpkg")
-print("its own", len(glob.glob("/run/systemd/journal/*")) > 2 and os.path.exists("/run/postgresql"))
-"""
-
-CALL_ITSELF = """
-import concurrent.futures, urllib.request
-def call(number):
-    asked = urllib.request.Request("http://127.0.0.1/", headers={"Host": "mine.test"})
-    return urllib.request.urlopen(asked, timeout=20).status
-with concurrent.futures.ThreadPoolExecutor(48) as pool:
-    print({*pool.map(call, range(192))})
-"""
-
 _BANNER = "exec 9<>/dev/tcp/127.0.0.1/22; head -c 4 <&9"
 ASK_LOCALLY = shlex.join(["runuser", "-u", "nobody", "--", "timeout", "5", "bash", "-c", _BANNER])
-
-
-def held(places: Sequence[Taken]) -> str:
-    """The program that keeps these taken."""
-    return HOLD_PLACES.replace("PLACES", repr(places), 1)
 
 
 @dataclass
@@ -238,13 +61,13 @@ def test_whatever_it_can_lock_it_holds_up_nobody(place: Place) -> None:
     host = place.host
     # As apt's own script and debconf's settings make them.
     host.ssh("touch /var/lib/apt/daily_lock; chmod 644 /var/lib/apt/daily_lock /var/cache/debconf/[ct]*.dat")
-    host.ssh(in_sandbox(host, "mine", HOLD))
+    host.ssh(in_sandbox(host, "mine", attacks.HOLD))
     try:
         held = wait_until(lambda: host.ssh("cat /var/lib/mine/held", check=False), 60, "its locks")
         assert int(held) > 50, "it holds nothing: this shows nothing"
         place.all_goes_on()
         assert host.run("flock -n /opt/slipway true").returncode == 1, "the attack goes on"
-        host.ssh("python3 -", stdin=LOCK_ALL)
+        host.ssh("python3 -", stdin=attacks.LOCK_ALL)
         host.ssh("DEBIAN_FRONTEND=noninteractive dpkg-reconfigure tzdata")
     finally:
         host.ssh("systemctl stop taken-over")
@@ -276,7 +99,7 @@ def test_its_limits_are_those_of_the_settings(place: Place) -> None:
 
 def test_its_shared_memory_is_its_own(place: Place) -> None:
     before = place.host.ssh("df --output=iused,used /dev/shm | tail -n 1")
-    files, size = place.attack(FILL_SHARED_MEMORY).splitlines()
+    files, size = place.attack(attacks.FILL_SHARED_MEMORY).splitlines()
     assert files.endswith("No space left on device") and 16_000 < int(files.split()[0]) <= 16_384
     assert size == "64 No space left on device"
     assert place.host.ssh("df --output=iused,used /dev/shm | tail -n 1") == before
@@ -287,7 +110,7 @@ def test_its_log_is_its_own(place: Place) -> None:
     host = place.host
     logins = host.ssh("journalctl -u ssh -o cat --no-pager | grep -c 'Accepted publickey'")
     before = host.ssh("journalctl --disk-usage")
-    place.attack(TALK)
+    place.attack(attacks.TALK)
     host.ssh("journalctl --sync --namespace=mine; journalctl --sync")
     assert "192.0.2.66" in host.ssh("journalctl --namespace=mine -o cat --no-pager -g 192.0.2.66"), "it was written"
     # Not by its words alone: sudo's log and systemd's have them from the attack's own command line.
@@ -302,7 +125,7 @@ def test_its_log_is_its_own(place: Place) -> None:
 def test_of_the_host_s_services_it_sees_what_is_its_own(place: Place) -> None:
     host = place.host
     host.ssh("mkdir -p /run/postgresql")
-    assert place.attack(SEE) == "its own True"
+    assert place.attack(attacks.SEE) == "its own True"
     assert host.run("journalctl --namespace=other -o cat --no-pager -g 'forged by mine'").returncode == 1
 
 
@@ -329,7 +152,7 @@ def test_it_takes_nobody_s_place(place: Place) -> None:
 
 def test_visitors_from_outside_are_served_all_the_same(place: Place) -> None:
     host = place.host
-    assert place.attack(CALL_ITSELF) == "{200}", "it may call its own name"
+    assert place.attack(attacks.CALL_ITSELF) == "{200}", "it may call its own name"
     host.ssh(in_sandbox(host, "mine", held(REQUESTS), "--property=LimitNOFILE=4000"))
     try:
         time.sleep(8)
@@ -338,5 +161,58 @@ def test_visitors_from_outside_are_served_all_the_same(place: Place) -> None:
     finally:
         host.ssh("systemctl stop taken-over")
     again = "once its connections are gone"
-    wait_until(lambda: place.attack(CALL_ITSELF, check=False) == "{200}", 60, again)
-    assert 0 < int(place.attack(UPLOAD)) <= 8, "what one source may hold"
+    wait_until(lambda: place.attack(attacks.CALL_ITSELF, check=False) == "{200}", 60, again)
+    assert 0 < int(place.attack(attacks.UPLOAD)) <= 8, "what one source may hold"
+
+
+def test_nobody_logs_in_as_it(place: Place, tmp_path: Path) -> None:
+    """Nor as who builds it: a login would start what no sandbox holds. The key is one that it lets in itself."""
+    host, key = place.host, tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    public = key.with_suffix(".pub").read_text()
+    idle = ("-N", "-i", str(key))  # which runs nothing, so that no shell is asked
+    for user, home in (("mine", "/var/lib/mine"), ("_mine", "/var/cache/slipway/mine/home")):
+        let_in = attacks.LET_IN.replace("HOME", repr(home)).replace("KEY", repr(public))
+        host.ssh(f"setpriv --reuid={user} --regid={user} --clear-groups python3 -", stdin=let_in)
+        done = login(host, user, *idle, seconds=20)
+        assert done.returncode == 255, f"{user} is logged in: {done}"
+    # It is the account that is closed, and nothing else that keeps it out.
+    host.ssh("usermod --expiredate '' mine")
+    with pytest.raises(subprocess.TimeoutExpired):
+        login(host, "mine", *idle, seconds=8)
+    host.deploy()
+    assert host.ssh("getent shadow mine | cut -d : -f 8") == "1"
+
+
+def test_it_cannot_fill_what_the_kernel_remembers(place: Place) -> None:
+    host, count = place.host, "cat /proc/sys/net/netfilter/nf_conntrack_count"
+    if host.run(count).returncode:
+        pytest.skip("this kernel doesn't tell how many connections it remembers")
+    before = int(host.ssh(count))
+    assert place.attack(attacks.KNOCK) == "asked"
+    assert int(host.ssh(count)) - before < 5000, "4,096 and what else goes on"
+    assert login(host).returncode == 0
+    host.ssh("conntrack -F 2>/dev/null || true")
+
+
+def test_what_it_calls_itself_has_no_end(place: Place) -> None:
+    host = place.host
+    host.ssh(in_sandbox(host, "mine", attacks.LONG_TITLE))
+    try:
+        wait_until(lambda: host.ssh("cat /var/lib/mine/titled", check=False) == "done", 30, "its title")
+        host.ssh("prlimit --as=500000000 /opt/slipway/bin/slipway-nginx reload", timeout=60)
+        place.all_goes_on()
+    finally:
+        host.ssh("systemctl stop taken-over")
+
+
+def test_what_else_it_could_use_is_its_own_or_shut(place: Place) -> None:
+    host = place.host
+    assert place.attack(attacks.RING) == "Operation not permitted"
+    quarter = int(host.ssh("awk '/^MemTotal/ {print int($2 / 4096)}' /proc/meminfo"))
+    for line in place.attack(attacks.FILL_TEMPORARY).splitlines():
+        folder, size, files = line.split()
+        assert abs(int(size) - quarter) < 100 and files == "65536", line
+        assert host.run(f"test -e {folder}/mine").returncode == 1
+    assert place.attack(attacks.AS_THE_HOST) == "Connection refused"
+    assert "200 OK" in host.ssh("python3 -", stdin=attacks.AS_THE_HOST), "the host itself is answered"

@@ -118,7 +118,7 @@ class Place:
     def plan(self, commands: str) -> tuple[dict[str, Any], int, float]:
         """What a plan of a hostile commit says, the memory that it took at most, in MB, and its seconds.
 
-        + commands: stage the commit, in a clone of the app's source
+        + commands: stage the commit, in a clone of the app's source, or make it and name it in .git/hostile
         """
         seen: dict[str, Any] = run_on_host(self.host, "hostile_plan", "mine", commands, timeout=300)
         return json.loads(seen["told"] or "{}"), seen["memory_mb"], seen["seconds"]
@@ -192,6 +192,28 @@ def test_a_commit_without_measure(place: Place, paths: str, error: str) -> None:
     assert host.ssh("ls -d /run/slipway/mine/plan-* /var/tmp/slipway-plan-* 2>/dev/null || true") == ""
     if "deeper" in error:
         place.all_goes_on()
+
+
+NO_FILES = (
+    "tree=$(git hash-object -t tree -w /dev/null); for level in $(seq 25); do tree=$(for n in 0 1 2 3 4 5 6 7 8 9; do "
+    "printf '040000 tree %s\\td%s\\n' $tree $n; done | git mktree); done; git commit-tree $tree -m x >.git/hostile; "
+    "git update-ref refs/heads/hostile $(cat .git/hostile)"
+)
+"""Folders without end, and no file in them: of a few kilobytes."""
+GROWING = (
+    "echo 'big.txt export-subst' >.gitattributes; "
+    """python3 -c "open('big.txt', 'w').write('\\$Format:%<(16000)%h\\$' * 400000)"; git add --all"""
+)
+"""A file of 8 MB, of which git would make 6 GB when it hands the commit out."""
+
+
+@pytest.mark.parametrize(
+    ("commands", "error"), [(NO_FILES, "more than 200,000 files"), (GROWING, None)], ids=["no files", "growing"]
+)
+def test_a_commit_that_is_more_than_it_seems(place: Place, commands: str, error: str | None) -> None:
+    told, memory, seconds = place.plan(commands)
+    assert memory < 200 and seconds < 60, (memory, seconds, told)
+    assert error in told["error"] if error else told["error"] is None, told
 
 
 @pytest.mark.parametrize(

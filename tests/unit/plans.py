@@ -196,7 +196,10 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
         user, _, group = owner.partition(":")
         there[path] = Place("d", mode, user, group)
     there |= {path: Place("l", target=target) for path, (target,) in done.steps("link").items()}
-    there |= {name: Place("account", target=place_module.SHELL) for name in done.steps("account")}
+    there |= {
+        name: Place("account", target=place_module.SHELL, expires=place_module.EXPIRED)
+        for name in done.steps("account")
+    }
     there |= {path: Place("d", mode, "root", "root") for path, mode in RESTRICTED.items()}
     access = ways_in(done)
     for each in access["files"]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import http.client
+import os
 import shutil
 import socket
 import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -465,6 +469,10 @@ def test_nginx_workers_are_its_own_children(nginx: Nginx, monkeypatch: pytest.Mo
         (proc / str(number) / "cmdline").write_bytes(title)
         (proc / str(number) / "stat").write_text(f"{number} (a ) b S 10) S {parent} {number} 0 0\n")
     (proc / "16").mkdir()  # it ended while we looked
+    # A stranger's title may have no end: to open this one is to wait for ever.
+    (proc / "13/cmdline").unlink()
+    os.mkfifo(proc / "13/cmdline")
+    (proc / "12/cmdline").write_bytes(processes[12][0] + bytes(1 << 20))
     monkeypatch.setattr(program, "MASTER", nginx.etc / "nginx.pid")
     monkeypatch.setattr(program, "Path", lambda path: {"/proc": proc}[path])
     assert program.workers() == {}, "nginx doesn't run"
@@ -640,6 +648,10 @@ class Connection:
         self.address = address
         self.status = 0
 
+    def connect(self) -> None:
+        """Nothing."""
+        self.sock = None
+
     def request(self, method: str, path: str, headers: dict[str, str]) -> None:
         """Note it."""
         self.asked.append((self.address, path, headers["Host"]))
@@ -683,6 +695,29 @@ def test_a_domain_that_leads_here(acme: Any, internet: type[Connection]) -> None
     assert acme.problem("a.example.com", "token") is None
     path = "/.well-known/acme-challenge/token"
     assert internet.asked == [("192.0.2.1", path, "a.example.com"), ("2001:db8::1", path, "a.example.com")]
+
+
+def test_a_challenge_that_trickles_ends(acme: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the connection lets its socket go, since the answer says so."""
+    monkeypatch.setattr(acme, "SECONDS", 0.5)
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 99\r\n\r\n"
+
+    def trickle(there: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            there.sendall(head)
+            while True:
+                there.sendall(b"x")
+                time.sleep(0.1)
+
+    here, there = socket.socketpair()
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: here)
+    monkeypatch.setattr(here.__class__, "setsockopt", lambda *_: None)
+    with there:
+        threading.Thread(target=trickle, args=[there], daemon=True).start()
+        began = time.monotonic()
+        status, body = acme.challenge("192.0.2.1", "a.example.com", "token")
+        assert status == 200 and len(body) < 20
+    assert time.monotonic() - began < 4
 
 
 def test_a_domain_without_a_record(acme: Any, internet: type[Connection]) -> None:

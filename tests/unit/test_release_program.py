@@ -3616,7 +3616,7 @@ GOOD, BAD = (True, "200 ok"), (False, "503 no db")
 
 def test_a_proof(release: Release, clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     given = probes(release, BAD, BAD, GOOD)
-    monkeypatch.setattr(release.program.Path, "read_bytes", lambda path: b"A=1\0RELEASE_ID=r1\0")
+    monkeypatch.setattr(release.program, "environment_of", lambda process: b"A=1\0RELEASE_ID=r1\0")
     release.program.prove(release.app, "r1")
     assert given == [BAD, BAD, GOOD] and release.program.progress.last == "200 ok"
     message = release.fails(release.program.prove, release.app, "r2")
@@ -3696,7 +3696,13 @@ def test_a_site_without_a_certificate_cannot_be_asked(
 
 
 @pytest.mark.parametrize(
-    "trickle", [b"H", b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\nready"]
+    "trickle",
+    [
+        b"H",
+        b"HTTP/1.1 200 OK\r\nX: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\nready",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 90\r\n\r\nready",
+    ],
 )
 def test_an_answer_that_trickles_is_none(release: Release, trickle: bytes) -> None:
     """However much has come, and though each byte comes in time."""
@@ -4199,6 +4205,21 @@ def test_a_plan(real: Release, monkeypatch: pytest.MonkeyPatch, repository: tupl
     assert real.releases == [IDS[0]]
 
 
+def test_a_plan_has_the_memory_of_a_run_at_most(
+    release: Release, command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+
+    def run(argv: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        ran.append(argv)
+        return subprocess.CompletedProcess(argv, 3)
+
+    monkeypatch.setattr(release.program.subprocess, "run", run)
+    assert command("plan", "notes", stdin={}) == 3
+    (argv,) = ran
+    assert "MemoryMax=75%" in argv and argv[-4:] == ["/opt/slipway/bin/slipway-release", "plan", "--here", "notes"]
+
+
 def test_a_plan_of_what_is_no_file(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     release.app.wanted["migration"]["command"] = "auto"
     release.add(IDS[0], current=True)
@@ -4249,7 +4270,9 @@ def test_a_plan_of_migrations(release: Release, monkeypatch: pytest.MonkeyPatch)
     owned, looked, read, _, rendered, _ = release.run.calls
     assert owned.startswith("chown -hR root:notes ")
     # Who serves asks the database, with its own code and environment.
-    assert "--unit notes-plan " in looked and f"EnvironmentFile={release.app.env(IDS[0])} " in looked
+    assert (
+        f"--unit notes-plan-look-{os.getpid()} " in looked and f"EnvironmentFile={release.app.env(IDS[0])} " in looked
+    )
     assert f"--property WorkingDirectory={release.app.folder(IDS[0])} " in looked
     assert read.endswith("slipway-schema read --at=r1,x1")
     assert rendered.endswith("slipway-schema render --at=r1,x1 --dialect=postgresql")
@@ -4265,6 +4288,10 @@ def test_a_plan_of_migrations(release: Release, monkeypatch: pytest.MonkeyPatch)
     told = plan_for(release)
     assert told["error"] is None and [each["sql"] for each in told["pending"]] == [None, None]
     assert told["sql_error"] == "The database's schema can't be written as SQL:\nos.environ: KeyError"
+    del release.run.failing["slipway-schema render"]
+    schema_says(release, "render", sql="no table")  # it knows the mark, and says what it likes
+    told = plan_for(release)
+    assert told["sql_error"].startswith("AttributeError: ") and len(told["pending"]) == 2
     release.run.failing["slipway-schema"] = "ModuleNotFoundError: new"
     assert plan_for(release)["error"] == ("The database's schema can't be looked at:\nModuleNotFoundError: new")
 
@@ -4546,7 +4573,7 @@ def test_commands_that_answer_in_json(
     expected = {
         ("status", "notes"): release.program.status(release.app),
         ("history", "notes", "--json"): [],
-        ("plan", "notes"): {"commits": ["notes.main:app"]},
+        ("plan", "notes", "--here"): {"commits": ["notes.main:app"]},
     }
     for argv, found in expected.items():
         assert command(*argv, stdin={"wanted": release.app.wanted}) == 0

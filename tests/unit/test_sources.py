@@ -71,9 +71,60 @@ def test_a_commit_without_measure(
 
 def test_as_many_as_may_be(program: Any, git: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     made = commit(git, "".join(f"100644 {blob(git)}\t{path}\n" for path in ["d/" * 100 + "x", "y"]))
-    monkeypatch.setattr(program, "MOST_FILES", 3)
+    monkeypatch.setattr(program, "MOST_FILES", 3 + 100)
     monkeypatch.setattr(program, "MOST_MB", 9)
     assert program.survey(git, made) is True
+
+
+def test_a_commit_of_folders_without_files(program: Any, git: list[str]) -> None:
+    """Of a few kilobytes, and without end: each folder has itself ten times, 25 deep."""
+
+    def told(*argv: str, stdin: str = "") -> str:
+        return subprocess.run([*git, *argv], input=stdin, check=True, capture_output=True, text=True).stdout.strip()
+
+    tree = told("hash-object", "-t", "tree", "-w", "--stdin")
+    for _ in range(25):
+        tree = told("mktree", stdin="".join(f"040000 tree {tree}\td{number}\n" for number in range(10)))
+    with pytest.raises(program.Strange, match=r"^The source has more than 200,000 files\.$"):
+        program.survey(git, told("commit-tree", tree, "-m", "x"))
+
+
+def exported(program: Any, git: list[str], made: str, folder: Path) -> dict[str, str]:
+    """Path → text of what is unpacked of a commit."""
+    (folder / ".git/info").mkdir(exist_ok=True)
+    (folder / ".git/info/attributes").write_text(program.ATTRIBUTES)
+    (folder / "out").mkdir()
+    with program.exported(git, made) as reading:
+        subprocess.run(["tar", "-x", "-C", folder / "out"], stdin=reading, check=True)
+    return {path.name: path.read_text() for path in (folder / "out").iterdir()}
+
+
+def test_a_commit_is_unpacked_as_it_was_committed(program: Any, git: list[str], tmp_path: Path) -> None:
+    """Though its attributes say otherwise: by these, 30 bytes would become 100,000."""
+    files = {
+        "a.txt": "$Format:%<(100000)%h$ $Id$\nb\n",
+        ".gitattributes": "a.txt export-subst ident eol=crlf text working-tree-encoding=UTF-32\n",
+    }
+    (tmp_path / "big").unlink()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        subprocess.run([*git, "add", name], check=True)
+    subprocess.run([*git, "commit", "--quiet", "-m", "x"], check=True)
+    assert exported(program, git, "HEAD", tmp_path) == files
+
+
+def test_a_commit_that_grows_while_it_is_unpacked(
+    program: Any, git: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = commit(git)
+    monkeypatch.setattr(program, "MOST_MB", 2)
+    with pytest.raises(program.Strange, match=r"^The source is larger than 2 MB\.$"):
+        exported(program, git, made, tmp_path)
+    with (
+        pytest.raises(program.Incomplete, match=r"^`git archive` of none ended with 128\.$"),
+        program.exported(git, "none") as reading,
+    ):
+        assert os.read(reading, 10) == b""
 
 
 def packed(folder: Path, size: int) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,8 @@ def test_an_app_that_has_sshd_s_port_is_ended_and_nobody_else(
     for process, group in groups.items():
         (tmp_path / process).mkdir()
         (tmp_path / process / "cgroup").write_text(f"0::/{group}\n")
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/cgroup").write_text("0::/init.scope\n")
     there = [{7: 4242, 8: 4243}, {9: 4244}, {8: 4243}]
     monkeypatch.setattr(sshd, "taken", lambda ports: True)
     monkeypatch.setattr(sshd, "takers", lambda ports: there.pop(0))
@@ -75,6 +78,72 @@ def test_an_app_that_has_sshd_s_port_is_ended_and_nobody_else(
     ended = ("app-mine.slice", "mine-build.service")
     assert sshd.run.calls == [f"systemctl kill --signal=SIGKILL {each}" for each in ended]
     assert "taken by a process of 4243" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("group", "unit"),
+    [
+        ("0::/system.slice/x/app.slice/app-mine.slice/mine@r1.service", "app-mine.slice"),
+        ("1:name=systemd:/system.slice/x/builds.slice/mine-build.service\n0::/elsewhere", "mine-build.service"),
+        ("0::/system.slice/x/builds.slice/nginx.service", None),
+        ("0::/system.slice/x/user.slice/user-1000.slice/user@1000.service/builds.slice/mine-build.service", None),
+        ("0::/system.slice/x/user.slice/user-1000.slice/user@1000.service/app.slice/app-mine.slice/x", None),
+        ("0::/system.slice/x/app.slice/app-alien.slice/x", None),
+        ("0::/app.slice/app-mine.slice/mine@r1.service", None),
+    ],
+)
+def test_whose_a_process_is(
+    sshd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group: str, unit: str | None
+) -> None:
+    """A user may name groups below its own like Slipway's; systemd itself is in one, in a container."""
+    monkeypatch.setattr(sshd, "UNITS", tmp_path)
+    monkeypatch.setattr(sshd, "PROCESSES", tmp_path)
+    for name in ("app-mine.slice", "builds.slice"):
+        (tmp_path / name).touch()
+    roots = "1:name=systemd:/system.slice/x/init.scope\n" if "name=" in group else "0::/system.slice/x/init.scope\n"
+    for process, text in {"1": roots, "7": group}.items():
+        (tmp_path / process).mkdir()
+        (tmp_path / process / "cgroup").write_text(text)
+    assert sshd.unit_of(7) == unit
+    assert sshd.unit_of(8) is None, "it has ended"
+
+
+def test_where_nobody_is_seen_to_have_the_port_all_apps_are_ended(
+    sshd: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket may be on its way from one process to another."""
+    monkeypatch.setattr(sshd, "UNITS", tmp_path)
+    for name in ("app-mine.slice", "builds.slice", "app-other.slice", "nginx.service"):
+        (tmp_path / name).touch()
+    taken = [True, False]
+    monkeypatch.setattr(sshd, "taken", lambda ports: taken.pop(0))
+    monkeypatch.setattr(sshd, "takers", lambda ports: {})
+    sshd.free({2222})
+    ended = ("app-mine.slice", "app-other.slice", "builds.slice")
+    assert sorted(sshd.run.calls) == [f"systemctl kill --signal=SIGKILL {each}" for each in ended]
+
+
+def test_a_look_at_sockets_ends(sshd: Any, monkeypatch: pytest.MonkeyPatch, port: tuple[int, socket.socket]) -> None:
+    number, one = port
+    assert sshd.sockets_of(os.getpid())[one.fileno()]
+    assert len(sshd.sockets_of(os.getpid(), 0)) == 0
+    looked: list[int] = []
+    monkeypatch.setattr(sshd, "sockets_of", lambda process, most: dict.fromkeys(range(1000), "1"))
+    monkeypatch.setattr(sshd, "bound", lambda process, descriptor: looked.append(descriptor))
+    monkeypatch.setattr(sshd, "PROCESSES", types.SimpleNamespace(glob=lambda pattern: [Foreign("7"), Foreign("8")]))
+    monkeypatch.setattr(sshd, "LOOK_SECONDS", -1)
+    assert sshd.takers({number}) == {} and looked == []
+
+
+class Foreign:
+    """A process of another user."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def stat(self) -> Any:
+        """As of a folder of /proc."""
+        return types.SimpleNamespace(st_uid=4711)
 
 
 def test_sshd_that_ended_while_it_was_reloaded_is_started(sshd: Any, monkeypatch: pytest.MonkeyPatch) -> None:

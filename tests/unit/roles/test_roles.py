@@ -615,6 +615,7 @@ def test_an_apps_place(plan: Planner, maximal: Settings, overview: HostOverview)
     done = plan(app, maximal, overview)("Give notes its users and folders")
     assert done.steps("account") == {"notes": ["/var/lib/notes"], "_notes": ["/var/cache/slipway/notes/home"]}
     assert "--system" in place_module._STEPS and place_module.SHELL == "/usr/sbin/nologin"
+    assert "--expiredate 1 " in place_module._STEPS, "sshd asks no shell for a connection that runs nothing"
     assert done.steps("folder") == {
         "/etc/notes": ["root:notes", "750"],
         "/etc/notes/releases": ["root:notes", "750"],

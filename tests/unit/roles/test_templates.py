@@ -939,7 +939,7 @@ def test_an_app_cannot_take_sshd_s_port_where_the_kernel_can_keep_it(minimal: Se
 def test_the_service_is_shut_off(settings: Settings) -> None:
     for app in settings.apps.values():
         service = unit(app, "service")["Service"]
-        for key in ("NoNewPrivileges", "ProtectHome", "PrivateTmp", "PrivateDevices", "ProtectKernelModules"):
+        for key in ("NoNewPrivileges", "ProtectHome", "PrivateDevices", "ProtectKernelModules"):
             assert service[key] == ["yes"], key
         assert service["ProtectSystem"] == ["strict"]
         assert service["CapabilityBoundingSet"] == [""]
@@ -958,7 +958,9 @@ def test_the_sandbox_by_default(minimal: Settings) -> None:
         assert line in lines
     # What is allowed first, then what isn't of that.
     at = lines.index("SystemCallFilter=@system-service")
-    assert lines[at + 1] == "SystemCallFilter=~@privileged @resources"
+    assert lines[at + 1] == "SystemCallFilter=~@privileged @resources io_uring_setup io_uring_enter io_uring_register"
+    for path in ("/tmp", "/var/tmp"):
+        assert f"TemporaryFileSystem={path}:nosuid,nodev,mode=1777,size=25%,nr_inodes=65536" in lines
     assert not [line for line in lines if line.startswith(("PrivateNetwork", "IPAddressDeny"))]
 
 

@@ -1,6 +1,6 @@
 """Plan a hostile commit of an app, and print as JSON what that told, the memory and the seconds it took: APP COMMANDS.
 
-COMMANDS stage the commit, in a repository of the source that serves.
+COMMANDS stage the commit, in a repository of the source that serves; or make it, and name it in .git/hostile.
 """
 
 import json
@@ -26,17 +26,18 @@ def main(app: str, commands: str) -> None:
     """Make the commit, and let the app's next release be planned from it."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     shutil.copytree(f"/srv/{app}/current/", FOLDER, symlinks=True, ignore=shutil.ignore_patterns(".venv"))
-    git = "git -c user.name=x -c user.email=x@example.com"
-    staged = f"set -e; git init -q; git add --all; {git} commit -qm first; {commands}; {git} commit -qm hostile"
+    staged = "set -e; git init -q; git config user.name x; git config user.email x@example.com; git add --all; "
+    staged += f"git commit -qm first; {commands}; "
+    staged += "[ -e .git/hostile ] || { git commit -qm hostile; git rev-parse HEAD >.git/hostile; }"
     subprocess.run(["sh", "-c", staged], cwd=FOLDER, check=True, stdout=subprocess.DEVNULL)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=FOLDER, check=True, capture_output=True, text=True)
+    commit = (FOLDER / ".git/hostile").read_text().strip()
     wanted = json.loads(Path(f"/etc/{app}/release.json").read_text())
-    wanted["source"] |= {"kind": "git", "url": f"file://{FOLDER}", "ssh": "", "commit": commit.stdout.strip()}
+    wanted["source"] |= {"kind": "git", "url": f"file://{FOLDER}", "ssh": "", "commit": commit}
     began = time.monotonic()
     with tempfile.TemporaryFile() as request, tempfile.TemporaryFile() as told:
         request.write(json.dumps({"wanted": wanted, "placeholders": {}}).encode())
         request.seek(0)
-        process = subprocess.Popen([PROGRAM, "plan", app], stdin=request, stdout=told, preexec_fn=limits)
+        process = subprocess.Popen([PROGRAM, "plan", "--here", app], stdin=request, stdout=told, preexec_fn=limits)
         _, _, usage = os.wait4(process.pid, 0)
         told.seek(0)
         seconds = round(time.monotonic() - began, 1)
