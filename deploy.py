@@ -11,6 +11,7 @@ from roles.app import app
 from roles.base import base
 from roles.nginx import nginx, nginx_sandbox, nginx_with_certificates
 from roles.preflight import preflight
+from roles.program import program
 from roles.python import python, pythons, uv
 from roles.release import release
 from roles.system import system
@@ -26,6 +27,7 @@ overview = preflight(settings)  # and every reason why this host can't be provis
 nginx_sandbox(settings)  # before its package starts it
 programs = [uv(settings, overview), *pythons(settings), *certbot(settings)]
 base(settings, overview, programs)  # packages, and beside them what they let install; time zone, journal
+program()  # what runs on the host for Slipway
 system(settings, overview)  # kernel, logins, clock, swap
 updates(settings, overview)  # security updates by themselves, and what takes them on
 access(settings, overview)  # operator, sshd, firewall: proven by a fresh connection, or taken back

@@ -11,6 +11,7 @@ from roles.nginx.certificates import alternative_names, ordered
 from roles.nginx.operations import serve_certificates
 from roles.python import UV_CACHE, uv_program, with_own_lock
 from slipway.engine import operations
+from slipway.engine.host import PROGRAM
 from slipway.engine.place import File, Folder, place
 from slipway.engine.plan import Change
 from slipway.engine.program import Program, install
@@ -25,7 +26,6 @@ REQUIREMENTS = f"{CERTBOT}-requirements.txt"
 CONFIG = f"{FOLDER}/certbot.ini"
 CA_FILE = f"{FOLDER}/acme-ca.pem"
 HOOK = "/etc/letsencrypt/renewal-hooks/deploy/50-slipway-nginx"
-ACME = "/opt/slipway/bin/slipway-acme"
 TIMER = {kind: f"/etc/systemd/system/certbot-renew.{kind}" for kind in ("service", "timer")}
 SELF_SIGNED_DAYS = 365
 """Browsers refuse more than 398 days even of a private CA."""
@@ -58,19 +58,18 @@ def tls(settings: Settings) -> dict[str, OperationMeta]:
     for app in own:
         if app.tls.mode == "self-signed":
             self_signed(app)
-    served = {app.name: (str(app.certificate_path), app.main_domain) for app in apps if app.tls.mode != "off"}
+    served = {app.name: str(app.certificate_path) for app in apps if app.tls.mode != "off"}
     if served:
-        serve_certificates(name="Let nginx serve the certificates", certificates=served)
+        serve_certificates(name="Let nginx serve the certificates", certificates=served, apps=tuple(settings.apps))
     return orders
 
 
 def certbot_files(settings: Settings) -> dict[str, File]:
-    """Path → file: certbot's configuration, hook and timer, and the program that orders by it."""
+    """Path → file: certbot's configuration, hook and timer."""
     values = {"settings": settings, "webroot": WEBROOT, "ca_file": CA_FILE, "certbot": CERTBOT, "config": CONFIG}
     made = {
         CONFIG: File(render("tls/certbot.ini.j2", **values), "600", secret=True),
         HOOK: File(render("tls/renewal-hook.j2", **values), "755"),
-        ACME: File(host_file("tls/slipway-acme"), "755", program=True),
     }
     made |= {path: File(render(f"tls/certbot-renew.{kind}.j2", **values)) for kind, path in TIMER.items()}
     if settings.acme_ca_local:
@@ -126,7 +125,7 @@ def order(settings: Settings, app: AppSettings) -> OperationMeta:
     return operations.command_unless(
         name=f"Order the certificate of {app.name}",
         satisfied=ordered(settings, app),
-        command=StringCommand(shlex.join([ACME, "order", *wanted])),
+        command=StringCommand(shlex.join([PROGRAM, "acme", "order", *wanted])),
         change=Change("certificate", app.name, "order", note=f"for {', '.join(app.domains)} from {server}"),
         why=f"the certificate of {app.name} is for these domains and from this ACME server",
         makes=[str(app.certificate_path), str(app.key_path)],

@@ -51,7 +51,10 @@ class Layout:
         # Programs and what they run with: root's, readable by all.
         self.opt = root / "opt/slipway"
         self.bin = self.opt / "bin"
-        self.lib = self.opt / "lib"
+        self.versions = self.opt / "host"
+        """A folder for each version of this package."""
+        self.lib = self.versions / "current"
+        """Link to the version that is started from now on: has the package."""
         self.program = self.bin / "slipway"
         self.schema_program = self.lib / "slipway_host/schema/__main__.py"
         """What a release's own Python runs to look at a database's schema, and to change it."""
@@ -179,6 +182,8 @@ class AppLayout:
         self.sockets = host.root / "run" / name
         self.run_unit = f"{name}-release.service"
         self.helpers = [f"{name}-{what}.service" for what in HELPERS]
+        self.plan_unit = f"{name}-planning"
+        """How the names of the units begin, without their kind, in which it is planned."""
         self.plan = f"slipway-plan-{name}-"
         """How the names of the folders begin that its plans unpack a source to."""
 

@@ -204,37 +204,6 @@ if TYPE_CHECKING:
         folder: str
         """Of the run itself, once it is under way."""
 
-    class Step(TypedDict):
-        """A step of a run has ended."""
-
-        event: Literal["step"]
-        app: str
-        step: str
-        number: int
-        of: int
-        seconds: float
-        note: str | None
-
-    class Said(TypedDict):
-        """A line for people."""
-
-        event: Literal["said", "beat"]
-        app: str
-        text: str
-
-    class Ended(TypedDict):
-        """How a run ended; nothing follows it."""
-
-        event: Literal["ended"]
-        app: str
-        code: int
-        release: str | None
-        """What serves then."""
-        error: str | None
-
-    Event = Step | Said | Ended
-    """A line of a run's log, and of what `release`, `rollback` and `follow` tell with --json."""
-
     class Run(TypedDict):
         """A run that is under way."""
 
@@ -307,6 +276,8 @@ if TYPE_CHECKING:
         generation: str | None
         managed: bool
         live: bool
+        since: float | None
+        """When the first of the workers began that accept connections now, in seconds since 1970; None: there is none."""
         files: dict[str, str]
 
     class Way(TypedDict, total=False):

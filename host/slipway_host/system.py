@@ -200,6 +200,10 @@ class System:
         """Seconds of a clock that nobody sets: for durations and deadlines."""
         return time.monotonic()
 
+    def uptime(self) -> float:
+        """Seconds since the boot, those in which the machine slept included."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
     def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(seconds)

@@ -1,6 +1,6 @@
 """`ways_in`: change what lets people into a host, and keep that only once a fresh connection has proven it.
 
-The host's part is `slipway-access`: it takes a change back by itself unless it is confirmed. This is the other one.
+The host's part is `slipway access`: it takes a change back by itself unless it is confirmed. This is the other one.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from roles.ssh import MODULI, PATHS, path
 from roles.ssh.facts import Sshd, SshdState
 from slipway.engine import plan
 from slipway.engine.facts import Place, Places
+from slipway.engine.host import PROGRAM
 from slipway.engine.place import File, changes_of, due
 from slipway.engine.plan import Ask, Change, Commands
 from slipway.engine.pyinfra_api import CommandOutput, ConnectorArguments, SSHConnector, without_known_hosts
@@ -33,7 +34,6 @@ from slipway.settings import SMALLEST_RSA
 from slipway.transport import paramiko_api
 from slipway.transport.connector import Anew
 
-PROGRAM = "/opt/slipway/bin/slipway-access"
 PROOF_SECONDS = 20
 """How long a fresh connection is tried again; the host waits three times as long before it takes the change back."""
 PATIENCE = {"timeout": 8, "banner_timeout": 8, "auth_timeout": 10}
@@ -134,7 +134,7 @@ def ways_in(
         "ssh": reload_sshd,
         "firewall": "load" if load else "remove" if unload else None,
     }
-    yield Proven(PROGRAM, "apply", ports=want.ports, used=sshd.used, _stdin=json.dumps(request))
+    yield Proven(PROGRAM, "access", "apply", ports=want.ports, used=sshd.used, _stdin=json.dumps(request))
 
 
 def _account(account: str | None, there: Mapping[str, Place]) -> list[Change]:
@@ -217,7 +217,7 @@ class Proven(StringCommand):
             for port in self.ports if {outside} == self.used else ():
                 if port != outside and new:
                     self._prove_port(state, host, port, new.get_remote_server_key())
-            done, output = fresh.run_shell_command(StringCommand(PROGRAM, "confirm", token), **rights)
+            done, output = fresh.run_shell_command(StringCommand(PROGRAM, "access", "confirm", token), **rights)
         except (OSError, SSHException, EOFError) as error:
             raise NotProvenError(f"the fresh connection broke: {error}") from None
         finally:
@@ -238,7 +238,9 @@ class Proven(StringCommand):
     def _take_back(self, host: Host, rights: dict[str, Any], why: str, seconds: int) -> None:
         host.log(f"not proven: {why}", logger.error)
         try:
-            back, output = host.run_shell_command(StringCommand(PROGRAM, "revert"), **(rights | {"_timeout": 20}))
+            back, output = host.run_shell_command(
+                StringCommand(PROGRAM, "access", "revert"), **(rights | {"_timeout": 20})
+            )
             told = output.stderr
         except Exception as error:  # whatever it is, the connection isn't there to say so
             back, told = False, str(error)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from roles import firewall, operator, ssh
-from roles.access.operations import PROGRAM, Wanted, ways_in
-from roles.nginx import LIB
+from roles.access.operations import Wanted, ways_in
 from roles.ssh.facts import Sshd
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import File, Folder, place
 from slipway.engine.role import role
-from slipway.engine.templates import host_file, render
+from slipway.engine.templates import render
 from slipway.settings import Settings
 
-LIBRARY = f"{LIB}/slipway_sshd.py"
 UNITS = "/etc/systemd/system"
 REVERT = f"{UNITS}/slipway-access-revert.service"
 BOOT = f"{UNITS}/slipway-access-boot.service"
@@ -39,14 +37,9 @@ def access(settings: Settings, overview: HostOverview) -> None:
         units[FIREWALL] = File(render("firewall/firewall.service.j2", table=firewall.TABLE, apps=firewall.APPS))
         links[f"{WANTS}/{firewall.UNIT}"] = FIREWALL
     place(
-        name="Write slipway-access, and the units that take a change back",
-        folders={WANTS: Folder(), LIB: Folder()},
-        # What the program needs is first, so that a run which is killed between two files leaves none that misses it.
-        files={
-            LIBRARY: File(host_file("access/slipway_sshd.py"), program=True),
-            PROGRAM: File(host_file("access/slipway-access"), "755", program=True),
-            **units,
-        },
+        name="Write the units that take a change back",
+        folders={WANTS: Folder()},
+        files=units,
         links=links,
     )
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from roles.nginx import ITSELF
+from slipway_host.layout import ITSELF
+
 from slipway.engine.place import File
 from slipway.engine.templates import render
 from slipway.settings import AppSettings, Settings

@@ -4,8 +4,6 @@ from roles.nginx.role import (
     COMPRESSED,
     DROP_IN,
     IPV6,
-    ITSELF,
-    LIB,
     OPEN_FILES,
     PACKAGED,
     WEBROOT,
@@ -13,19 +11,15 @@ from roles.nginx.role import (
     configuration,
     configure,
     former_names,
-    library,
     nginx,
     nginx_sandbox,
     nginx_with_certificates,
-    text_library,
 )
 
 __all__ = [
     "COMPRESSED",
     "DROP_IN",
     "IPV6",
-    "ITSELF",
-    "LIB",
     "OPEN_FILES",
     "PACKAGED",
     "WEBROOT",
@@ -33,9 +27,7 @@ __all__ = [
     "configuration",
     "configure",
     "former_names",
-    "library",
     "nginx",
     "nginx_sandbox",
     "nginx_with_certificates",
-    "text_library",
 ]

@@ -1,4 +1,4 @@
-"""nginx as it is on the host: its configuration, and its version."""
+"""nginx's version on the host."""
 
 from __future__ import annotations
 
@@ -8,18 +8,7 @@ from typing import NamedTuple
 from pyinfra.api import FactBase
 from typing_extensions import override
 
-from slipway.engine.facts import JsonFact
 from slipway.engine.question import Question
-
-SLIPWAY_NGINX = "/opt/slipway/bin/slipway-nginx"
-
-
-class NginxStatus(JsonFact):
-    """`slipway-nginx status`: generation, whether it is live, and its files."""
-
-    @override
-    def command(self) -> Question:
-        return Question(f"{SLIPWAY_NGINX} status 2>/dev/null || true")
 
 
 class Versions(NamedTuple):

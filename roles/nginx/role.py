@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from slipway_host.layout import ITSELF
+
 from roles.nginx.certificates import ordered
-from roles.nginx.facts import SLIPWAY_NGINX, Versions
+from roles.nginx.facts import Versions
 from roles.nginx.operations import nginx_configuration
 from slipway.engine import operations, plan
 from slipway.engine.facts import Answer
+from slipway.engine.host import LAYOUT
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import File, Folder, place
 from slipway.engine.role import role
@@ -22,10 +25,7 @@ COMPRESSED = 96
 each that is read slowly holds 430 kB of memory."""
 OPEN_FILES = 1000
 """Static files that a site keeps open, at most: more than most apps have."""
-ITSELF = "127.83.76.87"
-"""Address from which the host's own programs ask nginx; as in files/nginx/slipway_nginx.py. Each of 127.0.0.0/8 is the
-host's alone, and a proxy takes another one only if it is told to."""
-WEBROOT = "/var/lib/slipway/acme"
+WEBROOT = str(LAYOUT.webroot)
 """Where certbot puts the files that an ACME server asks for."""
 IPV6 = "/proc/net/if_inet6"
 """There where the kernel has IPv6."""
@@ -37,8 +37,6 @@ PACKAGED = {
 """Versions in a distribution's packages, for a plan made before nginx is installed."""
 DROP_IN = "/etc/systemd/system/nginx.service.d/50-slipway.conf"
 """What systemd shuts nginx off from."""
-LIB = "/opt/slipway/lib"
-"""Folder of what the programs on the host import."""
 
 
 def configuration(
@@ -137,26 +135,12 @@ def nginx_sandbox(settings: Settings) -> None:
     )
 
 
-def library() -> dict[str, File]:
-    """Path → file: the work of slipway-nginx, which slipway-release does within its own process.
-
-    What both need is first, so that a run which is killed between two files leaves none that misses it.
-    """
-    return text_library() | {f"{LIB}/slipway_nginx.py": File(host_file("nginx/slipway_nginx.py"), program=True)}
-
-
-def text_library() -> dict[str, File]:
-    """Path → file: through what every program of the host's shows what others wrote."""
-    return {f"{LIB}/slipway_text.py": File(host_file("release/slipway_text.py"), program=True)}
-
-
 @role("Nginx")
 def nginx(settings: Settings, overview: HostOverview) -> None:
     """nginx with a site for every app; one that has no certificate yet answers ACME challenges only."""
     place(
-        name="Write slipway-nginx, and remove Debian's example site",
-        folders={WEBROOT: Folder(), LIB: Folder()},
-        files=library() | {SLIPWAY_NGINX: File(host_file("nginx/slipway-nginx"), "755", program=True)},
+        name="Make room for challenges, and remove Debian's example site",
+        folders={WEBROOT: Folder()},
         # It would be the default server, which ours must be; a site of the user's stays.
         absent={"/etc/nginx/sites-enabled/default": "nginx"},
     )
@@ -185,4 +169,4 @@ def configure(title: str, settings: Settings, overview: HostOverview) -> None:
     certificates = [
         str(path) for app in settings.apps.values() for path in (app.certificate_path, app.key_path) if path
     ]
-    nginx_configuration(name=title, files=made, paths=[IPV6, *certificates])
+    nginx_configuration(name=title, files=made, paths=[IPV6, *certificates], apps=tuple(settings.apps))

@@ -1,8 +1,6 @@
 """Release each app: built, migrated, started and proven beside the old release before it serves."""
 
 from roles.release.role import (
-    BIN,
-    MODULES,
     digest,
     git_ssh,
     history,
@@ -17,8 +15,6 @@ from roles.release.role import (
 )
 
 __all__ = [
-    "BIN",
-    "MODULES",
     "digest",
     "git_ssh",
     "history",

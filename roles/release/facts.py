@@ -1,4 +1,4 @@
-"""What the host's `slipway-release` says of an app's releases, and git of a ref."""
+"""What the host's own program says of an app's releases, and git of a ref."""
 
 from __future__ import annotations
 
@@ -10,49 +10,28 @@ from pyinfra.api import FactBase
 from typing_extensions import override
 
 from slipway.engine.facts import JsonFact
+from slipway.engine.host import PROGRAM
 from slipway.engine.question import Question
-
-SLIPWAY_RELEASE = "/opt/slipway/bin/slipway-release"
-
-
-class ReleaseStatus(JsonFact):
-    """`slipway-release status`: the release that serves, its inputs and what is wrong with it."""
-
-    @override
-    def command(self, app: str) -> Question:
-        return Question(f"{SLIPWAY_RELEASE} status {app} 2>/dev/null || true")
-
-
-class RollbackTarget(JsonFact):
-    """`slipway-release target`: the release that a rollback would let serve, or the error that says why there is none.
-
-    Empty where the host's program doesn't know that command: an older one, which the run replaces.
-    """
-
-    @override
-    def command(self, app: str, to: str | None) -> Question:
-        named = shlex.quote(f"--to={to}") if to else ""
-        return Question(f"{SLIPWAY_RELEASE} target {app} {named} 2>/dev/null || true")
 
 
 class ReleasePlan(JsonFact):
-    """`slipway-release plan`: commits and migrations of a release that would be made; its request is the `_stdin`."""
+    """`slipway plan`: commits and migrations of a release that would be made; its request is the `_stdin`."""
 
     @override
     def command(self, app: str) -> str:
-        unknown = json.dumps({"error": "the host's slipway-release is an older one, which this run replaces"})
-        return f"{SLIPWAY_RELEASE} plan {app} 2>/dev/null || echo {shlex.quote(unknown)}"
+        unknown = json.dumps({"error": "the host's program is an older one, which this run replaces"})
+        return f"{PROGRAM} plan {app} 2>/dev/null || echo {shlex.quote(unknown)}"
 
 
 class ReleaseHistory(FactBase[list[str]]):
-    """`slipway-release history`: a table of every release and rollback, newest first; or one line of JSON."""
+    """`slipway releases`: a table of every release and rollback, newest first; or one line of JSON."""
 
     default = list
 
     @override
     def command(self, app: str, as_json: bool = False) -> Question:
         form = "--json " if as_json else ""
-        return Question(f"[ ! -x {SLIPWAY_RELEASE} ] || {SLIPWAY_RELEASE} history {form}{app}")
+        return Question(f"[ ! -x {PROGRAM} ] || {PROGRAM} releases {form}{app}")
 
     @override
     def process(self, output: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Releases and rollbacks: asked of the host's `slipway-release`, and followed while they run."""
+"""Releases and rollbacks: asked of the host's own program, and followed while they run."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import Any
 
 from pyinfra import host, logger
 from pyinfra.api import Host, State, StringCommand
+from slipway_host.events import event_of, readable
+from slipway_host.protocol import PROTOCOL
 from typing_extensions import override
 
-from roles.release.facts import SLIPWAY_RELEASE, GitCommit, ReleasePlan, ReleaseStatus, RollbackTarget
+from roles.release.facts import GitCommit, ReleasePlan
 from slipway.engine import plan
+from slipway.engine.host import LAYOUT, PROGRAM, HostFacts, app_of, note, target_of
 from slipway.engine.place import File, placing, text_diff
 from slipway.engine.plan import Ask, Change, Commands
 from slipway.engine.pyinfra_api import CommandOutput, ConnectorArguments, shows_input
+from slipway.engine.question import Expects
 from slipway.prober import Prober, ProberError
 
 
@@ -36,12 +40,21 @@ class Followed(StringCommand):
     """
 
     def __init__(self, *bits: str, prober: Prober | None, **arguments: Any) -> None:
-        super().__init__(*bits, **arguments)
+        """`bits` end with what it is about. Where its lines are heard (`Tells`), it is asked for events."""
+        heard = ("--json",) if isinstance(host.connector, Expects) else ()
+        super().__init__(PROGRAM, *bits[:-1], *heard, *bits[-1:], **arguments)
         self.prober = prober
+
+    def told(self, line: str) -> str:
+        """An event as people read it; `Tells`."""
+        if event := event_of(line):
+            note(self.of, event)
+        return readable(line)
 
     @override
     def execute(self, state: State, host: Host, connector_arguments: ConnectorArguments) -> tuple[bool, CommandOutput]:
         """Run it; its output counts as shown."""
+        self.of = host.name
         if self.prober:
             try:
                 self.prober.start()
@@ -83,13 +96,14 @@ Git = tuple[str, str, str]
 
 def _release(
     app: str,
+    apps: tuple[str, ...],
     wanted: dict[str, Any],
     request: dict[str, Any],
     archive: object = None,
     git: Git | None = None,
     **_: object,
 ) -> Iterator[Ask]:
-    yield plan.asking(ReleaseStatus, app=app)
+    yield plan.asking(HostFacts, apps=apps)
     if git and not _is_commit(git[1]):
         yield plan.asking(GitCommit, url=git[0], ref=git[1], ssh=git[2])
 
@@ -101,6 +115,7 @@ def _is_commit(ref: str) -> bool:
 @plan.operation(_release)
 def release(
     app: str,
+    apps: tuple[str, ...],
     wanted: dict[str, Any],
     request: dict[str, Any],
     placeholders: Mapping[str, str] | None = None,
@@ -112,7 +127,8 @@ def release(
     """Release `app` if what serves was not made from just these inputs, or doesn't serve as it should.
 
     + app: name of the app
-    + wanted: what its release is made from, as `slipway-release` takes it, except for the commit of a git source
+    + apps: names of all apps of the host
+    + wanted: what its release is made from (protocol.Wanted), except for the commit of a git source
     + request: secrets that only the build gets, who asks, how long to wait, and what they consent to
     + placeholders: the environment that a plan runs its migrations with, where nothing is secret
     + archive: source as a tar.gz, for a local folder
@@ -120,7 +136,8 @@ def release(
     + keys: files by which the host reaches it
     + prober: the traffic to release under
     """
-    status = plan.known(ReleaseStatus, app=app)
+    facts = plan.known(HostFacts, apps=apps)
+    status = app_of(facts, app)
     unreached = bool(git) and (plan.changed("package", "git") or plan.made(*keys))
     if git:
         commit = _commit(git, unreached)
@@ -152,12 +169,12 @@ def release(
         if status.get("wanted") == json.loads(json.dumps(wanted)):
             host.noop(f"{app}: {told}")
             return
-        path, text = f"/etc/{app}/release.json", json.dumps(wanted, indent=1)
+        path, text = str(LAYOUT.app(app).wanted), json.dumps(wanted, indent=1)
         diff = text_diff(path, json.dumps(status.get("wanted"), indent=1), text)
         plan.announce(Change("file", path, "modify", diff, "settings change that need no release"), makes=[path])
         yield placing(files={path: File(text, mode="600")})
         return
-    value = request | {"wanted": wanted}
+    value = request | {"protocol": PROTOCOL, "wanted": wanted}
     if archive is not None:
         value["archive"] = base64.b64encode(archive).decode()
     seen: dict[str, Any] = {}
@@ -173,8 +190,7 @@ def release(
         why = _lossy(why) if request["stop_first"] else why
         plan.announce(Change("release", f"of {app}", "make", note=why))
     show_plan(app, seen, contract=request["contract"])
-    program = (SLIPWAY_RELEASE, "deploy", "--request", app)
-    yield Followed(*program, prober=prober if serving else None, _stdin=json.dumps(value))
+    yield Followed("release", "--request", app, prober=prober if serving else None, _stdin=json.dumps(value))
 
 
 def _commit(git: Git, unreached: bool) -> str:
@@ -237,20 +253,21 @@ def show_plan(app: str, told: Mapping[str, Any], *, contract: bool) -> None:
         plan.announce(Change("migration", f"{each['revision']} of {app}", action, sql, note))
 
 
-def _rollback(app: str, request: dict[str, Any], prober: Prober | None = None) -> Iterator[Ask]:
-    yield plan.asking(ReleaseStatus, app=app)
-    yield plan.asking(RollbackTarget, app=app, to=request["to"])
+def _rollback(app: str, apps: tuple[str, ...], request: dict[str, Any], prober: Prober | None = None) -> Iterator[Ask]:
+    yield plan.asking(HostFacts, apps=apps, targets=tuple((each, request["to"]) for each in apps))
 
 
 @plan.operation(_rollback, is_idempotent=False)
-def rollback(app: str, request: dict[str, Any], prober: Prober | None = None) -> Commands:
+def rollback(app: str, apps: tuple[str, ...], request: dict[str, Any], prober: Prober | None = None) -> Commands:
     """Let another release of `app` serve again.
 
     + app: name of the app
+    + apps: names of all apps that are to go back
     + request: who asks, which release (None: the good one from before), and what to do with a database ahead of it
     + prober: the traffic to do it under
     """
-    status, target = plan.known(ReleaseStatus, app=app), plan.known(RollbackTarget, app=app, to=request["to"])
+    facts = plan.known(HostFacts, apps=apps, targets=tuple((each, request["to"]) for each in apps))
+    status, target = app_of(facts, app), target_of(facts, app)
     serving, faults = status.get("release"), status.get("faults", [])
     if not serving:
         yield plan.failure(f"{app}: no release serves on this host, so there is nothing to go back from.")
@@ -273,5 +290,5 @@ def rollback(app: str, request: dict[str, Any], prober: Prober | None = None) ->
     else:
         note = f"{to} serves again; no request is lost"
         plan.announce(Change("rollback", f"of {app}", "make", note=_lossy(note) if request["stop_first"] else note))
-    program = (SLIPWAY_RELEASE, "rollback", "--request", app)
-    yield Followed(*program, prober=prober, _stdin=json.dumps(request))
+    value = request | {"protocol": PROTOCOL}
+    yield Followed("rollback", "--request", app, prober=prober, _stdin=json.dumps(value))

@@ -9,16 +9,16 @@ import shlex
 from typing import Any
 
 from pyinfra import host, logger
+from slipway_host.protocol import FORMAT
 
 from roles import app as app_role
-from roles.nginx import LIB, library
 from roles.python import uv_environment
 from roles.release import operations
-from roles.release.facts import SLIPWAY_RELEASE, ReleaseHistory
+from roles.release.facts import ReleaseHistory
 from slipway import person
 from slipway.engine import plan
 from slipway.engine.overview import HostOverview
-from slipway.engine.place import File, Folder, place
+from slipway.engine.place import File, place
 from slipway.engine.pyinfra_api import OperationMeta
 from slipway.engine.role import role
 from slipway.engine.templates import host_file
@@ -27,8 +27,6 @@ from slipway.prober import Prober, site_and_load
 from slipway.servers import SERVER
 from slipway.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
 from slipway.settings.folder import Source
-
-BIN = "/opt/slipway/bin"
 
 
 def digest(value: object) -> str:
@@ -55,7 +53,7 @@ def git_ssh(app: AppSettings) -> str:
 
 
 def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit: str) -> dict[str, Any]:
-    """The content of /etc/<app>/release.json: all that `slipway-release` needs to know, but no secret.
+    """The content of /etc/<app>/release.json: what a release is made from (protocol.Wanted), without a secret.
 
     + commit: what names the source; empty for git, where the host looks the ref up
     """
@@ -68,6 +66,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     else:
         source = {"kind": "git", "url": app.source.git, "ref": app.source.ref, "ssh": git_ssh(app)}
     return {
+        "format": FORMAT,
         "app": app.app,
         "source": source | {"subdir": app.source.subdir, "commit": commit},
         "python": app.python_version,
@@ -89,7 +88,10 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         "units": units,
         "sandbox": app_role.sandbox(app),
         "build": {"sandbox": app_role.build_sandbox(overview), "only": app.build_only},
-        # Names alone: what their values are is shown nowhere (slipway_text.py).
+        "programs": list(SERVER.programs),
+        "advice": SERVER.add,
+        "deaths": SERVER.deaths,
+        # Names alone: what their values are is shown nowhere.
         "secrets": sorted(app.secret_names),
         "static": app.static.path if app.static else None,
         "watch": app.watch,
@@ -111,24 +113,11 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     }
 
 
-MODULES = ("guest", "manifest", "release", "room", "sockets", "sources", "step", "trees")
-"""What that program consists of, beside what nginx's one does."""
-
-
 def programs() -> dict[str, File]:
-    """Path → file: what runs a release on the host, and what all apps' servers share."""
-    program = "a release under way goes on with the one from before"
-    return library() | {
-        **{
-            f"{LIB}/slipway_{name}.py": File(host_file(f"release/slipway_{name}.py"), program=True, note=program)
-            for name in MODULES
-        },
-        SLIPWAY_RELEASE: File(host_file("release/slipway-release"), "755", program=True),
-        f"{BIN}/slipway-schema": File(host_file("release/slipway-schema"), "755", program=True),
-        **{
-            path: File(host_file(file), note="counts from the next start of a release")
-            for path, file in SERVER.files.items()
-        },
+    """Path → file: what all apps' servers share."""
+    return {
+        path: File(host_file(file), note="counts from the next start of a release")
+        for path, file in SERVER.files.items()
     }
 
 
@@ -161,7 +150,7 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
     files = programs()
     for app in chosen(settings, options):
         files |= inputs_of(settings, overview, app)
-    place(name="Write the programs and the apps' environments", folders={LIB: Folder()}, files=files)
+    place(name="Write the programs and the apps' environments", files=files)
     return {
         f"the release of {app.name}": release_app(settings, overview, app, options) for app in chosen(settings, options)
     }
@@ -170,11 +159,12 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
 @role("Rollback")
 def rollback(settings: Settings, options: RunOptions) -> dict[str, OperationMeta]:
     """Let the release from before, or the one that ``--data to=`` names, serve again; nothing is built or fetched."""
-    place(name="Write the programs", folders={LIB: Folder()}, files=programs())
+    place(name="Write the programs", files=programs())
     return {
         f"the rollback of {app.name}": operations.rollback(
             name=f"Roll back {app.name}",
             app=app.name,
+            apps=tuple(each.name for each in chosen(settings, options)),
             request={
                 "by": operator(),
                 "wait": app.lock_wait,
@@ -221,6 +211,7 @@ def release_app(settings: Settings, overview: HostOverview, app: AppSettings, op
     return operations.release(
         name=f"Release {app.name}",
         app=app.name,
+        apps=tuple(settings.apps),
         wanted=wanted(settings, overview, app, commit),
         request={
             "build": app.build_environment,

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from slipway_host import VERSION
 from typing_extensions import override
 
 from slipway import project
-from slipway.cli.codes import FAILED, INTERRUPTED, NOTHING
+from slipway.cli.codes import FAILED, INTERRUPTED
 from slipway.cli.verb import WrongCommandLineError, verbs
 
 _EPILOG = """\
@@ -46,15 +47,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(FAILED, f"Error: {message}; `{self.prog} --help` tells more\n")
 
 
-class _Version(argparse.Action):
-    """Looks it up when it is asked for."""
-
-    @override
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        print(f"slipway {project.version()}")
-        parser.exit(NOTHING)
-
-
 def parser() -> Parser:
     """Of the command line."""
     made = Parser(
@@ -63,7 +55,7 @@ def parser() -> Parser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--version", action=_Version, nargs=0, help="show it, and exit")
+    made.add_argument("--version", action="version", version=f"slipway {VERSION}", help="show it, and exit")
     known = made.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs().values():
         told = f"{verb.purpose[0].upper()}{verb.purpose[1:]}."

@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from slipway.cli.report import INTERRUPTION, Report, Step
 from slipway.engine import pyinfra_api
+from slipway.engine.host import PROGRAM, under_way
 from slipway.engine.plan import FAIL, changes, name_of
 from slipway.engine.pyinfra_api import set_echo
 from slipway.foreign import visible
@@ -35,11 +36,6 @@ _TOLD_OTHERWISE = re.compile(
     r"|nothing to change$|\d+ of \d+ operations changed the host$"
 )
 """What pyinfra, `slipway.engine.plan` and roles/verdict.py log of their workings; `Screen` tells it in its own way."""
-_GOES_ON = re.compile(r"(\S+): (?:on the host as \S+, whatever|.* following it$)")
-"""How slipway-release tells that a run of an app is under way on the host, in a unit of its own."""
-_ENDED = re.compile(r"\S+: \S+ serves (?:again )?\(|slipway-release: ")
-"""How such a run ends."""
-
 _SWITCH = re.compile(r"--data (prove|contract|again|stop_first)=(?:true|…)(?: \(on the host: --[a-z-]+\))?")
 _OPTION = re.compile(r"--data (app|to|schema)=")
 
@@ -245,18 +241,16 @@ class Screen(logging.Filter, BaseStateCallback):
         if self.state is None or not pyinfra_api.carries_out(self.state):
             return f"{INTERRUPTION}; nothing was changed"
         told = [INTERRUPTION]
-        for host, lines in self.said.items():
-            begun = [found[1] for line in lines if (found := _GOES_ON.match(line))]
-            if not begun or any(_ENDED.match(line) for line in lines):
-                continue
-            app = begun[-1]
-            follow = f"`{self.again}` follows it"
-            if self.verb == "rollback":  # again, it would go back once more
-                follow = f"there, as root, `/opt/slipway/bin/slipway-release attach {app}` follows it"
-            told += [
-                f"  The {'rollback' if self.verb == 'rollback' else 'release'} of {app} goes on on {host}: {follow}.",
-                f"  `systemctl stop {app}-release` there, as root, ends it and takes back what it did.",
-            ]
+        for host in self.said:
+            for app in under_way(host):
+                follow = f"`{self.again}` follows it"
+                if self.verb == "rollback":  # again, it would go back once more
+                    follow = f"there, as root, `{PROGRAM} follow {app}` follows it"
+                what = "rollback" if self.verb == "rollback" else "release"
+                told += [
+                    f"  The {what} of {app} goes on on {host}: {follow}.",
+                    f"  `systemctl stop {app}-release` there, as root, ends it and takes back what it did.",
+                ]
         if len(told) == 1 and self.verb == "rollback":
             told.append("  What was done stays; `slipway releases` tells which release serves.")
         elif len(told) == 1:

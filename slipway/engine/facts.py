@@ -117,6 +117,21 @@ class Existing(FactBase[frozenset[str]]):
         return frozenset(output)
 
 
+class Changed(FactBase[dict[str, float]]):
+    """When the content or the mode of files was last changed, in seconds since 1970; links are followed."""
+
+    default = dict
+
+    @override
+    def command(self, paths: tuple[str, ...]) -> Question:
+        return Question(f"stat -L -c '%.9Z %n' {shlex.join(paths)} 2>/dev/null || true")
+
+    @override
+    def process(self, output: list[str]) -> dict[str, float]:
+        told = (line.partition(" ") for line in output)
+        return {path: float(seconds) for seconds, _, path in told}
+
+
 class JsonFact(FactBase[dict[str, Any]]):
     """A host program's status as an object; empty where the program isn't there yet or can't tell."""
 

@@ -17,6 +17,14 @@ class Question(StringCommand):
 
 
 @runtime_checkable
+class Tells(Protocol):
+    """A command that says what is shown of the lines that it prints."""
+
+    def told(self, line: str) -> str:
+        """What is shown of a line of its standard output; empty for nothing."""
+
+
+@runtime_checkable
 class Expects(Protocol):
     """A connector that asks questions together, once it knows which ones come."""
 

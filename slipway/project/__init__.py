@@ -11,8 +11,6 @@ import os
 import sys
 from pathlib import Path
 
-DISTRIBUTION = "slipway-vps"
-"""What package indexes call Slipway."""
 _HERE = Path(__file__).resolve().parent
 
 
@@ -24,18 +22,6 @@ def installed() -> bool:
 def root() -> Path:
     """The folder with deploy.py in it, of which `roles` is a package."""
     return _HERE if installed() else _HERE.parents[1]
-
-
-def version() -> str:
-    """Slipway's version, as pyproject.toml has it."""
-    if installed():
-        from importlib import metadata
-
-        return metadata.version(DISTRIBUTION)
-    import tomllib
-
-    said = tomllib.loads((root() / "pyproject.toml").read_text(encoding="utf-8"))
-    return str(said["project"]["version"])
 
 
 def find_roles() -> None:

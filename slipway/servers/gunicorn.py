@@ -35,6 +35,8 @@ def _service(process: Process) -> list[str]:
 
 GUNICORN = Server(
     packages=("gunicorn", "uvicorn-worker"),
+    programs=("gunicorn", "python"),
+    deaths=r"Worker exiting \(pid|Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM))",
     add="uv add gunicorn uvicorn-worker uvloop httptools",
     files={CONFIG: "app/gunicorn.conf.py"},
     reserved={

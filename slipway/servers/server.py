@@ -33,6 +33,10 @@ class Server:
 
     packages: Sequence[str]
     """What the app's lock file must have."""
+    programs: Sequence[str]
+    """What a release's environment must have in its bin folder, once it is installed."""
+    deaths: str
+    """Pattern of the lines that it writes when a worker ends: what an app says stands before that."""
     add: str
     """The command that brings all of it into a project."""
     files: Mapping[str, str]

@@ -42,7 +42,7 @@ from slipway.engine.pyinfra_api import (
     make_unix_command_for_host,
     prefix_of,
 )
-from slipway.engine.question import Question
+from slipway.engine.question import Question, Tells
 from slipway.foreign import visible
 from slipway.transport.questions import Answers, Memory, ask
 from slipway.transport.shell import STDERR, Channel, Outcome, Shell, ShellError, silent
@@ -173,6 +173,10 @@ class SlipwayConnector(SSHConnector):
         arguments.pop("_get_pty", None)  # what is left says in which way a question is asked: see _ask_ahead
 
         def show(stream: str, line: str) -> None:
+            if isinstance(command, Tells) and stream != STDERR:
+                line = command.told(line)
+                if not line:
+                    return
             line = visible(line)
             text = format_text(line, "red") if stream == STDERR else line
             echo(f"{prefix_of(self.host)}{text}", err=True)

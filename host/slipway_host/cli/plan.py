@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 
 def register(verbs: cli.Verbs) -> None:
     """Add the verb."""
-    verbs.of_app("plan", "what a request (JSON on standard input) would change", _does, hidden=True)
+    parser = verbs.of_app("plan", "what a request (JSON on standard input) would change", _does, hidden=True)
+    parser.add_argument("--here", action="store_true", help="in this process: it has a unit of its own already")
 
 
-def _does(system: System, given: Namespace) -> None:
+def _does(system: System, given: Namespace) -> int | None:
     state.require(system)
     app = cli.app_of(system, given)
+    if not given.here:
+        return plan.in_its_unit(app)
     request = asking.from_stdin()
     if archive := request.pop("archive", None):
         source.store(app, request["wanted"]["source"]["commit"], archive)
     tell(plan.plan(app, request))
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 
@@ -26,6 +27,8 @@ PROOF_SECONDS = 15  # a reload of a large configuration takes well under a secon
 LOOK_EVERY = 0.005  # seconds
 ACCEPTING = "nginx: worker process"
 """Title of a worker that still accepts connections; that of others goes on."""
+STARTED = 19  # of the fields behind the name in /proc/<process>/stat: ticks from the boot to its start (proc(5))
+TICKS = os.sysconf("SC_CLK_TCK")  # a second
 TITLE_BYTES = 256  # "nginx: worker process is shutting down", with the zeros behind it
 
 
@@ -107,6 +110,20 @@ def _title(process: Path) -> str:
 def accepting(system: System) -> set[int]:
     """Process ids of nginx's workers that still accept connections."""
     return {number for number, title in workers(system).items() if title == ACCEPTING}
+
+
+def since(system: System) -> float | None:
+    """When the first of the workers began that accept connections now, in seconds since 1970; None: there are none.
+
+    What they serve, they have read by then.
+    """
+    booted = system.time() - system.uptime()
+    began = []
+    for number in accepting(system):
+        with contextlib.suppress(OSError):  # it may end while we look
+            ticks = (system.layout.proc / str(number) / "stat").read_bytes().rpartition(b")")[2].split()[STARTED]
+            began.append(booted + int(ticks) / TICKS)
+    return min(began, default=None)
 
 
 def reload_and_prove(system: System, expected: Expected, unmask: bool = False, alone: bool = True) -> None:

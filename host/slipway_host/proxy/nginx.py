@@ -47,7 +47,8 @@ class Nginx:
             is_live = ours and right and all(live.ask(self.system, path) == value for path, value in expected.items())
         except FileNotFoundError:
             is_live = False
-        return {"generation": on_disk, "managed": ours, "live": is_live, "files": files}
+        since = live.since(self.system)
+        return {"generation": on_disk, "managed": ours, "live": is_live, "since": since, "files": files}
 
     def workers(self) -> dict[int, str]:
         """Process id → title of nginx's workers; of those that only end what they have begun it says so at its end."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from pathlib import Path
 
-from slipway_host.release import database, failure, sandbox, source, trees
+from slipway_host.release import database, failure, runs, sandbox, source, trees
+from slipway_host.systemd import transient
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 
     from slipway_host.protocol import Planned, Request
     from slipway_host.release.app import App
+
+
+SECONDS = source.FETCH_SECONDS + 10 * sandbox.PLAN_SECONDS
+"""A plan takes a few; this is more than all of its parts may take."""
 
 
 def plan(app: App, request: Request) -> Planned:
@@ -46,6 +52,17 @@ def plan(app: App, request: Request) -> Planned:
     finally:
         trees.remove(folder)
     return told
+
+
+def in_its_unit(app: App) -> int:
+    """Plan in a unit with the memory of a run: what is planned is a stranger's. Returns the exit status.
+
+    The request is read from standard input, and the answer written to standard output.
+    """
+    limits = (f"MemoryMax={runs.RUN_MEMORY}", f"RuntimeMaxSec={SECONDS}", *runs.SHUT_OFF)
+    argv = [str(app.system.layout.program), "plan", "--here", app.name]
+    command = transient(f"{app.at.plan_unit}-{os.getpid()}", limits, {}, argv)
+    return subprocess.run(command, check=False).returncode
 
 
 def sweep_plans(app: App) -> None:

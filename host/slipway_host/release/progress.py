@@ -1,9 +1,10 @@
-"""What a run says while it works: events, each a line of JSON (protocol.py), and how people read them."""
+"""What a run says while it works: events, each a line of JSON (events.py), and how people read them."""
 
 from __future__ import annotations
 
 import contextlib
 
+from slipway_host.events import for_people
 from slipway_host.system import System
 from slipway_host.text import tell
 
@@ -11,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from slipway_host.protocol import Ended, Event, Step
+    from slipway_host.events import Ended, Event, Step
 
 BEAT_SECONDS = 5  # between two signs of life of a step
 LAST = 150  # characters of a command's last line in one
@@ -33,6 +34,14 @@ class Progress:
     def say(self, text: str) -> None:
         """Tell people something."""
         self.write({"event": "said", "app": self.app, "text": self.system.hidden.shown(text)})
+
+    def begun(self, unit: str, text: str = "") -> None:
+        """A run is under way as this unit, whose name is given without its kind.
+
+        + text: for people, where it isn't theirs
+        """
+        text = text or f"runs on the host as {unit}, and goes on if you leave (`systemctl stop {unit}` ends it)"
+        self.write({"event": "begun", "app": self.app, "unit": unit, "text": self.system.hidden.shown(text)})
 
     def begin(self, what: str, number: int = 0, of: int = 0) -> None:
         """Something begins; with numbers it is a step."""
@@ -91,13 +100,3 @@ def printed(event: Event) -> None:
     with contextlib.suppress(OSError):
         if text := for_people(event):
             print(text, flush=True)
-
-
-def for_people(event: Event) -> str:
-    """An event as people read it; empty for what isn't for them."""
-    if event["event"] == "step":
-        note = f" ({event['note']})" if event["note"] else ""
-        return f"{event['app']}: {event['number']}/{event['of']} {event['step']} {event['seconds']:.1f} s{note}"
-    if event["event"] == "ended":
-        return event["error"] or ""
-    return f"{event['app']}: {event['text']}"

@@ -14,8 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from slipway_host.events import event_of, readable
 from slipway_host.release import trees
-from slipway_host.release.progress import for_people
 from slipway_host.system import Busy, Failed, tail
 
 TYPE_CHECKING = False
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from slipway_host.protocol import Ended, Event, Request, Run
+    from slipway_host.events import Ended
+    from slipway_host.protocol import Request, Run
     from slipway_host.release.app import App
 
 KEEP_RUNS = 5
@@ -123,13 +124,12 @@ def submit(app: App, request: Request, wait: float, as_json: bool = False) -> in
     + as_json: as `follow` takes it
     """
     folder = _asked(app, request)
-    command = _command(app, request, folder)
+    command, unit = _command(app, request, folder), app.at.run_unit.removesuffix(".service")
     until, said, free = app.system.clock() + wait, False, False
     while True:
         done = app.system.run(*command, check=False)
         if done.code == 0:
-            unit = app.at.run_unit.removesuffix(".service")
-            app.progress.say(f"on the host as {unit}, whatever becomes of you (`systemctl stop {unit}` ends it)")
+            app.progress.begun(unit)
             return follow(app, folder, as_json)
         state = app.systemd.state(app.at.run_unit, "ActiveState,Description")
         over = app.system.clock() > until
@@ -138,7 +138,8 @@ def submit(app: App, request: Request, wait: float, as_json: bool = False) -> in
             inputs = request.get("wanted", {}).get("inputs")
             if inputs and (told.get("verb"), told.get("inputs")) == ("release", inputs):
                 trees.remove(folder)
-                app.progress.say(f"{told.get('by')} began this very release at {told.get('since')}; following it")
+                began = f"{told.get('by')} began this very release at {told.get('since')}; following it"
+                app.progress.begun(unit, began)
                 return follow(app, other, as_json)
             holder = f"{told.get('verb')} by {told.get('by')} since {told.get('since')}"
             if over:
@@ -240,16 +241,6 @@ def follow_any(app: App, as_json: bool = False) -> int:
     return follow(app, current or runs[-1], as_json)
 
 
-def event_of(line: str) -> Event | None:
-    """The event that a line of a log has; None where it has none."""
-    with contextlib.suppress(ValueError, RecursionError):
-        found = json.loads(line)
-        if isinstance(found, dict) and "event" in found:
-            event: Event = found  # type: ignore[assignment]
-            return event
-    return None
-
-
 def _told(line: str, as_json: bool) -> int | None:
     """Print a line of a run's log; returns the run's exit status where it is the last one."""
     event = event_of(line)
@@ -263,15 +254,6 @@ def _told(line: str, as_json: bool) -> int | None:
             sys.stdout.write(f"{text}\n" if text else "")
             sys.stdout.flush()
     return event["code"] if event and event["event"] == "ended" else None
-
-
-def readable(line: str) -> str:
-    """A line of a run's log as people read it: what is no event, of systemd's or Python's own, is shown as it is."""
-    event = event_of(line)
-    try:
-        return for_people(event) if event else line
-    except (KeyError, TypeError, ValueError):  # of another Slipway
-        return line
 
 
 # ── what is left of them ─────────────────────────────────────────────────────────────────────────────────────────

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from slipway_host.events import readable
 from slipway_host.release import runs
 from slipway_host.system import Failed
 from slipway_host.text import one_line
@@ -172,5 +173,5 @@ def log(app: App, named: str = "", as_json: bool = False) -> None:
     if as_json:
         getattr(sys.stdout, "unfiltered", sys.stdout.write)(text)
         return
-    lines = [shown for line in text.splitlines() if (shown := runs.readable(line)) or not line]
+    lines = [shown for line in text.splitlines() if (shown := readable(line)) or not line]
     sys.stdout.write("".join(f"{line}\n" for line in lines))

@@ -29,7 +29,7 @@ def main() -> int:
     """Do what the command line asks for; the exit code."""
     folder = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120  # pathlib isn't loaded yet
     lib = folder.removesuffix(f"/{PACKAGE}/schema")
-    programs = os.path.join(os.path.dirname(lib), "bin")  # noqa: PTH118, PTH120
+    programs = os.path.join(os.path.dirname(os.path.dirname(lib)), "bin")  # noqa: PTH118, PTH120  # layout.bin
     # Python has put this file's folder there; not so with PYTHONSAFEPATH, which may be in the app's environment.
     paths = sys.path[0 if sys.flags.safe_path else 1 :]
     theirs = taken()  # by a .pth file of its packages, say

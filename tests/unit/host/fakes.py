@@ -97,6 +97,10 @@ class FakeSystem(System):
         return self.at
 
     @override
+    def uptime(self) -> float:
+        return 1000.0
+
+    @override
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.at += seconds

@@ -18,7 +18,7 @@ from typing_extensions import override
 from tests.unit.host.fakes import FakeSystem
 
 if TYPE_CHECKING:
-    from slipway_host.protocol import Event
+    from slipway_host.events import Event
 
 IDS = [f"2026010{day}T000000Z-aaaaaa{day}" for day in range(1, 10)]
 """Releases, the oldest first."""

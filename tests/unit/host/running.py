@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from slipway_host.events import for_people
 from slipway_host.proxy.nginx import Nginx, Refused
 from slipway_host.release import (
     build,
@@ -28,14 +29,14 @@ from slipway_host.release import (
     transaction,
 )
 from slipway_host.release.app import App
-from slipway_host.release.progress import Progress, for_people
+from slipway_host.release.progress import Progress
 from slipway_host.system import Done, Failed, Late
 from typing_extensions import override
 
 from tests.unit.host.fakes import FakeSystem
 
 if TYPE_CHECKING:
-    from slipway_host.protocol import Event
+    from slipway_host.events import Event
 
 RELEASE_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-z]+")
 IDS = [f"2026010{day}T000000Z-aaaaaa{day}" for day in range(1, 10)]

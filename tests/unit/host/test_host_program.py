@@ -41,7 +41,7 @@ def test_bytecode_is_written_by_runs_alone(monkeypatch: pytest.MonkeyPatch, argv
     monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
     monkeypatch.setattr(cli, "main", lambda: seen.append(not sys.dont_write_bytecode))
     exec(compile(PROGRAM.read_text(), PROGRAM, "exec"), {"__name__": "__main__"})
-    assert seen == [written] and sys.path[0] == "/opt/slipway/lib"
+    assert seen == [written] and sys.path[0] == "/opt/slipway/host/current"
 
 
 @pytest.mark.parametrize("verb", [*cli.VERBS, *cli.HIDDEN])

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slipway_host.release.progress import Progress, for_people, printed
+from slipway_host.events import for_people
+from slipway_host.release.progress import Progress, printed
 
 from tests.unit.host.fakes import FakeSystem
 

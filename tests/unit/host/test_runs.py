@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slipway_host.events import readable
 from slipway_host.release import runs
 from slipway_host.release.app import App
 from slipway_host.system import Failed, System
@@ -156,7 +157,9 @@ def test_a_run_is_a_unit_of_its_own(host: Host, capsys: pytest.CaptureFixture[st
         + f"{host.layout.program} run notes {folder.name}"
     )
     assert "s3cr3t" not in started
-    begun = "notes: on the host as notes-release, whatever becomes of you (`systemctl stop notes-release` ends it)"
+    begun = (
+        "notes: runs on the host as notes-release, and goes on if you leave (`systemctl stop notes-release` ends it)"
+    )
     assert host.said == [begun]
     assert capsys.readouterr().out == ("notes: begun\nbroken\n" if code else "notes: begun\n")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -265,7 +268,7 @@ def test_all_that_a_run_says_is_shown(
 
 def test_an_event_of_another_slipway_is_shown_as_it_is() -> None:
     for line in ('{"event": "moved"}', '{"event": "step", "app": "notes"}', '{"event": ["odd"], "text": 1}'):
-        assert runs.readable(line) == line
+        assert readable(line) == line
 
 
 def test_a_run_that_was_killed(host: Host, capsys: pytest.CaptureFixture[str]) -> None:

@@ -158,4 +158,4 @@ def test_a_package_of_our_name_on_pythonpath_is_not_ours(project: Project) -> No
 
 def test_where_the_program_is(layout: Layout) -> None:
     assert layout.schema_program.is_file()
-    assert layout.lib.parent == layout.bin.parent, "the program takes its folder for that of the others"
+    assert layout.lib.parent.parent == layout.bin.parent, "the program takes its folder for that of the others"

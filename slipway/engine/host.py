@@ -1,0 +1,91 @@
+"""What the host's own program says: all that a run wants to know of its apps and its nginx, asked once."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from slipway_host.layout import Layout
+from slipway_host.protocol import PROTOCOL
+from typing_extensions import override
+
+from slipway.engine.facts import JsonFact
+from slipway.engine.question import Question
+
+if TYPE_CHECKING:
+    from slipway_host.events import Event
+
+LAYOUT = Layout()
+"""Every path on a host."""
+PROGRAM = str(LAYOUT.program)
+
+# $1 the question; then the apps. A host that an earlier Slipway made has a program for each part, which answers for one
+# app at a time: a plan of taking it over knows what serves.
+_ASK = f"""
+question=$1; shift
+if [ -x {PROGRAM} ]; then printf '%s' "$question" | {PROGRAM} facts
+elif [ -x {LAYOUT.bin}/slipway-release ]; then
+    printf '{{"protocol": {PROTOCOL}, "nginx": '; {LAYOUT.bin}/slipway-nginx status || echo '{{}}'
+    printf ', "apps": {{'; comma=
+    for app do
+        printf '%s"%s": ' "$comma" "$app"; {LAYOUT.bin}/slipway-release status "$app" || echo '{{}}'; comma=,
+    done
+    printf '}}}}'
+fi 2>/dev/null || true
+"""
+
+
+_under_way: dict[str, dict[str, None]] = {}
+"""Host → apps of which a run is under way there, as far as this one has followed it."""
+
+
+def note(of: str, event: Event) -> None:
+    """Note of an event that comes from a host whether a run is under way there."""
+    apps = _under_way.setdefault(of, {})
+    if event["event"] == "begun":
+        apps[event["app"]] = None
+    elif event["event"] == "ended":
+        apps.pop(event["app"], None)
+
+
+def under_way(of: str) -> list[str]:
+    """Apps of which a run goes on on a host, whoever stops following it."""
+    return list(_under_way.get(of, ()))
+
+
+class HostFacts(JsonFact):
+    """`slipway facts`, as protocol.Facts; empty where there is no such program, or one of another protocol.
+
+    + apps: names of all apps; each role gives the same, so that it is one question
+    + targets: app → the release that a rollback was asked to go to, or None
+    """
+
+    @override
+    def command(self, apps: tuple[str, ...], targets: tuple[tuple[str, str | None], ...] = ()) -> Question:
+        question = {"protocol": PROTOCOL, "apps": apps, "targets": dict(targets)}
+        return Question(shlex.join(["sh", "-c", _ASK, "slipway", json.dumps(question), *apps]))
+
+    @override
+    def process(self, output: list[str]) -> dict[str, Any]:
+        told = super().process(output)
+        return told if told.get("protocol") == PROTOCOL else {}
+
+
+def nginx_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of nginx: protocol.NginxStatus; empty where that can't be told."""
+    told: dict[str, Any] = facts.get("nginx", {})
+    return {} if "error" in told else told
+
+
+def app_of(facts: Mapping[str, Any], app: str) -> dict[str, Any]:
+    """What is known of an app: protocol.Status; empty where that can't be told."""
+    told: dict[str, Any] = facts.get("apps", {}).get(app, {})
+    return {} if "error" in told else told
+
+
+def target_of(facts: Mapping[str, Any], app: str) -> dict[str, Any]:
+    """What a rollback would let serve: protocol.Target; empty where that can't be told."""
+    told: dict[str, Any] = facts.get("targets", {}).get(app, {})
+    return told
