@@ -9,6 +9,7 @@ processes of an app that was taken over before its new release is tried: request
 from pyinfra import host
 
 from roles.preflight import preflight, provisioned
+from roles.program import program
 from roles.release import release
 from roles.verdict import verdict
 from slipway.settings import load_for, options_for
@@ -18,4 +19,5 @@ options = options_for(host, "tasks/release.py")
 overview = preflight(settings)
 provisioned(settings, options, overview)
 
+program()  # a host may be an older Slipway's
 verdict(release(settings, overview, options))

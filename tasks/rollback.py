@@ -10,6 +10,7 @@ processes of an app that was taken over: requests are lost until the other relea
 from pyinfra import host
 
 from roles.preflight import overview, provisioned
+from roles.program import program
 from roles.release import rollback
 from roles.verdict import verdict
 from slipway.settings import load_for, options_for
@@ -18,4 +19,5 @@ settings = load_for(host)
 options = options_for(host, "tasks/rollback.py")
 provisioned(settings, options, overview())
 
+program()  # a host may be an older Slipway's
 verdict(rollback(settings, options))

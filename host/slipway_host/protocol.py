@@ -277,7 +277,7 @@ if TYPE_CHECKING:
         managed: bool
         live: bool
         since: float | None
-        """When the first of the workers began that accept connections now, in seconds since 1970; None: there is none."""
+        """When the first of the workers that accept connections now began, in seconds since 1970; None: no worker."""
         files: dict[str, str]
 
     class Way(TypedDict, total=False):

@@ -40,9 +40,7 @@ class Followed(StringCommand):
     """
 
     def __init__(self, *bits: str, prober: Prober | None, **arguments: Any) -> None:
-        """`bits` end with what it is about. Where its lines are heard (`Tells`), it is asked for events."""
-        heard = ("--json",) if isinstance(host.connector, Expects) else ()
-        super().__init__(PROGRAM, *bits[:-1], *heard, *bits[-1:], **arguments)
+        super().__init__(PROGRAM, *bits, **arguments)
         self.prober = prober
 
     def told(self, line: str) -> str:
@@ -106,6 +104,11 @@ def _release(
     yield plan.asking(HostFacts, apps=apps)
     if git and not _is_commit(git[1]):
         yield plan.asking(GitCommit, url=git[0], ref=git[1], ssh=git[2])
+
+
+def _form() -> tuple[str, ...]:
+    """In which form the host tells of a run: as events, where what it prints is heard line by line."""
+    return ("--json",) if isinstance(host.connector, Expects) else ()
 
 
 def _is_commit(ref: str) -> bool:
@@ -190,7 +193,7 @@ def release(
         why = _lossy(why) if request["stop_first"] else why
         plan.announce(Change("release", f"of {app}", "make", note=why))
     show_plan(app, seen, contract=request["contract"])
-    yield Followed("release", "--request", app, prober=prober if serving else None, _stdin=json.dumps(value))
+    yield Followed("release", "--request", *_form(), app, prober=prober if serving else None, _stdin=json.dumps(value))
 
 
 def _commit(git: Git, unreached: bool) -> str:
@@ -291,4 +294,4 @@ def rollback(app: str, apps: tuple[str, ...], request: dict[str, Any], prober: P
         note = f"{to} serves again; no request is lost"
         plan.announce(Change("rollback", f"of {app}", "make", note=_lossy(note) if request["stop_first"] else note))
     value = request | {"protocol": PROTOCOL}
-    yield Followed("rollback", "--request", app, prober=prober, _stdin=json.dumps(value))
+    yield Followed("rollback", "--request", *_form(), app, prober=prober, _stdin=json.dumps(value))

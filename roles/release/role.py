@@ -113,7 +113,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     }
 
 
-def programs() -> dict[str, File]:
+def shared() -> dict[str, File]:
     """Path → file: what all apps' servers share."""
     return {
         path: File(host_file(file), note="counts from the next start of a release")
@@ -147,10 +147,10 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
 
     A release that fails doesn't keep the other apps from theirs: the caller gets the steps to judge.
     """
-    files = programs()
+    files = shared()
     for app in chosen(settings, options):
         files |= inputs_of(settings, overview, app)
-    place(name="Write the programs and the apps' environments", files=files)
+    place(name="Write what servers share, and the apps' environments", files=files)
     return {
         f"the release of {app.name}": release_app(settings, overview, app, options) for app in chosen(settings, options)
     }
@@ -159,7 +159,7 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
 @role("Rollback")
 def rollback(settings: Settings, options: RunOptions) -> dict[str, OperationMeta]:
     """Let the release from before, or the one that ``--data to=`` names, serve again; nothing is built or fetched."""
-    place(name="Write the programs", files=programs())
+    place(name="Write what servers share", files=shared())
     return {
         f"the rollback of {app.name}": operations.rollback(
             name=f"Roll back {app.name}",

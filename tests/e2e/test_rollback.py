@@ -29,7 +29,7 @@ PROBE = {
 QUICK = {"watch": 0, "drain_timeout": 5, "keep_warm": 3600}
 """Settings of both apps: what is warm stays so as long as the story lasts, unless told otherwise."""
 RELEASE, ROLLBACK = "Release | Release {}", "Rollback | Roll back {}"
-ENVIRONMENT = "Release | Write the programs and the apps' environments"
+ENVIRONMENT = "Release | Write what servers share, and the apps' environments"
 HOOK = """
 import json, os, sys
 told = {name: value for name, value in os.environ.items() if name.startswith("SLIPWAY_")}

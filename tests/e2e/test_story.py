@@ -168,7 +168,7 @@ def test_workers_of_one_app_release_that_app_alone(host: Host) -> None:
     host.settings(apps__notes__workers=3)
     with host.traffic() as notes, host.traffic("litestar.test") as litestar:
         run = host.deploy()
-    only(run.changed, "Release | Write the programs and the apps' environments", "Release | Release notes")
+    only(run.changed, "Release | Write what servers share, and the apps' environments", "Release | Release notes")
     notes.unbroken()
     litestar.unbroken()
     after = releases(host)
@@ -185,7 +185,7 @@ def test_an_environment_variable_reaches_the_app_by_a_release_of_it(host: Host) 
     host.settings(apps__notes__env={"GREETING": awkward})
     with host.traffic() as notes:
         run = host.deploy()
-    only(run.changed, "Release | Write the programs and the apps' environments", "Release | Release notes")
+    only(run.changed, "Release | Write what servers share, and the apps' environments", "Release | Release notes")
     notes.unbroken()
     after = releases(host)
     assert after["notes"] != before["notes"] and after["litestar-notes"] == before["litestar-notes"]

@@ -22,15 +22,27 @@ from pyinfra.context import ctx_host, ctx_state
 
 from roles.base.facts import PackageFacts, Packages
 from roles.firewall.facts import Firewall, FirewallState
-from roles.nginx.facts import NginxStatus, NginxVersion
-from roles.release.facts import GitCommit, ReleasePlan, ReleaseStatus, RollbackTarget
+from roles.nginx.facts import NginxVersion
+from roles.release.facts import GitCommit, ReleasePlan
 from roles.ssh.facts import Sshd, SshdState
 from roles.system.facts import KernelSetting, KernelSettings, SwapFacts
-from slipway.engine.facts import Answer, Existing, Places, Stale, Texts, Unit
+from slipway.engine.facts import Answer, Changed, Existing, Places, Stale, Texts, Unit
+from slipway.engine.host import HostFacts
 from slipway.engine.overview import HostOverview, Overview
 from slipway.settings import Settings, load
 from tests.unit.inventories import certificate, changed, new_key, pem_key, ssh_key, write_private, write_project
-from tests.unit.plans import Facts, Operation, Plan, Planner, after, command_of
+from tests.unit.plans import (
+    Facts,
+    NginxStatus,
+    Operation,
+    Plan,
+    Planner,
+    ReleaseStatus,
+    RollbackTarget,
+    after,
+    command_of,
+    host_facts,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "s3cr3t"
@@ -285,6 +297,7 @@ def bare(overview: HostOverview) -> Facts:
         # Only what comes with the kernel is there yet.
         Existing: lambda paths: frozenset({"/proc/net/if_inet6"} & {*paths}),
         Unit: {},
+        Changed: {},
         Stale: False,
         KernelSettings: {"kernel/kptr_restrict": KernelSetting("0", writable=True)},
         SwapFacts: {"swaps": "0", "type": "ext2/ext3", "free": "20000"},
@@ -325,6 +338,8 @@ def plan(monkeypatch: pytest.MonkeyPatch, bare: Facts) -> Planner:
         known = bare if facts is None else facts
 
         def get_fact(host: Host, fact: type, *arguments: Any, **named: Any) -> Any:
+            if fact is HostFacts:
+                return host_facts(known, *arguments, **named)
             assert fact in known, f"undeclared fact: {fact.__name__}{arguments}{named}"
             value = known[fact]
             return value(*arguments, **named) if callable(value) else value

@@ -15,19 +15,18 @@ from typing import Any
 
 from pyinfra.api.command import StringCommand
 
-from roles.access.operations import PROGRAM as ACCESS
 from roles.base import operations as base_operations
 from roles.base.facts import PackageFacts, Packages
 from roles.firewall.facts import Firewall, FirewallState
 from roles.nginx import configuration
-from roles.nginx.facts import NginxStatus, NginxVersion, Versions
-from roles.release.facts import ReleaseStatus
+from roles.nginx.facts import NginxVersion, Versions
 from roles.ssh import HOST_KEYS, MODULI
 from roles.ssh.facts import SshdState
 from roles.system import RESTRICTED, kernel, login_lines
 from roles.system.facts import KernelSetting, KernelSettings, SwapFacts, sysctl_path
 from slipway.engine import place as place_module
-from slipway.engine.facts import Answer, Existing, Place, Places, Unit
+from slipway.engine.facts import Answer, Changed, Existing, Place, Places, Unit
+from slipway.engine.host import PROGRAM
 from slipway.engine.overview import Overview
 from slipway.settings import Settings
 
@@ -35,6 +34,31 @@ VERSIONS = Versions((1, 22, 1), (3, 0))
 """Debian 12's."""
 Facts = dict[type, Any]
 """Fact → its value, or a function of the fact's arguments that returns it."""
+
+
+class NginxStatus:
+    """Among facts: what `HostFacts` tells of nginx."""
+
+
+class ReleaseStatus:
+    """Among facts: what `HostFacts` tells of an app; a function gets its name."""
+
+
+class RollbackTarget:
+    """Among facts: what `HostFacts` tells of where an app would go back to; a function gets its name, and what for."""
+
+
+def host_facts(facts: Facts, apps: tuple[str, ...], targets: tuple[tuple[str, str | None], ...] = ()) -> dict[str, Any]:
+    """`HostFacts`, made of these."""
+
+    def told(kind: type, *arguments: Any) -> Any:
+        return facts[kind](*arguments) if callable(facts[kind]) else facts[kind]
+
+    return {
+        "nginx": told(NginxStatus),
+        "apps": {app: told(ReleaseStatus, app) for app in apps},
+        "targets": {app: told(RollbackTarget, app, to) for app, to in targets},
+    }
 
 
 @dataclass(frozen=True)
@@ -167,17 +191,18 @@ def command_of(sent: object) -> Command:
 
 def wanted_by(done: Plan) -> dict[str, dict[str, Any]]:
     """App → what its release is to be made from, of those that `done` releases."""
-    asked = (command for operation in done for command in operation.commands if command.argv[:3] == DEPLOY)
+    asked = (command for operation in done for command in operation.commands if command.argv[:3] == RELEASE)
     return {command.argv[3]: json.loads(command.stdin)["wanted"] for command in asked}
 
 
-DEPLOY = ["/opt/slipway/bin/slipway-release", "deploy", "--request"]
+RELEASE = [PROGRAM, "release", "--request"]
 """The command that releases an app, whose name follows."""
 
 
 def ways_in(done: Plan) -> dict[str, Any]:
-    """What `slipway-access` is asked to change."""
-    asked = [command for operation in done for command in operation.commands if command.argv == [ACCESS, "apply"]]
+    """What `slipway access` is asked to change."""
+    apply = [PROGRAM, "access", "apply"]
+    asked = [command for operation in done for command in operation.commands if command.argv == apply]
     assert len(asked) == 1
     request: dict[str, Any] = json.loads(asked[0].stdin)
     return request
@@ -231,6 +256,7 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
         },
         SwapFacts: {"swaps": "1"},
         Existing: lambda paths: frozenset(paths),
+        Changed: {},
         Unit: {"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"},
         Packages: PackageFacts(installed, interrupted=False),
         NginxVersion: VERSIONS,

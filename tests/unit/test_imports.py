@@ -130,6 +130,14 @@ def test_no_arrow_upwards_between_packages() -> None:
     assert wrong == []
 
 
+def test_of_the_hosts_package_both_sides_have_the_same_words() -> None:
+    """Its paths, and what it is asked and tells: nothing that runs there is run here."""
+    shared = {"slipway_host", "slipway_host.layout", "slipway_host.protocol", "slipway_host.events"}
+    for name, path in modules().items():
+        found = {module for module, _ in imported(ast.walk(parsed(path))) if module.startswith("slipway_host")}
+        assert found <= shared, name
+
+
 def test_the_arrows_themselves_have_no_circle() -> None:
     order: list[str] = []
     left = {name: to - {name} for name, to in ARROWS.items()}

@@ -120,7 +120,7 @@ def test_all_that_is_needed_is_carried() -> None:
 
 def test_the_version_stands_in_one_place() -> None:
     said = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project.version() == said["version"] and said["name"] == project.DISTRIBUTION
+    assert said["dynamic"] == ["version"] and said["name"] == "slipway-vps"
     texts = [path for folder in ("slipway", "roles", "tasks") for path in (ROOT / folder).rglob("*.py")]
     assert [path for path in texts if re.search(rf'"{re.escape(said["version"])}"', path.read_text("utf-8"))] == []
     assert f"## {said['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -17,13 +17,13 @@ from roles.base import base
 from roles.base import role as base_role
 from roles.base.facts import PackageFacts, Packages
 from roles.nginx import nginx, nginx_with_certificates
-from roles.nginx.facts import NginxStatus
 from roles.python import python, pythons, uv
 from roles.release import release, wanted
-from roles.release.facts import GitCommit, ReleaseStatus
+from roles.release.facts import GitCommit
 from roles.tls import certbot, tls
 from slipway.engine import plan as plan_module
 from slipway.engine.facts import Answer, Existing, Place, Places, Stale, Unit
+from slipway.engine.host import HostFacts
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import File, Folder, place
 from slipway.engine.plan import Change, Commands, asking
@@ -31,7 +31,7 @@ from slipway.engine.pyinfra_api import current_host
 from slipway.engine.question import Question
 from slipway.settings import RunOptions, Settings
 from tests.unit.conftest import COMMIT, MARK
-from tests.unit.plans import Facts, Planner, status_of, wanted_by
+from tests.unit.plans import Facts, Planner, ReleaseStatus, status_of, wanted_by
 
 
 class World(set[str]):
@@ -352,7 +352,7 @@ def test_every_question_of_a_run_can_be_asked_anywhere(
 
     plan(role)
     assert len(found) == len({question.get_raw_value() for question in found}) > 20
-    assert {Answer, Existing, GitCommit, NginxStatus, Packages, Places, ReleaseStatus, Stale, Unit} <= asked
+    assert {Answer, Existing, GitCommit, HostFacts, Packages, Places, Stale, Unit} <= asked
     for question in found:
         line = question.get_raw_value()
         if "git ls-remote" not in line:

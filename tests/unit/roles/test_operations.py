@@ -6,10 +6,12 @@ import base64
 import getpass
 import grp
 import hashlib
+import json
 import os
 import shlex
 import stat
 import subprocess
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,21 +23,22 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.facts import FactBase
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
-from roles import tls
+from roles import program, tls
 from roles.base import operations as base_operations
 from roles.base.facts import Packages
 from roles.nginx import certificates
-from roles.nginx import operations as nginx_operations
-from roles.nginx.facts import NginxStatus, NginxVersion, Versions
+from roles.nginx.facts import NginxVersion, Versions
 from roles.release import operations as release_operations
-from roles.release.facts import GitCommit, ReleaseHistory, ReleasePlan, ReleaseStatus
+from roles.release.facts import GitCommit, ReleaseHistory, ReleasePlan
+from slipway.engine import host as host_module
 from slipway.engine import operations
 from slipway.engine import place as place_module
 from slipway.engine import plan as plan_module
-from slipway.engine.facts import Existing, Place, Places, Texts, Unit
+from slipway.engine.facts import Changed, Existing, Place, Places, Texts, Unit
+from slipway.engine.host import HostFacts, app_of, nginx_of, target_of
 from slipway.engine.overview import Overview
 from slipway.engine.place import File, Folder, placing, text_diff
-from slipway.engine.question import Question
+from slipway.engine.question import Question, Tells
 from slipway.prober import ProberError, Result
 from tests.unit.plans import command_of
 
@@ -209,7 +212,9 @@ def test_a_failure_says_its_message_and_fails() -> None:
     assert (done.returncode, done.stderr) == (1, "app: it's $HOME\n")
 
 
-@pytest.mark.parametrize("script", [base_operations._APT, nginx_operations._SERVED, place_module._STEPS])
+@pytest.mark.parametrize(
+    "script", [base_operations._APT, host_module._ASK, place_module._STEPS, program._CURRENT, program._INSTALL]
+)
 def test_scripts_are_posix_shell(script: str) -> None:
     done = subprocess.run(["sh", "-n", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -312,14 +317,41 @@ def test_a_units_properties() -> None:
     assert Unit().process(lines) == {"ActiveState": "active", "UnitFileState": "enabled", "Environment": "A=1"}
 
 
-def test_a_host_without_our_programs_has_no_status() -> None:
-    for fact, arguments in ((NginxStatus(), ()), (ReleaseStatus(), ("no-such-app",))):
-        assert ask(fact, *arguments) == {}
-        assert fact.process(["Traceback of a program that was edited"]) == {}
+def test_a_host_without_our_program_tells_nothing() -> None:
+    assert ask(HostFacts(), ("no-such-app",)) == {}
+    assert HostFacts().process(["Traceback of a program that was edited"]) == {}
 
 
-def test_a_programs_status() -> None:
-    assert NginxStatus().process(['{"generation": "g",', '"live": true}']) == {"generation": "g", "live": True}
+def test_what_a_host_tells() -> None:
+    told = {"protocol": 1, "nginx": {"live": True}, "apps": {"notes": {"release": "r1"}, "lab": {"error": "no"}}}
+    facts = HostFacts().process([json.dumps(told)])
+    assert facts == told
+    assert (nginx_of(facts), app_of(facts, "notes"), app_of(facts, "lab")) == ({"live": True}, {"release": "r1"}, {})
+    assert target_of(facts, "notes") == {} and app_of(facts, "none") == {}
+    assert HostFacts().process([json.dumps(told | {"protocol": 2})]) == {}, "of another protocol"
+
+
+def test_what_a_host_of_an_earlier_slipway_tells(tmp_path: Path) -> None:
+    """It has a program for each part, which answers for one app at a time."""
+    for name, answer in {
+        "slipway-nginx": """echo '{"live": true}'""",
+        "slipway-release": """[ "$2" = notes ] && echo '{"release": "r1"}'""",
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{answer}\n")
+        (tmp_path / name).chmod(0o755)
+    question = HostFacts().command(("notes", "lab")).get_raw_value().replace("/opt/slipway/bin", str(tmp_path))
+    done = subprocess.run(["sh", "-c", question], capture_output=True, text=True, check=True)
+    facts = HostFacts().process(done.stdout.splitlines())
+    assert (nginx_of(facts), facts["apps"]) == ({"live": True}, {"notes": {"release": "r1"}, "lab": {}})
+
+
+def test_when_files_were_changed(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    told = ask(Changed(), (f"{tmp_path}/file", f"{tmp_path}/link", f"{tmp_path}/none"))
+    now = time.time()
+    assert told.keys() == {f"{tmp_path}/file", f"{tmp_path}/link"}
+    assert all(now - 60 < each <= now for each in told.values())
 
 
 def test_a_history_is_told_as_it_is() -> None:
@@ -329,9 +361,7 @@ def test_a_history_is_told_as_it_is() -> None:
 
 def test_a_plan_by_a_program_that_knows_none() -> None:
     """It is an older one, or there is none; no dry run fails of that."""
-    assert ask(ReleasePlan(), "notes") == {
-        "error": "the host's slipway-release is an older one, which this run replaces"
-    }
+    assert ask(ReleasePlan(), "notes") == {"error": "the host's program is an older one, which this run replaces"}
 
 
 # ── what is followed, and under traffic ──────────────────────────────────────────────────────────────────────────────
@@ -339,6 +369,8 @@ def test_a_plan_by_a_program_that_knows_none() -> None:
 
 class FakeHost:
     """In place of pyinfra's host: a command that succeeds or fails after it said something."""
+
+    name = "web"
 
     def __init__(self, succeeds: bool = True, error: BaseException | None = None) -> None:
         self.succeeds, self.error = succeeds, error
@@ -356,6 +388,22 @@ class FakeHost:
         if self.error:
             raise self.error
         return self.succeeds, CommandOutput([OutputLine("stdout", "notes: 1/9 fetch")])
+
+
+def test_events_are_shown_as_people_read_them_and_tell_what_is_under_way() -> None:
+    command = release_operations.Followed("release", "notes", prober=None)
+    command.of = "web"
+    host_module._under_way.clear()
+    begun = {"event": "begun", "app": "notes", "unit": "notes-release", "text": "runs on the host"}
+    step = {"event": "step", "app": "notes", "step": "fetch", "number": 1, "of": 9, "seconds": 0.12, "note": None}
+    ended = {"event": "ended", "app": "notes", "code": 1, "release": "r1", "error": "it failed"}
+    assert isinstance(command, Tells)
+    assert command.told(json.dumps(begun)) == "notes: runs on the host"
+    assert host_module.under_way("web") == ["notes"]
+    assert command.told(json.dumps(step)) == "notes: 1/9 fetch 0.1 s"
+    assert command.told("Killed") == "Killed"
+    assert command.told(json.dumps(ended)) == "it failed"
+    assert host_module.under_way("web") == []
 
 
 class FakeProber:
@@ -382,7 +430,7 @@ class FakeProber:
 
 def followed(host: FakeHost, prober: FakeProber | None) -> tuple[bool, list[str]]:
     """Whether a release succeeds on `host`, and the output that pyinfra would print once more."""
-    command = release_operations.Followed("slipway-release", "deploy", prober=cast(Any, prober), _stdin="{}")
+    command = release_operations.Followed("release", "notes", prober=cast(Any, prober), _stdin="{}")
     state = SimpleNamespace(print_input=False)
     done, output = command.execute(cast(Any, state), cast(Any, host), cast(Any, {"_sudo": True}))
     return done, output.output_lines
@@ -391,7 +439,7 @@ def followed(host: FakeHost, prober: FakeProber | None) -> tuple[bool, list[str]
 def test_a_release_is_followed() -> None:
     host = FakeHost()
     assert followed(host, None) == (True, ["notes: 1/9 fetch"])
-    assert host.events == ["ran slipway-release deploy"]
+    assert host.events == ["ran /opt/slipway/bin/slipway release notes"]
     assert host.given == {"print_output": True, "print_input": False, "_sudo": True, "_stdin": "{}"}
 
 
@@ -403,7 +451,12 @@ def test_a_release_that_fails_is_not_told_twice() -> None:
 def test_a_release_under_traffic() -> None:
     host = FakeHost()
     assert followed(host, FakeProber(host)) == (True, ["notes: 1/9 fetch"])
-    assert host.events[:4] == ["prober started", "info: traffic flows", "ran slipway-release deploy", "prober stopped"]
+    assert host.events[:4] == [
+        "prober started",
+        "info: traffic flows",
+        "ran /opt/slipway/bin/slipway release notes",
+        "prober stopped",
+    ]
     assert len(host.events) == 5 and host.events[4].startswith("info: 100 requests, 0 failed, ")
 
 

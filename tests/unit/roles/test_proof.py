@@ -13,7 +13,8 @@ from pyinfra.connectors.ssh import SSHConnector
 from pyinfra.connectors.util import CommandOutput, OutputLine
 
 from roles.access import operations as access_operations
-from roles.access.operations import PROGRAM, Proven
+from roles.access.operations import Proven
+from slipway.engine.host import PROGRAM
 
 TOLD = CommandOutput([OutputLine("stdout", json.dumps({"token": "t0", "seconds": 60}))])
 
@@ -65,7 +66,7 @@ class Side:
 
     def change(self, ports: tuple[int, ...] = (22,), used: frozenset[int] = frozenset({22})) -> bool:
         """Make a change; whether it is kept."""
-        sent = Proven(PROGRAM, "apply", ports=ports, used=used, _stdin="{}")
+        sent = Proven(PROGRAM, "access", "apply", ports=ports, used=used, _stdin="{}")
         state: Any = None
         return sent.execute(state, self.host, {"_sudo": True})[0]
 
@@ -78,20 +79,20 @@ def side(monkeypatch: pytest.MonkeyPatch) -> Side:
 
 def test_a_fresh_connection_confirms_it_as_root(side: Side) -> None:
     assert side.change() is True
-    assert side.asked == [f"{PROGRAM} apply", f"fresh: {PROGRAM} confirm t0 {{'_sudo': True}}"]
+    assert side.asked == [f"{PROGRAM} access apply", f"fresh: {PROGRAM} access confirm t0 {{'_sudo': True}}"]
 
 
 def test_what_the_host_refuses_needs_no_proof(side: Side) -> None:
     side.applies = False
     assert side.change() is False
-    assert side.connected == [] and side.asked == [f"{PROGRAM} apply"]
+    assert side.connected == [] and side.asked == [f"{PROGRAM} access apply"]
 
 
 @pytest.mark.parametrize("error", ["Could not connect (timed out)", "Authentication error (username=deploy)"])
 def test_without_a_fresh_connection_it_is_taken_back(side: Side, error: str) -> None:
     side.error = lambda port: error
     assert side.change() is False
-    assert side.asked == [f"{PROGRAM} apply", f"{PROGRAM} revert"]
+    assert side.asked == [f"{PROGRAM} access apply", f"{PROGRAM} access revert"]
     assert error in side.said[0] and "again what they were" in side.said[1]
 
 
@@ -99,7 +100,7 @@ def test_who_can_log_in_but_not_become_root_proves_nothing(side: Side) -> None:
     side.confirms = False
     assert side.change() is False
     assert "can't become root: not in sudoers" in side.said[0]
-    assert side.asked[-1] == f"{PROGRAM} revert"
+    assert side.asked[-1] == f"{PROGRAM} access revert"
 
 
 def test_where_nothing_is_reached_any_more_it_is_said_that_the_host_helps_itself(side: Side) -> None:

@@ -21,7 +21,6 @@ from paramiko import ECDSAKey, RSAKey
 from roles import app as app_role
 from roles import firewall, ssh
 from roles.access import access
-from roles.access.operations import PROGRAM
 from roles.app import app, worker_count
 from roles.base import base
 from roles.base import operations as base_operations
@@ -29,17 +28,18 @@ from roles.base import role as base_role
 from roles.base.facts import Packages
 from roles.firewall.facts import Firewall, FirewallState
 from roles.nginx import DROP_IN, nginx, nginx_sandbox, nginx_with_certificates
-from roles.nginx.facts import NginxStatus, NginxVersion, Versions
+from roles.nginx.facts import NginxVersion, Versions
 from roles.preflight import SUPPORTED, PreflightError, preflight, problems, provisioned
 from roles.python import UV_SHA256, python, pythons, uv
 from roles.release import digest, git_ssh, history, release, rollback, wanted
-from roles.release.facts import GitCommit, ReleaseHistory, ReleasePlan, ReleaseStatus, RollbackTarget
+from roles.release.facts import GitCommit, ReleaseHistory, ReleasePlan
 from roles.ssh.facts import Sshd, SshdState
 from roles.tls import certbot, tls
 from roles.verdict import verdict
 from slipway.engine import operations
 from slipway.engine import place as place_module
 from slipway.engine.facts import Answer, Existing, Place, Places, Stale, Unit
+from slipway.engine.host import PROGRAM
 from slipway.engine.overview import HostOverview, Overview
 from slipway.engine.place import File
 from slipway.engine.program import Program
@@ -48,7 +48,21 @@ from slipway.settings.folder import SourceError
 from slipway.settings.release import HOOKS
 from slipway.transport import paramiko_api
 from tests.unit.conftest import COMMIT, MARK
-from tests.unit.plans import DEPLOY, Facts, Operation, Plan, Planner, status_of, wanted_by, ways_in
+from tests.unit.plans import (
+    RELEASE as RELEASING,
+)
+from tests.unit.plans import (
+    Facts,
+    NginxStatus,
+    Operation,
+    Plan,
+    Planner,
+    ReleaseStatus,
+    RollbackTarget,
+    status_of,
+    wanted_by,
+    ways_in,
+)
 
 MakeSettings = Callable[[Mapping[str, Any]], Settings]
 Converge = Callable[[Mapping[str, Any]], Facts]
@@ -77,7 +91,20 @@ def data(request: pytest.FixtureRequest) -> dict[str, Any]:
 def test_the_roles_follow_one_another(plan_deploy: Planner, data: dict[str, Any]) -> None:
     titles = [name.split(" | ")[0] for name in plan_deploy(data).names]
     order = [title for at, title in enumerate(titles) if at == 0 or titles[at - 1] != title]
-    roles = ["Nginx", "Base", "System", "Updates", "Access", "Python", "App", "Nginx", "TLS", "Nginx", "Release"]
+    roles = [
+        "Nginx",
+        "Base",
+        "Program",
+        "System",
+        "Updates",
+        "Access",
+        "Python",
+        "App",
+        "Nginx",
+        "TLS",
+        "Nginx",
+        "Release",
+    ]
     assert order == [*roles, "Updates", "Verdict"]
 
 
@@ -85,7 +112,7 @@ def test_every_operation_has_a_name_of_its_own(plan_deploy: Planner, data: dict[
     names = plan_deploy(data).names
     assert sorted({name for name in names if names.count(name) > 1}) == []
     for name in names:
-        roles = "Base|System|Updates|Access|Python|App|Nginx|TLS|Release|Verdict"
+        roles = "Base|Program|System|Updates|Access|Python|App|Nginx|TLS|Release|Verdict"
         assert re.fullmatch(rf"({roles}) \| [A-Z].*[^.]", name), name
 
 
@@ -174,7 +201,7 @@ def test_the_second_run_changes_nothing_and_says_why(
 
 WAYS_IN = "Access | Change the ways in, proven by a fresh connection"
 SITES = ["Nginx | Configure the sites"]
-ENVIRONMENT = "Release | Write the programs and the apps' environments"
+ENVIRONMENT = "Release | Write what servers share, and the apps' environments"
 RELEASE = "Release | Release notes"
 BOUNDS = "App | Write down what apps may take, and builds reach"
 
@@ -247,21 +274,6 @@ def test_a_setting_changes_what_it_touches_alone(
         ("/etc/slipway/tls/wiki-next/privkey.pem", {"user": "notes"}, ["TLS | Write what certificates need"]),
         ("/opt/slipway/bin/uv", {"target": "/usr/bin/uv"}, ["Python | Link uv"]),
         ("/srv/notes", {"user": "notes"}, ["App | Give notes its users and folders"]),
-        (
-            "/opt/slipway/bin/slipway-nginx",
-            {"mode": "644"},
-            ["Nginx | Write slipway-nginx, and remove Debian's example site"],
-        ),
-        (  # which the role Release needs, too
-            "/opt/slipway/lib/slipway_nginx.py",
-            {"digest": "0"},
-            ["Nginx | Write slipway-nginx, and remove Debian's example site"],
-        ),
-        (  # which the role Nginx makes, too
-            "/opt/slipway/lib",
-            {"mode": "700"},
-            ["Access | Write slipway-access, and the units that take a change back"],
-        ),
     ],
 )
 def test_what_was_edited_is_put_right_and_nothing_else(
@@ -635,7 +647,7 @@ def test_an_apps_place(plan: Planner, maximal: Settings, overview: HostOverview)
 
 def test_nginx_is_configured_before_it_starts(plan: Planner, minimal: Settings, overview: HostOverview) -> None:
     names = plan(nginx, minimal, overview).names
-    order = ["Write slipway-nginx, and remove Debian's example site", "Configure the sites", "Enable nginx"]
+    order = ["Make room for challenges, and remove Debian's example site", "Configure the sites", "Enable nginx"]
     assert [name.split(" | ")[1] for name in names if name.split(" | ")[1] in order] == order
     assert plan(nginx_with_certificates, minimal, overview).names == ["Nginx | Configure the sites with TLS"]
 
@@ -691,7 +703,7 @@ def test_nginx_is_configured_again_unless_it_serves_just_that(
     assert plan(nginx_with_certificates, minimal, overview, facts=facts).changes == []
     facts[NginxStatus] = facts[NginxStatus] | missing
     done = plan(nginx_with_certificates, minimal, overview, facts=facts)
-    assert done("Configure the sites with TLS").lines == ["/opt/slipway/bin/slipway-nginx apply"]
+    assert done("Configure the sites with TLS").lines == ["/opt/slipway/bin/slipway nginx apply"]
 
 
 # ── TLS ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -727,7 +739,7 @@ def test_certbot_is_there_for_orders_only(make_settings: MakeSettings, maximal_d
 
 def test_an_order_names_all_that_the_certificate_is_for(plan: Planner, maximal: Settings, minimal: Settings) -> None:
     assert plan(tls, maximal)("Order the certificate of notes").commands[0].argv == [
-        *("/opt/slipway/bin/slipway-acme", "order"),
+        *(PROGRAM, "acme", "order"),
         *("--server", "https://ca.example.com/dir"),
         *("--name", "notes"),
         *("--domain", "notes.example.com"),
@@ -954,24 +966,18 @@ def lookup(done: Plan, name: str) -> Operation:
 def asked(done: Plan, name: str) -> dict[str, Any]:
     """The request that an app is released by."""
     (command,) = lookup(done, name).commands
-    assert command.argv == [*DEPLOY, name]
+    assert command.argv == [*RELEASING, name]
     found: dict[str, Any] = json.loads(command.stdin)
     return found
 
 
-def test_the_programs_come_before_what_they_do(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
+def test_what_all_servers_share_comes_before_a_release(
+    plan: Planner, maximal: Settings, overview: HostOverview
+) -> None:
     done = plan(release, maximal, overview, RunOptions())
-    names = [name.removeprefix("Release | ") for name in done.names]
-    assert names[0] == "Write the programs and the apps' environments"
-    for path, mode in {
-        "bin/slipway-release": "755",
-        "bin/slipway-schema": "755",
-        "lib/slipway_release.py": "644",
-        "lib/slipway_text.py": "644",
-        "lib/slipway_nginx.py": "644",
-    }.items():
-        assert (done.writes[f"/opt/slipway/{path}"].user, done.writes[f"/opt/slipway/{path}"].mode) == ("root", mode)
-    assert "/opt/slipway/lib" in done.steps("folder"), "tasks make it too: a host may be an older Slipway's"
+    assert done.names[0] == "Release | Write what servers share, and the apps' environments"
+    written = done.writes["/opt/slipway/gunicorn.conf.py"]
+    assert (written.user, written.mode) == ("root", "644")
 
 
 def test_a_release_of_a_folder(
@@ -987,6 +993,7 @@ def test_a_release_of_a_folder(
     assert made == json.loads(json.dumps(wanted(maximal, overview, maximal.apps["notes"], digest(archive))))
     assert made["source"]["commit"] == made["inputs"]["source"] == digest(archive)
     assert request == {
+        "protocol": 1,
         "build": {"UV_INDEX_INTERNAL_PASSWORD": f"{MARK}Index"},
         "by": "ann@desk",
         "wait": 8,
@@ -1001,7 +1008,7 @@ def test_a_request_is_on_standard_input_alone(plan: Planner, maximal: Settings, 
     (command,) = lookup(plan(release, maximal, overview, RunOptions()), "notes").commands
     assert MARK in command.stdin
     for text in (command.line, command.shown):
-        assert text == "/opt/slipway/bin/slipway-release deploy --request notes"
+        assert text == "/opt/slipway/bin/slipway release --request notes"
 
 
 def test_a_release_of_a_repository(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
@@ -1186,7 +1193,7 @@ def test_one_app_is_released(plan: Planner, maximal: Settings, overview: HostOve
     judged: list[str] = []
     done = plan(lambda: judged.extend(release(maximal, overview, RunOptions(app="lab"))))
     assert [name.split(" | ")[1] for name in done.changes] == [
-        "Write the programs and the apps' environments",
+        "Write what servers share, and the apps' environments",
         "Release lab",
     ]
     assert judged == ["the release of lab"]
@@ -1326,10 +1333,10 @@ def test_a_rollback(
     facts = bare | {ReleaseStatus: {"release": "r1"}}
     options = RunOptions(app="notes", to="abcdef0", schema="downgrade")
     done = plan(lambda: judged.extend(rollback(maximal, options)), facts=facts)
-    assert done.names[0] == "Rollback | Write the programs"
+    assert done.names[0] == "Rollback | Write what servers share"
     (command,) = done("Roll back notes").commands
-    assert command.line == command.shown == "/opt/slipway/bin/slipway-release rollback --request notes"
-    made = {"by": "ann@desk", "wait": 8, "to": "abcdef0", "schema": "downgrade", "stop_first": False}
+    assert command.line == command.shown == "/opt/slipway/bin/slipway rollback --request notes"
+    made = {"protocol": 1, "by": "ann@desk", "wait": 8, "to": "abcdef0", "schema": "downgrade", "stop_first": False}
     assert json.loads(command.stdin) == made
     assert judged == ["the rollback of notes"] and len(done) == 2
 
@@ -1379,7 +1386,7 @@ def test_a_rollback_to_what_is_not_there_is_refused(
     if decided:
         assert command.argv[2:] == ['echo "$1" >&2; exit 1', "slipway", f"notes: {error}"]
     else:
-        assert command.line == "/opt/slipway/bin/slipway-release rollback --request notes"
+        assert command.line == "/opt/slipway/bin/slipway rollback --request notes"
 
 
 def test_a_rollback_of_every_app(plan: Planner, maximal: Settings, bare: Facts) -> None:
@@ -1420,7 +1427,7 @@ def test_a_task_releases_and_does_nothing_else(
 ) -> None:
     facts = converge(maximal_data)
     done = plan_deploy(maximal_data, entry="tasks/release.py", facts=facts)
-    assert {name.split(" | ")[0] for name in done.names} == {"Release", "Verdict"} and done.changes == []
+    assert {name.split(" | ")[0] for name in done.names} == {"Program", "Release", "Verdict"} and done.changes == []
     facts[GitCommit] = "f" * 40
     done = plan_deploy(maximal_data, "--data", "app=lab", "--data", "again=true", entry="tasks/release.py", facts=facts)
     assert done.changes == ["Release | Release lab"]
@@ -1669,7 +1676,7 @@ def test_a_way_in_that_would_be_refused_is_told_before(
     if told:
         assert command.argv[:2] == ["sh", "-c"] and told in command.argv[-1]
     else:
-        assert command.argv == [PROGRAM, "apply"]
+        assert command.argv == [PROGRAM, "access", "apply"]
 
 
 def test_what_sshd_says_is_understood() -> None:

@@ -145,14 +145,14 @@ def test_every_file_is_tidy(settings: Settings, version: str, certificates: bool
 @pytest.mark.parametrize("certificates", [False, True])
 def test_every_file_says_who_manages_it(settings: Settings, certificates: bool) -> None:
     managing = "access|base|firewall|limits|nginx|operator|ssh|system|tls|updates"
-    managers = rf"(?:#|//|Origin:) Managed by Slipway \((roles/({managing})\.py|slipway-release)\)"
+    managers = rf"(?:#|//|Origin:) Managed by Slipway \((roles/({managing})\.py|slipway release)\)"
     for path, text in every(settings, "1.22", certificates=certificates).items():
         first = text.removeprefix("#!/bin/sh\n").splitlines()[0]
         found = re.match(managers, first)
         assert found, f"{path} begins with {first!r}"
         role = path.split("/")[0]
         roles = ("system", "updates") if role == "system" else (role,)
-        assert found[1] in (["slipway-release"] if role == "app" else [f"roles/{each}.py" for each in roles]), path
+        assert found[1] in (["slipway release"] if role == "app" else [f"roles/{each}.py" for each in roles]), path
 
 
 def test_every_template_is_rendered_here(maximal: Settings) -> None:
@@ -1055,7 +1055,7 @@ def test_renewal(maximal: Settings, minimal: Settings) -> None:
     assert "/opt/slipway/certbot/bin/certbot renew" in made["certbot-renew.service"]
     assert "Persistent=yes\n" in made["certbot-renew.timer"]
     assert made["renewal-hook"].startswith("#!/bin/sh\n")
-    assert made["renewal-hook"].endswith("exec /opt/slipway/bin/slipway-nginx reload\n")
+    assert made["renewal-hook"].endswith("exec /opt/slipway/bin/slipway nginx reload\n")
     # The unit is shut off from what the hook does: it only notes that it is due, for what runs outside.
     assert 'exec touch "$RUNTIME_DIRECTORY/renewed"' in made["renewal-hook"]
     assert 'ExecStopPost=+/bin/sh -c \'test ! -e "$RUNTIME_DIRECTORY/renewed" ||' in made["certbot-renew.service"]
