@@ -33,7 +33,10 @@ OLDER = ("slipway-release", "slipway-nginx", "slipway-access", "slipway-acme", "
 _CURRENT = """
 [ "$(readlink "$1/current")" = "$2" ] && cd "$1/current" 2>/dev/null || exit 0
 told=$(find slipway_host -name '*.py' -type f -exec sha256sum {} + | LC_ALL=C sort | sha256sum)
-[ "$told" != "$3  -" ] || [ "$(sha256sum <"$4")" != "$5  -" ] || echo current
+[ "$told $(sha256sum <"$4")" = "$3  - $5  -" ] && [ "$(stat -c '%F %a %u:%g' "$4")" = 'regular file 755 0:0' ] || exit 0
+strange=$(find "$1" -name __pycache__ -prune -o \\( -not -user 0 -o -not -group 0 -o -type d -not -perm 755 \
+    -o -type f -not -perm 644 \\) -print -quit)
+[ -n "$strange" ] || echo current
 """
 # The same, and $6… what earlier versions left; a tar.gz of it all is on standard input, in base64. Put in its place is
 # what came whole and is on the disk; what runs goes on with the version that it was started from.
@@ -45,7 +48,7 @@ mkdir -p "$folder"
 rm -rf "$folder"/.*.partial
 partial=$folder/.$name.partial
 mkdir "$partial"
-base64 -d | gzip -dc | tar -x -m --no-same-owner -C "$partial"
+base64 -d | gzip -dc | tar -x -m --no-same-owner --no-same-permissions -C "$partial"
 cd "$partial"
 told=$(find slipway_host -name '*.py' -type f -exec sha256sum {} + | LC_ALL=C sort | sha256sum)
 [ "$told $(sha256sum <slipway)" = "$digest  - $starter  -" ] || { echo "$program did not arrive whole" >&2; exit 1; }

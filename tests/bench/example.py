@@ -13,7 +13,7 @@ from typing import Any
 from tests.e2e._driver import Host
 from tests.e2e.apps import copy_example
 
-BACK = "/opt/slipway/bin/slipway-release rollback notes"
+BACK = "/opt/slipway/bin/slipway rollback notes"
 """What goes back to the release from before, on the host."""
 
 

@@ -137,7 +137,7 @@ def plain_restarts(host: Host, count: int) -> Row:
     values = {"folder": f"/srv/notes/releases/{release}", "env": f"/etc/notes/releases/{release}.env", "port": PORT}
     host.ssh("cat >/etc/systemd/system/plain.service", stdin=UNIT.format(**values))
     host.ssh("cat >/etc/nginx/sites-enabled/plain", stdin=SITE.format(name=PLAIN, port=PORT))
-    host.ssh("systemctl daemon-reload; systemctl start plain; /opt/slipway/bin/slipway-nginx reload")
+    host.ssh("systemctl daemon-reload; systemctl start plain; /opt/slipway/bin/slipway nginx reload")
     time.sleep(4)
 
     def restart(_number: int) -> None:

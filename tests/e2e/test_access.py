@@ -16,7 +16,7 @@ from tests.target.engine import inspect
 pytestmark = pytest.mark.story
 
 WAYS_IN = "Access | Change the ways in, proven by a fresh connection"
-PROGRAM = "Access | Write slipway-access, and the units that take a change back"
+PROGRAM = "Access | Write the units that take a change back"
 """The units reach the operator's home, and no other."""
 DROP_IN = "/etc/ssh/slipway.conf"
 """Where sshd's configuration lies on a host that has another file before ours."""

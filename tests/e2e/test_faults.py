@@ -28,7 +28,7 @@ from tests.e2e.conftest import MakeHost
 pytestmark = pytest.mark.story
 
 DOMAIN = "extra.test"
-PROGRAM = "/opt/slipway/bin/slipway-release"
+PROGRAM = "/opt/slipway/bin/slipway"
 RELEASE, ROLLBACK = "tasks/release.py", "tasks/rollback.py"
 RELEASED = "Release | Release tiny"
 MIGRATION = "echo done\n"
@@ -635,16 +635,16 @@ def test_the_follower_is_interrupted_and_attaches_again(place: Place) -> None:
     slow_steps(place)
     with place.public() as public:
         held = met(place, "migrate", "hold")
-        left = host.run(f"timeout --signal=INT 1 {PROGRAM} attach tiny")
+        left = host.run(f"timeout --signal=INT 1 {PROGRAM} follow tiny")
         assert "tiny: 3/9 check" in left.stdout
-        assert f"a run that was begun goes on without you; `{PROGRAM} attach tiny` follows it again" in left.stderr
+        assert f"a run that was begun goes on without you; `{PROGRAM} follow tiny` follows it again" in left.stderr
         assert "Traceback" not in left.stderr
         go(place, held)
-        followed = host.run(f"{PROGRAM} attach tiny")
+        followed = host.run(f"{PROGRAM} follow tiny")
         assert followed.returncode == 0
         assert f"{held.attempt} serves" in followed.stdout
         held.ends(0)
-        assert f"{held.attempt} serves" in host.run(f"{PROGRAM} attach tiny").stdout
+        assert f"{held.attempt} serves" in host.run(f"{PROGRAM} follow tiny").stdout
     NOTHING.holds(public.result)
     place.mended(releases=False)
 
@@ -659,11 +659,11 @@ def test_two_at_once(place: Place) -> None:
         wait_until(lambda: "began this very release" in same.said(), 30, "the second operator follows")
         place.code()
         other = Met(host.start_task(RELEASE, host.folder / "other.log", app="tiny"), host.folder / "other.log", 0, "")
-        wait_until(lambda: "waiting for another run (deploy by" in other.said(), 30, "the third operator waits")
+        wait_until(lambda: "waiting for another run (release by" in other.said(), 30, "the third operator waits")
         with host.changed({"apps": {"tiny": {"lock_wait": 0}}}):
             refused = place.release(check=False)
         assert refused.code == 1
-        refused.says("Another run of tiny is under way (deploy by", "did not end within 0 s", f"{PROGRAM} attach tiny")
+        refused.says("Another run of tiny is under way (release by", "did not end within 0 s", f"{PROGRAM} follow tiny")
         go(place, first)
         assert f"{first.attempt} serves" in first.ends(0)
         assert f"{first.attempt} serves" in same.ends(0)
@@ -802,7 +802,7 @@ def test_restarts_and_reloads(place: Place) -> None:
     Noticed(failed=2, gap=6).holds(public.result)
     with place.public() as public:
         for number in range(5):
-            host.ssh("systemctl reload nginx" if number % 2 else "/opt/slipway/bin/slipway-nginx reload")
+            host.ssh("systemctl reload nginx" if number % 2 else "/opt/slipway/bin/slipway nginx reload")
             time.sleep(0.3)
     NOTHING.holds(public.result)
     place.mended(releases=False)

@@ -189,12 +189,12 @@ def test_an_error_that_quotes_a_secret(host: Host) -> None:
     assert "ValueError: '***' is wrong" in kept["error"] and harmless(kept["error"])
     for shown in (
         f"cat /var/lib/slipway/notes/{kept['id']}.log",
-        "/opt/slipway/bin/slipway-release log notes",
-        "/opt/slipway/bin/slipway-release attach notes || true",
-        "/opt/slipway/bin/slipway-release history notes",
+        "/opt/slipway/bin/slipway log notes",
+        "/opt/slipway/bin/slipway follow notes || true",
+        "/opt/slipway/bin/slipway releases notes",
     ):
         assert harmless(host.ssh(shown)), shown
-    assert "'***' is wrong" in host.ssh("/opt/slipway/bin/slipway-release log notes")
+    assert "'***' is wrong" in host.ssh("/opt/slipway/bin/slipway log notes")
     env.write_text(before)
 
 

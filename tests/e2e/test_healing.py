@@ -28,7 +28,7 @@ MOMENTS = (
     "uv pip sync",
     "certbot certonly",
     "uv sync",
-    "slipway-schema upgrade",
+    "schema/__main__.py upgrade",
     "gunicorn --config",
 )
 """Command lines on the host that a first deploy runs, in this order; each is met in another state of the host."""
@@ -61,7 +61,7 @@ EDITED: tuple[Drift, ...] = (
     ("chmod 644 /etc/notes/env", "[ $(stat -c %a:%U:%G /etc/notes/env) = 640:root:notes ]"),
     ("chown notes /srv/notes", "[ $(stat -c %a:%U:%G /srv/notes) = 755:root:root ]"),
     ("sed -i s/release_/relase_/ /etc/nginx/upstreams/notes.conf", "! grep relase_ /etc/nginx/upstreams/notes.conf"),
-    ("echo 'raise SystemExit' >/opt/slipway/bin/slipway-nginx", "/opt/slipway/bin/slipway-nginx status"),
+    ("echo 'raise SystemExit' >/opt/slipway/bin/slipway", "/opt/slipway/bin/slipway nginx status"),
     ("echo >/etc/systemd/journald.conf.d/50-slipway.conf", "grep SystemMaxUse /etc/systemd/journald.conf.d/*"),
     (
         "ln -sfn /usr/share/zoneinfo/Europe/Berlin /etc/localtime",
@@ -83,7 +83,7 @@ LOST: tuple[Drift, ...] = (
     ("rm -r /srv/notes/releases/*/.venv", "[ -x /srv/notes/current/.venv/bin/gunicorn ]"),
     ("rm -r /etc/notes/releases", "[ -d /etc/notes/releases ]"),
     (
-        "rm -r /opt/slipway/certbot /opt/slipway/python /opt/slipway/bin /opt/slipway/lib",
+        "rm -r /opt/slipway/certbot /opt/slipway/python /opt/slipway/bin /opt/slipway/host",
         "/opt/slipway/certbot/bin/certbot --version",
     ),
     ("rm -r /etc/letsencrypt/live /etc/letsencrypt/renewal", "[ -e /etc/letsencrypt/live/notes/fullchain.pem ]"),

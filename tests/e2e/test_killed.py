@@ -57,7 +57,7 @@ def state(host: Host) -> set[str]:
         f"find {PLACES} \\( {pruned} \\) -prune -o -not -name '*.pyc' -not -name __pycache__ "
         "-printf '%p %y %m %U:%G %l\\n' 2>/dev/null; "
         f"find /etc/systemd /etc/nginx/{live} /etc/nginx/upstreams /etc/nginx/*.conf /etc/notes /opt/slipway/bin "
-        "/opt/slipway/lib/*.py -type f | while read -r path; do "
+        "/opt/slipway/host -name __pycache__ -prune -o -type f -print | while read -r path; do "
         "echo $path $(sed -E 's/[0-9]{8}T[0-9]{6}Z-[0-9a-z]+/<id>/g' $path | sha256sum); done; "
         "systemctl list-units --all --plain --no-legend 'notes*' 'nginx*' 'certbot*' | awk '{print $1, $2, $3, $4}'; "
         "systemctl list-unit-files --plain --no-legend 'notes*' 'nginx*' 'certbot*' | awk '{print $1, $2}'; "
@@ -84,7 +84,7 @@ BROKEN = (
     "rm -r /etc/nginx/slipway.d /etc/nginx/upstreams/notes.conf",
     "systemctl disable --now --quiet certbot-renew.timer; rm /etc/systemd/system/certbot-renew.*",
     "echo 'X=\"1\"' >>/etc/notes/env; rm /etc/notes/release.json",
-    "rm -r /opt/slipway/python /opt/slipway/bin /opt/slipway/lib",
+    "rm -r /opt/slipway/python /opt/slipway/bin /opt/slipway/host",
 )
 """What is taken away when a run wasn't killed in time, so that the next one has work to be killed at."""
 

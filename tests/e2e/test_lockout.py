@@ -38,7 +38,7 @@ while True:
 """
 AGAIN = ("Restart=always", "RestartSec=1", "StartLimitIntervalSec=0")
 """As the app's own unit is started again, whatever ends it."""
-APPLY = "/opt/slipway/bin/slipway-access apply"
+APPLY = "/opt/slipway/bin/slipway access apply"
 DROP_IN = "/etc/ssh/sshd_config.d/00-slipway.conf"
 WON = "journalctl -u ssh -o cat --no-pager | grep -c 'Address already in use'"
 
@@ -128,7 +128,7 @@ def test_a_revert_brings_back_an_sshd_that_is_dead(host: Host) -> None:
     file = {"path": DROP_IN, "content": text.replace("MaxAuthTries 6", "MaxAuthTries 2"), "mode": "600", "owned": False}
     change: dict[str, Any] = {"account": None, "files": [file], "drop_in": DROP_IN, "options": [], "host_keys": {},
                               "moduli": None, "ssh": True, "firewall": None}  # fmt: skip
-    for by in ("systemctl start slipway-access-revert.service", "/opt/slipway/bin/slipway-access revert"):
+    for by in ("systemctl start slipway-access-revert.service", "/opt/slipway/bin/slipway access revert"):
         done = inside(host, APPLY, json.dumps(change))
         assert json.loads(done.stdout)["seconds"] == 60
         inside(host, "systemctl stop ssh; rm -rf /run/sshd")

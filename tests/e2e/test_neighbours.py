@@ -39,8 +39,8 @@ class Place:
         """Fail unless the neighbour is released, nginx reloaded, and what takes a lock-out back does its work."""
         self.number += 1
         release_changed(self.host, "other", self.other, f"v{self.number}")
-        self.host.ssh("/opt/slipway/bin/slipway-nginx reload", timeout=60)
-        self.host.ssh("/opt/slipway/bin/slipway-access revert", timeout=60)
+        self.host.ssh("/opt/slipway/bin/slipway nginx reload", timeout=60)
+        self.host.ssh("/opt/slipway/bin/slipway access revert", timeout=60)
         assert status(self.host, "mine")["faults"] == []
 
 
@@ -200,7 +200,7 @@ def test_what_it_calls_itself_has_no_end(place: Place) -> None:
     host.ssh(in_sandbox(host, "mine", attacks.LONG_TITLE))
     try:
         wait_until(lambda: host.ssh("cat /var/lib/mine/titled", check=False) == "done", 30, "its title")
-        host.ssh("prlimit --as=500000000 /opt/slipway/bin/slipway-nginx reload", timeout=60)
+        host.ssh("prlimit --as=500000000 /opt/slipway/bin/slipway nginx reload", timeout=60)
         place.all_goes_on()
     finally:
         host.ssh("systemctl stop taken-over")

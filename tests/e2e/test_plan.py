@@ -90,13 +90,9 @@ PROJECT = (
     "templates/tls/certbot-renew.timer.j2",
     "templates/app/app.service.j2",
     "files/app/gunicorn.conf.py",
-    "files/nginx/slipway-nginx",
-    "files/nginx/slipway_nginx.py",
-    "files/release/slipway-release",
-    "files/release/slipway_release.py",
-    "files/release/slipway_text.py",
-    "files/release/slipway-schema",
-    "files/tls/slipway-acme",
+    "host/slipway",
+    "host/slipway_host/release/build.py",
+    "host/slipway_host/text.py",
     "files/tls/certbot-requirements.txt",
 )
 """Files of Slipway itself: each gets another comment."""
@@ -106,12 +102,9 @@ APP = ("notes/main.py", "static/robots.txt", "migrations/versions/0001_create_no
 
 FILES = (
     "/etc/systemd/journald.conf.d/50-slipway.conf",
-    "/opt/slipway/bin/slipway-nginx",
-    "/opt/slipway/lib/slipway_nginx.py",
-    "/opt/slipway/bin/slipway-release",
-    "/opt/slipway/lib/slipway_release.py",
-    "/opt/slipway/lib/slipway_text.py",
-    "/opt/slipway/bin/slipway-acme",
+    "/opt/slipway/bin/slipway",
+    "/opt/slipway/host/current/slipway_host/proxy/nginx.py",
+    "/opt/slipway/host/current/slipway_host/text.py",
     "/opt/slipway/certbot-requirements.txt",
     "/opt/slipway/gunicorn.conf.py",
     "/etc/slipway/tls/certbot.ini",
@@ -141,7 +134,7 @@ TO_A_FOLDER = ("chmod 711 {}", "chown nobody {}", "chgrp 12345 {}")
 BY_HAND = (
     # lost
     "rm -r /opt/slipway/bin",
-    "rm -r /opt/slipway/lib",
+    "rm -r /opt/slipway/host",
     "rm -r /opt/slipway/uv",
     "rm -r /opt/slipway/python",
     "rm -r /opt/slipway/certbot",

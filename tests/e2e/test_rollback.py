@@ -18,7 +18,7 @@ from tests.e2e.conftest import MakeHost
 pytestmark = pytest.mark.story
 
 DOMAIN = "extra.test"
-PROGRAM = "/opt/slipway/bin/slipway-release"
+PROGRAM = "/opt/slipway/bin/slipway"
 PROBE = {
     "short": ["/api/whoami", "/healthz"],
     "slow": "/api/slow?seconds=1.5",
@@ -112,7 +112,7 @@ def refused(host: Host, verb: str, *says: str, **data: str) -> Run:
 
 def history(host: Host, app: str = "tiny") -> list[dict[str, Any]]:
     """Rows of the history, newest first."""
-    rows: list[dict[str, Any]] = json.loads(host.ssh(f"{PROGRAM} history {app} --json"))
+    rows: list[dict[str, Any]] = json.loads(host.ssh(f"{PROGRAM} releases {app} --json"))
     return rows
 
 
@@ -191,7 +191,7 @@ def test_what_was_rolled_back_is_not_released_by_a_plain_run(site: Site) -> None
     run = host.converged()
     run.says(f"went back from {two}, made from just this", f"{one} serves. New code, or --data again=true")
     assert task(host, "release", app="tiny").changed == []
-    assert host.ssh(f"{PROGRAM} deploy tiny").endswith(
+    assert host.ssh(f"{PROGRAM} release tiny").endswith(
         f"{one} serves. New code, or --data again=true (on the host: --again), makes a release."
     )
     site.serves(one)

@@ -1,10 +1,8 @@
-"""slipway-schema: what it reads in a revision's source, and what it does to real databases through real Alembic."""
+"""The schema program: what it does to real databases through real Alembic."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.machinery
-import importlib.util
 import json
 import os
 import pwd
@@ -21,29 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slipway_host.schema.locks import LOCK
 
 ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "files/release/slipway-schema"
+PROGRAM = ROOT / "host/slipway_host/schema/__main__.py"
 EXAMPLE = ROOT / "examples/notes"
-
-
-def load() -> Any:
-    """The program as a module: without Alembic, which it imports when it needs it."""
-    loader = importlib.machinery.SourceFileLoader("slipway_schema", str(PROGRAM))
-    specification = importlib.util.spec_from_loader(loader.name, loader)
-    assert specification is not None
-    module = importlib.util.module_from_spec(specification)
-    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = before
-    return module
-
-
-schema = load()
-
-# ── what a revision's source says ────────────────────────────────────────────────────────────────────────────────
 
 
 def source(upgrade: str, downgrade: str = "pass", module: str = "") -> str:
@@ -51,219 +31,6 @@ def source(upgrade: str, downgrade: str = "pass", module: str = "") -> str:
     body, back = (textwrap.indent(textwrap.dedent(text).strip(), "    ") for text in (upgrade, downgrade))
     head = "import sqlalchemy as sa\nfrom alembic import op\n"
     return f"{head}{textwrap.dedent(module)}\ndef upgrade():\n{body}\n\ndef downgrade():\n{back}\n"
-
-
-CONTRACTS = {
-    # Alembic's own operations
-    'op.drop_table("users")': ["drops the table users"],
-    'op.drop_table(op.f("users"), schema="app")': ["drops the table app.users"],
-    "op.drop_table(table_name='users')": ["drops the table users"],
-    "op.drop_table(sys.argv[1])": ["drops a table"],
-    'op.drop_column("notes", "title")': ["drops the column notes.title"],
-    'op.drop_column("notes", "title", schema="app")': ["drops the column app.notes.title"],
-    'op.drop_column("notes", column_name="title")': ["drops the column notes.title"],
-    'op.drop_column("notes", name())': ["drops a column of notes"],
-    'op.drop_column(name(), "title")': ["drops the column title of a table"],
-    "op.drop_column(name(), name())": ["drops a column"],
-    'op.rename_table("users", "people")': ["renames the table users to people"],
-    'op.rename_table("users", name())': ["renames the table users"],
-    'op.rename_table(name(), "people")': ["renames a table to people"],
-    'op.alter_column("users", "name", new_column_name="title")': ["renames the column users.name to title"],
-    'op.alter_column("users", "age", type_=sa.BigInteger())': ["changes the type of users.age"],
-    'op.alter_column("users", "age", existing_type=sa.Integer(), nullable=False)': ["makes users.age NOT NULL"],
-    'op.alter_column("users", "age", type_=sa.Text(), nullable=False)': [
-        "changes the type of users.age",
-        "makes users.age NOT NULL",
-    ],
-    'op.alter_column("users", "age", nullable=True)': [],
-    'op.alter_column("users", "age", server_default="1", new_column_name=None, type_=None)': [],
-    'op.add_column("users", sa.Column("x", sa.Integer(), nullable=False))': [
-        "adds the column users.x NOT NULL without a default"
-    ],
-    'op.add_column("users", sa.Column("x", sa.Integer(), nullable=False, server_default=None))': [
-        "adds the column users.x NOT NULL without a default"
-    ],
-    'op.add_column("users", sa.Column(name(), sa.Integer(), nullable=False))': [
-        "adds a column of users NOT NULL without a default"
-    ],
-    'column = sa.Column("x", sa.Integer(), nullable=False)\nop.add_column("users", column)': [
-        "adds the column users.x NOT NULL without a default"
-    ],
-    'op.add_column("users", sa.Column("x", sa.Integer(), nullable=False, server_default="0"))': [],
-    'op.add_column("users", sa.Column("x", sa.Integer(), sa.Identity(), nullable=False))': [],
-    'op.add_column("users", sa.Column("x", sa.Integer(), sa.Computed("y + 1"), nullable=False))': [],
-    'op.add_column("users", sa.Column("x", sa.Integer(), autoincrement=True, nullable=False))': [],
-    'op.add_column("users", sa.Column("x", sa.Integer()))': [],
-    'op.create_table("users", sa.Column("x", sa.Integer(), nullable=False))': [],
-    'op.drop_index("ix")\nop.drop_constraint("fk", "users")': [],
-    # batch mode
-    'with op.batch_alter_table("users") as batch_op:\n    batch_op.drop_column("age")': ["drops the column users.age"],
-    'with op.batch_alter_table("users", schema="app") as b:\n    b.alter_column("age", nullable=False)': [
-        "makes app.users.age NOT NULL"
-    ],
-    """
-    with op.batch_alter_table("users") as batch_op:
-        batch_op.add_column(sa.Column("x", sa.Integer(), nullable=False))
-    with op.batch_alter_table("notes") as batch_op:
-        batch_op.alter_column("name", new_column_name="title")
-    """: ["adds the column users.x NOT NULL without a default", "renames the column notes.name to title"],
-    'with op.batch_alter_table(name()) as batch_op:\n    batch_op.drop_column("age")': [
-        "drops the column age of a table"
-    ],
-    # SQL
-    'op.execute("DROP TABLE IF EXISTS users, app.notes CASCADE")': [
-        "drops the table users",
-        "drops the table app.notes",
-    ],
-    "op.execute('drop table \"Users\"')": ["drops the table Users"],
-    'op.execute("DROP MATERIALIZED VIEW totals; DROP TYPE mood")': ["drops the view totals", "drops the type mood"],
-    'op.execute(sa.text("ALTER TABLE ONLY users DROP COLUMN IF EXISTS age, DROP name"))': [
-        "drops the column users.age",
-        "drops the column users.name",
-    ],
-    'op.execute("ALTER TABLE users DROP CONSTRAINT c, ALTER COLUMN age DROP NOT NULL, ALTER age DROP DEFAULT")': [],
-    'op.execute("ALTER TABLE users RENAME name TO title")': ["renames the column users.name to title"],
-    'op.execute("ALTER TABLE users RENAME TO people")': ["renames the table users to people"],
-    'op.execute("ALTER TABLE users RENAME CONSTRAINT a TO b; ALTER INDEX a RENAME TO b")': [],
-    'op.execute("RENAME TABLE a TO b, c TO d")': ["renames the table a to b", "renames the table c to d"],
-    "op.execute(\"ALTER TYPE mood RENAME TO feeling; ALTER TYPE mood RENAME VALUE 'a' TO 'b'\")": [
-        "renames the type mood to feeling",
-        "changes the type mood",
-    ],
-    "op.execute(\"ALTER TYPE mood ADD VALUE 'soso'\")": [],
-    'op.execute("ALTER TABLE users ALTER COLUMN age TYPE bigint USING (age::bigint), ALTER name SET NOT NULL")': [
-        "changes the type of users.age",
-        "makes users.name NOT NULL",
-    ],
-    'op.execute("ALTER TABLE users MODIFY COLUMN age BIGINT, CHANGE name title TEXT")': [
-        "changes the type of users.age",
-        "renames the column users.name to title",
-    ],
-    'op.execute("ALTER TABLE users ADD COLUMN x int NOT NULL, ADD y numeric(10, 2) NOT NULL DEFAULT 0")': [
-        "adds the column users.x NOT NULL without a default"
-    ],
-    'op.execute("ALTER TABLE users ADD COLUMN x int CHECK (x IS NOT NULL), ADD id BIGSERIAL NOT NULL")': [],
-    'op.execute("TRUNCATE TABLE users, notes")': ["empties the table users", "empties the table notes"],
-    'op.execute("GRANT SELECT, TRUNCATE ON users TO app; -- DROP TABLE users\\n/* DROP TABLE users */ SELECT 1")': [],
-    "op.execute(\"INSERT INTO log VALUES ('it''s time to DROP TABLE users; or not')\")": [],
-    "op.execute('CREATE FUNCTION f() RETURNS void AS $$ BEGIN DROP TABLE tmp; END $$ LANGUAGE plpgsql')": [],
-    "op.execute('DO $$ BEGIN IF true THEN ALTER TABLE users DROP COLUMN age; END IF; END $$')": [
-        "drops the column users.age"
-    ],
-    'op.execute(f"ALTER TABLE {name()} DROP COLUMN age")': ["drops the column age of a table"],
-    'op.execute(f"DROP TABLE {name()}")': ["drops a table"],
-    'op.execute(f"{name()} DROP COLUMN {name()}")': ["drops a column"],
-    'op.execute("ALTER TABLE %s " % name() + "DROP COLUMN age")': ["drops the column age of a table"],
-    'op.execute("ALTER TABLE {} DROP COLUMN age".format(name()))': ["drops the column age of a table"],
-    'op.get_bind().execute(sa.text("DROP TABLE users").bindparams(a=1))': ["drops the table users"],
-    'op.get_bind().exec_driver_sql("DROP TABLE users")': ["drops the table users"],
-    'for statement in ["DROP TABLE a", "SELECT 1", "DROP TABLE b"]:\n    op.execute(statement)': [
-        "drops the table a",
-        "drops the table b",
-    ],
-    'for column in ("a", "b"):\n    op.drop_column("users", column)': [
-        "drops the column users.a",
-        "drops the column users.b",
-    ],
-    "op.execute(sys.argv[1])": [],
-}
-
-
-@pytest.mark.parametrize("body", CONTRACTS)
-def test_contract(body: str) -> None:
-    assert schema.contract(source(body)) == CONTRACTS[body]
-
-
-def test_contract_knows_the_names_of_the_module_and_reads_helpers_but_not_downgrade() -> None:
-    text = source(
-        "op.execute(DROP)\nop.drop_column(TABLE, 'a')\nhelp_up()",
-        "op.execute('DROP TABLE down')\nDROP = 'DROP TABLE other'\nhelp_down()\nshared()",
-        """
-        DROP: str = "DROP " "TABLE " + "users"
-        TABLE = "notes"
-        def help_up():
-            op.rename_table("a", "b")
-            shared()
-        def help_down():
-            op.drop_table("never")
-        def shared():
-            op.drop_column(TABLE, "b")
-        def downgrade_engine1():
-            op.drop_table("never")
-        """,
-    )
-    assert schema.contract(text) == [
-        "renames the table a to b",
-        "drops the column notes.b",
-        "drops the table users",
-        "drops the column notes.a",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("upgrade", "downgrade", "expected"),
-    [
-        ("op.x()", "op.y()", True),
-        ("op.x()", "pass", False),
-        ("op.x()", '"""Nothing."""', False),
-        ("op.x()", "...", False),
-        ("op.x()", "return None", False),
-        ("op.x()", 'raise NotImplementedError("one way")', False),
-        ("op.x()", '"""No."""\nraise NotImplementedError', False),
-        ("pass", "pass", True),
-        ('"""Merge."""', "pass", True),
-        ("pass", "raise NotImplementedError", False),
-        ("op.x()", "if a:\n    raise ValueError\nop.y()", True),
-    ],
-)
-def test_a_downgrade_is_one_that_does_something(upgrade: str, downgrade: str, expected: bool) -> None:
-    assert schema.has_downgrade(source(upgrade, downgrade)) is expected
-
-
-def test_a_revision_without_downgrade_has_none() -> None:
-    assert schema.has_downgrade("def upgrade():\n    pass\n") is False
-    assert schema.has_downgrade("def upgrade():\n    op.x()\ndowngrade = other\n") is True
-
-
-@pytest.mark.parametrize(
-    "argv", [[], ["upgrade"], ["downgrade", "--lock-timeout", "1", "--statement-timeout", "1"], ["look", "--lock"]]
-)
-def test_usage(argv: list[str]) -> None:
-    done = subprocess.run([sys.executable, PROGRAM, *argv], capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done
-    assert "usage:" in done.stderr
-
-
-class Driver(Exception):
-    """A driver's error, with what it says about itself."""
-
-    def __init__(self, *args: object, module: str = "psycopg.errors", **facts: object) -> None:
-        super().__init__(*args)
-        type(self).__module__ = module
-        vars(self).update(facts)
-
-
-@pytest.mark.parametrize(
-    ("error", "locked"),
-    [
-        ({"sqlstate": "55P03"}, True),
-        ({"pgcode": "40P01", "module": "psycopg2.errors"}, True),
-        ({"args": ({"C": "40001"},), "module": "pg8000.exceptions"}, True),
-        ({"sqlstate": "57014"}, False),
-        ({"args": (1205, "Lock wait timeout"), "sqlstate": "HY000", "module": "pymysql.err"}, True),
-        ({"args": (1213, "Deadlock"), "module": "MySQLdb"}, True),
-        ({"args": (1050, "Table exists"), "module": "pymysql.err"}, False),
-        ({"args": (1205,), "module": "app"}, False),
-        ({"args": ("database is locked",), "module": "sqlite3"}, True),
-        ({"args": ("database table is locked: notes",), "module": "sqlite3"}, True),
-        ({"args": ("database is locked",), "module": "app"}, False),
-    ],
-)
-def test_a_lock_is_told_from_other_errors_also_as_a_cause(error: dict[str, Any], locked: bool) -> None:
-    made = Driver(*error.pop("args", ("no",)), **error)
-    outer = RuntimeError("of SQLAlchemy")
-    outer.__cause__ = made
-    assert schema.is_lock(outer) is locked
 
 
 # ── with real Alembic ────────────────────────────────────────────────────────────────────────────────────────────
@@ -759,7 +526,7 @@ def database(project: Project) -> str:
     return project.url.partition("@/")[2].partition("?")[0]
 
 
-HELD = f"SELECT pg_advisory_lock({schema.LOCK[0]}, {schema.LOCK[1]})"
+HELD = f"SELECT pg_advisory_lock({LOCK[0]}, {LOCK[1]})"
 SHOW = "op.execute(\"INSERT INTO seen SELECT name, setting FROM pg_settings WHERE name ~ 'timeout|check_interval'\")"
 
 

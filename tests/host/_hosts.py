@@ -190,14 +190,14 @@ class Target:
     @cached_property
     def nginx_status(self) -> dict[str, Any]:
         """What `slipway-nginx status` prints."""
-        found: dict[str, Any] = json.loads(self.run("/opt/slipway/bin/slipway-nginx status"))
+        found: dict[str, Any] = json.loads(self.run("/opt/slipway/bin/slipway nginx status"))
         return found
 
     @cached_property
     def world_readable(self) -> str:
         """All text that any user of the host may read and that secrets could have slipped into."""
         folders = ["/etc/systemd", "/etc/nginx", "/etc/slipway", "/var/lib/slipway", "/run/slipway"]
-        folders += ["/opt/slipway/bin", "/opt/slipway/lib"]
+        folders += ["/opt/slipway/bin", "/opt/slipway/host"]
         folders += [folder for app in self.apps.values() for folder in (app.settings.config_dir, app.settings.run_dir)]
         files = f"find {shlex.join(folders)} -type f -size -256k -exec cat -- {{}} +"
         # Command lines too: /proc shows them to everyone.
@@ -244,8 +244,8 @@ class App:
 
     @cached_property
     def status(self) -> dict[str, Any]:
-        """What `slipway-release status` prints."""
-        printed = self.target.run("/opt/slipway/bin/slipway-release status %s", self.name)
+        """What `slipway status --json` prints."""
+        printed = self.target.run("/opt/slipway/bin/slipway status --json %s", self.name)
         found: dict[str, Any] = json.loads(printed)
         return found
 

@@ -20,7 +20,7 @@ def test_uv_is_the_pinned_release(target: Target) -> None:
 
 def test_uv_is_root_s(target: Target) -> None:
     """Nobody else may change what builds every release."""
-    programs = "/opt/slipway/bin /opt/slipway/lib /opt/slipway/uv"
+    programs = "/opt/slipway/bin /opt/slipway/host /opt/slipway/uv"
     assert target.run(rf"find -L {programs} \( -not -user root -o -perm /022 \)") == ""
 
 

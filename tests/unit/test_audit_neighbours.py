@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import os
 import socket
@@ -14,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from slipway_host.release import runs
 
 from tests.audit import guests, neighbours
 from tests.audit.finding import DidNotLook, Finding, Verdict
 from tests.audit.onhost import attempts, builder, stage, tries
 from tests.audit.onhost.attempts import Neighbour
-from tests.unit.programs import RELEASE, load
 
 OTHER = Neighbour(stage.NAME, 990, 4711, {"tcp": 1, "udp": 2}, 7)
 
@@ -210,16 +211,13 @@ def test_app_and_build_are_asked_what_isn_t_theirs(monkeypatch: pytest.MonkeyPat
 
 def test_a_release_is_looked_at_as_it_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """With every property of its unit, and another program in it."""
-    program = load(RELEASE)
-    monkeypatch.setattr(builder, "program", lambda: program)
-    before = program.run
+    monkeypatch.setattr(builder, "module", lambda name: importlib.import_module(f"slipway_host.{name}"))
     words = builder.release_command("notes", ["sleep", "60"], "looked-at.service")
     assert words[0] == "systemd-run" and words[-2:] == ["sleep", "60"]
     assert words[words.index("--unit") + 1] == "looked-at.service"
     given = [words[number + 1] for number, word in enumerate(words) if word == "--property"]
-    assert set(program.SHUT_OFF) < set(given)
+    assert set(runs.SHUT_OFF) < set(given)
     assert not any(each.startswith("Standard") or each == "--property" for each in given)
-    assert program.run is before
 
 
 @pytest.mark.parametrize(("most", "crowded"), [(3, True), (100, False)])

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.programs import ROOT
+from slipway import project
 
 
 class Transport:
@@ -68,7 +68,7 @@ def shared(monkeypatch: pytest.MonkeyPatch, implementation: type | None) -> dict
     auto = SimpleNamespace(AutoWebSocketsProtocol=implementation)
     monkeypatch.setitem(sys.modules, "uvicorn.protocols.websockets.auto", auto)
     values: dict[str, Any] = {}
-    exec((ROOT / "files/app/gunicorn.conf.py").read_text(), values)
+    exec((project.root() / "files/app/gunicorn.conf.py").read_text(), values)
     assert issubclass(values["worker_class"], worker)
     return values
 

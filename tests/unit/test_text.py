@@ -10,25 +10,25 @@ import subprocess
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from slipway_host import text as host_text
 
 from slipway import foreign
 from slipway.cli.screen import Screen
 from slipway.engine.plan import Change
 from slipway.settings import Settings, placeholder
-from tests.unit.programs import ROOT, TEXT, load
 
-SIDES: dict[str, Callable[[], Any]] = {"host": lambda: load(TEXT), "operator": lambda: foreign}
+SIDES: dict[str, Any] = {"host": host_text, "operator": foreign}
+HOST = Path(host_text.__file__).parents[1]
 
 
 @pytest.fixture(params=SIDES)
 def side(request: pytest.FixtureRequest) -> Any:
     """The filter of one side."""
-    return SIDES[request.param]()
+    return SIDES[request.param]
 
 
 # ── what steers a terminal ───────────────────────────────────────────────────────────────────────────────────────────
@@ -75,13 +75,14 @@ def test_one_line_stays_one_line(side: Any) -> None:
 def test_a_program_of_the_host_prints_nothing_else(tmp_path: Path) -> None:
     """Whoever prints there, an uncaught error and the last words included."""
     script = (
-        f"import sys; sys.path.insert(0, {str(ROOT / 'files/release')!r})\n"
-        "import slipway_text\n"
-        "slipway_text.outlet()\n"
-        "slipway_text.hide(['s3cr3t-value'])\n"
+        f"import sys; sys.path.insert(0, {str(HOST)!r})\n"
+        "from slipway_host.text import Hidden, outlet, tell\n"
+        "hidden = Hidden()\n"
+        "outlet(hidden)\n"
+        "hidden.hide(['s3cr3t-value'])\n"
         "print('out \\x1b[2J s3cr3t-value')\n"
         "sys.stdout.write('raw \\u202e\\n')\n"
-        "slipway_text.tell({'key': 's3cr3t-value \\x1b'})\n"
+        "tell({'key': 's3cr3t-value \\x1b'})\n"
         "print('err \\x9b', file=sys.stderr)\n"
         "sys.exit('last \\x1b]0;t\\x07 s3cr3t-value')\n"
     )
@@ -114,9 +115,7 @@ def test_a_screen_prints_nothing_else(capsys: pytest.CaptureFixture[str]) -> Non
 
 def hidden(value: str, said: str, name: str = "SETTING", names: list[str] | None = None) -> str:
     """What is shown of `said` where the environment has this variable."""
-    program = load(TEXT)
-    found: str = program.shown(said, program.secrets_of({name: value}, names, "notes"))
-    return found
+    return host_text.Hidden().shown(said, host_text.secrets_of({name: value}, names, "notes"))
 
 
 URL = "postgresql+psycopg://app:p%40ss%2Fword@127.0.0.1:5432/notes"
@@ -196,7 +195,7 @@ def test_an_environment_is_read_as_it_is_written(monkeypatch: pytest.MonkeyPatch
     from slipway.settings import render_env
 
     values = {"A": 'x"y\\z`$HOME', "B": "", "C": " padded ", "URL": URL, "JSON": '{"a": "b"}'}
-    assert load(TEXT).read_environment(render_env(values)) == values
+    assert host_text.read_environment(render_env(values)) == values
 
 
 @pytest.mark.parametrize(
@@ -225,45 +224,44 @@ def test_the_host_is_told_names_alone(maximal: Settings) -> None:
 
 def test_nothing_is_said_of_a_stream_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a test's or a caller's own making, say: it stays as it is."""
-    program = load(TEXT)
     kept = io.StringIO()
     monkeypatch.setattr(sys, "stdout", kept)
     monkeypatch.setattr(sys, "stderr", kept)
-    program.outlet()
-    program.tell({"a": 1})
+    host_text.outlet(host_text.Hidden())
+    host_text.tell({"a": 1})
     assert sys.stdout is kept and kept.getvalue() == '{"a": 1}\n'
 
 
 # ── a text that is meant to take long ────────────────────────────────────────────────────────────────────────────────
 
 
-def plainly_without_cut(text: str, secret: str, program: Any) -> str:
+def plainly_without_cut(text: str, secret: str) -> str:
     """What `_without_cut` says, written so as to be easy to judge: it takes a square of the text's length."""
 
     def common(one: str, other: str) -> int:
         most = min(len(one), len(other))
         return next((at for at in range(most) if one[at] != other[at]), most)
 
-    part, start, end = program.PART, 0, 0
+    part, start, end = host_text.PART, 0, 0
     while (start := text.find(secret[:part], start)) >= 0:
         length = common(text[start:], secret)
         stop = start + length
-        if program._telling(text[start:stop]) and re.compile(r"[ \t]*(?:$|\.\.\.|…)", re.MULTILINE).match(text, stop):
-            text = text[:start] + program.HIDDEN + text[stop:]
-        start += len(program.HIDDEN)
+        if host_text._telling(text[start:stop]) and re.compile(r"[ \t]*(?:$|\.\.\.|…)", re.MULTILINE).match(text, stop):
+            text = text[:start] + host_text.HIDDEN + text[stop:]
+        start += len(host_text.HIDDEN)
     end = len(text)
     while (end := text.rfind(secret[-part:], 0, end)) >= 0:
         stop = end + part
         begin = stop - common(text[:stop][::-1], secret[::-1])
         line = text[text.rfind("\n", 0, begin) + 1 : begin]
-        if program._telling(text[begin:stop]) and re.search(r"(?:^[\s|>#+-]*|\.\.\.|…)\Z", line):
-            text = text[:begin] + program.HIDDEN + text[stop:]
+        if host_text._telling(text[begin:stop]) and re.search(r"(?:^[\s|>#+-]*|\.\.\.|…)\Z", line):
+            text = text[:begin] + host_text.HIDDEN + text[stop:]
             end = begin
     return text
 
 
 def test_what_was_cut_of_a_secret_is_found_as_plainly_as_can_be() -> None:
-    program, chance, hidden_some = load(TEXT), random.Random(4), 0
+    chance, hidden_some = random.Random(4), 0
     for _ in range(6000):
         letters = chance.choice(["ab", "ab1", "ab1\n", "a1. \n", "ab …|\n", "aA1 \t.-\n"])
         secret = "".join(chance.choices(letters, k=chance.randint(7, chance.choice([8, 14, 40]))))
@@ -273,8 +271,8 @@ def test_what_was_cut_of_a_secret_is_found_as_plainly_as_can_be() -> None:
             loose = "".join(chance.choices(letters, k=4))
             pieces.append(chance.choice([secret, secret[:at], secret[at:], "...", "…", "\n", " \t", "> ", loose]))
         text = "".join(pieces)
-        expected = plainly_without_cut(text, secret, program)
-        assert program._without_cut(text, secret) == expected, (text, secret)
+        expected = plainly_without_cut(text, secret)
+        assert host_text._without_cut(text, secret) == expected, (text, secret)
         hidden_some += expected != text
     assert hidden_some > 500
 
@@ -298,11 +296,10 @@ LONG = "sk-live-51Habcdef0123456789xyz"
 )
 def test_no_text_takes_long(piece: str) -> None:
     """A step's output is up to two million bytes of an app's choice, and a release waits for it."""
-    program = load(TEXT)
     took = []
     for size in (60_000, 480_000):
         began = time.process_time()
-        program.shown(piece * (size // len(piece)), [LONG])
+        host_text.Hidden().shown(piece * (size // len(piece)), [LONG])
         took.append(time.process_time() - began)
     assert took[1] < max(0.2, 30 * took[0]), took
     assert took[1] < 3

@@ -62,7 +62,7 @@ SECRET = {
 BELIEVED = (
     "/etc", "/etc/apt/apt.conf.d", "/etc/cron.d", "/etc/letsencrypt/renewal-hooks/deploy", "/etc/nginx/conf.d",
     "/etc/nginx/upstreams", "/etc/profile.d", "/etc/slipway", "/etc/ssh/sshd_config.d", "/etc/sudoers.d",
-    "/etc/sysctl.d", "/etc/systemd/system", "/opt/slipway/bin", "/opt/slipway/lib", "/opt/slipway/python", "/root",
+    "/etc/sysctl.d", "/etc/systemd/system", "/opt/slipway/bin", "/opt/slipway/host", "/opt/slipway/python", "/root",
     "/run", "/run/slipway", "/run/systemd/system", "/usr/local/bin", "/usr/local/lib", "/var/lib/slipway",
     "/var/lib/slipway/acme/.well-known/acme-challenge", "/var/spool/cron/crontabs",
 )  # fmt: skip

@@ -12,17 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-LIBRARY = "/opt/slipway/lib"
+LIBRARY = "/opt/slipway/host/current"
 RELEASE = "slipway-audit"
 """Name of the folder beside the app's releases; a killed run's is taken away by the next release."""
 
 
-def program() -> Any:
-    """The module slipway_release of this host."""
+def module(name: str) -> Any:
+    """A module of this host's own program."""
     sys.dont_write_bytecode = True
     if LIBRARY not in sys.path:
         sys.path.insert(0, LIBRARY)
-    return importlib.import_module("slipway_release")
+    return importlib.import_module(f"slipway_host.{name}")
 
 
 def wanted(name: str) -> dict[str, Any]:
@@ -36,17 +36,17 @@ class Builder:
 
     def __init__(self, name: str, folder: str) -> None:
         """Take `folder` for what a run of a release writes down."""
-        self.app = program().App(name)
+        self.app = module("release.app").App(name)
         self.app.wanted, self.app.request = wanted(name), {"folder": folder}
         self.unit = f"{name}-build.service"
-        self.folder: Path = self.app.folder(RELEASE)
+        self.folder: Path = self.app.at.folder(RELEASE)
         self.work: Path = self.app.work(RELEASE)
         """Where its commands run."""
 
     def run(self, argv: Sequence[str]) -> str:
         """Run a command; returns what it printed, whatever its end was."""
-        done = program().guest(self.app, RELEASE, list(argv), {})
-        return str(done.stdout)
+        done = module("release.builder").run(self.app, RELEASE, list(argv), {})
+        return str(done.output)
 
 
 @contextmanager
@@ -58,10 +58,10 @@ def builder(name: str) -> Iterator[Builder]:
         try:
             made.work.mkdir(parents=True)
             for each in {made.folder, made.work}:
-                shutil.chown(each, made.app.builder, made.app.builder)
+                shutil.chown(each, made.app.at.builder, made.app.at.builder)
             yield made
         finally:
-            program().run("systemctl", "stop", made.unit, check=False)
+            made.app.systemd.stop(made.unit)
             shutil.rmtree(made.folder)
 
 
@@ -71,25 +71,20 @@ class _Captured(BaseException):
 
 def release_command(name: str, argv: Sequence[str], unit: str) -> list[str]:
     """The command line with which a run of a release is started, though with another command and unit's name."""
-    slipway, app, words = program(), program().App(name), list[str]()
-    was = slipway.run
+    app, words = module("release.app").App(name), list[str]()
 
     def capture(*given: str, **_: object) -> None:
         words.extend(given)
         raise _Captured
 
     with tempfile.TemporaryDirectory() as folder:
-        app.runs = Path(folder)
-        slipway.run = capture
-        try:
-            with suppress(_Captured):
-                slipway.submit(app, {"verb": "deploy", "by": "the audit"}, 0)
-        finally:
-            slipway.run = was
+        app.at.runs, app.system.run = Path(folder), capture
+        with suppress(_Captured):
+            module("release.runs").submit(app, {"verb": "release", "by": "the audit"}, 0)
     kept: list[str] = []
-    for word in words[: words.index(slipway.PROGRAM)]:
+    for word in words[: words.index(str(app.system.layout.program))]:
         if word.startswith("Standard"):  # a log in the folder that is gone by now
             kept.pop()
         else:
-            kept.append(unit if word == app.run_unit else word)
+            kept.append(unit if word == app.at.run_unit else word)
     return [*kept, *argv]

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-from tests.audit.onhost.builder import builder, program, release_command, wanted
+from tests.audit.onhost.builder import builder, module, release_command, wanted
 
 SLEEP = ("sleep", "60")
 SECONDS = 30
@@ -46,9 +46,9 @@ def of_build(app: str | None) -> tuple[str, str]:
         return BUILD_UNIT, of_command(
             ["systemd-run", "--quiet", "--collect", f"--unit={BUILD_UNIT}", *SLEEP], BUILD_UNIT
         )
-    slipway = program()
+    slipway = module("release.app").App(app)
     # No release may begin meanwhile: it would take the folder away.
-    with slipway.locked(slipway.App(app), "its build is looked at", SECONDS), builder(app) as made:
+    with module("release.runs").locked(slipway, "its build is looked at", SECONDS), builder(app) as made:
         sleeping = threading.Thread(target=made.run, args=[SLEEP], daemon=True)
         sleeping.start()
         try:

@@ -136,8 +136,8 @@ def leftovers(host: Host, app: str) -> list[str]:
 
 
 def status(host: Host, app: str) -> dict[str, Any]:
-    """What `slipway-release status` says."""
-    told: dict[str, Any] = json.loads(host.ssh(f"/opt/slipway/bin/slipway-release status {app}"))
+    """What `slipway status --json` says."""
+    told: dict[str, Any] = json.loads(host.ssh(f"/opt/slipway/bin/slipway status --json {app}"))
     return told
 
 

@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-PROGRAM = "/opt/slipway/bin/slipway-release"
+PROGRAM = "/opt/slipway/bin/slipway"
 FOLDER = Path("/root/hostile")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 PLACES = ("/etc/nginx", "/etc/systemd", "/var/lib/slipway", "/var/cache/slipway/sources", "/opt/slipway/bin")
-PROGRAM = "/opt/slipway/bin/slipway-release"
+PROGRAM = "/opt/slipway/bin/slipway"
 INSTALLED, WARM = Path("/etc/systemd/system"), Path("/run/systemd/system")
 HELPERS = ("check", "schema", "hook", "migrate", "release")
 PATIENCE = 15
@@ -110,7 +110,7 @@ def processes(app: str) -> list[str]:
             user = pwd.getpwuid(process.stat().st_uid).pw_name
         except OSError:
             continue
-        runs = words[1:2] == [PROGRAM] and app in words[2:] and words[2] in {"deploy", "rollback", "run"}
+        runs = words[1:2] == [PROGRAM] and app in words[2:] and words[2] in {"release", "rollback", "run"}
         if user == f"_{app}" or runs:
             found.append(f"process {process.name} of {user}: {' '.join(words)}")
     return found

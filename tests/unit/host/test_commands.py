@@ -1,4 +1,4 @@
-"""slipway_step: commands end in their time, and how a unit ended is told."""
+"""Commands end in their time, whoever holds what they write to; and how a unit ended is told."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.unit.programs import RELEASE, STEP, load
+from slipway_host import commands, systemd
+from slipway_host.system import Late, System
 
 
 @pytest.fixture(params=["pidfd", "old kernel"])
-def program(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """slipway_release, on a kernel that tells of a process's end, or not."""
-    made = load(RELEASE)
+def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> System:
+    """This machine, whose kernel tells of a process's end, or not."""
     if request.param == "old kernel":
 
         def missing(*_: Any) -> int:
             raise OSError(38, "Function not implemented")
 
         monkeypatch.setattr(os, "pidfd_open", missing)
-    return made
+    return System()
 
 
 @pytest.fixture
@@ -72,28 +71,28 @@ print("given away", flush=True)
 """
 
 
-def test_who_holds_the_output_of_a_command_is_not_waited_for(program: Any, grab: str) -> None:
+def test_who_holds_the_output_of_a_command_is_not_waited_for(system: System, grab: str) -> None:
     began = time.monotonic()
-    done = program.run(sys.executable, "-c", f"{give(grab)}sys.exit(3)", check=False)
-    assert (done.returncode, done.stdout) == (3, "given away\n")
+    done = system.run(sys.executable, "-c", f"{give(grab)}sys.exit(3)", check=False)
+    assert (done.code, done.output) == (3, "given away\n")
     assert time.monotonic() - began < 5
 
 
-def test_its_limit_holds_whoever_has_its_output(program: Any, grab: str) -> None:
+def test_its_limit_holds_whoever_has_its_output(system: System, grab: str) -> None:
     began = time.monotonic()
-    with pytest.raises(program.Late, match=r"was ended after 0\.5 s\. given away$"):
-        program.run(sys.executable, "-c", f"{give(grab)}import time; time.sleep(60)", seconds=0.5)
+    with pytest.raises(Late, match=r"was ended after 0\.5 s\. given away$"):
+        system.run(sys.executable, "-c", f"{give(grab)}import time; time.sleep(60)", seconds=0.5)
     assert time.monotonic() - began < 5
 
 
-def test_all_that_a_command_wrote_is_kept(program: Any) -> None:
-    text = program.run("sh", "-c", "seq 1 100000; printf end").stdout
+def test_all_that_a_command_wrote_is_kept(system: System) -> None:
+    text = system.run("sh", "-c", "seq 1 100000; printf end").output
     assert text.startswith("1\n2\n") and text.endswith("\n100000\nend") and text.count("\n") == 100_000
 
 
-def test_what_a_command_left_running_is_ended(program: Any, tmp_path: Path) -> None:
+def test_what_a_command_left_running_is_ended(system: System, tmp_path: Path) -> None:
     began = time.monotonic()
-    program.run("sh", "-c", f"sleep 60 & echo $! >{tmp_path}/left")
+    system.run("sh", "-c", f"sleep 60 & echo $! >{tmp_path}/left")
     assert time.monotonic() - began < 5
     process = int((tmp_path / "left").read_text())
     until = time.monotonic() + 5
@@ -102,19 +101,17 @@ def test_what_a_command_left_running_is_ended(program: Any, tmp_path: Path) -> N
         time.sleep(0.02)
 
 
-def test_a_run_that_is_told_to_stop_waits_for_none_of_its_steps(program: Any) -> None:
+def test_a_run_that_is_told_to_stop_waits_for_none_of_its_steps(system: System) -> None:
     ended: list[Any] = []
-    thread = threading.Thread(
-        target=lambda: ended.append(program.run("sleep", "60", check=False, live=True).returncode)
-    )
+    thread = threading.Thread(target=lambda: ended.append(system.run("sleep", "60", check=False, heard=print).code))
     thread.start()
     until = time.monotonic() + 5
-    while not program.slipway_step.live:
+    while not commands.live:
         assert time.monotonic() < until
         time.sleep(0.01)
-    program.slipway_step.end_all()
+    commands.end_all()
     thread.join(5)
-    assert ended == [-signal.SIGKILL] and not program.slipway_step.live
+    assert ended == [-signal.SIGKILL] and not commands.live
 
 
 @pytest.mark.parametrize(
@@ -136,20 +133,20 @@ def test_how_a_unit_ended(tmp_path: Path, note: str | None, status: int, result:
     path = tmp_path / "note"
     if note is not None:
         path.write_text(note)
-    end = load(STEP).noted(path, status)
-    assert (end.result, end.signal) == (result, by)
+    end = systemd._noted(path, status)
+    assert end and (end.result, end.signal) == (result, by)
     assert not path.exists()
 
 
 def test_a_unit_that_was_never_started(tmp_path: Path) -> None:
-    assert load(STEP).noted(tmp_path / "note", 1) is None
+    assert systemd._noted(tmp_path / "note", 1) is None
 
 
 def test_the_note_of_a_unit_is_a_line_that_a_shell_takes(tmp_path: Path) -> None:
-    line = load(STEP).noting(tmp_path / "note").removeprefix("ExecStopPost=+-/bin/sh -c '").removesuffix("'")
+    line = systemd._noting(tmp_path / "note").removeprefix("ExecStopPost=+-/bin/sh -c '").removesuffix("'")
     told = {"SERVICE_RESULT": "signal", "EXIT_CODE": "killed", "EXIT_STATUS": "KILL"}
     subprocess.run(["sh", "-c", line.replace("$$", "$")], check=True, env=told)
-    assert load(STEP).noted(tmp_path / "note", 0).signal == "SIGKILL"
+    assert (end := systemd._noted(tmp_path / "note", 0)) and end.signal == "SIGKILL"
 
 
 @pytest.mark.parametrize(
@@ -157,11 +154,10 @@ def test_the_note_of_a_unit_is_a_line_that_a_shell_takes(tmp_path: Path) -> None
     [("35s", 35), ("1min 30s", 90), ("2h", 900), ("infinity", 900), ("500ms", 0.5), ("", 900), ("1month", 900)],
 )
 def test_a_span_of_time(text: str, seconds: float) -> None:
-    assert load(STEP).in_seconds(text, 900) == seconds
+    assert systemd.in_seconds(text, 900) == seconds
 
 
 def test_a_service_that_a_signal_ended_is_told() -> None:
-    step = load(STEP)
     journal = "x\nnotes@r1.service: Main process exited, code=killed, status=9/KILL\nlast"
-    assert "It was killed by SIGKILL, which Slipway didn't send" in step.killed_in(journal, "notes")
-    assert step.killed_in("notes@r1.service: Main process exited, code=exited, status=3/NOTIMPLEMENTED", "notes") == ""
+    assert systemd.killed_in(journal) == "SIGKILL"
+    assert systemd.killed_in("notes@r1.service: Main process exited, code=exited, status=3/NOTIMPLEMENTED") is None

@@ -1,4 +1,4 @@
-"""slipway_manifest on folders of this machine: what a release consists of, and what a power cut has left of it."""
+"""What a release consists of, and what a power cut has left of it: on folders of this machine."""
 
 from __future__ import annotations
 
@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.unit.programs import MANIFEST, load
-
-
-@pytest.fixture
-def program() -> Any:
-    """The module, that has read nothing yet."""
-    return load(MANIFEST)
+from slipway_host.release import manifest as manifests
 
 
 @pytest.fixture
@@ -39,16 +32,16 @@ def sha(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def test_a_manifest_names_each_file_and_link(program: Any, folder: Path) -> None:
-    manifest = program.take(folder)
+def test_a_manifest_names_each_file_and_link(folder: Path) -> None:
+    manifest = manifests.take(folder)
     assert manifest == {
         "notes/main.py": [8, False, sha(b"app = 1\n")],
         "notes/empty.py": [0, False, sha(b"")],
         "run": [10, True, sha(b"#!/bin/sh\n")],
         "python": "/usr/bin/python3",
     }
-    assert json.loads(program.dump(manifest)) == manifest
-    assert program.stamps(folder, [*manifest, "none"]).keys() == manifest.keys()
+    assert json.loads(manifests.dump(manifest)) == manifest
+    assert manifests.stamps(folder, [*manifest, "none"]).keys() == manifest.keys()
 
 
 @pytest.mark.parametrize(
@@ -62,83 +55,81 @@ def test_a_manifest_names_each_file_and_link(program: Any, folder: Path) -> None
         (lambda folder: (folder / "python").unlink(), "python", "is missing"),
     ],
 )
-def test_what_is_wrong_is_found_by_content(program: Any, folder: Path, damage: Any, path: str, what: str) -> None:
-    manifest = program.take(folder)
-    before = program.stamps(folder, manifest)
-    assert program.compare(folder, manifest) == {}
+def test_what_is_wrong_is_found_by_content(folder: Path, damage: Any, path: str, what: str) -> None:
+    manifest = manifests.take(folder)
+    before = manifests.stamps(folder, manifest)
+    assert manifests.compare(folder, manifest) == {}
     damage(folder)
-    assert load(MANIFEST).compare(folder, manifest) == {path: what}
-    assert program.stamps(folder, manifest) != before, "so that it is looked at again"
+    assert manifests.compare(folder, manifest) == {path: what}
+    assert manifests.stamps(folder, manifest) != before, "so that it is looked at again"
 
 
-def test_who_may_read_a_file_is_no_damage(program: Any, folder: Path) -> None:
-    manifest = program.take(folder)
+def test_who_may_read_a_file_is_no_damage(folder: Path) -> None:
+    manifest = manifests.take(folder)
     (folder / "run").chmod(0o755)
     (folder / "notes/main.py").chmod(0o644)
-    assert program.compare(folder, manifest) == {}
+    assert manifests.compare(folder, manifest) == {}
 
 
-def test_what_cannot_be_read_is_damage(program: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_read_is_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a file system that is damaged itself."""
-    manifest = program.take(folder)
-    fresh = load(MANIFEST)
+    manifest = manifests.take(folder)
+    manifests._digests.clear()
 
     def broken(path: str, told: os.stat_result) -> str:
         raise OSError(117, "Structure needs cleaning")
 
-    monkeypatch.setattr(fresh, "sha256", broken)
-    assert fresh.compare(folder, manifest)["run"] == "can't be read (Structure needs cleaning)"
+    monkeypatch.setattr(manifests, "sha256", broken)
+    assert manifests.compare(folder, manifest)["run"] == "can't be read (Structure needs cleaning)"
 
 
-def test_a_link_that_leads_elsewhere(program: Any, folder: Path) -> None:
-    manifest = program.take(folder)
+def test_a_link_that_leads_elsewhere(folder: Path) -> None:
+    manifest = manifests.take(folder)
     (folder / "python").unlink()
     (folder / "python").symlink_to("/bin/sh")
-    assert program.compare(folder, manifest) == {"python": "has other content"}
+    assert manifests.compare(folder, manifest) == {"python": "has other content"}
 
 
-def test_what_has_come_beside_is_nobody_s_damage(program: Any, folder: Path) -> None:
-    manifest = program.take(folder)
+def test_what_has_come_beside_is_nobody_s_damage(folder: Path) -> None:
+    manifest = manifests.take(folder)
     (folder / "core").write_text("x")
-    assert program.compare(folder, manifest) == {}
+    assert manifests.compare(folder, manifest) == {}
 
 
-def test_what_is_shared_by_hard_links_is_not_read_again(
-    program: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    manifest = program.take(folder)
-    fresh = load(MANIFEST)
-    monkeypatch.setattr(fresh, "sha256", lambda path, told: pytest.fail(f"{path} was read"))
+def test_what_is_shared_by_hard_links_is_not_read_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = manifests.take(folder)
+    manifests._digests.clear()
+    monkeypatch.setattr(manifests, "sha256", lambda path, told: pytest.fail(f"{path} was read"))
     (folder.parent / "next").mkdir()
     for path in ("run", "python"):
         os.link(folder / path, folder.parent / "next" / path, follow_symlinks=False)
-    taken = fresh.take(folder.parent / "next", manifest, fresh.stamps(folder, manifest))
+    taken = manifests.take(folder.parent / "next", manifest, manifests.stamps(folder, manifest))
     assert taken == {path: manifest[path] for path in ("run", "python")}
 
 
-def test_another_file_of_that_name_is_read(program: Any, folder: Path) -> None:
-    manifest = program.take(folder)
+def test_another_file_of_that_name_is_read(folder: Path) -> None:
+    manifest = manifests.take(folder)
     (folder.parent / "next").mkdir()
     (folder.parent / "next/run").write_text("#!/bin/ba\n")
-    taken = program.take(folder.parent / "next", manifest, program.stamps(folder, manifest))
+    taken = manifests.take(folder.parent / "next", manifest, manifests.stamps(folder, manifest))
     assert taken["run"][2] == sha(b"#!/bin/ba\n")
 
 
-def test_few_files_are_named(program: Any) -> None:
-    assert program.listed({"b": "is empty", "a": "is missing"}) == "a is missing, b is empty"
+def test_few_files_are_named() -> None:
+    assert manifests.listed({"b": "is empty", "a": "is missing"}) == "a is missing, b is empty"
     many = {f"{number}.py": "is empty" for number in range(5)}
-    assert program.listed(many) == "0.py is empty, 1.py is empty, 2.py is empty, and 2 more"
+    assert manifests.listed(many) == "0.py is empty, 1.py is empty, 2.py is empty, and 2 more"
 
 
-def test_each_file_system_is_written_once(program: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_file_system_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
-    monkeypatch.setattr(program.subprocess, "run", lambda argv, check: calls.append(argv))
-    program.flush(tmp_path, tmp_path.parent, "/proc")
+    monkeypatch.setattr(subprocess, "run", lambda argv, check: calls.append(argv))
+    manifests.flush(tmp_path, tmp_path.parent, Path("/proc"))
     assert calls == [["sync", "--file-system", str(tmp_path.parent), "/proc"]]
     monkeypatch.undo()
-    program.flush(tmp_path)
+    manifests.flush(tmp_path)
     with pytest.raises(FileNotFoundError):
-        program.flush(tmp_path / "none")
+        manifests.flush(tmp_path / "none")
 
 
 def row(path: str, content: bytes) -> str:
@@ -161,10 +152,12 @@ def installed(folder: Path, name: str = "web_kit", content: bytes = b"import os\
     (about / "RECORD").write_text(rows if record is None else record)
 
 
-def test_what_is_installed_is_as_it_says(program: Any, folder: Path) -> None:
+def test_what_is_installed_is_as_it_says(folder: Path) -> None:
     installed(folder)
     installed(folder, "another", b"import sys\n")
-    assert program.unlike_records(folder, program.take(folder)) == [], "of two files of one name the later one is there"
+    assert manifests.unlike_records(folder, manifests.take(folder)) == [], (
+        "of two files of one name the later one is there"
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,18 +173,18 @@ def test_what_is_installed_is_as_it_says(program: Any, folder: Path) -> None:
         ("web_kit-1.0.dist-info/RECORD", b"web_kit-1.0.dist-info/INSTALLER,,2\n"),
     ],
 )
-def test_what_a_damaged_cache_has_left_is_found(program: Any, folder: Path, path: str, content: bytes | None) -> None:
+def test_what_a_damaged_cache_has_left_is_found(folder: Path, path: str, content: bytes | None) -> None:
     installed(folder)
     file = folder / "lib/python3.13/site-packages" / path
     if content is None:
         file.unlink()
     else:
         file.write_bytes(content)
-    assert program.unlike_records(folder, program.take(folder)) == ["web_kit"]
+    assert manifests.unlike_records(folder, manifests.take(folder)) == ["web_kit"]
 
 
 @pytest.mark.parametrize("what", ["device", "pipe", "outside", "large"])
-def test_a_record_that_is_no_file_is_not_opened(program: Any, folder: Path, what: str) -> None:
+def test_a_record_that_is_no_file_is_not_opened(folder: Path, what: str) -> None:
     """A build made it: root would read without end, or wait for ever."""
     installed(folder)
     record = folder / "lib/python3.13/site-packages/web_kit-1.0.dist-info/RECORD"
@@ -204,13 +197,14 @@ def test_a_record_that_is_no_file_is_not_opened(program: Any, folder: Path, what
             os.truncate(file.fileno(), 64_000_001)
     else:
         record.symlink_to("/dev/zero" if what == "device" else folder.parent / "outside")
-    manifest = program.take(folder) if what != "large" else {str(record.relative_to(folder)): [0, False, ""]}
-    assert program.unlike_records(folder, manifest) == ["web_kit"]
+    large: manifests.Manifest = {str(record.relative_to(folder)): [0, False, ""]}
+    manifest = large if what == "large" else manifests.take(folder)
+    assert manifests.unlike_records(folder, manifest) == ["web_kit"]
 
 
-def test_a_record_of_any_bytes(program: Any, folder: Path) -> None:
+def test_a_record_of_any_bytes(folder: Path) -> None:
     installed(folder, record="tests/__init__.py,sha256=é,9\n\udcff,\x00\n".replace("\udcff", "ÿ"))
-    assert program.unlike_records(folder, program.take(folder)) == ["web_kit"]
+    assert manifests.unlike_records(folder, manifests.take(folder)) == ["web_kit"]
 
 
 def test_sync_knows_that_option() -> None:
