@@ -6,6 +6,8 @@ import time
 
 from pyinfra import host
 from pyinfra.api.exceptions import PyinfraError
+from slipway_host import VERSION
+from slipway_host.protocol import FORMAT
 
 from roles.python import uv_hashes
 from slipway.engine.overview import HostOverview, Overview
@@ -103,10 +105,18 @@ def strangers(found: HostOverview, app: AppSettings) -> list[str]:
 
 
 def overview() -> HostOverview:
-    """The host's overview; `PreflightError` where it doesn't answer: with other hosts beside it, pyinfra goes on."""
+    """The host's overview; `PreflightError` where it doesn't answer, or where a newer Slipway keeps it.
+
+    With other hosts beside it, pyinfra goes on.
+    """
     found = host.get_fact(Overview)
     if found is None:
         raise PreflightError(f"{host.name} didn't answer the first question; the reason stands above")
+    if found.format > FORMAT:
+        raise PreflightError(
+            f"{host.name} is kept by Slipway {found.slipway} (format {found.format}), and this is Slipway {VERSION}, "
+            f"which knows none above {FORMAT}: upgrade it, to {found.slipway} at least. The host was not touched."
+        )
     return found
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
 from typing_extensions import override
 
+from slipway.engine.host import LAYOUT
 from slipway.engine.question import Question
 
 
@@ -40,6 +42,10 @@ class HostOverview:
     """Program that is in charge of the firewall, and would contradict ours: "ufw", "firewalld"."""
     container: bool = False
     """It is a container: kernel and clock belong to the machine that runs it."""
+    format: int = 1
+    """Form of what Slipway keeps on it (protocol.FORMAT)."""
+    slipway: str = ""
+    """Version of the Slipway that brought it to that form."""
     multihomed: bool = False
     """Packets may rightly come in by another interface than the answers leave by: several default routes, or rules."""
 
@@ -75,6 +81,7 @@ disk_free_mb=$(df -Pm /srv | awk 'NR == 2 {print $4}')
 clock=$(date +%s)
 container=$container
 multihomed=$multihomed
+kept=$(cat "$format" 2>/dev/null)
 END
 # Who listens: the sockets of both ports in state 0A (LISTEN), then the first process that has each of them open. Only
 # processes of the users whose sockets they are: who else holds what, and how much, may be meant to take long.
@@ -108,7 +115,7 @@ class Overview(FactBase[HostOverview]):
 
     @override
     def command(self) -> Question:
-        return Question(_OVERVIEW)
+        return Question(f"format={LAYOUT.format}\n{_OVERVIEW}")
 
     @override
     def process(self, output: list[str]) -> HostOverview:
@@ -128,6 +135,7 @@ class Overview(FactBase[HostOverview]):
                 names.add(value)
             else:
                 values[key] = value
+        form, version = _kept(values.get("kept", ""))
         return HostOverview(
             distribution=values["distribution"],
             release=values["release"],
@@ -144,4 +152,15 @@ class Overview(FactBase[HostOverview]):
             firewall=values.get("firewall", ""),
             container=values["container"] == "1",
             multihomed=values["multihomed"] == "1",
+            format=form,
+            slipway=version,
         )
+
+
+def _kept(text: str) -> tuple[int, str]:
+    """Form of what Slipway keeps on a host, and the version that brought it to that, by what the host's file says."""
+    try:
+        told = json.loads(text)
+        return int(told["format"]), str(told["slipway"])
+    except (ValueError, TypeError, KeyError):  # there is none: a bare host, or one of before
+        return 1, ""

@@ -279,6 +279,7 @@ disk_free_mb=9000
 clock=1800000000
 container=1
 multihomed=0
+kept={"format": 7, "slipway": "9.9.9"}
 listener=443 apache2 (process 12)
 user=root /root
 user=odd /home/with space
@@ -291,6 +292,10 @@ name=/etc/with space""".splitlines()
     assert found.users == {"root": "/root", "odd": "/home/with space"}
     assert found.names == {"group odd", "/etc/with space"}
     assert (found.container, found.multihomed) == (True, False)
+    assert (found.format, found.slipway) == (7, "9.9.9")
+    for kept in ("", "{", "[]", '{"format": null}'):
+        lines[11] = f"kept={kept}"
+        assert (Overview().process(lines).format, Overview().process(lines).slipway) == (1, "")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 from paramiko import ECDSAKey, RSAKey
+from slipway_host import VERSION
+from slipway_host.protocol import FORMAT
 
 from roles import app as app_role
 from roles import firewall, ssh
@@ -30,6 +32,7 @@ from roles.firewall.facts import Firewall, FirewallState
 from roles.nginx import DROP_IN, nginx, nginx_sandbox, nginx_with_certificates
 from roles.nginx.facts import NginxVersion, Versions
 from roles.preflight import SUPPORTED, PreflightError, preflight, problems, provisioned
+from roles.preflight import overview as overview_of
 from roles.python import UV_SHA256, python, pythons, uv
 from roles.release import digest, git_ssh, history, release, rollback, wanted
 from roles.release.facts import GitCommit, ReleaseHistory, ReleasePlan
@@ -444,6 +447,19 @@ def test_every_reason_is_told_at_once(plan: Planner, overview: HostOverview, min
         PreflightError, match=r"^@fake can't be provisioned, for 1 reason; it was not touched\.\n  - memory"
     ):
         plan(preflight, minimal, facts=bare | {Overview: dataclasses.replace(overview, memory_mb=1)})
+
+
+def test_an_older_slipway_does_not_touch_a_newer_ones_host(
+    plan: Planner, overview: HostOverview, minimal: Settings, bare: Facts
+) -> None:
+    newer = bare | {Overview: dataclasses.replace(overview, format=FORMAT + 1, slipway="9.9.9")}
+    told = (
+        f"@fake is kept by Slipway 9.9.9 (format {FORMAT + 1}), and this is Slipway {VERSION}, which knows none above "
+        f"{FORMAT}: upgrade it, to 9.9.9 at least. The host was not touched."
+    )
+    for first in (lambda: preflight(minimal), overview_of):
+        with pytest.raises(PreflightError, match=f"^{re.escape(told)}$"):
+            plan(first, facts=newer)
 
 
 def test_nothing_is_planned_for_a_host_that_is_refused(
