@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import shutil
 
 from slipway_host.access import before, sshd
@@ -118,11 +119,11 @@ def _arm(system: System, there: Before) -> str:
     token = secrets.token_hex(16)
     before.put(system, system.layout.pending, json.dumps(there | {"token": token}).encode(), 0o600, 0, 0)
     system.run("systemctl", "stop", f"{REVERT}.timer", check=False)
-    system.run(
-        "systemctl", "daemon-reload"
-    )  # the units of the timer and of the firewall may have been written just now
-    when = (f"--on-active={SECONDS}", "--timer-property=AccuracySec=100ms")
-    system.run("systemd-run", "--quiet", f"--unit={REVERT}.service", *when)
+    # The units of the timer and of the firewall may have been written just now.
+    system.run("systemctl", "daemon-reload")
+    # By whichever clock it comes first: at each daemon-reload a span of time begins anew, and a clock may be set back.
+    when = (f"--on-active={SECONDS}", f"--on-calendar=@{math.ceil(system.time()) + SECONDS}")
+    system.run("systemd-run", "--quiet", f"--unit={REVERT}.service", *when, "--timer-property=AccuracySec=100ms")
     return token
 
 

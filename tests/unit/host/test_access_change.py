@@ -76,7 +76,7 @@ def test_it_is_armed_before_anything_changes(access: Access) -> None:
     assert seen == there, "the timer came after the change"
     assert access.drop_in.read_text() == "Port 22\n"
     (armed,) = access.system.matching("systemd-run")
-    assert "--on-active=60" in armed and "--timer-property=AccuracySec=100ms" in armed
+    assert "--on-active=60 --on-calendar=@1" in armed and "--timer-property=AccuracySec=100ms" in armed
     assert "--unit=slipway-access-revert.service" in armed
     assert stat.S_IMODE(access.layout.pending.stat().st_mode) == 0o600, "a sudoers file may be in it"
     assert stat.S_IMODE(access.layout.access.stat().st_mode) == 0o700

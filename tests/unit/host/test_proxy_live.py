@@ -70,6 +70,21 @@ def test_nginx_workers_are_its_own_children(system: FakeSystem) -> None:
     assert live.accepting(system) == {11}
 
 
+def test_since_when_the_workers_serve(system: FakeSystem) -> None:
+    """What they have read is what was there then: the first of those that accept connections."""
+    layout = system.layout
+    layout.nginx_pid.parent.mkdir(parents=True)
+    layout.nginx_pid.write_text("10\n")
+    assert live.since(system) is None
+    for number, title, ticks in ((11, "nginx: worker process", 90_000), (12, "nginx: worker process", 80_050),
+                                 (13, "nginx: worker process is shutting down", 5)):  # fmt: skip
+        (layout.proc / str(number)).mkdir(parents=True)
+        (layout.proc / str(number) / "cmdline").write_text(f"{title}\0")
+        fields = ["S", "10", *["0"] * 17, str(ticks * live.TICKS // 100), "0"]
+        (layout.proc / str(number) / "stat").write_text(f"{number} (nginx) {' '.join(fields)}\n")
+    assert live.since(system) == system.time() - system.uptime() + 800.5
+
+
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
     """The other end of what `ask` connects to."""

@@ -148,12 +148,13 @@ def test_one_change_at_a_time(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_status(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert proxy.nginx.status() == {"generation": None, "managed": False, "live": False, "files": {}}
+    assert proxy.nginx.status() == {"generation": None, "managed": False, "live": False, "since": None, "files": {}}
     proxy.nginx.apply(configuration())
     served: dict[str, str | None] = {"/generation": proxy.live, "/release/notes": "none", "/release/wiki-next": "none"}
     proxy.answers(monkeypatch, served)
     files = generations.named(configuration(), proxy.live)
-    assert proxy.nginx.status() == {"generation": proxy.live, "managed": True, "live": True, "files": files}
+    about = {"generation": proxy.live, "managed": True, "live": True, "since": None}
+    assert proxy.nginx.status() == about | {"files": files}
     others: list[dict[str, str | None]] = [{"/generation": "old"}, {"/release/notes": "r0"}, {"/generation": None}]
     for other in others:
         proxy.answers(monkeypatch, served | other)

@@ -78,12 +78,12 @@ def test_what_a_command_reads(system: Here, size: int) -> None:
 def test_no_secret_is_shown(system: Here) -> None:
     system.hidden.hide(["s3cr3t-of-app"])
     heard: list[str] = []
-    line = "s3cr3t-of-app and 0ther-s3cr3t"
-    done = system.run("echo", line, secrets=["0ther-s3cr3t"], heard=heard.append)
+    line = "s3cr3t-of-app and pa55word-of-build"
+    done = system.run("echo", line, secrets=["pa55word-of-build"], heard=heard.append)
     assert (done.output, heard) == ("*** and ***\n", ["*** and ***"])
     assert system.run("echo", line, raw=True).output == f"{line}\n", "who asks for it shows it otherwise"
     with pytest.raises(Failed) as failed:
-        system.run("sh", "-c", f"echo {line}; exit 1", secrets=["0ther-s3cr3t"])
+        system.run("sh", "-c", f"echo {line}; exit 1", secrets=["pa55word-of-build"])
     assert str(failed.value) == "`sh` ended with 1:\n*** and ***"
 
 
