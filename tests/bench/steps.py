@@ -1,8 +1,8 @@
 """What a release and a rollback take, step by step, without traffic: python -m tests.bench.steps --os debian12
 
 It brings a target up, deploys examples/notes over TLS, and then in turn releases it with one line of code changed, by
-`slipway release`, and goes back to the release that is still warm, by `slipway rollback` on the host. The time beyond the
-app's own is what is left of the whole command without the steps in which the app starts and has to prove itself
+`slipway release`, and goes back to the release that is still warm, by `slipway rollback` on the host. The time beyond
+the app's own is what is left of the whole command without the steps in which the app starts and has to prove itself
 (start, prove, watch).
 """
 
