@@ -23,23 +23,52 @@ ITSELF = "127.83.76.87"
 """Address from which the host's own programs ask nginx: no proxy on the host comes from there."""
 SSHD, SSHD_SOCKET = "ssh.service", "ssh.socket"
 SSHD_PROGRAM = "/usr/sbin/sshd"
+JOURNAL = "systemd-journald"
+"""Name, without its kind, of the journal's unit; an app's own has the app's name behind an @."""
 FIREWALL = "slipway-firewall.service"
 TABLE = ("table", "inet", "slipway")
 """The firewall's table, as nft names it."""
 REVERT = "slipway-access-revert"
 """Name, without its kind, of the units that take back an unconfirmed change of the ways in."""
+REVERT_AT_BOOT = "slipway-access-boot.service"
+"""The unit that does so before sshd and the firewall start."""
 SSHD_OUTSIDE = "slipway-access-sshd"
 """Beginning of the name of the units in which sshd is reloaded for a program that is shut off from what that takes."""
 BUILDS = "builds.slice"
-SHELL = "/bin/bash"
-"""The operator's."""
-UNIX_SOCKETS = Path("/proc/net/unix")
-"""The kernel's own list."""
+"""systemd's slice of all builds."""
+RENEWAL, DEBSUMS = "certbot-renew", "debsums"
+"""Names, without their kind, of a timer and of the service that it starts."""
+TIMED = ("service", "timer")
+CLAIMED = (".service", ".socket", ".timer", ".target", "@.service", "@.socket")
+"""With an app's name before them, units that nobody else may have on a host."""
+FORMER = ("release", "nginx", "access", "acme", "schema")
+"""Programs of Slipway 0.1, each a file, which the host's one program takes the place of."""
+SHELL, NO_SHELL = "/bin/bash", "/usr/sbin/nologin"
+"""The operator's; and that of whoever can't log in."""
+PYTHON = "/usr/bin/python3"
+"""The system's."""
+PROC = Path("/proc")
+"""The kernel's own account, of which a test has no other."""
+UNIX_SOCKETS = PROC / "net/unix"
+SHARED_MEMORY = "/dev/shm"
 PATH = "/usr/local/bin:/usr/bin:/bin"
 """Where programs of the system are looked for."""
 
 ENDS = ("drain", "retire")
 """What is left to be done with a release that no longer serves: to wait for its last requests, and to end it."""
+REQUEST, ABOUT, LOG, ATTEMPT, RESULT, BUILD = "request.json", "about.json", "log", "attempt", "result.json", "build.env"
+"""In a run's folder: what it was asked for, what is known of it, what it says, and the release that it makes; what it
+came to, of an earlier Slipway's; and what a build of it gets."""
+AUTHORIZED_KEYS = ".ssh/authorized_keys"
+"""Below a person's home."""
+VENV = ".venv"
+CERTIFICATE, KEY = "fullchain.pem", "privkey.pem"
+BESIDE = ".slipway-partial."
+"""How the name of a file begins that isn't whole yet, and is about to be put in another one's place."""
+WRITTEN = ".slipway-written"
+"""In a Python's folder, once all of it is on the disk."""
+OWN = "50-slipway.conf"
+"""Name of a file of ours in a folder of settings that others have theirs in, too."""
 
 
 class Layout:
@@ -58,23 +87,31 @@ class Layout:
         self.program = self.bin / "slipway"
         self.schema_program = self.lib / "slipway_host/schema/__main__.py"
         """What a release's own Python runs to look at a database's schema, and to change it."""
+        self.former_lib = self.opt / "lib"
         self.uv = self.bin / "uv"
         self.uv_versions = self.opt / "uv"
         self.pythons = self.opt / "python"
         self.certbot = self.opt / "certbot"
         self.certbot_program = self.certbot / "bin/certbot"
+        self.certbot_requirements = self.opt / "certbot-requirements.txt"
         self.gunicorn = self.opt / "gunicorn.conf.py"
         # State: records, and what isn't confirmed yet.
-        self.state = root / "var/lib/slipway"
+        self.data = root / "var/lib"
+        """A folder for each app, and for many others."""
+        self.state = self.data / "slipway"
         self.format = self.state / "format.json"
         self.access = self.state / "access"
         self.pending = self.access / "pending.json"
+        self.pam_left = self.state / "pam-left"
+        """Digest of PAM's configuration that pam-auth-update left as it was, since it was changed by hand."""
         self.webroot = self.state / "acme"
         self.challenges = self.webroot / ".well-known/acme-challenge"
         # Caches, which may be emptied.
         self.cache = root / "var/cache/slipway"
         self.mirrors = self.cache / "git"
         self.sources = self.cache / "sources"
+        self.python_cache = self.cache / "python"
+        """uv's, of what root installs: Pythons and certbot."""
         # Locks, and runs under way: root's alone.
         self.run = root / "run/slipway"
         self.ended = self.run / ".ended"
@@ -90,34 +127,82 @@ class Layout:
         self.app_rules = self.etc / "apps"
         self.tls = self.etc / "tls"
         self.certbot_ini = self.tls / "certbot.ini"
+        self.acme_ca = self.tls / "acme-ca.pem"
         # What others have their place for.
-        self.units = root / "etc/systemd/system"
-        self.warm_units = root / "run/systemd/system"
+        self.apps = root / "srv"
+        self.homes = root / "home"
         self.plans = root / "var/tmp"
-        self.proc = root / "proc"
         self.temporary = (root / "tmp", self.plans)
         """Where any program may leave files."""
+        self.proc = root / "proc"
+        # systemd
+        self.units = root / "etc/systemd/system"
+        self.warm_units = root / "run/systemd/system"
+        self.packaged_units = root / "usr/lib/systemd/system"
+        self.early = self.units / "sysinit.target.wants"
+        self.revert, self.revert_at_boot = self.units / f"{REVERT}.service", self.units / REVERT_AT_BOOT
+        self.firewall, self.builds = self.units / FIREWALL, self.units / BUILDS
+        self.renewal_units = {kind: self.units / f"{RENEWAL}.{kind}" for kind in TIMED}
+        self.debsums = {kind: self.units / f"{DEBSUMS}.{kind}" for kind in TIMED}
+        self.journal = root / "etc/systemd/journald.conf.d" / OWN
+        self.core_dumps = root / "etc/systemd/coredump.conf.d" / OWN
+        # The system
         self.resolver = root / "etc/resolv.conf"
-        self.apps = root / "srv"
+        self.hosts, self.zone_name, self.zone = root / "etc/hosts", root / "etc/timezone", root / "etc/localtime"
+        self.zones = root / "usr/share/zoneinfo"
+        self.sysctl = root / "etc/sysctl.d/60-slipway.conf"
+        self.protected_links = root / "etc/sysctl.d/99-protect-links.conf"
+        self.modules = root / "etc/modprobe.d/slipway.conf"
+        self.limits = root / "etc/security/limits.d/90-slipway.conf"
+        self.profile = root / "etc/profile.d/slipway.sh"
+        self.logins = root / "etc/login.defs"
+        self.banners = (root / "etc/issue", root / "etc/issue.net")
+        self.users = root / "etc/passwd"
+        self.sudoers = root / "etc/sudoers.d"
+        self.operator_sudoers = self.sudoers / "slipway-operator"
+        self.pam, self.pam_profiles = root / "etc/pam.d", root / "usr/share/pam-configs"
+        self.swap = root / "swapfile"
+        self.swap_unit = self.units / f"{self.swap.name}.swap"
+        """systemd.swap(5): a unit is called after its file."""
+        self.swap_lock = root / "run/swapfile.lock"
+        # Packages
+        self.dpkg, self.apt = self.data / "dpkg", self.data / "apt"
+        self.apt_settings = root / "etc/apt/apt.conf.d"
+        self.periodic, self.unattended = self.apt_settings / "20auto-upgrades", self.apt_settings / "52slipway"
+        self.restarts = root / "etc/needrestart/conf.d/slipway.conf"
+        self.nginx_restart = root / "etc/needrestart/restart.d/nginx.service"
+        self.policy = root / "usr/sbin/policy-rc.d"
+        # nginx
         self.nginx = root / "etc/nginx"
         self.nginx_main = self.nginx / "nginx.conf"
         self.nginx_before = self.nginx / "nginx.conf.before-slipway"
         self.nginx_live = self.nginx / "slipway"
         self.sites = self.nginx_live / "sites"
+        self.nginx_extra = self.nginx_live / "extra/http.conf"
+        self.nginx_internal = self.nginx_live / "internal.conf"
         self.nginx_generations = self.nginx / "slipway.d"
         self.upstreams = self.nginx / "upstreams"
-        self.nginx_unit = "nginx.service"
+        self.nginx_sites = self.nginx / "sites-enabled"
+        """Others'."""
+        self.nginx_unit = f"{NGINX}.service"
+        self.nginx_sandbox = self.units / f"{self.nginx_unit}.d" / OWN
         self.nginx_pid = root / "run/nginx.pid"
-        self.nginx_errors = root / "var/log/nginx/error.log"
+        self.nginx_logs = root / "var/log/nginx"
+        self.nginx_errors = self.nginx_logs / "error.log"
+        # certbot
         self.letsencrypt = root / "etc/letsencrypt"
         self.renewals = self.letsencrypt / "renewal"
+        self.renewal_hook = self.letsencrypt / "renewal-hooks/deploy/50-slipway-nginx"
         self.set_aside = self.letsencrypt / "set-aside"
         self.certbot_log = root / "var/log/letsencrypt/letsencrypt.log"
+        # sshd
         self.ssh = root / "etc/ssh"
         self.sshd_config = self.ssh / "sshd_config"
-        self.moduli = self.ssh / "moduli"
+        self.sshd_drop_in = self.ssh / "sshd_config.d/00-slipway.conf"
+        self.sshd_included = self.ssh / "slipway.conf"
+        self.sshd_restart = self.units / f"{SSHD}.d" / OWN
+        self.moduli, self.long_moduli = self.ssh / "moduli", self.ssh / "slipway.moduli"
         self.sshd_private = root / "run/sshd"
-        self.proc = root / "proc"
 
     def app(self, name: str) -> AppLayout:
         """The paths and units of an app."""
@@ -126,6 +211,14 @@ class Layout:
     def wanted_apps(self) -> list[str]:
         """Names of the apps for which something is wanted."""
         return sorted(path.parent.name for path in (self.root / "etc").glob("*/release.json"))
+
+    def former(self, name: str) -> Path:
+        """A program of Slipway 0.1."""
+        return self.bin / f"slipway-{name}"
+
+    def uv_program(self, version: str) -> Path:
+        """uv's own file, to which there is a link."""
+        return self.uv_versions / version / "bin/uv"
 
     def site(self, app: str) -> Path:
         """nginx's configuration of an app's site, in the generation that serves."""
@@ -145,7 +238,7 @@ class Layout:
 
     def certificate(self, name: str) -> Path:
         """The certificate itself, with those that vouch for it."""
-        return self.letsencrypt / "live" / name / "fullchain.pem"
+        return self.letsencrypt / "live" / name / CERTIFICATE
 
     def host_key(self, kind: str) -> Path:
         """sshd's private key of a kind, ``ed25519`` say; the public one is beside it."""
@@ -163,14 +256,17 @@ class AppLayout:
         """Who builds: it runs code of the app and of its dependencies."""
         self.etc = host.root / "etc" / name
         self.environment = self.etc / "env"
-        self.build_environment = self.etc / "build.env"
+        self.build_environment = self.etc / BUILD
         self.wanted = self.etc / "release.json"
         self.environments = self.etc / "releases"
+        self.deploy_key = self.etc / "deploy_key"
+        self.known_hosts = self.etc / "known_hosts"
+        self.seen_hosts = self.etc / "known_hosts.seen"
         self.srv = host.apps / name
         self.releases = self.srv / "releases"
         self.current = self.srv / "current"
         """Link to the release that serves: the one truth."""
-        self.home = host.root / "var/lib" / name
+        self.home = host.data / name
         self.records = host.state / name
         self.cache = host.cache / name
         self.uv_cache = self.cache / "uv"
@@ -180,8 +276,24 @@ class AppLayout:
         self.runs = host.run / name
         self.seen = host.seen / name
         self.sockets = host.root / "run" / name
+        self.tls = host.tls / name
+        """A certificate that isn't certbot's."""
+        self.rules = host.app_rules / f"{name}.nft"
+        # Of nginx's configuration, and its logs.
+        self.proxying = host.nginx_live / f"proxy/{name}.conf"
+        self.headers = host.nginx_live / f"headers/{name}.conf"
+        self.static_headers = host.nginx_live / f"headers/static/{name}.conf"
+        self.errors = host.nginx_live / f"errors/{name}.conf"
+        self.extra = host.nginx_live / f"extra/{name}.conf"
+        self.access_log, self.error_log = (host.nginx_logs / f"{name}.{kind}.log" for kind in ("access", "error"))
+        # Units.
+        self.slice = f"app-{name.replace('-', '_')}.slice"
+        """Of all that runs for it. A hyphen would make it a part of another's."""
+        self.journal_unit = f"{JOURNAL}@{name}.service"
+        self.journal = host.root / f"etc/systemd/journald@{name}.conf"
         self.run_unit = f"{name}-release.service"
         self.helpers = [f"{name}-{what}.service" for what in HELPERS]
+        self.claimed = [f"{name}{kind}" for kind in CLAIMED]
         self.plan_unit = f"{name}-planning"
         """How the names of the units begin, without their kind, in which it is planned."""
         self.plan = f"slipway-plan-{name}-"
@@ -193,7 +305,7 @@ class AppLayout:
 
     def venv(self, release: str) -> Path:
         """A release's own Python environment."""
-        return self.folder(release) / ".venv"
+        return self.folder(release) / VENV
 
     def partial(self, release: str) -> Path:
         """An environment that is to become a release's."""
@@ -246,3 +358,7 @@ class AppLayout:
     def archive(self, commit: str) -> Path:
         """A source that came with a request."""
         return self.host.sources / f"{self.name}.{commit}.tar.gz"
+
+
+LAYOUT = Layout()
+"""The paths of any host, as it sees them itself."""
