@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from slipway_host.layout import LAYOUT
+
 from slipway.servers.server import Process, Server
 
-CONFIG = "/opt/slipway/gunicorn.conf.py"
+CONFIG = str(LAYOUT.gunicorn)
 """What all Gunicorns share."""
 SPARE = 5
 """Seconds that systemd waits beyond those which workers have."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import PrivateAttr
+from slipway_host.layout import CERTIFICATE, KEY, KINDS, LAYOUT, AppLayout
 
 from slipway import person
 from slipway.settings import environment
@@ -15,6 +17,10 @@ from slipway.settings.source import FolderSource, GitSource
 
 UPLOADS = 40 * 2**20
 """Bytes of large uploads that one client may have nginx keep at once, unless two of them come to more."""
+
+
+_at = cache(LAYOUT.app)
+"""They are asked for often."""
 
 
 class Unit(NamedTuple):
@@ -34,12 +40,17 @@ class AppSettings(AppOptions):
     _host_python: str = PrivateAttr("3.13")
     _folder: Path = PrivateAttr(default_factory=Path)
 
-    # On the host. Users, units and folders carry the app's name; each path is spelled here and nowhere else.
+    # On the host. Users, units and folders carry the app's name; the layout has each.
 
     @property
     def name(self) -> str:
         """The app's name: its key in ``apps``."""
         return self._name
+
+    @property
+    def at(self) -> AppLayout:
+        """Its paths and units."""
+        return _at(self._name)
 
     @property
     def main_domain(self) -> str:
@@ -54,111 +65,111 @@ class AppSettings(AppOptions):
     @property
     def user(self) -> str:
         """System user that the app runs as; it can't log in."""
-        return self._name
+        return self.at.user
 
     @property
     def builder(self) -> str:
         """System user that builds the app's releases. No app's name begins with an underscore."""
-        return f"_{self._name}"
+        return self.at.builder
 
     @property
     def cache(self) -> str:
         """Folder of what builds of the app keep for later ones, the builder's home among it."""
-        return f"/var/cache/slipway/{self._name}"
+        return str(self.at.cache)
 
     @property
     def builder_home(self) -> str:
         """The builder's home."""
-        return f"{self.cache}/home"
+        return str(self.at.builder_home)
 
     @property
     def slice(self) -> str:
-        """systemd's slice of all that runs for the app. A hyphen would make it a part of another's."""
-        return f"app-{self._name.replace('-', '_')}.slice"
+        """systemd's slice of all that runs for the app."""
+        return self.at.slice
 
     @property
     def group(self) -> str:
         """The user's own group."""
-        return self._name
+        return self.at.group
 
     @property
     def home(self) -> str:
         """Home and StateDirectory: the only place where the app can write, /tmp excepted."""
-        return f"/var/lib/{self._name}"
+        return str(self.at.home)
 
     @property
     def config_dir(self) -> str:
         """Folder of the app's configuration, 0750 root:<app>."""
-        return f"/etc/{self._name}"
+        return str(self.at.etc)
 
     @property
     def env_path(self) -> str:
         """Environment file of the service, 0640 root:<app>."""
-        return f"{self.config_dir}/env"
+        return str(self.at.environment)
 
     @property
     def release_config_path(self) -> str:
         """What the host's release program is told about the app."""
-        return f"{self.config_dir}/release.json"
+        return str(self.at.wanted)
 
     @property
     def deploy_key_path(self) -> str:
         """The deploy key on the host."""
-        return f"{self.config_dir}/deploy_key"
+        return str(self.at.deploy_key)
 
     @property
     def known_hosts_path(self) -> str:
         """known_hosts file for the app's repository on the host."""
-        return f"{self.config_dir}/known_hosts"
+        return str(self.at.known_hosts)
 
     @property
     def root(self) -> str:
         """Folder of the app's code, root's."""
-        return f"/srv/{self._name}"
+        return str(self.at.srv)
 
     @property
     def releases_dir(self) -> str:
         """Folder with one folder a release."""
-        return f"{self.root}/releases"
+        return str(self.at.releases)
 
     @property
     def current_link(self) -> str:
         """Link to the release that serves."""
-        return f"{self.root}/current"
+        return str(self.at.current)
 
     @property
     def run_dir(self) -> str:
         """Folder of the releases' sockets."""
-        return f"/run/{self._name}"
+        return str(self.at.sockets)
 
     def socket_path(self, release_id: str) -> str:
         """Unix socket of one release."""
-        return f"{self.run_dir}/{release_id}.sock"
+        return str(self.at.socket(release_id))
 
     def unit(self, release_id: str) -> Unit:
         """Names of the units of one release; with an empty id, those of the template units."""
-        return Unit(f"{self._name}@{release_id}.service", f"{self._name}@{release_id}.socket")
+        return Unit(**{kind: self.at.unit(release_id, kind) for kind in KINDS})
 
     @property
     def upstream_path(self) -> str:
         """nginx's upstream of the app: which socket gets the requests."""
-        return f"/etc/nginx/upstreams/{self._name}.conf"
+        return str(LAYOUT.upstream(self._name))
 
     @property
     def certificate_path(self) -> str | None:
         """Certificate chain on the host; None without TLS."""
-        return self._tls_path("fullchain.pem")
+        return self._tls_path(CERTIFICATE)
 
     @property
     def key_path(self) -> str | None:
         """Private key of the certificate on the host; None without TLS."""
-        return self._tls_path("privkey.pem")
+        return self._tls_path(KEY)
 
     def _tls_path(self, name: str) -> str | None:
         if self.tls.mode == "off":
             return None
-        folder = "/etc/letsencrypt/live" if self.tls.mode == "acme" else "/etc/slipway/tls"
-        return f"{folder}/{self._name}/{name}"
+        folder = LAYOUT.certificate(self._name).parent if self.tls.mode == "acme" else self.at.tls
+        return str(folder / name)
 
     @property
     def python_version(self) -> str:

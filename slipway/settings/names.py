@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from slipway_host.layout import LAYOUT
+
 from slipway.servers import SERVER
 
 RESERVED_APP_PREFIXES = ("systemd-", "slipway-", "ssh-", "sshd-", "certbot-")
@@ -48,7 +50,7 @@ _PEOPLE = ["debian", "admin", "ubuntu", "vagrant", "ec2-user", "deploy"]
 RESERVED_LOGINS = frozenset(_USERS.split()) - frozenset(_PEOPLE)
 """Names that no person's account can have: those of users and groups of the system."""
 
-_HOME = "remove it; the app's home and its place to write is /var/lib/<app>, and STATE_DIRECTORY names it"
+_HOME = f"remove it; the app's home and its place to write is {LAYOUT.app('<app>').home}, and STATE_DIRECTORY names it"
 _SYSTEMD = "remove it; systemd sets it for the service"
 _LOADER = "remove it; it would load code into every process of the service"
 
