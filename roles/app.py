@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pyinfra.api import StringCommand
+from slipway_host.layout import LAYOUT
 
 from roles import firewall, limits, ssh
 from roles.ssh.facts import SshdState
@@ -19,8 +20,8 @@ MEMORY_PER_WORKER_MB = 150
 """A FastAPI app with SQLAlchemy takes 70 to 120 MB a worker."""
 
 LOCKED = (
-    "/var/lib/apt",
-    "/var/lib/dpkg",
+    LAYOUT.apt,
+    LAYOUT.dpkg,
     "/var/cache/apt",
     "/var/cache/debconf",
     "/var/log/lastlog",
@@ -149,7 +150,7 @@ def units(app: AppSettings, workers: int) -> dict[str, str]:
     """The socket and the service of a release, where ``@RELEASE@`` stands for its id."""
     process = Process(
         app=app.app,
-        programs=f"{app.releases_dir}/@RELEASE@/.venv/bin",
+        programs=f"{app.at.venv('@RELEASE@')}/bin",
         workers=workers,
         timeout=app.timeout,
         graceful_timeout=app.graceful_timeout,
@@ -176,13 +177,13 @@ def app(settings: Settings, overview: HostOverview) -> None:
             accounts=[Account(each.builder, each.builder_home), Account(each.user, each.home)],
             folders={
                 each.config_dir: Folder("750", "root", each.group),
-                f"{each.config_dir}/releases": Folder("750", "root", each.group),
+                str(each.at.environments): Folder("750", "root", each.group),
                 each.root: Folder(),
                 each.releases_dir: Folder(),
                 each.home: Folder("750", each.user, each.group),
                 each.cache: Folder(),
                 each.builder_home: Folder("700", each.builder, each.builder),
-                f"{each.cache}/uv": Folder("700", each.builder, each.builder),
+                str(each.at.uv_cache): Folder("700", each.builder, each.builder),
             },
         )
     bounds = limits.files(settings, overview, ssh.ports(settings, plan.known(SshdState)))
@@ -197,14 +198,14 @@ def app(settings: Settings, overview: HostOverview) -> None:
     for each in settings.apps.values():
         operations.restart_if_stale(
             name=f"Restart the journal of {each.name} with its limit",
-            unit=f"systemd-journald@{each.name}.service",
+            unit=each.at.journal_unit,
             paths=(limits.journal(each),),
         )
         if filtered:
             operations.command_unless(
                 name=f"Let the firewall know {each.name}",
                 satisfied=firewall.knows(each),
-                command=StringCommand("nft", "-f", f"{firewall.APPS}/{each.name}.nft"),
+                command=StringCommand("nft", "-f", str(each.at.rules)),
                 change=Change("firewall", each.name, "load", note="what it may have open to this host is bounded"),
                 why="it knows its user",
             )

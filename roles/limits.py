@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from slipway_host.layout import BUILDS, LAYOUT, SHARED_MEMORY
+
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import File
 from slipway.engine.templates import render
 from slipway.settings import AppSettings, Settings
 
-UNITS = "/etc/systemd/system"
-BUILDS = "builds.slice"
-"""systemd's slice of all builds."""
 BUILD_MEMORY = 0.75
 """Part of the host's memory that a build may take: what is left is the kernel's and what serves; swap isn't counted."""
 BUILD_TASKS = 1024
@@ -35,14 +34,14 @@ def memory_mb(app: AppSettings, overview: HostOverview, apps: int) -> int:
 
 def shared_memory(megabytes: int) -> str:
     """The unit's line for a /dev/shm of its own; the host's has no limit that counts files."""
-    return f"TemporaryFileSystem=/dev/shm:nosuid,nodev,mode=1777,size={megabytes}M,nr_inodes={SHM_FILES}"
+    return f"TemporaryFileSystem={SHARED_MEMORY}:nosuid,nodev,mode=1777,size={megabytes}M,nr_inodes={SHM_FILES}"
 
 
 def temporary(app: AppSettings) -> list[str]:
     """The unit's lines for a /tmp and a /var/tmp of its own: those of the host are full for all when they are full."""
     size = f"{app.limits.tmp_mb}M" if app.limits.tmp_mb else "25%"
     options = f"nosuid,nodev,mode=1777,size={size},nr_inodes={TMP_FILES}"
-    return [f"TemporaryFileSystem={path}:{options}" for path in ("/tmp", "/var/tmp")]
+    return [f"TemporaryFileSystem={path}:{options}" for path in LAYOUT.temporary]
 
 
 def of_build(overview: HostOverview) -> list[str]:
@@ -60,7 +59,7 @@ def of_build(overview: HostOverview) -> list[str]:
 
 def journal(app: AppSettings) -> str:
     """Configuration of the app's own journal (systemd-journald@.service)."""
-    return f"/etc/systemd/journald@{app.name}.conf"
+    return str(app.at.journal)
 
 
 def files(settings: Settings, overview: HostOverview, ssh_ports: Sequence[int] = ()) -> dict[str, File]:
@@ -69,9 +68,10 @@ def files(settings: Settings, overview: HostOverview, ssh_ports: Sequence[int] =
     + ssh_ports: sshd's; an app has no right to those below 1024 anyway
     """
     high = [port for port in ssh_ports if port >= LOWEST_FREE_PORT]
-    made = {f"{UNITS}/{BUILDS}": File(render("limits/builds.slice.j2", ssh_ports=high))}
+    made = {str(LAYOUT.builds): File(render("limits/builds.slice.j2", ssh_ports=high))}
     for app in settings.apps.values():
         memory = memory_mb(app, overview, len(settings.apps))
-        made[f"{UNITS}/{app.slice}"] = File(render("limits/app.slice.j2", app=app, memory_mb=memory, ssh_ports=high))
+        unit = str(LAYOUT.units / app.slice)
+        made[unit] = File(render("limits/app.slice.j2", app=app, memory_mb=memory, ssh_ports=high))
         made[journal(app)] = File(render("limits/journald.conf.j2", app=app))
     return made

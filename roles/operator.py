@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from slipway_host.layout import AUTHORIZED_KEYS, LAYOUT
+
 from slipway.engine.place import File
 from slipway.engine.templates import render
 from slipway.settings import Settings
 
-SUDOERS = "/etc/sudoers.d/slipway-operator"
+SUDOERS = str(LAYOUT.operator_sudoers)
 PACKAGES = ("sudo",)
 
 
@@ -18,13 +20,13 @@ def home(settings: Settings, users: Mapping[str, str]) -> str | None:
     + users: user → home, of those that the host has
     """
     user = settings.operator.user
-    return users.get(user, f"/home/{user}") if user else None
+    return users.get(user, str(LAYOUT.homes / user)) if user else None
 
 
 def authorized_keys(settings: Settings, users: Mapping[str, str]) -> str | None:
     """Path of the account's authorized_keys; None where no account is asked for."""
     folder = home(settings, users)
-    return f"{folder}/.ssh/authorized_keys" if folder else None
+    return f"{folder}/{AUTHORIZED_KEYS}" if folder else None
 
 
 def files(settings: Settings, users: Mapping[str, str]) -> dict[str, File | None]:

@@ -7,6 +7,7 @@ import time
 from pyinfra import host
 from pyinfra.api.exceptions import PyinfraError
 from slipway_host import VERSION
+from slipway_host.layout import LAYOUT
 from slipway_host.protocol import FORMAT
 
 from roles.python import uv_hashes
@@ -52,7 +53,7 @@ def problems(found: HostOverview, settings: Settings, now: float) -> list[str]:
         reasons.append(f"memory is {found.memory_mb} MB; expected at least {MEMORY_MB} MB: choose a larger machine")
     if found.disk_free_mb < DISK_MB:
         reasons.append(
-            f"{found.disk_free_mb} MB are free for /srv; expected at least {DISK_MB} MB: free some "
+            f"{found.disk_free_mb} MB are free for {LAYOUT.apps}; expected at least {DISK_MB} MB: free some "
             "(`journalctl --vacuum-size=200M`, `apt-get clean`) or enlarge the disk"
         )
     difference = abs(found.clock - now)
@@ -93,11 +94,11 @@ def strangers(found: HostOverview, app: AppSettings) -> list[str]:
     ]
     # Its builder is the first that it gets; that its user and its folder came together was before there were builders.
     ours = app.builder in found.users or (app.user in found.users and app.root in found.names)
-    if ours or f"/var/lib/slipway/{app.name}" in found.names:
+    if ours or str(app.at.records) in found.names:
         return users
-    units = [f"{app.name}{kind}" for kind in (".service", ".socket", ".timer", ".target", "@.service", "@.socket")]
-    folders = ("/etc/systemd/system", "/usr/lib/systemd/system", "/run/systemd/system")
-    paths = [app.config_dir, app.run_dir, app.root, app.home, *(f"{each}/{unit}" for each in folders for unit in units)]
+    folders = (LAYOUT.units, LAYOUT.packaged_units, LAYOUT.warm_units)
+    units = [str(folder / unit) for folder in folders for unit in app.at.claimed]
+    paths = [app.config_dir, app.run_dir, app.root, app.home, *units]
     there = [each for each in (f"group {app.group}", f"group {app.builder}", *paths) if each in found.names]
     if app.user in found.users and not users:
         users = [f"a user {app.user}"]

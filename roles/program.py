@@ -14,10 +14,11 @@ from pathlib import Path
 import slipway_host
 from pyinfra import host
 from pyinfra.api import StringCommand
+from slipway_host.layout import BESIDE, FORMER, LAYOUT, PYTHON
 
 from slipway.engine import plan
 from slipway.engine.facts import Answer
-from slipway.engine.host import LAYOUT, PROGRAM
+from slipway.engine.host import PROGRAM
 from slipway.engine.operations import shell_line
 from slipway.engine.plan import Ask, Change, Commands
 from slipway.engine.role import role
@@ -26,8 +27,6 @@ PACKAGE = Path(slipway_host.__file__).parent
 STARTER = "slipway"
 """Beside the package: what is started by name."""
 NAME = 12  # digits of its digest in a version's name
-OLDER = ("slipway-release", "slipway-nginx", "slipway-access", "slipway-acme", "slipway-schema")
-"""Programs of Slipway 0.1, each a file, which this one takes the place of."""
 
 # $1 folder of the versions, $2 name of the wanted one, $3 its digest, $4 the program, $5 its digest
 _CURRENT = """
@@ -41,7 +40,7 @@ strange=$(find "$1" -name __pycache__ -prune -o \\( -not -user 0 -o -not -group 
 """
 # The same, and $6… what earlier versions left; a tar.gz of it all is on standard input, in base64. Put in its place is
 # what came whole and is on the disk; what runs goes on with the version that it was started from.
-_INSTALL = """
+_INSTALL = f"""
 set -eu
 umask 022
 folder=$1 name=$2 digest=$3 program=$4 starter=$5; shift 5
@@ -51,22 +50,22 @@ partial=$folder/.$name.partial
 mkdir "$partial"
 base64 -d | gzip -dc | tar -x -m --no-same-owner --no-same-permissions -C "$partial"
 cd "$partial"
-told=$(find slipway_host -name '*.py' -type f -exec sha256sum {} + | LC_ALL=C sort | sha256sum)
-[ "$told $(sha256sum <slipway)" = "$digest  - $starter  -" ] || { echo "$program did not arrive whole" >&2; exit 1; }
-/usr/bin/python3 -ISm compileall -q -s "$partial" -p "$folder/$name" slipway_host
+told=$(find slipway_host -name '*.py' -type f -exec sha256sum {{}} + | LC_ALL=C sort | sha256sum)
+[ "$told $(sha256sum <slipway)" = "$digest  - $starter  -" ] || {{ echo "$program did not arrive whole" >&2; exit 1; }}
+{PYTHON} -ISm compileall -q -s "$partial" -p "$folder/$name" slipway_host
 sync --file-system .
 before=$(readlink "$folder/current" || true)
-rm -rf "${folder:?}/$name"
+rm -rf "${{folder:?}}/$name"
 mv -T "$partial" "$folder/$name"
 ln -s "$name" "$folder/.current.partial"
 mv -T "$folder/.current.partial" "$folder/current"
-beside=${program%/*}/.slipway-partial.${program##*/}
+beside=${{program%/*}}/{BESIDE}${{program##*/}}
 cp "$folder/$name/slipway" "$beside"
 chmod 755 "$beside"
 sync "$beside" "$folder"
 mv -fT "$beside" "$program"
 for each in "$folder"/*; do
-    case ${each##*/} in current | "$name" | "$before") ;; *) rm -rf "$each" ;; esac
+    case ${{each##*/}} in current | "$name" | "$before") ;; *) rm -rf "$each" ;; esac
 done
 rm -rf "$@"
 """
@@ -120,8 +119,8 @@ def host_program() -> Commands:
         return
     note = f"version {slipway_host.VERSION}, {len(texts())} files; a run under way goes on with the one from before"
     plan.announce(Change("program", PROGRAM, "install", note=note), makes=[PROGRAM])
-    older = [f"{LAYOUT.bin}/{name}" for name in OLDER]
-    command = shell_line(_INSTALL, *_words(), *older, str(LAYOUT.opt / "lib"))
+    older = [*map(LAYOUT.former, FORMER), LAYOUT.former_lib]
+    command = shell_line(_INSTALL, *_words(), *map(str, older))
     yield StringCommand(command, _stdin=archive())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from slipway_host.layout import LAYOUT, VENV, WRITTEN
+
 from slipway.engine import operations
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import place
@@ -9,14 +11,14 @@ from slipway.engine.program import Program, install
 from slipway.engine.role import role
 from slipway.settings import Settings
 
-FOLDER = "/opt/slipway/python"
+FOLDER = str(LAYOUT.pythons)
 UV_SHA256 = {
     "x86_64": "e18a57b8b352eb7c8feb317b9f6f533c8f0ad9673fd6cf34bbe3cf1a9f6a8984",
     "aarch64": "0b3e8b1a4f5e405e31e2ff33de8af4744831e9f7338539671efbd8c3c94e791d",
 }
 """SHA-256 of the wheels (manylinux_2_17) of uv's default release, as PyPI shows them."""
-UV = "/opt/slipway/bin/uv"
-UV_CACHE = "/var/cache/slipway/python"
+UV = str(LAYOUT.uv)
+UV_CACHE = str(LAYOUT.python_cache)
 """uv's cache of what root installs: Pythons and certbot. Each app's builds have one of their own."""
 
 # Logins may have another mask, but apps must be able to read what is installed.
@@ -36,23 +38,23 @@ mv -T "$folder.partial" "$folder"
 
 # One that is there counts only if it is known to be on the disk: after a power cut half of it may be missing.
 # $1 folder of the Pythons, $2 version
-_PYTHON_INSTALLED = """
+_PYTHON_INSTALLED = f"""
 for python in "$1"/cpython-"$2"[-.]*/bin/python3.*; do
     [ -x "$python" ] || continue
-    home=${python%/bin/*}
-    [ ! -e "$home/.slipway-written" ] || { echo installed; exit; }
+    home=${{python%/bin/*}}
+    [ ! -e "$home/{WRITTEN}" ] || {{ echo installed; exit; }}
     home=$(readlink -f "$home")
-    for used in /srv/*/current/.venv/bin/python; do # a release is on the disk with its Python
+    for used in {LAYOUT.app("*").current}/{VENV}/bin/python; do # a release is on the disk with its Python
         case $(readlink -f "$used") in "$home"/*) echo used; exit ;; esac
     done
 done
 """
 # $1 folder of the Pythons, $2 version, $3 uv, then uv's environment
-_INSTALL_PYTHON = """
+_INSTALL_PYTHON = f"""
 umask 022
 folder=$1 version=$2 uv=$3; shift 3
 if env "$@" "$uv" python install --no-progress --reinstall "$version"; then
-    sync --file-system "$folder" && for home in "$folder"/cpython-"$version"[-.]*; do : >"$home/.slipway-written"; done
+    sync --file-system "$folder" && for home in "$folder"/cpython-"$version"[-.]*; do : >"$home/{WRITTEN}"; done
     exit
 fi
 echo "Python comes from github.com; where a host can't reach it, set python.install_mirror or downloads_json_url" >&2
@@ -92,7 +94,7 @@ def uv_environment(settings: Settings) -> dict[str, str]:
 
 def uv_program(settings: Settings) -> str:
     """Path of uv's own file: the link to it comes later."""
-    return f"/opt/slipway/uv/{settings.python.uv.version}/bin/uv"
+    return str(LAYOUT.uv_program(settings.python.uv.version))
 
 
 def uv(settings: Settings, overview: HostOverview) -> Program:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 
 from pyinfra.api import StringCommand
+from slipway_host.layout import LAYOUT, PYTHON
 
-from roles.nginx import WEBROOT
 from roles.nginx.certificates import alternative_names, ordered
 from roles.nginx.operations import serve_certificates
 from roles.python import UV_CACHE, uv_program, with_own_lock
@@ -20,13 +20,13 @@ from slipway.engine.role import role
 from slipway.engine.templates import host_file, render
 from slipway.settings import AppSettings, Settings
 
-CERTBOT = "/opt/slipway/certbot"
-FOLDER = "/etc/slipway/tls"
-REQUIREMENTS = f"{CERTBOT}-requirements.txt"
-CONFIG = f"{FOLDER}/certbot.ini"
-CA_FILE = f"{FOLDER}/acme-ca.pem"
-HOOK = "/etc/letsencrypt/renewal-hooks/deploy/50-slipway-nginx"
-TIMER = {kind: f"/etc/systemd/system/certbot-renew.{kind}" for kind in ("service", "timer")}
+CERTBOT = str(LAYOUT.certbot)
+FOLDER = str(LAYOUT.tls)
+REQUIREMENTS = str(LAYOUT.certbot_requirements)
+CONFIG = str(LAYOUT.certbot_ini)
+CA_FILE = str(LAYOUT.acme_ca)
+HOOK = str(LAYOUT.renewal_hook)
+TIMER = {kind: str(path) for kind, path in LAYOUT.renewal_units.items()}
 SELF_SIGNED_DAYS = 365
 """Browsers refuse more than 398 days even of a private CA."""
 
@@ -42,18 +42,20 @@ def tls(settings: Settings) -> dict[str, OperationMeta]:
     own = [app for app in apps if app.tls.mode in ("self-signed", "files")]
     private = Folder("700")
     files = {path: file for app in own if app.tls.mode == "files" for path, file in brought(app).items()}
-    letsencrypt = ("/etc/letsencrypt", "/etc/letsencrypt/renewal-hooks", "/etc/letsencrypt/renewal-hooks/deploy")
+    hooks = LAYOUT.renewal_hook.parent
+    letsencrypt = [str(each) for each in (LAYOUT.letsencrypt, hooks.parent, hooks)]
     place(
         name="Write what certificates need",
         folders={FOLDER: private}
-        | {f"{FOLDER}/{app.name}": private for app in own}
+        | {str(app.at.tls): private for app in own}
         | (dict.fromkeys(letsencrypt, Folder()) if acme else {}),
         files=files | (certbot_files(settings) if acme else {}),
     )
     for program in certbot(settings):
         install(f"Install {program.title}", program)
     if acme:
-        operations.unit_enabled(name="Enable the renewal timer", unit="certbot-renew.timer", files=(*TIMER.values(),))
+        timer = LAYOUT.renewal_units["timer"].name
+        operations.unit_enabled(name="Enable the renewal timer", unit=timer, files=(*TIMER.values(),))
     orders = {f"the certificate of {app.name}": order(settings, app) for app in acme}
     for app in own:
         if app.tls.mode == "self-signed":
@@ -66,12 +68,11 @@ def tls(settings: Settings) -> dict[str, OperationMeta]:
 
 def certbot_files(settings: Settings) -> dict[str, File]:
     """Path → file: certbot's configuration, hook and timer."""
-    values = {"settings": settings, "webroot": WEBROOT, "ca_file": CA_FILE, "certbot": CERTBOT, "config": CONFIG}
     made = {
-        CONFIG: File(render("tls/certbot.ini.j2", **values), "600", secret=True),
-        HOOK: File(render("tls/renewal-hook.j2", **values), "755"),
+        CONFIG: File(render("tls/certbot.ini.j2", settings=settings), "600", secret=True),
+        HOOK: File(render("tls/renewal-hook.j2"), "755"),
     }
-    made |= {path: File(render(f"tls/certbot-renew.{kind}.j2", **values)) for kind, path in TIMER.items()}
+    made |= {path: File(render(f"tls/certbot-renew.{kind}.j2", settings=settings)) for kind, path in TIMER.items()}
     if settings.acme_ca_local:
         made[CA_FILE] = File(settings.acme_ca_local.read_text(encoding="utf-8"))
     return made
@@ -83,11 +84,11 @@ _INSTALLED = """
     && [ -x "$1/bin/certbot" ] && echo installed || true
 """
 # $1 certbot's environment, $2 its requirements, $3 uv, then options of uv
-_INSTALL = """
+_INSTALL = f"""
 set -eu
 umask 022
 folder=$1 requirements=$2 uv=$3; shift 3
-"$uv" venv --quiet --clear --python /usr/bin/python3 "$folder"
+"$uv" venv --quiet --clear --python {PYTHON} "$folder"
 # --no-build: as wheels, since to build one would run its code as root.
 "$uv" pip sync --quiet --no-cache --no-build --require-hashes --compile-bytecode --python "$folder" "$@" "$requirements"
 chmod 600 "$folder"/.lock*  # uv lets everybody write to its lock

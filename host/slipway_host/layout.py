@@ -181,6 +181,8 @@ class Layout:
         self.nginx_extra = self.nginx_live / "extra/http.conf"
         self.nginx_internal = self.nginx_live / "internal.conf"
         self.nginx_generations = self.nginx / "slipway.d"
+        self.nginx_target = f"{self.nginx_live.name}/{self.nginx_main.name}"
+        """Where nginx's main file points once it is ours."""
         self.upstreams = self.nginx / "upstreams"
         self.nginx_sites = self.nginx / "sites-enabled"
         """Others'."""

@@ -18,6 +18,7 @@ from paramiko import PKey, SSHException
 from pyinfra import host, logger
 from pyinfra.api import Host, State, StringCommand
 from pyinfra.api.exceptions import ConnectError, PyinfraError
+from slipway_host.layout import LAYOUT, NO_SHELL, SSHD
 from typing_extensions import override
 
 from roles.firewall import TABLE
@@ -38,7 +39,7 @@ PROOF_SECONDS = 20
 """How long a fresh connection is tried again; the host waits three times as long before it takes the change back."""
 PATIENCE = {"timeout": 8, "banner_timeout": 8, "auth_timeout": 10}
 """Seconds that one try waits for TCP, for sshd's greeting (something else may have accepted), and for the login."""
-_OFF = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false")
+_OFF = (NO_SHELL, "/sbin/nologin", "/bin/false", "/usr/bin/false")
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def ways_in(
         if kind in sshd.bits:
             note += f" instead of {sshd.bits[kind]}: a client that knows the host by this key alone will complain"
         action = "modify" if kind in sshd.bits else "create"
-        changes.append(Change("file", f"/etc/ssh/ssh_host_{kind}_key", action, note=note))
+        changes.append(Change("file", str(LAYOUT.host_key(kind)), action, note=note))
     moduli = bool(want.host_keys) and (MODULI not in there or sshd.pending)
     if moduli:
         changes.append(Change("file", MODULI, "create", note="the package's moduli, without those below 3072 bits"))
@@ -106,7 +107,7 @@ def ways_in(
     reload_sshd = bool(edited or keys or wrong or sshd.pending)
     if reload_sshd:
         note = "sessions go on" if edited or not wrong else f"it goes by another {', '.join(wrong)}; sessions go on"
-        changes.append(Change("unit", "ssh.service", "reload", note=note))
+        changes.append(Change("unit", SSHD, "reload", note=note))
     load = filtered and (TABLE in written or not firewall.live)
     unload = not filtered and (TABLE in removed or firewall.loaded)
     if load:
@@ -120,7 +121,7 @@ def ways_in(
     if refusal := _refused() if harden and reload_sshd else "":
         if plan.planning():
             plan.say(refusal, logger.error)
-        plan.announce(Change("unit", "ssh.service", plan.FAIL, note="it would refuse the key of this run"))
+        plan.announce(Change("unit", SSHD, plan.FAIL, note="it would refuse the key of this run"))
         yield plan.failure(refusal)
         return
     plan.announce(*changes, makes=[*written, *removed])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
+from slipway_host.layout import LAYOUT
+
 from roles import firewall, operator, ssh
 from roles.access.operations import Wanted, ways_in
 from roles.ssh.facts import Sshd
@@ -11,11 +15,13 @@ from slipway.engine.role import role
 from slipway.engine.templates import render
 from slipway.settings import Settings
 
-UNITS = "/etc/systemd/system"
-REVERT = f"{UNITS}/slipway-access-revert.service"
-BOOT = f"{UNITS}/slipway-access-boot.service"
-FIREWALL = f"{UNITS}/{firewall.UNIT}"
-WANTS = f"{UNITS}/sysinit.target.wants"
+REVERT, BOOT, FIREWALL = str(LAYOUT.revert), str(LAYOUT.revert_at_boot), str(LAYOUT.firewall)
+WANTS = str(LAYOUT.early)
+
+
+def _at_boot(unit: str) -> str:
+    """The link that lets systemd start a unit early."""
+    return str(LAYOUT.early / PurePosixPath(unit).name)
 
 
 def packages(settings: Settings) -> list[str]:
@@ -32,10 +38,10 @@ def access(settings: Settings, overview: HostOverview) -> None:
         REVERT: File(render("access/revert.service.j2", home=home)),
         BOOT: File(render("access/boot.service.j2", home=home)),
     }
-    links = {f"{WANTS}/slipway-access-boot.service": BOOT}
+    links = {_at_boot(BOOT): BOOT}
     if settings.firewall.enabled:
-        units[FIREWALL] = File(render("firewall/firewall.service.j2", table=firewall.TABLE, apps=firewall.APPS))
-        links[f"{WANTS}/{firewall.UNIT}"] = FIREWALL
+        units[FIREWALL] = File(render("firewall/firewall.service.j2"))
+        links[_at_boot(FIREWALL)] = FIREWALL
     place(
         name="Write the units that take a change back",
         folders={WANTS: Folder()},

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
+from slipway_host.layout import LAYOUT
 from typing_extensions import override
 
 from slipway.engine.question import Question
@@ -32,7 +33,7 @@ class Packages(FactBase[PackageFacts]):
     @override
     def command(self, packages: tuple[str, ...]) -> Question:
         asked = f"dpkg-query --show --showformat='${{db:Status-Abbrev}} ${{Package}}\\n' {shlex.join(packages)}"
-        interrupted = '[ -z "$(ls -A /var/lib/dpkg/updates)" ] && [ -z "$(dpkg --audit)" ] || echo interrupted'
+        interrupted = f'[ -z "$(ls -A {LAYOUT.dpkg}/updates)" ] && [ -z "$(dpkg --audit)" ] || echo interrupted'
         return Question(f"! command -v dpkg >/dev/null || {{ {asked} 2>/dev/null; {interrupted}; }}")
 
     @override

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from slipway_host.layout import JOURNAL as UNIT
+from slipway_host.layout import LAYOUT
+
 from roles import access, system, updates
 from roles.base.operations import apt_packages
 from slipway.engine import operations
@@ -22,29 +25,29 @@ PACKAGES = (*FIRST, "git", "logrotate", "nftables", "nginx", "openssh-client", "
 """logrotate keeps nginx's logs small (Debian's nginx brings the rules, but doesn't ask for it), python3 runs the host
 programs, nftables keeps builds off this host's services, pip fetches uv by its hash, openssl makes self-signed
 certificates."""
-JOURNAL = "/etc/systemd/journald.conf.d/50-slipway.conf"
+JOURNAL = str(LAYOUT.journal)
 FOLDERS = {
-    "/opt/slipway": Folder(),
-    "/opt/slipway/bin": Folder(),
-    "/etc/slipway": Folder(),
-    "/var/lib/slipway": Folder(),
-    "/var/cache/slipway": Folder(),
-    "/var/cache/slipway/sources": Folder("700"),
-    "/var/cache/slipway/git": Folder("700"),
-    "/etc/systemd/journald.conf.d": Folder(),
+    str(LAYOUT.opt): Folder(),
+    str(LAYOUT.bin): Folder(),
+    str(LAYOUT.etc): Folder(),
+    str(LAYOUT.state): Folder(),
+    str(LAYOUT.cache): Folder(),
+    str(LAYOUT.sources): Folder("700"),
+    str(LAYOUT.mirrors): Folder("700"),
+    str(LAYOUT.journal.parent): Folder(),
 }
 # $1 zone
-_ZONE = """
+_ZONE = f"""
 set -eu
-test -e "/usr/share/zoneinfo/$1"
+test -e "{LAYOUT.zones}/$1"
 umask 022
-ln -sfn "/usr/share/zoneinfo/$1" /etc/localtime
-echo "$1" >/etc/timezone
+ln -sfn "{LAYOUT.zones}/$1" {LAYOUT.zone}
+echo "$1" >{LAYOUT.zone_name}
 """
 # $1 name: first where it resolves, or every sudo in between waits for DNS
-_NAME = """
+_NAME = f"""
 set -eu
-grep -qwF "$1" /etc/hosts || echo "127.0.1.1 $1" >>/etc/hosts
+grep -qwF "$1" {LAYOUT.hosts} || echo "127.0.1.1 $1" >>{LAYOUT.hosts}
 hostnamectl set-hostname "$1"
 """
 
@@ -61,16 +64,16 @@ def base(settings: Settings, overview: HostOverview, programs: Sequence[Program]
     of_roles = [*access.packages(settings), *system.packages(settings, overview), *updates.packages(settings)]
     packages = list(dict.fromkeys([*PACKAGES, *of_roles, *settings.packages]))
     apt_packages(name="Install packages", packages=packages, first=FIRST, meanwhile=programs)
-    zone, file = settings.timezone, f"/usr/share/zoneinfo/{settings.timezone}"
+    zone, file = settings.timezone, f"{LAYOUT.zones}/{settings.timezone}"
     operations.command_unless(
         name=f"Set the time zone to {zone}",
-        satisfied=operations.shell_line('[ ! -e "$1" ] || [ ! /etc/localtime -ef "$1" ] || echo same', file),
+        satisfied=operations.shell_line(f'[ ! -e "$1" ] || [ ! {LAYOUT.zone} -ef "$1" ] || echo same', file),
         command=operations.shell(_ZONE, zone),
         change=Change("setting", f"time zone {zone}", "set"),
         why=f"the time zone is {zone}",
     )
     if settings.hostname:
-        known = '! grep -qwF "$1" /etc/hosts || [ "$(hostname)" != "$1" ] || echo named'
+        known = f'! grep -qwF "$1" {LAYOUT.hosts} || [ "$(hostname)" != "$1" ] || echo named'
         operations.command_unless(
             name=f"Name the host {settings.hostname}",
             satisfied=operations.shell_line(known, settings.hostname),
@@ -78,6 +81,4 @@ def base(settings: Settings, overview: HostOverview, programs: Sequence[Program]
             change=Change("setting", f"host name {settings.hostname}", "set"),
             why=f"the host is called {settings.hostname}",
         )
-    operations.restart_if_stale(
-        name="Restart the journal with its cap", unit="systemd-journald.service", paths=(JOURNAL,)
-    )
+    operations.restart_if_stale(name="Restart the journal with its cap", unit=f"{UNIT}.service", paths=(JOURNAL,))

@@ -9,16 +9,16 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from slipway_host.layout import ITSELF
+from slipway_host.layout import FIREWALL, ITSELF, LAYOUT
 
 from slipway.engine.place import File
 from slipway.engine.templates import render
 from slipway.settings import AppSettings, Settings
 
-TABLE = "/etc/slipway/firewall.nft"
-BUILDS = "/etc/slipway/builds.nft"
-UNIT = "slipway-firewall.service"
-APPS = "/etc/slipway/apps"
+TABLE = str(LAYOUT.firewall_rules)
+BUILDS = str(LAYOUT.build_rules)
+UNIT = FIREWALL
+APPS = str(LAYOUT.app_rules)
 """Folder of files that tell the table the apps' users: one each, so that one whose user is gone is passed over."""
 CONNECTIONS = 200
 """Connections to the sites, those on the apps' own ports included, that one app may have open from this host."""
@@ -54,7 +54,7 @@ def of_builds(settings: Settings) -> dict[str, File]:
 def of_apps(settings: Settings) -> dict[str, File]:
     """Path → file: the elements that let the table know an app."""
     apps = settings.apps.values()
-    return {f"{APPS}/{app.name}.nft": File(render("firewall/app.nft.j2", app=app), "600") for app in apps}
+    return {str(app.at.rules): File(render("firewall/app.nft.j2", app=app), "600") for app in apps}
 
 
 def knows(app: AppSettings) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from slipway_host.layout import LAYOUT
+
 from slipway.engine.operations import shell_line
 from slipway.settings import AppSettings, Settings
 
 # $1 name, $2 ACME server, $3 "DNS:name" of each domain, sorted, joined by commas
-_HAS = """
-certificate=/etc/letsencrypt/live/$1/fullchain.pem
-grep -qsxF "server = $2" "/etc/letsencrypt/renewal/$1.conf" || exit 0
+_HAS = f"""
+certificate={LAYOUT.certificate("$1")}
+grep -qsxF "server = $2" "{LAYOUT.renewal("$1")}" || exit 0
 told=$(openssl x509 -in "$certificate" -noout -ext subjectAltName -checkend 0 2>/dev/null) || exit 0
 names=$(echo "$told" | grep DNS: | tr -d ' ' | tr , '\\n' | LC_ALL=C sort | paste -sd ,)
 [ "$names" != "$3" ] || echo "$names"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
 
 from pyinfra import host
 from pyinfra.api import StringCommand
+from slipway_host.layout import LAYOUT
 
 from roles.nginx.facts import NginxVersion, Versions
 from slipway.engine import plan
 from slipway.engine.facts import Changed, Existing
-from slipway.engine.host import LAYOUT, PROGRAM, HostFacts, nginx_of
+from slipway.engine.host import PROGRAM, HostFacts, nginx_of
 from slipway.engine.place import text_diff
 from slipway.engine.plan import Ask, Change, Commands
 
@@ -56,7 +58,7 @@ def nginx_configuration(files: Files, paths: Sequence[str], apps: tuple[str, ...
     changes = (
         []
         if status.get("managed")
-        else [Change("link", str(LAYOUT.nginx_main), "create", note="to slipway/nginx.conf")]
+        else [Change("link", str(LAYOUT.nginx_main), "create", note=f"to {LAYOUT.nginx_target}")]
     )
     for path in sorted(desired.keys() | current.keys()):
         before, after = current.get(path, ""), expected.get(path, "")
@@ -67,7 +69,7 @@ def nginx_configuration(files: Files, paths: Sequence[str], apps: tuple[str, ...
     note = "no request is lost" if status.get("live") else "it doesn't serve its configuration yet"
     closed = [path for path in desired if _TLS in current.get(path, "") and _TLS not in desired[path]]
     if closed:
-        sites = " and ".join(path.removeprefix("sites/").removesuffix(".conf") for path in closed)
+        sites = " and ".join(PurePosixPath(path).stem for path in closed)
         note = f"not lossless: HTTPS of {sites} ends, until there is a certificate"
     plan.announce(*changes, Change("nginx", "nginx", "reload", note=note))
     then = {"generation": "@GENERATION@", "managed": True, "live": True, "files": desired}
@@ -93,7 +95,7 @@ def serve_certificates(certificates: Mapping[str, str], apps: tuple[str, ...]) -
     changed = plan.known(Changed, paths=tuple(certificates.values()))
     due = []
     for name, certificate in certificates.items():
-        if certificate not in files.get(f"sites/{name}.conf", ""):
+        if certificate not in files.get(str(LAYOUT.site(name).relative_to(LAYOUT.nginx_live)), ""):
             continue  # the site has no TLS yet: nginx reads the file when it gets it
         # One that this run makes came after the last change of the configuration.
         late = not plan.changed("nginx", "nginx") and changed.get(certificate, 0) > since

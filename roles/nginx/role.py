@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 
-from slipway_host.layout import ITSELF
+from slipway_host.layout import INTERNAL, ITSELF, LAYOUT, PROC
 
 from roles.nginx.certificates import ordered
 from roles.nginx.facts import Versions
 from roles.nginx.operations import nginx_configuration
 from slipway.engine import operations, plan
 from slipway.engine.facts import Answer
-from slipway.engine.host import LAYOUT
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import File, Folder, place
 from slipway.engine.role import role
-from slipway.engine.templates import host_file, render
+from slipway.engine.templates import render
 from slipway.settings import AppSettings, Settings
 
 COMPRESSED = 96
@@ -27,7 +27,7 @@ OPEN_FILES = 1000
 """Static files that a site keeps open, at most: more than most apps have."""
 WEBROOT = str(LAYOUT.webroot)
 """Where certbot puts the files that an ACME server asks for."""
-IPV6 = "/proc/net/if_inet6"
+IPV6 = str(PROC / "net/if_inet6")
 """There where the kernel has IPv6."""
 PACKAGED = {
     "debian 12": Versions((1, 22, 1), (3, 0)),
@@ -35,7 +35,7 @@ PACKAGED = {
     "ubuntu 24.04": Versions((1, 24, 0), (3, 0)),
 }
 """Versions in a distribution's packages, for a plan made before nginx is installed."""
-DROP_IN = "/etc/systemd/system/nginx.service.d/50-slipway.conf"
+DROP_IN = str(LAYOUT.nginx_sandbox)
 """What systemd shuts nginx off from."""
 
 
@@ -60,12 +60,12 @@ def configuration(
         "rotates_tickets": versions.nginx >= (1, 23, 2),
         "post_quantum": versions.openssl >= (3, 5),
         "ipv6": exists(IPV6),
-        "webroot": WEBROOT,
+        "internal": INTERNAL,
         "own_address": ITSELF,
         "own_address_pattern": "".join(f"\\x{int(each):02x}" for each in ITSELF.split(".")),
     }
     made = {
-        "nginx.conf": render(
+        LAYOUT.nginx_main.name: render(
             "nginx/nginx.conf.j2",
             nginx=settings.nginx,
             extra=bool(settings.nginx.extra),
@@ -74,12 +74,12 @@ def configuration(
             worker_shutdown_timeout=max(app.drain_timeout + app.graceful_timeout for app in apps) + 10,
             **common,
         ),
-        "internal.conf": render(
+        _within(LAYOUT.nginx_internal): render(
             "nginx/internal.conf.j2", apps=apps, tls=any(app.tls.mode != "off" for app in apps), **common
         ),
     }
     if settings.nginx_extra_local:
-        made["extra/http.conf"] = settings.nginx_extra_local.read_text(encoding="utf-8")
+        made[_within(LAYOUT.nginx_extra)] = settings.nginx_extra_local.read_text(encoding="utf-8")
     for app in apps:
         values = {
             "app": app,
@@ -87,25 +87,34 @@ def configuration(
             "open_files": OPEN_FILES,
             "compressed": COMPRESSED,
             "extra": bool(app.nginx_extra),
-            "certificate": certificate(app, exists, serving.get(f"sites/{app.name}.conf", "")),
+            "certificate": certificate(app, exists, serving.get(_site(app), "")),
             "static_folder": "/".join(part for part in (app.source.subdir, app.static.path) if part)
             if app.static
             else None,
         }
-        made[f"sites/{app.name}.conf"] = render("nginx/site.conf.j2", **values, **common)
-        made[f"proxy/{app.name}.conf"] = render("nginx/proxy.conf.j2", app=app)
-        made[f"headers/{app.name}.conf"] = render("nginx/headers.conf.j2", app=app, static=False)
+        made[_site(app)] = render("nginx/site.conf.j2", **values, **common)
+        made[_within(app.at.proxying)] = render("nginx/proxy.conf.j2", app=app)
+        made[_within(app.at.headers)] = render("nginx/headers.conf.j2", app=app, static=False)
         if app.static and not app.nginx_extra:  # an add_header there is for static files, too
-            made[f"headers/static/{app.name}.conf"] = render("nginx/headers.conf.j2", app=app, static=True)
-        made[f"errors/{app.name}.conf"] = render("nginx/errors.conf.j2", app=app)
+            made[_within(app.at.static_headers)] = render("nginx/headers.conf.j2", app=app, static=True)
+        made[_within(app.at.errors)] = render("nginx/errors.conf.j2", app=app)
         if app.nginx_extra_local:
-            made[f"extra/{app.name}.conf"] = app.nginx_extra_local.read_text(encoding="utf-8")
+            made[_within(app.at.extra)] = app.nginx_extra_local.read_text(encoding="utf-8")
     return made
+
+
+def _within(path: Path) -> str:
+    """Its path below the folder of the configuration that serves."""
+    return str(path.relative_to(LAYOUT.nginx_live))
+
+
+def _site(app: AppSettings) -> str:
+    return _within(LAYOUT.site(app.name))
 
 
 def former_names(settings: Settings, app: AppSettings, serving: Mapping[str, str]) -> list[str]:
     """Names that a site is known by over TLS, and that no app is to have any more."""
-    text = serving.get(f"sites/{app.name}.conf", "")
+    text = serving.get(_site(app), "")
     found = re.search(r"server_name ([^;]+);\s+ssl_certificate ", text)
     wanted = {domain for each in settings.apps.values() for domain in each.domains}
     return [name for name in found[1].split() if name not in wanted] if found else []
@@ -127,7 +136,7 @@ def nginx_sandbox(settings: Settings) -> None:
     An nginx that runs already gets it when it is next started, by a reboot or by hand: a restart would cut off whoever
     it serves, and what takes none (a new binary, as its package does on an upgrade) stays where the old one is.
     """
-    drop_in = File(host_file("nginx/50-slipway.conf"), note="from nginx's next start on")
+    drop_in = File(render("nginx/sandbox.conf.j2"), note="from nginx's next start on")
     place(
         name="Write what nginx is shut off from",
         folders={DROP_IN.rpartition("/")[0]: Folder()} if settings.nginx.sandbox else {},
@@ -142,10 +151,10 @@ def nginx(settings: Settings, overview: HostOverview) -> None:
         name="Make room for challenges, and remove Debian's example site",
         folders={WEBROOT: Folder()},
         # It would be the default server, which ours must be; a site of the user's stays.
-        absent={"/etc/nginx/sites-enabled/default": "nginx"},
+        absent={str(LAYOUT.nginx_sites / "default"): "nginx"},
     )
     configure("Configure the sites", settings, overview)
-    operations.unit_enabled(name="Enable nginx", unit="nginx.service", files=(DROP_IN,))
+    operations.unit_enabled(name="Enable nginx", unit=LAYOUT.nginx_unit, files=(DROP_IN,))
 
 
 @role("Nginx")

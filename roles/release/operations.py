@@ -10,12 +10,13 @@ from typing import Any
 from pyinfra import host, logger
 from pyinfra.api import Host, State, StringCommand
 from slipway_host.events import event_of, readable
+from slipway_host.layout import LAYOUT
 from slipway_host.protocol import PROTOCOL
 from typing_extensions import override
 
 from roles.release.facts import GitCommit, ReleasePlan
 from slipway.engine import plan
-from slipway.engine.host import LAYOUT, PROGRAM, HostFacts, app_of, note, target_of
+from slipway.engine.host import PROGRAM, HostFacts, app_of, note, target_of
 from slipway.engine.place import File, placing, text_diff
 from slipway.engine.plan import Ask, Change, Commands
 from slipway.engine.pyinfra_api import CommandOutput, ConnectorArguments, shows_input
@@ -210,7 +211,7 @@ def _why(app: str, status: Mapping[str, Any], reasons: Sequence[str], *, unreach
     """Why an app is released, and what its visitors notice."""
     serving, faults = status.get("release"), status.get("faults", [])
     if not serving:
-        first = status or plan.changed("folder", f"/etc/{app}")
+        first = status or plan.changed("folder", str(LAYOUT.app(app).etc))
         return "its first release" if first else "what serves can't be told yet: a release if it isn't just this"
     if fresh:
         return "built anew, from empty caches; no request is lost"

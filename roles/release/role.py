@@ -44,7 +44,7 @@ def git_ssh(app: AppSettings) -> str:
     if source.known_hosts:
         checking, known = "yes", app.known_hosts_path
     else:
-        checking, known = "accept-new", f"{app.known_hosts_path}.seen"
+        checking, known = "accept-new", str(app.at.seen_hosts)
     given = ["BatchMode=yes", f"StrictHostKeyChecking={checking}", f"UserKnownHostsFile={known}"]
     key = ["-i", app.deploy_key_path] if source.deploy_key else []
     if key:

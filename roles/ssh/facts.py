@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
+from slipway_host.layout import LAYOUT, PROC, SSHD_PROGRAM
 from typing_extensions import override
 
 from slipway.engine.question import Question
@@ -26,7 +27,7 @@ class Sshd:
     """Text of sshd_config."""
     main_mode: str = "644"
     first: bool = True
-    """Nothing that sshd reads stands before sshd_config.d/00-slipway.conf."""
+    """Nothing that sshd reads stands before our drop-in."""
     own_ports: frozenset[int] = frozenset()
     """Ports that our file names."""
     other_ports: frozenset[int] = frozenset()
@@ -37,33 +38,34 @@ class Sshd:
     """A change of the ways in hasn't been confirmed."""
 
 
+_OURS = LAYOUT.sshd_drop_in
 # sudo keeps no SSH_CONNECTION: it is looked up in the environment of the processes above.
-_SSHD = r"""
-folder=/etc/ssh/sshd_config.d main=/etc/ssh/sshd_config own=00-slipway.conf alone=/etc/ssh/slipway.conf
-[ -x /usr/sbin/sshd ] || exit 0
-/usr/sbin/sshd -T 2>/dev/null | sed 's/^/effective=/'
+_SSHD = rf"""
+folder={_OURS.parent} main={LAYOUT.sshd_config} own={_OURS.name} alone={LAYOUT.sshd_included}
+[ -x {SSHD_PROGRAM} ] || exit 0
+{SSHD_PROGRAM} -T 2>/dev/null | sed 's/^/effective=/'
 ssh -Q kex 2>/dev/null | sed 's/^/kex=/'
 for kind in ed25519 rsa; do
-    [ ! -e "/etc/ssh/ssh_host_${kind}_key" ] ||
-        echo "bits=$kind $(ssh-keygen -lf "/etc/ssh/ssh_host_${kind}_key.pub" 2>/dev/null)"
+    [ ! -e "{LAYOUT.host_key("${kind}")}" ] ||
+        echo "bits=$kind $(ssh-keygen -lf "{LAYOUT.host_key("${kind}")}.pub" 2>/dev/null)"
 done
 echo "main=$(base64 -w 0 <$main)"
 echo "main_mode=$(stat -c %a $main)"
 first=$(grep -v -e '^[[:space:]]*\(#\|$\)' -e "^Include $alone\$" $main | head -n 1)
 before=$(ls $folder 2>/dev/null | LC_ALL=C awk -v own=$own '/\.conf$/ && $0 < own')
 if [ "$first" = "Include $folder/*.conf" ] && [ -z "$before" ]; then echo first=1; fi
-ports() { sed -n 's/^[[:space:]]*[Pp][Oo][Rr][Tt][[:space:]=]\{1,\}\([0-9]\{1,\}\).*/\1/p' "$1" 2>/dev/null; }
-{ ports $folder/$own; ports $alone; } | sed 's/^/own_port=/'
+ports() {{ sed -n 's/^[[:space:]]*[Pp][Oo][Rr][Tt][[:space:]=]\{{1,\}}\([0-9]\{{1,\}}\).*/\1/p' "$1" 2>/dev/null; }}
+{{ ports $folder/$own; ports $alone; }} | sed 's/^/own_port=/'
 for file in $main $folder/*.conf; do
     [ "$file" = "$folder/$own" ] || ports "$file" | sed 's/^/other_port=/'
 done
 pid=$$
-while [ "${pid:-0}" -gt 1 ]; do
-    connection=$(tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ" | sed -n 's/^SSH_CONNECTION=//p')
-    [ -z "$connection" ] || { echo "used=${connection##* }"; break; }
-    pid=$(awk '/^PPid:/ {print $2}' "/proc/$pid/status" 2>/dev/null)
+while [ "${{pid:-0}}" -gt 1 ]; do
+    connection=$(tr '\0' '\n' 2>/dev/null <"{PROC}/$pid/environ" | sed -n 's/^SSH_CONNECTION=//p')
+    [ -z "$connection" ] || {{ echo "used=${{connection##* }}"; break; }}
+    pid=$(awk '/^PPid:/ {{print $2}}' "{PROC}/$pid/status" 2>/dev/null)
 done
-[ ! -e /var/lib/slipway/access/pending.json ] || echo pending=1
+[ ! -e {LAYOUT.pending} ] || echo pending=1
 true
 """
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from slipway_host.layout import LAYOUT
+
 from roles.ssh.facts import Sshd
 from slipway.engine.place import File
 from slipway.engine.templates import render
 from slipway.settings import SMALLEST_RSA, Settings
 
-DROP_IN = "/etc/ssh/sshd_config.d/00-slipway.conf"
-MAIN = "/etc/ssh/sshd_config"
-ALONE = "/etc/ssh/slipway.conf"
+DROP_IN = str(LAYOUT.sshd_drop_in)
+MAIN = str(LAYOUT.sshd_config)
+ALONE = str(LAYOUT.sshd_included)
 """Where it lies instead, included by the first line of sshd_config, where something would be read before the drop-in.
 Not always, since dpkg asks what to do about an sshd_config that was edited, and unattended upgrades then do nothing."""
 FIRST = f"Include {ALONE}"
-MODULI = "/etc/ssh/slipway.moduli"
+MODULI = str(LAYOUT.long_moduli)
 """The package's moduli for Diffie-Hellman's group exchange, without those of less than 3072 bits. A file of its own:
 that of the package is one that dpkg asks about, and an unattended upgrade of sshd would wait for the answer."""
-UNIT = "/etc/systemd/system/ssh.service.d/50-slipway.conf"
+UNIT = str(LAYOUT.sshd_restart)
 """What brings sshd back, whatever ended it."""
 PATHS = (DROP_IN, ALONE, MAIN, MODULI, UNIT)
 """All files of sshd's configuration that may be written."""
@@ -119,7 +121,7 @@ def expected(settings: Settings, sshd: Sshd) -> list[tuple[str, str]]:
     as_told = {"prohibit-password": "without-password"}
     told = [(key.lower(), as_told.get(value, value)) for key, value in options(settings, sshd).items()]
     ports = [("port", str(port)) for port in own_ports(settings, sshd)]
-    return [*told, *ports, *(("hostkey", f"/etc/ssh/ssh_host_{kind}_key") for kind in HOST_KEYS)]
+    return [*told, *ports, *(("hostkey", str(LAYOUT.host_key(kind))) for kind in HOST_KEYS)]
 
 
 def own_ports(settings: Settings, sshd: Sshd) -> list[int]:
@@ -148,6 +150,7 @@ def files(settings: Settings, sshd: Sshd) -> dict[str, File | None]:
     else:
         extra = settings.ssh_extra_local.read_text(encoding="utf-8").rstrip() if settings.ssh_extra_local else ""
         values = {"ports": own_ports(settings, sshd), "options": options(settings, sshd), "extra": extra}
+        values |= {"host_keys": HOST_KEYS}
         made[path(sshd)] = File(render("ssh/sshd.conf.j2", **values), "600")
         made[UNIT] = File(render("ssh/ssh.service.j2"))
     main = f"{FIRST}\n{plain}" if made[ALONE] else plain

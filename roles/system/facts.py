@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
+from slipway_host.layout import PROC
 from typing_extensions import override
 
 from slipway.engine.question import Question
@@ -57,7 +58,7 @@ class SwapFacts(FactBase[dict[str, str]]):
     @override
     def command(self) -> Question:
         asked = (
-            'echo "swaps=$(($(wc -l </proc/swaps) - 1))"; echo "type=$(stat --file-system --format=%T /)"; '
+            f'echo "swaps=$(($(wc -l <{PROC}/swaps) - 1))"; echo "type=$(stat --file-system --format=%T /)"; '
             "echo \"free=$(df -Pm / | awk 'NR == 2 {print $4}')\""
         )
         return Question(f"{{ {asked}; }} 2>/dev/null; true")

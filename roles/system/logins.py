@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from pyinfra import host
 from pyinfra.api import StringCommand
+from slipway_host.layout import LAYOUT
 
 from slipway.engine import plan
 from slipway.engine.facts import Answer, Place, Places
@@ -16,18 +17,18 @@ from slipway.engine.plan import Ask, Change, Commands
 
 # ── PAM ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-PROFILES = "/usr/share/pam-configs"
+_COMMON = f"{LAYOUT.pam}/common-*"
+PROFILES = str(LAYOUT.pam_profiles)
 """Where packages describe what they add to PAM; pam-auth-update(8) makes /etc/pam.d/common-* of that."""
-LEFT = "/var/lib/slipway/pam-left"
-"""Digest of PAM's configuration that pam-auth-update left as it was, since it was changed by hand."""
+LEFT = str(LAYOUT.pam_left)
 
 # $1 where the digest is, $2 names of the profiles, $3 their folder: what PAM does, in a word. A profile that
 # pam-auth-update has seen and that isn't in use was turned off by the administrator.
-_PAM = """
-cd /etc/pam.d && [ -f common-auth ] && command -v pam-auth-update >/dev/null || { echo none; exit; }
+_PAM = f"""
+cd {LAYOUT.pam} && [ -f common-auth ] && command -v pam-auth-update >/dev/null || {{ echo none; exit; }}
 tries=$(cat common-auth common-account | grep -c '^[a-z].*pam_faillock[.]so')
 history=$(grep -c '^[a-z].*pam_pwhistory[.]so' common-password)
-for each in $2; do [ -e "$3/$each" ] || missing=1; grep -qsx "$each" /var/lib/pam/seen || unseen=1; done
+for each in $2; do [ -e "$3/$each" ] || missing=1; grep -qsx "$each" {LAYOUT.data}/pam/seen || unseen=1; done
 if [ -n "$missing" ] && [ "$tries$history" != 00 ]; then echo foreign
 elif [ "$tries" -ge 3 ] && [ "$history" -ge 1 ]; then echo used
 elif [ -z "$unseen" ]; then echo off
@@ -35,7 +36,7 @@ elif [ "$(cat common-auth common-account common-password | sha256sum)" = "$(cat 
 fi
 """
 # $1 as above. PAM is asked as soon as it is changed: who can't log in any more can't mend it.
-_ADD = """
+_ADD = f"""
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 pam-auth-update --package
@@ -45,12 +46,12 @@ if ! su root -s /bin/sh -c true </dev/null; then
     echo "PAM refuses root with pam_faillock and pam_pwhistory, so they were taken out again: see journalctl" >&2
     exit 1
 fi
-if grep -q pam_faillock.so /etc/pam.d/common-auth; then
+if grep -q pam_faillock.so {LAYOUT.pam}/common-auth; then
     rm -f "$1"
 else
-    cd /etc/pam.d
+    cd {LAYOUT.pam}
     cat common-auth common-account common-password | sha256sum >"$1"
-    echo "/etc/pam.d/common-* were changed by hand and stay; \\`pam-auth-update --force\\` would replace them." >&2
+    echo "{_COMMON} were changed by hand and stay; \\`pam-auth-update --force\\` would replace them." >&2
 fi
 """
 _REMOVE = """
@@ -64,7 +65,7 @@ _WHY = {
     "none": "this host has no pam-auth-update",
     "foreign": "PAM has pam_faillock or pam_pwhistory by somebody else, and is left as it is",
     "off": "the administrator has turned pam_faillock or pam_pwhistory off, by pam-auth-update",
-    "left": "/etc/pam.d/common-* were changed by hand and stay; `pam-auth-update --force` would replace them",
+    "left": f"{_COMMON} were changed by hand and stay; `pam-auth-update --force` would replace them",
     "used": "PAM limits wrong passwords, and remembers old ones",
 }
 
@@ -103,7 +104,7 @@ def pam_profiles(profiles: Mapping[str, File], *, wanted: bool) -> Commands:
         return
     plan.announce(
         *changes_of(differing, there),
-        Change("setting", "/etc/pam.d/common-*", "modify", note="pam-auth-update adds pam_faillock and pam_pwhistory"),
+        Change("setting", _COMMON, "modify", note="pam-auth-update adds pam_faillock and pam_pwhistory"),
         makes=list(differing),
     )
     if differing:
@@ -115,11 +116,11 @@ def pam_profiles(profiles: Mapping[str, File], *, wanted: bool) -> Commands:
 
 # People's accounts, by the numbers that Debian gives them (Debian Policy, 9.2.2). A home with more than dot files may
 # be one from which a web server serves: it stays. Of the dot files, only those which a shell reads when it starts.
-_HOMES = r"""
+_HOMES = rf"""
 while IFS=: read -r user _ uid _ _ home login; do
-    { [ "$uid" -ge 1000 ] && [ "$uid" -lt 60000 ]; } 2>/dev/null || continue
+    {{ [ "$uid" -ge 1000 ] && [ "$uid" -lt 60000 ]; }} 2>/dev/null || continue
     case $login in *nologin | */false) continue ;; esac
-    case $home in /home/*) ;; *) continue ;; esac
+    case $home in {LAYOUT.homes}/*) ;; *) continue ;; esac
     [ -d "$home" ] && [ ! -L "$home" ] && [ "$(stat -c %U "$home")" = "$user" ] || continue
     if [ -z "$(find "$home" -mindepth 1 -maxdepth 1 ! -name '.*' -print -quit)" ]; then
         find "$home" -maxdepth 0 -perm /027 -printf "$user %y %m %p\n"
@@ -127,7 +128,7 @@ while IFS=: read -r user _ uid _ _ home login; do
     find "$home" -mindepth 1 -maxdepth 1 -type f -user "$user" -perm /027 -regextype posix-extended \
         -regex '.*/[.](((ba|z|k|c|tc)sh(rc|env|_profile|_login|_logout|_aliases))|z?profile|login|logout)' \
         -printf "$user %y %m %p\n"
-done </etc/passwd
+done <{LAYOUT.users}
 """
 
 

@@ -6,6 +6,8 @@ for Debian and of lynis, less what this host's apps, containers or operators nee
 
 from __future__ import annotations
 
+from slipway_host.layout import LAYOUT
+
 from roles.system.logins import pam_profiles, private_homes
 from roles.system.operations import Wanted, configuration_lines, kernel_settings, restrict
 from roles.system.swap import swap_file
@@ -17,15 +19,15 @@ from slipway.engine.role import role
 from slipway.engine.templates import render
 from slipway.settings import Settings
 
-SYSCTL = "/etc/sysctl.d/60-slipway.conf"
-LINKS = "/etc/sysctl.d/99-protect-links.conf"
+SYSCTL = str(LAYOUT.sysctl)
+LINKS = str(LAYOUT.protected_links)
 """Takes the place of the file of this name that Debian 12's procps has in /usr/lib/sysctl.d (sysctl.d(5)): read after
 ours at boot, that one sets fs.protected_fifos to 1."""
-MODULES = "/etc/modprobe.d/slipway.conf"
-LIMITS = "/etc/security/limits.d/90-slipway.conf"
-COREDUMP = "/etc/systemd/coredump.conf.d/50-slipway.conf"
-PROFILE = "/etc/profile.d/slipway.sh"
-LOGIN = "/etc/login.defs"
+MODULES = str(LAYOUT.modules)
+LIMITS = str(LAYOUT.limits)
+COREDUMP = str(LAYOUT.core_dumps)
+PROFILE = str(LAYOUT.profile)
+LOGIN = str(LAYOUT.logins)
 ROUNDS = "100000"
 """Of SHA-512 for a password's hash, as DISA's STIG for RHEL 9 wants (RHEL-09-611050); Debian's 5,000 are of 2007. PAM
 makes yescrypt hashes where nobody told it otherwise, which need none; Debian 12's other tools make SHA-512."""
@@ -43,17 +45,20 @@ TRIES = "silent deny=3 fail_interval=900 unlock_time=900"
 """Three wrong passwords within 15 minutes, and for 15 minutes none is taken (ANSSI-BP-028, R31; pam_faillock(8)). root
 is left out, and a login with a key is never refused: nobody shuts an operator out by wrong passwords. The lines are
 those of pam_faillock(8); Debian's of pam_unix jumps over "authsucc", so that of the account forgets the wrong ones."""
-BANNERS = ("/etc/issue", "/etc/issue.net")
-DEBSUMS = {kind: f"/etc/systemd/system/debsums.{kind}" for kind in ("service", "timer")}
+BANNERS = tuple(map(str, LAYOUT.banners))
+DEBSUMS = {kind: str(path) for kind, path in LAYOUT.debsums.items()}
 TIME_PACKAGE = "systemd-timesyncd | chrony | ntpsec | ntp | openntpd"
 """The first is the smallest; the others are left where they are."""
-FOLDERS = (
-    "/etc/sysctl.d",
-    "/etc/modprobe.d",
-    "/etc/security",
-    "/etc/security/limits.d",
-    "/etc/systemd/coredump.conf.d",
-    "/etc/profile.d",
+FOLDERS = tuple(
+    str(folder)
+    for folder in (
+        LAYOUT.sysctl.parent,
+        LAYOUT.modules.parent,
+        LAYOUT.limits.parent.parent,
+        LAYOUT.limits.parent,
+        LAYOUT.core_dumps.parent,
+        LAYOUT.profile.parent,
+    )
 )
 RESTRICTED = {
     "/etc/crontab": "600",
@@ -62,7 +67,7 @@ RESTRICTED = {
     "/etc/cron.daily": "700",
     "/etc/cron.weekly": "700",
     "/etc/cron.monthly": "700",
-    "/etc/sudoers.d": "750",
+    str(LAYOUT.sudoers): "750",
     # What a new account gets.
     "/etc/skel/.bashrc": "640",
     "/etc/skel/.bash_logout": "640",
@@ -247,5 +252,5 @@ def system(settings: Settings, overview: HostOverview) -> None:
         )
     if options.verify_packages:
         operations.unit_enabled(
-            name="Enable the weekly check of packages", unit="debsums.timer", files=tuple(DEBSUMS.values())
+            name="Enable the weekly check of packages", unit=LAYOUT.debsums["timer"].name, files=tuple(DEBSUMS.values())
         )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyinfra import host
+from slipway_host.layout import LAYOUT, PROC
 
 from roles.system.facts import SwapFacts
 from slipway.engine import plan
@@ -13,10 +14,7 @@ from slipway.engine.operations import shell
 from slipway.engine.place import File, placing, text_diff
 from slipway.engine.plan import Change, Commands
 
-SWAP_FILE = "/swapfile"
-
-SWAP_UNIT = "/etc/systemd/system/swapfile.swap"
-"""systemd.swap(5): a unit is called after its file."""
+SWAP_FILE, SWAP_UNIT = str(LAYOUT.swap), str(LAYOUT.swap_unit)
 
 SMALL_MB = 2000
 """Memory below which a host gets swap by itself: one that is sold with 2 GB shows a little less."""
@@ -64,17 +62,17 @@ WantedBy=swap.target
 
 # $1 file, $2 MB. A file of a run that was killed is made anew, unless the host still goes on with it; swap must have no
 # holes.
-_SWAP = """
+_SWAP = f"""
 set -eu
 umask 077
-exec 9>/run/swapfile.lock
+exec 9>{LAYOUT.swap_lock}
 flock 9
-! grep -q "^$1 " /proc/swaps || exit 0
+! grep -q "^$1 " {PROC}/swaps || exit 0
 rm -f "$1"
 fallocate -l "$2MiB" "$1" || dd if=/dev/zero of="$1" bs=1M count="$2" status=none
 mkswap "$1" >/dev/null
 systemctl daemon-reload
-systemctl enable --now --quiet swapfile.swap
+systemctl enable --now --quiet {LAYOUT.swap_unit.name}
 """
 
 

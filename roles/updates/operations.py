@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pyinfra import host, logger
+from slipway_host.layout import PROC
 
 from slipway.engine import plan
 from slipway.engine.facts import Answer, Place, Places
@@ -39,18 +40,18 @@ def place_unless_foreign(path: str, file: File) -> Commands:
 # The file is Debian's and Ubuntu's sign; a kernel that was installed before anything wrote it shows by its being newer
 # than the one that runs, of the same flavour. An app's process that has a library open which was replaced since says
 # "(deleted)" in its maps; $@ are the apps' users.
-_DUE = r"""
+_DUE = rf"""
 if [ -e /run/reboot-required ]; then
     echo "reboot=$(sort -u /run/reboot-required.pkgs 2>/dev/null | paste -sd , | sed 's/,/, /g')"
 else
-    running=$(uname -r) flavour=${running##*[0-9]-}
+    running=$(uname -r) flavour=${{running##*[0-9]-}}
     there=$(ls /boot 2>/dev/null | sed -n "s/^vmlinuz-\(.*-$flavour\)$/\1/p")
     newest=$(printf '%s\n' "$running" $there | sort -V | tail -n 1)
     [ "$newest" = "$running" ] || echo "reboot=linux $newest"
 fi
 for user do
     for pid in $(pgrep -u "$user" 2>/dev/null); do
-        grep -qs '\.so[^/]* (deleted)$' "/proc/$pid/maps" || continue
+        grep -qs '\.so[^/]* (deleted)$' "{PROC}/$pid/maps" || continue
         echo "old=$user"; break
     done
 done

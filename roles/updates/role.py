@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from slipway_host.layout import LAYOUT
+
 from roles.updates.operations import place_unless_foreign, tell_due
 from slipway.engine import operations
 from slipway.engine.overview import HostOverview
@@ -12,11 +14,11 @@ from slipway.engine.role import role
 from slipway.engine.templates import host_file, render
 from slipway.settings import Settings
 
-PERIODIC = "/etc/apt/apt.conf.d/20auto-upgrades"
-UNATTENDED = "/etc/apt/apt.conf.d/52slipway"
-NEEDRESTART = "/etc/needrestart/conf.d/slipway.conf"
-HAND_OVER = "/etc/needrestart/restart.d/nginx.service"
-POLICY = "/usr/sbin/policy-rc.d"
+PERIODIC = str(LAYOUT.periodic)
+UNATTENDED = str(LAYOUT.unattended)
+NEEDRESTART = str(LAYOUT.restarts)
+HAND_OVER = str(LAYOUT.nginx_restart)
+POLICY = str(LAYOUT.policy)
 TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer")
 ORIGINS = {
     "debian": (
@@ -52,10 +54,10 @@ def files(settings: Settings, overview: HostOverview) -> dict[str, File | None]:
 @role("Updates")
 def updates(settings: Settings, overview: HostOverview) -> None:
     """unattended-upgrades and needrestart."""
-    hooks = ("/etc/needrestart", "/etc/needrestart/conf.d", "/etc/needrestart/restart.d")
+    hooks = [str(each) for each in (LAYOUT.restarts.parents[1], LAYOUT.restarts.parent, LAYOUT.nginx_restart.parent)]
     place(
         name="Write how updates are installed",
-        folders={"/etc/apt/apt.conf.d": Folder()}
+        folders={str(LAYOUT.apt_settings): Folder()}
         | (dict.fromkeys(hooks, Folder()) if settings.updates.restart else {}),
         files=files(settings, overview),
     )

@@ -16,6 +16,7 @@ from pyinfra import logger
 from pyinfra.api import BaseStateCallback, Host, State
 from rich.console import Console
 from rich.text import Text
+from slipway_host.layout import LAYOUT
 from typing_extensions import override
 
 from slipway.cli.report import INTERRUPTION, Report, Step
@@ -246,10 +247,11 @@ class Screen(logging.Filter, BaseStateCallback):
                 follow = f"`{self.again}` follows it"
                 if self.verb == "rollback":  # again, it would go back once more
                     follow = f"there, as root, `{PROGRAM} follow {app}` follows it"
+                unit = LAYOUT.app(app).run_unit.removesuffix(".service")
                 what = "rollback" if self.verb == "rollback" else "release"
                 told += [
                     f"  The {what} of {app} goes on on {host}: {follow}.",
-                    f"  `systemctl stop {app}-release` there, as root, ends it and takes back what it did.",
+                    f"  `systemctl stop {unit}` there, as root, ends it and takes back what it did.",
                 ]
         if len(told) == 1 and self.verb == "rollback":
             told.append("  What was done stays; `slipway releases` tells which release serves.")

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from slipway_host.layout import Layout
+from slipway_host.layout import LAYOUT
 from slipway_host.protocol import PROTOCOL
 from typing_extensions import override
 
@@ -17,8 +17,6 @@ from slipway.engine.question import Question
 if TYPE_CHECKING:
     from slipway_host.events import Event
 
-LAYOUT = Layout()
-"""Every path on a host."""
 PROGRAM = str(LAYOUT.program)
 
 # $1 the question; then the apps. A host that an earlier Slipway made has a program for each part, which answers for one
@@ -26,11 +24,11 @@ PROGRAM = str(LAYOUT.program)
 _ASK = f"""
 question=$1; shift
 if [ -x {PROGRAM} ]; then printf '%s' "$question" | {PROGRAM} facts
-elif [ -x {LAYOUT.bin}/slipway-release ]; then
-    printf '{{"protocol": {PROTOCOL}, "nginx": '; {LAYOUT.bin}/slipway-nginx status || echo '{{}}'
+elif [ -x {LAYOUT.former("release")} ]; then
+    printf '{{"protocol": {PROTOCOL}, "nginx": '; {LAYOUT.former("nginx")} status || echo '{{}}'
     printf ', "apps": {{'; comma=
     for app do
-        printf '%s"%s": ' "$comma" "$app"; {LAYOUT.bin}/slipway-release status "$app" || echo '{{}}'; comma=,
+        printf '%s"%s": ' "$comma" "$app"; {LAYOUT.former("release")} status "$app" || echo '{{}}'; comma=,
     done
     printf '}}}}'
 fi 2>/dev/null || true

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
+from slipway_host.layout import LAYOUT, PROC
 from typing_extensions import override
 
-from slipway.engine.host import LAYOUT
 from slipway.engine.question import Question
 
 
@@ -55,20 +55,23 @@ class HostOverview:
         return f"{self.distribution} {self.release}"
 
 
+_SHARED = f"/etc /run {LAYOUT.apps} {LAYOUT.data} {LAYOUT.state}"
+_UNITS = f"{LAYOUT.units} {LAYOUT.packaged_units} {LAYOUT.warm_units}"
+
 # Everything else waits for this answer, so it starts few processes; `[` and `read` are the shell's own.
-_OVERVIEW = r"""
+_OVERVIEW = rf"""
 . /etc/os-release
 systemd=0 container=0 multihomed=0
-[ ! -d /run/systemd/system ] || systemd=1
+[ ! -d {LAYOUT.warm_units} ] || systemd=1
 # What systemd was told, what other managers leave behind, and OpenVZ: see systemd-detect-virt(1).
 for sign in /run/systemd/container /run/host/container-manager /.dockerenv /run/.containerenv; do
     [ ! -e $sign ] || container=1
 done
-[ ! -d /proc/vz ] || [ -d /proc/bc ] || container=1
-routes=$(awk '$2 == "00000000" && $8 == "00000000" && !seen[$1]++ {number++} END {print 0 + number}' \
-    /proc/net/route 2>/dev/null)
+[ ! -d {PROC}/vz ] || [ -d {PROC}/bc ] || container=1
+routes=$(awk '$2 == "00000000" && $8 == "00000000" && !seen[$1]++ {{number++}} END {{print 0 + number}}' \
+    {PROC}/net/route 2>/dev/null)
 rules=$(ip -4 rule 2>/dev/null | wc -l)  # three are there on every host
-[ "${routes:-0}" -le 1 ] && [ "$rules" -le 3 ] || multihomed=1
+[ "${{routes:-0}}" -le 1 ] && [ "$rules" -le 3 ] || multihomed=1
 cat <<END
 distribution=$ID
 release=$VERSION_ID
@@ -76,8 +79,8 @@ architecture=$(uname -m)
 systemd=$systemd
 root=$([ "$(id -u)" = 0 ] && echo 1 || echo 0)
 cores=$(nproc)
-memory_mb=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
-disk_free_mb=$(df -Pm /srv | awk 'NR == 2 {print $4}')
+memory_mb=$(awk '/^MemTotal/ {{print int($2 / 1024)}}' {PROC}/meminfo)
+disk_free_mb=$(df -Pm {LAYOUT.apps} | awk 'NR == 2 {{print $4}}')
 clock=$(date +%s)
 container=$container
 multihomed=$multihomed
@@ -85,26 +88,26 @@ kept=$(cat "$format" 2>/dev/null)
 END
 # Who listens: the sockets of both ports in state 0A (LISTEN), then the first process that has each of them open. Only
 # processes of the users whose sockets they are: who else holds what, and how much, may be meant to take long.
-sockets=$(cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '
-    $4 == "0A" && $2 ~ /:0050$/ {print "80", "socket:[" $10 "]", $8}
-    $4 == "0A" && $2 ~ /:01BB$/ {print "443", "socket:[" $10 "]", $8}')
-users=$(echo "$sockets" | awk 'NF {print $3}' | sort -u | paste -s -d '|')
-[ -z "$users" ] || {
+sockets=$(cat {PROC}/net/tcp {PROC}/net/tcp6 2>/dev/null | awk '
+    $4 == "0A" && $2 ~ /:0050$/ {{print "80", "socket:[" $10 "]", $8}}
+    $4 == "0A" && $2 ~ /:01BB$/ {{print "443", "socket:[" $10 "]", $8}}')
+users=$(echo "$sockets" | awk 'NF {{print $3}}' | sort -u | paste -s -d '|')
+[ -z "$users" ] || {{
     echo "$sockets"
-    grep -lsE "^Uid:[[:space:]]+($users)[[:space:]]" /proc/[0-9]*/status | sed 's:status$:fd:' |
+    grep -lsE "^Uid:[[:space:]]+($users)[[:space:]]" {PROC}/[0-9]*/status | sed 's:status$:fd:' |
         xargs -r sh -c 'find "$@" -maxdepth 1 -lname "socket:*" -printf "%p %l\\n" 2>/dev/null' find
-} | awk '
-    $1 ~ /^[0-9]/ {port[$2] = $1}
-    $1 ~ /^\// && $2 in port {split($1, part, "/"); print port[$2], part[3]; delete port[$2]}' |
+}} | awk '
+    $1 ~ /^[0-9]/ {{port[$2] = $1}}
+    $1 ~ /^\// && $2 in port {{split($1, part, "/"); print port[$2], part[3]; delete port[$2]}}' |
 while read -r port pid; do
-    program=; { read -r program </proc/$pid/comm; } 2>/dev/null; echo "listener=$port $program (process $pid)"
+    program=; {{ read -r program <{PROC}/$pid/comm; }} 2>/dev/null; echo "listener=$port $program (process $pid)"
 done
 ! grep -qsx 'ENABLED=yes' /etc/ufw/ufw.conf || echo "firewall=ufw"
 [ ! -e /usr/sbin/firewalld ] || ! systemctl is-active --quiet firewalld 2>/dev/null || echo "firewall=firewalld"
-while IFS=: read -r user _ _ _ _ home _; do echo "user=$user $home"; done </etc/passwd
+while IFS=: read -r user _ _ _ _ home _; do echo "user=$user $home"; done <{LAYOUT.users}
 while IFS=: read -r group _; do echo "name=group $group"; done </etc/group
-for folder in /etc /run /srv /var/lib /var/lib/slipway; do for path in "$folder"/*; do echo "name=$path"; done; done
-for folder in /etc/systemd/system /usr/lib/systemd/system /run/systemd/system; do
+for folder in {_SHARED}; do for path in "$folder"/*; do echo "name=$path"; done; done
+for folder in {_UNITS}; do
     for path in "$folder"/*; do echo "name=$path"; done
 done
 """

@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from pyinfra import host
 from pyinfra.api import StringCommand
+from slipway_host.layout import BESIDE, NO_SHELL
 
 from slipway.engine import plan, pyinfra_api
 from slipway.engine.facts import Place, Places, Texts
@@ -68,7 +69,7 @@ class Account:
     """If it is there already, whoever owned it: a user that was deleted gets its number back, if that is free."""
 
 
-SHELL = "/usr/sbin/nologin"
+SHELL = NO_SHELL
 EXPIRED = "1"
 """The day, counted from 1970, from which nobody can log in as an account: long ago. sshd asks no shell for a connection
 that runs nothing, and its login would start a systemd of the user's own, out of every sandbox."""
@@ -97,8 +98,8 @@ folder() {{ # path, owner, mode
     chown "$2" "$1"
     chmod "$3" "$1"
 }}
-sweep() {{ rm -f "$1"/.slipway-partial.*; }}
-beside() {{ partial=${{1%/*}}/.slipway-partial.${{1##*/}}; }}
+sweep() {{ rm -f "$1"/{BESIDE}*; }}
+beside() {{ partial=${{1%/*}}/{BESIDE}${{1##*/}}; }}
 receive() {{ # path, length, digest, owner, mode
     beside "$1"
     head -c "$2" >"$partial"

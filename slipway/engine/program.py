@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyinfra.api import StringCommand
+from slipway_host.layout import LAYOUT
 
 from slipway.engine.operations import command_unless
 from slipway.engine.place import File
 from slipway.engine.plan import Change
 from slipway.engine.pyinfra_api import OperationMeta
 
-INSTALLING = "/run/slipway/install.lock"
+INSTALLING = str(LAYOUT.install_lock)
 """Held while one is installed. Root's alone: whoever can open a file can hold its lock."""
 
 

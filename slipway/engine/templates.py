@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from slipway_host.layout import LAYOUT, PATH
 
 from slipway import project
 
@@ -16,6 +17,7 @@ _environment = Environment(
     keep_trailing_newline=True,
     autoescape=False,  # no HTML: settings refuse every character that could leave its context
 )
+_environment.globals |= {"layout": LAYOUT, "PATH": PATH}
 
 
 def names() -> list[str]:
@@ -29,7 +31,10 @@ def load(template: str) -> Template:
 
 
 def render(template: str, **values: object) -> str:
-    """The text of ``templates/<template>`` with `values`; `jinja2.UndefinedError` when it names anything else."""
+    """The text of ``templates/<template>`` with `values`; `jinja2.UndefinedError` when it names anything else.
+
+    Besides those it has `layout`, with a host's paths and units, and PATH, where the system's programs are.
+    """
     return load(template).render(**values)
 
 

@@ -76,14 +76,9 @@ def generation(layout: Layout) -> str | None:
     return layout.nginx_live.readlink().name if layout.nginx_live.is_symlink() else None
 
 
-def main_target(layout: Layout) -> str:
-    """Where nginx's main file points once it is ours."""
-    return f"{layout.nginx_live.name}/{layout.nginx_main.name}"
-
-
 def managed(layout: Layout) -> bool:
     """Whether nginx's main file is ours: it isn't before the first configuration of ours was live."""
-    return layout.nginx_main.is_symlink() and str(layout.nginx_main.readlink()) == main_target(layout)
+    return layout.nginx_main.is_symlink() and str(layout.nginx_main.readlink()) == layout.nginx_target
 
 
 def expectation(layout: Layout) -> dict[str, str | None]:

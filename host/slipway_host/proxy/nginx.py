@@ -122,7 +122,7 @@ class Nginx:
             shutil.copy2(layout.nginx_main, layout.nginx_before)
         generations.point(self.system, name)
         if first:
-            self.system.link(layout.nginx_main, generations.main_target(layout))
+            self.system.link(layout.nginx_main, layout.nginx_target)
         try:
             live.reload_and_prove(self.system, generations.expectation(layout), unmask=True)
         except Failed as refusal:
