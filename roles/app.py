@@ -150,7 +150,7 @@ def units(app: AppSettings, workers: int) -> dict[str, str]:
     """The socket and the service of a release, where ``@RELEASE@`` stands for its id."""
     process = Process(
         app=app.app,
-        programs=f"{app.at.venv('@RELEASE@')}/bin",
+        programs=str(app.at.programs("@RELEASE@")),
         workers=workers,
         timeout=app.timeout,
         graceful_timeout=app.graceful_timeout,

@@ -53,7 +53,7 @@ def lineage(system: System, name: str) -> Lineage | None:
 
 def lineages(system: System) -> dict[str, Lineage]:
     """Name → certificate, of all that certbot keeps on this host. It takes some milliseconds for each."""
-    names = sorted(path.stem for path in system.layout.renewals.glob("*.conf"))
+    names = sorted(path.stem for path in system.layout.renewals.glob(system.layout.renewal("*").name))
     found = {name: lineage(system, name) for name in names}
     return {name: each for name, each in found.items() if each}
 

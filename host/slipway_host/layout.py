@@ -309,6 +309,10 @@ class AppLayout:
         """A release's own Python environment."""
         return self.folder(release) / VENV
 
+    def programs(self, release: str) -> Path:
+        """Those of its environment."""
+        return self.venv(release) / "bin"
+
     def partial(self, release: str) -> Path:
         """An environment that is to become a release's."""
         return self.releases / f".{release}.partial"

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from slipway_host.access import sshd
-from slipway_host.layout import SSHD_OUTSIDE, TABLE
+from slipway_host.layout import BESIDE, SSHD_OUTSIDE, TABLE
 from slipway_host.system import Failed
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ TABLE_BYTES = 50_000_000  # of our table: it is put back whole, or not touched
 def put(system: System, path: Path, data: bytes, mode: int, uid: int, gid: int) -> None:
     """Write a file so that it is either the old or the new one, whenever the power fails."""
     # A name that sshd's Include and sudo's folder pass over.
-    partial = path.with_name(f".slipway-partial.{path.name}")
+    partial = path.with_name(f"{BESIDE}{path.name}")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(data)

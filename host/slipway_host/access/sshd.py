@@ -235,9 +235,11 @@ def unit_of(system: System, process: int) -> str | None:
     """The app's slice, or the build, that a process is in; None where it is neither of Slipway's."""
     # From systemd's own group on: below their own, users may name groups as they like.
     top = re.escape(_group_of(system, 1).removesuffix("/init.scope"))
-    builds = re.escape(BUILDS)
+    builds, any_app = re.escape(BUILDS), system.layout.app("APP")
+    own = re.escape(any_app.slice).replace("APP", "[^/]+")
+    build = re.escape(f"{any_app.helper('build')}.service").replace("APP", "[^/]+")
     path = _group_of(system, process)
-    found = re.match(rf"{top}/app\.slice/(app-[^/]+\.slice)(?:/|$)|{top}/{builds}/([^/]+-build\.service)(?:/|$)", path)
+    found = re.match(rf"{top}/app\.slice/({own})(?:/|$)|{top}/{builds}/({build})(?:/|$)", path)
     if not found or not (system.layout.units / (found[1] or BUILDS)).is_file():
         return None
     return found[1] or found[2]
@@ -275,8 +277,8 @@ def free(system: System, wanted_ports: set[int], say: Say) -> None:
 
 def _slices(system: System) -> set[str]:
     """The slices of all apps and builds."""
-    folder = system.layout.units
-    return {path.name for path in [*folder.glob("app-*.slice"), folder / BUILDS] if path.is_file()}
+    layout = system.layout
+    return {path.name for path in [*layout.units.glob(layout.app("*").slice), layout.builds] if path.is_file()}
 
 
 def name_of(owner: int) -> str:

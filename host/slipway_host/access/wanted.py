@@ -30,7 +30,7 @@ def validate(system: System, request: Ways) -> None:
         path, content = Path(each["path"]), each["content"]
         if content is None:
             continue
-        if path.parent.name == "sudoers.d":
+        if path.parent.name == system.layout.sudoers.name:
             with tempfile.NamedTemporaryFile("w", dir=system.layout.access, encoding="utf-8") as file:
                 file.write(content)
                 file.flush()

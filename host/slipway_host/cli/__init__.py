@@ -13,6 +13,7 @@ import os
 import re
 import sys
 
+from slipway_host.layout import LAYOUT
 from slipway_host.system import Failed, System
 from slipway_host.text import outlet
 
@@ -35,7 +36,8 @@ FOLLOWING = ("release", "rollback", "follow")
 NAME, NO_NAME = r"[A-Za-z0-9][A-Za-z0-9-]*", "is no name: letters, digits and hyphens"
 """What becomes part of paths and of units' names, and what is said of what can't."""
 DESCRIPTION = "Release apps on this host, and look after what serves them."
-EPILOG = "To stop a run that is under way: systemctl stop APP-release. It takes back what it did."
+UNIT = LAYOUT.app("APP").run_unit.removesuffix(".service")
+EPILOG = f"To stop a run that is under way: systemctl stop {UNIT}. It takes back what it did."
 
 
 class Verbs:

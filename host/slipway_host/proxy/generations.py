@@ -52,7 +52,8 @@ def named_release(at: AppLayout) -> str | None:
     """The release that an app's upstream file names, or else the one that `current` does; None before the first."""
     path = at.host.upstream(at.name)
     text = path.read_text(UTF8, errors="replace") if path.exists() else ""
-    found = re.search(rf"unix:{re.escape(str(at.sockets))}/(\S+)\.sock;", text)
+    socket = re.escape(str(at.socket("RELEASE"))).replace("RELEASE", r"(\S+)")
+    found = re.search(rf"unix:{socket};", text)
     if found:
         return found[1]
     return at.current.readlink().name if at.current.is_symlink() else None
@@ -84,7 +85,7 @@ def managed(layout: Layout) -> bool:
 def expectation(layout: Layout) -> dict[str, str | None]:
     """What the running nginx must answer if it serves what is on disk."""
     expected = {"/generation": generation(layout)}
-    for path in sorted(layout.sites.glob("*.conf")):
+    for path in sorted(layout.sites.glob(layout.site("*").name)):
         text = layout.upstream(path.stem).read_text(UTF8, errors="replace")
         found = re.search(r'default "([^"]+)";', text)
         expected[f"/release/{path.stem}"] = found[1] if found else None

@@ -84,7 +84,7 @@ class App:
 
     def history(self) -> list[Record]:
         """Every record, oldest first: by their numbers, since a host's clock may have been set back."""
-        found = [self.record(path.stem) for path in self.at.records.glob("*.json")]
+        found = [self.record(path.stem) for path in self.at.records.glob(self.at.record("*").name)]
         return sorted((each for each in found if each.get("id")), key=order)
 
     def next_number(self) -> int:
@@ -116,7 +116,7 @@ class App:
     def installed(self, *folders: Path) -> set[str]:
         """Ids of the releases that have a unit file, in these folders only if some are given."""
         folders = folders or (self.system.layout.units, self.system.layout.warm_units)
-        found = (path for folder in folders for path in folder.glob(f"{self.name}@?*.s*"))
+        found = (path for folder in folders for path in folder.glob(self.at.unit("?*", "s*")))
         return self.at.released(path for path in found if path.is_file() and not path.is_symlink())
 
     def warm(self) -> set[str]:
@@ -178,7 +178,7 @@ class App:
         """What is wrong with the files of a release (path → words); empty when all is as its manifest says."""
         told, folder = self.record(release).get("manifest"), self.at.folder(release)
         if not told:  # of an earlier Slipway, and not described yet
-            program = self.at.venv(release) / "bin/python"
+            program = self.at.programs(release) / "python"
             return {} if os.access(program, os.X_OK) else {str(program.relative_to(folder)): "is missing"}
         text = seen = ""
         with contextlib.suppress(OSError, ValueError):
@@ -224,7 +224,7 @@ class App:
         named: Wanted = self.wanted or self.system.json(self.at.wanted)
         given = self.system.json(self.at.build_environment) | self.request.get("build", {})
         found = secrets_of(given, app=self.name)
-        for path in [self.at.environment, *self.at.environments.glob("*.env")]:
+        for path in [self.at.environment, *self.at.environments.glob(self.at.env("*").name)]:
             made = named if path == self.at.environment else self.record(path.stem).get("wanted", {})
             with contextlib.suppress(OSError):
                 values = read_environment(path.read_text(errors="replace"))

@@ -31,7 +31,7 @@ def build(app: App, release: str) -> str | None:
         base = environment.reusable(app, made_from)
     if not base:
         environment.sync(app, release, lock)
-    python = os.path.realpath(app.at.venv(base or release) / "bin/python")
+    python = os.path.realpath(app.at.programs(base or release) / "python")
     environment.compile_library(app, python)
     with ThreadPoolExecutor() as pool:
         adopted = pool.submit(environment.adopt, app, base, release) if base else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from slipway_host.layout import PATH
+from slipway_host.layout import BUILD, PATH
 from slipway_host.release import caches, guest, room
 from slipway_host.system import Done, Failed, tail
 from slipway_host.systemd import NOT_RUN, environment_file
@@ -41,7 +41,7 @@ def run(
     Raises Failed where it took too long or left too little room on a disk, and where something of it runs on.
     """
     folder, layout = app.at.folder(release), app.system.layout
-    file = Path(app.request["folder"]) / "build.env"
+    file = Path(app.request["folder"]) / BUILD
     known = {"PATH": PATH, "HOME": str(app.at.builder_home), "LC_ALL": "C.UTF-8"}
     file.touch(0o600)
     file.write_text(environment_file({**known, **environment}))

@@ -90,7 +90,7 @@ def write_units(app: App, release: str, texts: Mapping[str, str]) -> None:
 
 def imports(app: App, release: str) -> None:
     """Fail unless the app can be imported."""
-    python, named = str(app.at.venv(release) / "bin/python"), app.wanted["app"]
+    python, named = str(app.at.programs(release) / "python"), app.wanted["app"]
     argv = [python, "-c", IMPORT, *named.split(":")]
     done = sandbox.as_app(app, release, "check", argv, sandbox.IMPORT_SECONDS)
     if done.code != 0:

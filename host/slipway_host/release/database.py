@@ -66,7 +66,7 @@ def schema(app: App, release: str, *argv: str, what: str = "schema", seconds: fl
 
 def schema_command(app: App, release: str, *argv: str) -> list[str]:
     """The command line of the schema program with a release's own Python and Alembic."""
-    return [str(app.at.venv(release) / "bin/python"), str(app.system.layout.schema_program), *argv]
+    return [str(app.at.programs(release) / "python"), str(app.system.layout.schema_program), *argv]
 
 
 def answer(app: App, done: Done, doing: str) -> Any:

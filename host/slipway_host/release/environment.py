@@ -67,7 +67,7 @@ def complete(app: App, release: str) -> None:
     advice = app.wanted.get("advice")
     todo = f"`{advice}` in the project" if advice else "add what has it to the project, `uv lock`"
     for program in app.wanted.get("programs", PROGRAMS):
-        if not (app.at.venv(release) / "bin" / program).exists():
+        if not (app.at.programs(release) / program).exists():
             raise Failed(f"The lock file has no {program}: {todo}, commit, and run again.")
 
 

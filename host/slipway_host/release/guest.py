@@ -13,6 +13,7 @@ import re
 import stat
 from pathlib import Path
 
+from slipway_host.layout import PROC
 from slipway_host.release.trees import FOLDER, READ, Strange, Tally
 from slipway_host.text import listed, short
 
@@ -27,7 +28,7 @@ LISTS = ("system.posix_acl_access", "system.posix_acl_default")  # who else may 
 def processes(user: str) -> list[int]:
     """Process ids of what runs as this user, by whichever of its ids."""
     uid, found = b"%d" % pwd.getpwnam(user).pw_uid, []
-    for process in Path("/proc").glob("[0-9]*"):
+    for process in PROC.glob("[0-9]*"):
         try:
             status = (process / "status").read_bytes()
         except OSError:  # it has just ended

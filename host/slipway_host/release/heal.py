@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slipway_host.layout import ABOUT
 from slipway_host.proxy import nginx
 from slipway_host.release import database, failure, proof, retire, start, trees, truth
 from slipway_host.release import manifest as manifests
@@ -71,7 +72,7 @@ def sweep_partials(app: App) -> None:
         *app.at.etc.glob(".*.partial"),
         *app.at.environments.glob(".*.partial"),
         *app.at.records.glob(".*.partial"),
-        *layout.units.glob(f".{app.name}@*.partial"),
+        *layout.units.glob(f".{app.at.unit('*', 'partial')}"),
     ]:
         trees.remove(partial)
     for partial in layout.sources.glob(f".{app.name}.*.partial"):  # named by who was writing it
@@ -89,20 +90,25 @@ def prune(app: App, serving: str | None, left: str | None = None) -> None:
     for release in good:
         if release not in keep:
             trees.remove(app.at.folder(release))
-    asked = [app.system.json(about).get("inputs") or {} for about in app.at.runs.glob("*/about.json")]
+    asked = [app.system.json(about).get("inputs") or {} for about in app.at.runs.glob(f"*/{ABOUT}")]
     commits = {app.wanted["source"]["commit"], *(inputs.get("source") for inputs in asked)}  # some may wait for us
-    for archive in app.system.layout.sources.glob(f"{app.name}.*.tar.gz"):
+    for archive in app.system.layout.sources.glob(app.at.archive("*").name):
         if archive.name.split(".")[1] not in commits:
             archive.unlink()
-    of_releases = [app.at.environments.glob("*.env"), app.at.records.glob("*.manifest"), app.at.seen.glob("[!.]*")]
+    at = app.at
+    of_releases = [
+        at.environments.glob(at.env("*").name),
+        at.records.glob(at.manifest("*").name),
+        at.seen.glob("[!.]*"),
+    ]
     for path in [path for found in of_releases for path in found]:
         if not app.at.folder(path.stem).is_dir():
             path.unlink()
-    records = sorted(app.at.records.glob("*.json"), key=lambda path: (app.number(path.stem), path.stem))
+    records = sorted(app.at.records.glob(app.at.record("*").name), key=lambda path: (app.number(path.stem), path.stem))
     for path in records[:-KEEP_RECORDS]:  # of failed ones too: they can be looked at
         if not app.at.folder(path.stem).is_dir():
             path.unlink()
-            path.with_suffix(".log").unlink(missing_ok=True)
+            app.at.log(path.stem).unlink(missing_ok=True)
 
 
 def heal(app: App) -> str | None:

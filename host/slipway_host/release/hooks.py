@@ -22,7 +22,7 @@ def in_path(app: App, release: str, command: Sequence[str]) -> list[str]:
     """A command whose program is one of the release's environment where it has one of that name, or of its folder."""
     if "/" in command[0]:
         return [str(app.work(release) / command[0]), *command[1:]]
-    program = app.at.venv(release) / "bin" / command[0]
+    program = app.at.programs(release) / command[0]
     return [str(program) if program.exists() else command[0], *command[1:]]
 
 
@@ -35,7 +35,7 @@ def missing_hooks(app: App, release: str) -> None:
         if "/" in program:
             folders, wanted = [Path(program).parent], Path(program).name
         else:
-            folders, wanted = [app.at.venv(release) / "bin", *map(Path, PATH.split(":"))], program
+            folders, wanted = [app.at.programs(release), *map(Path, PATH.split(":"))], program
         if not any(os.access(folder / wanted, os.X_OK) for folder in folders):
             import difflib
 

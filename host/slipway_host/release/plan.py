@@ -11,6 +11,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from slipway_host.layout import PROC
 from slipway_host.release import database, failure, runs, sandbox, source, trees
 from slipway_host.systemd import transient
 
@@ -71,7 +72,7 @@ def sweep_plans(app: App) -> None:
         with contextlib.suppress(FileNotFoundError):
             pid, owner = folder.name.rpartition(".")[2], folder.lstat().st_uid
             # Others may write there, too.
-            if owner == os.geteuid() and pid.isdigit() and not Path("/proc", pid).exists():
+            if owner == os.geteuid() and pid.isdigit() and not (PROC / pid).exists():
                 trees.remove(folder)
 
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from slipway_host.events import event_of, readable
+from slipway_host.layout import ABOUT, ATTEMPT, LOG, REQUEST, RESULT
 from slipway_host.release import trees
 from slipway_host.system import Busy, Failed, tail
 
@@ -108,7 +109,7 @@ def under_way(app: App, shown: Mapping[str, str] | None = None) -> Path | None:
 
 def about(app: App, folder: Path) -> Run | None:
     """What is known of a run; None where that can't be read."""
-    found: Run = app.system.json(folder / "about.json")
+    found: Run = app.system.json(folder / ABOUT)
     return found or None
 
 
@@ -134,7 +135,7 @@ def submit(app: App, request: Request, wait: float, as_json: bool = False) -> in
         state = app.systemd.state(app.at.run_unit, "ActiveState,Description")
         over = app.system.clock() > until
         if other := under_way(app, state):
-            told: Mapping[str, Any] = app.system.json(other / "about.json")
+            told: Mapping[str, Any] = app.system.json(other / ABOUT)
             inputs = request.get("wanted", {}).get("inputs")
             if inputs and (told.get("verb"), told.get("inputs")) == ("release", inputs):
                 trees.remove(folder)
@@ -170,18 +171,18 @@ def _asked(app: App, request: Request) -> Path:
         "by": request["by"],
         "since": app.system.stamp(),
     }
-    (folder / "request.json").touch(0o600)
-    (folder / "request.json").write_text(json.dumps(request))
-    (folder / "about.json").write_text(json.dumps(known))
-    (folder / "log").touch(0o600)
+    (folder / REQUEST).touch(0o600)
+    (folder / REQUEST).write_text(json.dumps(request))
+    (folder / ABOUT).write_text(json.dumps(known))
+    (folder / LOG).touch(0o600)
     return folder
 
 
 def _command(app: App, request: Request, folder: Path) -> list[str]:
     """The command line that starts it."""
     properties = [
-        f"StandardOutput=append:{folder}/log",
-        f"StandardError=append:{folder}/log",
+        f"StandardOutput=append:{folder}/{LOG}",
+        f"StandardError=append:{folder}/{LOG}",
         "KillMode=mixed",
         f"TimeoutStopSec={STOP_SECONDS}",
         # What it reads is bounded; if all that fails, it ends before the host's memory does.
@@ -203,7 +204,7 @@ def follow(app: App, folder: Path, as_json: bool = False) -> int:
     + as_json: print its lines as they are, not as people read them
     """
     looked, rest = app.system.clock(), ""
-    with (folder / "log").open(errors="replace") as log:
+    with (folder / LOG).open(errors="replace") as log:
         while True:
             # In this order: what is said before the end is read after the end is known.
             gone = False
@@ -217,7 +218,7 @@ def follow(app: App, folder: Path, as_json: bool = False) -> int:
             if gone:
                 if rest:
                     _told(rest, as_json)
-                if former := app.system.json(folder / "result.json"):  # of an earlier Slipway's run
+                if former := app.system.json(folder / RESULT):  # of an earlier Slipway's run
                     return int(former["code"])
                 raise Failed(
                     f"The run ended without a result: it was killed, or the host ran out of memory "
@@ -228,7 +229,7 @@ def follow(app: App, folder: Path, as_json: bool = False) -> int:
 
 def follow_any(app: App, as_json: bool = False) -> int:
     """Follow the run that is under way; without one, show the last that can be found. Returns its exit status."""
-    runs = sorted(known.parent for known in app.at.runs.glob("*/about.json"))
+    runs = sorted(known.parent for known in app.at.runs.glob(f"*/{ABOUT}"))
     if not runs:
         program = app.system.layout.program
         raise Failed(
@@ -236,7 +237,7 @@ def follow_any(app: App, as_json: bool = False) -> int:
         )
     current = under_way(app)
     if not current:
-        began = app.system.json(runs[-1] / "about.json").get("since")
+        began = app.system.json(runs[-1] / ABOUT).get("since")
         app.progress.say(f"no run is under way; this is what the last one, begun at {began}, said")
     return follow(app, current or runs[-1], as_json)
 
@@ -267,7 +268,7 @@ def sweep_runs(app: App, own: Path) -> None:
     others = sorted(folder for folder in app.at.runs.iterdir() if folder != own)
     left = {each for each in others if not (app.system.layout.proc / each.name.rpartition("-")[2]).exists()}
     for folder in left:  # killed: what it said is kept with what became of it
-        attempt = folder / "attempt"
+        attempt = folder / ATTEMPT
         if attempt.exists() and not ended(folder):
             keep_log(app, folder, attempt.read_text())
             attempt.unlink()
@@ -275,15 +276,15 @@ def sweep_runs(app: App, own: Path) -> None:
         if folder in left and (folder.name.startswith("plan-") or folder in others[:-KEEP_RUNS]):  # one of before
             trees.remove(folder)
         elif folder in left:
-            (folder / "request.json").unlink(missing_ok=True)
+            (folder / REQUEST).unlink(missing_ok=True)
 
 
 def ended(folder: Path) -> bool:
     """Whether a run came to its end."""
-    if (folder / "result.json").exists():  # of an earlier Slipway
+    if (folder / RESULT).exists():  # of an earlier Slipway
         return True
     with contextlib.suppress(OSError):
-        lines = (folder / "log").read_text(errors="replace").splitlines()
+        lines = (folder / LOG).read_text(errors="replace").splitlines()
         event = event_of(lines[-1]) if lines else None
         return bool(event and event["event"] == "ended")
     return False
@@ -295,7 +296,7 @@ def keep_log(app: App, folder: Path, attempt: str, event: Ended | None = None) -
     + event: how it ended, where the log hasn't that yet
     """
     with contextlib.suppress(OSError):  # a full disk
-        text = (folder / "log").read_bytes()
+        text = (folder / LOG).read_bytes()
         kept = app.at.log(attempt)
         kept.touch(0o600)
         kept.write_bytes(text + (json.dumps(event) + "\n").encode() if event else text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from slipway_host.layout import PATH
+from slipway_host.layout import LAYOUT, PATH, SHARED_MEMORY
 from slipway_host.systemd import transient
 
 TYPE_CHECKING = False
@@ -32,8 +32,8 @@ SANDBOX = (
     "PrivateNetwork=yes",
     "PrivateDevices=yes",
     "PrivateIPC=yes",
-    "ReadOnlyPaths=+/tmp +/var/tmp +/run",
-    "InaccessiblePaths=-+/dev/shm -+/dev/mqueue -+/run/systemd/journal",  # which systemd lets in from the host
+    f"ReadOnlyPaths={' '.join(f'+{path}' for path in LAYOUT.temporary)} +/run",
+    f"InaccessiblePaths=-+{SHARED_MEMORY} -+/dev/mqueue -+/run/systemd/journal",  # which systemd lets in from the host
     "RestrictAddressFamilies=AF_UNIX",  # for an event loop's own pair; nobody else's are seen
     "ProtectProc=invisible",
     "ProcSubset=pid",
@@ -90,7 +90,7 @@ def as_app(
         f"EnvironmentFile={app.at.env(release)}",
         f"WorkingDirectory={app.work(release)}",
     ]
-    environment = {"PATH": f"{venv}/bin:{PATH}", "VIRTUAL_ENV": str(venv), **(told or {})}
+    environment = {"PATH": f"{app.at.programs(release)}:{PATH}", "VIRTUAL_ENV": str(venv), **(told or {})}
     # Nothing was started: the app's own journal, which the last of these needed alone, is just about to end.
     again = f"Failed to start transient service unit: Transaction for {unit}.service/start is destructive"
     until = app.system.clock() + JOURNAL_SECONDS
@@ -148,7 +148,7 @@ def sandboxed(
         *SANDBOX,
     ]
     given = {"LC_ALL": "C.UTF-8", "HOME": "/", "PYTHONDONTWRITEBYTECODE": "1", **environment}
-    given |= {"PATH": f"{venv}/bin:/usr/bin:/bin", "VIRTUAL_ENV": str(venv)}
+    given |= {"PATH": f"{app.at.programs(release)}:/usr/bin:/bin", "VIRTUAL_ENV": str(venv)}
     unit = app.at.helper(f"plan-{os.getpid()}")
     command = transient(unit, properties, given, argv)
     try:

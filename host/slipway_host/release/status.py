@@ -164,7 +164,7 @@ def log(app: App, named: str = "", as_json: bool = False) -> None:
 
     + as_json: its lines as they are, not as people read them
     """
-    logs = sorted(app.at.records.glob("*.log"), key=lambda path: (app.number(path.stem), path.stem))
+    logs = sorted(app.at.records.glob(app.at.log("*").name), key=lambda path: (app.number(path.stem), path.stem))
     found = [path for path in logs if path.stem.startswith(named)]
     if not found:
         there = ", ".join(path.stem for path in logs)

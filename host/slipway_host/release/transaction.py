@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+from slipway_host.layout import ATTEMPT
 from slipway_host.release import (
     build,
     check,
@@ -80,7 +81,7 @@ def transact(app: App, attempt: str, release: str, taken: Sequence[Step], **fact
     ahead.daemon = True
     ahead.start()
     with contextlib.suppress(KeyError, OSError):  # for the next run, if this one is killed
-        Path(app.request["folder"], "attempt").write_text(attempt)
+        Path(app.request["folder"], ATTEMPT).write_text(attempt)
     stamp, by = app.system.stamp(), app.request["by"]
     app.write_record(attempt, app=app.name, state="started", started=stamp, by=by, steps={}, **facts)
     seconds: dict[str, float] = {}

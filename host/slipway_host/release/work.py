@@ -6,6 +6,7 @@ import signal
 import threading
 
 from slipway_host import commands
+from slipway_host.layout import REQUEST
 from slipway_host.release import failure, heal, rollback, runs, state, transaction
 from slipway_host.system import Failed, Interrupted
 
@@ -23,11 +24,11 @@ def work(app: App, token: str) -> int:
     + token: name of the run's folder
     """
     folder = app.at.runs / token
-    request: Request = app.system.json(folder / "request.json")
+    request: Request = app.system.json(folder / REQUEST)
     app.wanted = request["wanted"] if request.get("wanted") else app.system.json(app.at.wanted)
     request.pop("wanted", {})
     app.request = {**request, "folder": str(folder)}
-    (folder / "request.json").unlink()
+    (folder / REQUEST).unlink()
     app.system.hidden.hide(app.secrets())
 
     def told_to_stop(*_: object) -> None:
