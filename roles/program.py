@@ -28,11 +28,12 @@ STARTER = "slipway"
 """Beside the package: what is started by name."""
 NAME = 12  # digits of its digest in a version's name
 
+_LINK = LAYOUT.lib.name
 # $1 folder of the versions, $2 name of the wanted one, $3 its digest, $4 the program, $5 its digest
-_CURRENT = """
-[ "$(readlink "$1/current")" = "$2" ] && cd "$1/current" 2>/dev/null || exit 0
-told=$(find slipway_host -name '*.py' -type f -exec sha256sum {} + | LC_ALL=C sort | sha256sum)
-[ "$told $({ sha256sum <"$4"; } 2>/dev/null)" = "$3  - $5  -" ] || exit 0
+_CURRENT = f"""
+[ "$(readlink "$1/{_LINK}")" = "$2" ] && cd "$1/{_LINK}" 2>/dev/null || exit 0
+told=$(find slipway_host -name '*.py' -type f -exec sha256sum {{}} + | LC_ALL=C sort | sha256sum)
+[ "$told $({{ sha256sum <"$4"; }} 2>/dev/null)" = "$3  - $5  -" ] || exit 0
 [ "$(stat -c '%F %a %u:%g' "$4")" = 'regular file 755 0:0' ] || exit 0
 strange=$(find "$1" -name __pycache__ -prune -o \\( -not -user 0 -o -not -group 0 -o -type d -not -perm 755 \
     -o -type f -not -perm 644 \\) -print -quit)
@@ -54,18 +55,18 @@ told=$(find slipway_host -name '*.py' -type f -exec sha256sum {{}} + | LC_ALL=C 
 [ "$told $(sha256sum <slipway)" = "$digest  - $starter  -" ] || {{ echo "$program did not arrive whole" >&2; exit 1; }}
 {PYTHON} -ISm compileall -q -s "$partial" -p "$folder/$name" slipway_host
 sync --file-system .
-before=$(readlink "$folder/current" || true)
+before=$(readlink "$folder/{_LINK}" || true)
 rm -rf "${{folder:?}}/$name"
 mv -T "$partial" "$folder/$name"
-ln -s "$name" "$folder/.current.partial"
-mv -T "$folder/.current.partial" "$folder/current"
+ln -s "$name" "$folder/.{_LINK}.partial"
+mv -T "$folder/.{_LINK}.partial" "$folder/{_LINK}"
 beside=${{program%/*}}/{BESIDE}${{program##*/}}
 cp "$folder/$name/slipway" "$beside"
 chmod 755 "$beside"
 sync "$beside" "$folder"
 mv -fT "$beside" "$program"
 for each in "$folder"/*; do
-    case ${{each##*/}} in current | "$name" | "$before") ;; *) rm -rf "$each" ;; esac
+    case ${{each##*/}} in {_LINK} | "$name" | "$before") ;; *) rm -rf "$each" ;; esac
 done
 rm -rf "$@"
 """

@@ -102,7 +102,7 @@ def uv(settings: Settings, overview: HostOverview) -> Program:
     version, program = settings.python.uv.version, uv_program(settings)
     requirement = f"uv=={version} --hash=sha256:{uv_hashes(settings)[overview.architecture]}"
     index = ["--index-url", settings.python.index_url] if settings.python.index_url else []
-    folder = program.removesuffix("/bin/uv")
+    folder = str(LAYOUT.uv_program(version).parents[1])
     return Program(
         f"uv {version}",
         satisfied=f"[ ! -x {program} ] || echo installed",

@@ -72,16 +72,18 @@ def certbot_files(settings: Settings) -> dict[str, File]:
         CONFIG: File(render("tls/certbot.ini.j2", settings=settings), "600", secret=True),
         HOOK: File(render("tls/renewal-hook.j2"), "755"),
     }
-    made |= {path: File(render(f"tls/certbot-renew.{kind}.j2", settings=settings)) for kind, path in TIMER.items()}
+    units = LAYOUT.renewal_units.values()
+    made |= {str(path): File(render(f"tls/{path.name}.j2", settings=settings)) for path in units}
     if settings.acme_ca_local:
         made[CA_FILE] = File(settings.acme_ca_local.read_text(encoding="utf-8"))
     return made
 
 
+_WHOLE = LAYOUT.certbot_installed.name
 # $1 certbot's environment, $2 SHA-256 of the requirements; what Python it has goes with the system's
-_INSTALLED = """
-[ "$(sha256sum 2>/dev/null <"$1/requirements.txt")" = "$2  -" ] && "$1/bin/python" -c 'import certbot' 2>/dev/null \\
-    && [ -x "$1/bin/certbot" ] && echo installed || true
+_INSTALLED = f"""
+[ "$(sha256sum 2>/dev/null <"$1/{_WHOLE}")" = "$2  -" ] && "$1/bin/python" -c 'import certbot' 2>/dev/null \\
+    && [ -x "$1/{LAYOUT.certbot_program.relative_to(LAYOUT.certbot)}" ] && echo installed || true
 """
 # $1 certbot's environment, $2 its requirements, $3 uv, then options of uv
 _INSTALL = f"""
@@ -93,7 +95,7 @@ folder=$1 requirements=$2 uv=$3; shift 3
 "$uv" pip sync --quiet --no-cache --no-build --require-hashes --compile-bytecode --python "$folder" "$@" "$requirements"
 chmod 600 "$folder"/.lock*  # uv lets everybody write to its lock
 sync --file-system "$folder"
-cp "$requirements" "$folder/requirements.txt"
+cp "$requirements" "$folder/{_WHOLE}"
 """
 
 

@@ -93,6 +93,8 @@ class Layout:
         self.pythons = self.opt / "python"
         self.certbot = self.opt / "certbot"
         self.certbot_program = self.certbot / "bin/certbot"
+        self.certbot_installed = self.certbot / "requirements.txt"
+        """What it was made of, once it is whole."""
         self.certbot_requirements = self.opt / "certbot-requirements.txt"
         self.gunicorn = self.opt / "gunicorn.conf.py"
         # State: records, and what isn't confirmed yet.
@@ -161,6 +163,8 @@ class Layout:
         self.sudoers = root / "etc/sudoers.d"
         self.operator_sudoers = self.sudoers / "slipway-operator"
         self.pam, self.pam_profiles = root / "etc/pam.d", root / "usr/share/pam-configs"
+        self.pam_history = self.pam_profiles / "slipway-history"
+        self.pam_tries, self.pam_tries_end = (self.pam_profiles / f"slipway-{what}" for what in ("tries", "tries-end"))
         self.swap = root / "swapfile"
         self.swap_unit = self.units / f"{self.swap.name}.swap"
         """systemd.swap(5): a unit is called after its file."""

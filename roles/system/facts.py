@@ -36,7 +36,7 @@ class KernelSettings(FactBase[dict[str, KernelSetting]]):
         # Not `read`, whose one byte at a time these files don't bear. That root may write them says nothing where
         # /proc/sys is mounted read-only, as in containers; access(2), which find asks, knows of that.
         asked = f"grep -Hs '' {files}; find {files} -maxdepth 0 -writable -printf 'w %p\\n' 2>/dev/null"
-        return Question(f"cd /proc/sys && {{ {asked}; }}; true")
+        return Question(f"cd {PROC}/sys && {{ {asked}; }}; true")
 
     @override
     def process(self, output: list[str]) -> dict[str, KernelSetting]:

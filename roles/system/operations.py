@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pyinfra import host
 from pyinfra.api import StringCommand
+from slipway_host.layout import PROC
 
 from roles.system.facts import KernelSetting, KernelSettings, sysctl_path
 from slipway.engine import plan
@@ -40,12 +41,12 @@ def differing(found: Mapping[str, KernelSetting], key: str, want: Wanted) -> dic
 
 
 # $1 path below /proc/sys, $2 value, and so on
-_SET = """
+_SET = f"""
 failed=0
 while [ $# -gt 0 ]; do
-    if ! { echo "$2" >"/proc/sys/$1"; } 2>/dev/null; then
+    if ! {{ echo "$2" >"{PROC}/sys/$1"; }} 2>/dev/null; then
         key=$(echo "$1" | tr / .)
-        echo "The kernel refuses $key = $2; \\"sysctl\\": {\\"$key\\": None} in system leaves it as it is." >&2
+        echo "The kernel refuses $key = $2; \\"sysctl\\": {{\\"$key\\": None}} in system leaves it as it is." >&2
         failed=1
     fi
     shift 2

@@ -161,9 +161,9 @@ def login_lines(settings: Settings) -> dict[str, str]:
 def profiles() -> dict[str, File]:
     """Name of a profile of PAM's → file: pam-auth-update(8)."""
     return {
-        "slipway-history": File(render("system/pam-history.j2", remember=REMEMBERED)),
-        "slipway-tries": File(render("system/pam-tries.j2", options=TRIES)),
-        "slipway-tries-end": File(render("system/pam-tries-end.j2", options=TRIES)),
+        LAYOUT.pam_history.name: File(render("system/pam-history.j2", remember=REMEMBERED)),
+        LAYOUT.pam_tries.name: File(render("system/pam-tries.j2", options=TRIES)),
+        LAYOUT.pam_tries_end.name: File(render("system/pam-tries-end.j2", options=TRIES)),
     }
 
 

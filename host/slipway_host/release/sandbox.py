@@ -138,7 +138,7 @@ def sandboxed(
     for name in ("bin", "lib", "lib64", "sbin"):
         if not (root / name).is_symlink():
             (root / name).symlink_to(f"usr/{name}")
-    shown = [f"-/etc/{name}" for name in ("ld.so.cache", "localtime")]
+    shown = ["-/etc/ld.so.cache", f"-{LAYOUT.zone}"]
     shown += ["/usr", str(app.system.layout.opt), f"{venv.resolve()}:{venv}", f"{folder / 'source'}:/source"]
     properties = [
         f"RootDirectory={root}",

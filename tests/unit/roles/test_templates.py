@@ -35,10 +35,8 @@ def nginx(settings: Settings, version: str = "1.22", *, certificates: bool = Tru
 
 def tls_files(settings: Settings) -> dict[str, str]:
     """What the TLS role writes from templates."""
-    values = {"settings": settings, "webroot": WEBROOT, "ca_file": tls.CA_FILE}
-    values |= {"certbot": tls.CERTBOT, "config": tls.CONFIG}
     names = ("certbot.ini", "renewal-hook", "certbot-renew.service", "certbot-renew.timer")
-    return {name: render(f"tls/{name}.j2", **values) for name in names}
+    return {name: render(f"tls/{name}.j2", settings=settings) for name in names}
 
 
 def sshd(settings: Settings) -> str:
@@ -72,6 +70,7 @@ def every(settings: Settings, version: str, *, certificates: bool) -> dict[str, 
     """Every file that is made from a template, but for the user's own includes."""
     made = {f"nginx/{path}": text for path, text in nginx(settings, version, certificates=certificates).items()}
     made |= {f"tls/{name}": text for name, text in tls_files(settings).items()}
+    made["nginx/sandbox.conf"] = render("nginx/sandbox.conf.j2")
     made["base/journald.conf"] = render("base/journald.conf.j2", settings=settings)
     made["ssh/sshd.conf"] = sshd(settings)
     home = "/srv/people/alice" if settings.operator.user else None
@@ -83,7 +82,7 @@ def every(settings: Settings, version: str, *, certificates: bool) -> dict[str, 
     made["ssh/ssh.service"] = render("ssh/ssh.service.j2")
     bounds = limits.files(settings, OVERVIEW, [22, 2222])
     made |= {f"limits/{path.rpartition('/')[2]}": file.content for path, file in bounds.items()}
-    made["firewall/firewall.service"] = render("firewall/firewall.service.j2", table=firewall.TABLE, apps=firewall.APPS)
+    made["firewall/firewall.service"] = render("firewall/firewall.service.j2")
     made["operator/sudoers"] = render("operator/sudoers.j2", user="alice")
     made |= {f"system/{name}": text for name, text in system_files(settings).items()}
     made |= {f"system/{name.replace('slipway', 'pam')}": file.content for name, file in system.profiles().items()}
