@@ -50,11 +50,9 @@ from slipway.settings import RunOptions, Settings, render_env
 from slipway.settings.folder import SourceError
 from slipway.settings.release import HOOKS
 from slipway.transport import paramiko_api
-from tests.unit.conftest import COMMIT, MARK
+from tests.unit.inventories import MARK
 from tests.unit.plans import (
-    RELEASE as RELEASING,
-)
-from tests.unit.plans import (
+    COMMIT,
     Facts,
     NginxStatus,
     Operation,
@@ -65,6 +63,9 @@ from tests.unit.plans import (
     status_of,
     wanted_by,
     ways_in,
+)
+from tests.unit.plans import (
+    RELEASE as RELEASING,
 )
 
 MakeSettings = Callable[[Mapping[str, Any]], Settings]

@@ -20,7 +20,7 @@ from slipway.engine.overview import HostOverview
 from slipway.engine.templates import ROOT, render
 from slipway.settings import AppSettings, Settings
 from slipway.settings.environment import names_host
-from tests.unit.conftest import KEX
+from tests.unit.plans import KEX
 
 NGINX = {"1.22": PACKAGED["debian 12"], "1.26": PACKAGED["debian 13"]}
 """nginx and OpenSSL of Debian 12 and 13."""
