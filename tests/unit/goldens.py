@@ -53,8 +53,12 @@ GOLDEN = Path(__file__).with_name("golden")
 NO_TEXT = {"chain.pem", "key.pem", "deploy_key"}
 """Files of the inventories that are made anew by every run of the tests: named in place of their text."""
 NGINX = "/etc/nginx/slipway"
-VERSIONS = {"12": Versions((1, 22, 1), (3, 0)), "13": Versions((1, 26, 3), (3, 5))}
-"""Debian → its nginx and OpenSSL."""
+VERSIONS = {
+    "debian 12": Versions((1, 22, 1), (3, 0)),
+    "debian 13": Versions((1, 26, 3), (3, 5)),
+    "ubuntu 24.04": Versions((1, 24, 0), (3, 0)),
+}
+"""System → its nginx and OpenSSL."""
 _KEX = {
     "curve25519-sha256",
     "curve25519-sha256@libssh.org",
@@ -71,10 +75,11 @@ _KEX = {
     "sntrup761x25519-sha512@openssh.com",
 }
 KEX = {
-    "12": frozenset(_KEX),
-    "13": frozenset(_KEX | {"mlkem768x25519-sha256", "sntrup761x25519-sha512"}),
+    "debian 12": frozenset(_KEX),
+    "ubuntu 24.04": frozenset(_KEX),
+    "debian 13": frozenset(_KEX | {"mlkem768x25519-sha256", "sntrup761x25519-sha512"}),
 }
-"""Debian → the key exchanges that its sshd knows (`ssh -Q kex`)."""
+"""System → the key exchanges that its sshd knows (`ssh -Q kex`)."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,9 @@ class Case:
     """Path of a setting, with dots → its value; Ellipsis takes it out."""
     base: str = ""
     """The case whose texts are those of this one, unless it has its own."""
-    debian: str = "12"
+    system: str = "debian 12"
+    overview: Mapping[str, Any] = field(default_factory=dict)
+    """What else there is to say of the host."""
     ipv6: bool = True
     first: bool = False
     """As it is before there is a certificate."""
@@ -96,11 +103,15 @@ class Case:
 CASES = {
     "minimal": Case(MINIMAL, commands=True),
     "maximal": Case(MAXIMAL, commands=True),
-    "minimal-debian-13": Case(MINIMAL, base="minimal", debian="13"),
-    "maximal-debian-13": Case(MAXIMAL, base="maximal", debian="13"),
+    "minimal-debian-13": Case(MINIMAL, base="minimal", system="debian 13"),
+    "maximal-debian-13": Case(MAXIMAL, base="maximal", system="debian 13"),
     "maximal-before-certificates": Case(MAXIMAL, base="maximal", first=True),
     "maximal-without-ipv6": Case(MAXIMAL, base="maximal", ipv6=False),
-    "maximal-debian-13-without-ipv6": Case(MAXIMAL, base="maximal-debian-13", debian="13", ipv6=False),
+    "maximal-debian-13-without-ipv6": Case(MAXIMAL, base="maximal-debian-13", system="debian 13", ipv6=False),
+    "minimal-ubuntu": Case(MINIMAL, base="minimal", system="ubuntu 24.04"),
+    "small-host-with-two-ways-out": Case(
+        MINIMAL, base="minimal", overview={"memory_mb": 960, "cores": 1, "multihomed": True}
+    ),
     "without-tls": Case(MINIMAL, {"apps.notes.tls": {"mode": "off"}}, base="minimal"),
     "without-firewall": Case(MINIMAL, {"firewall.enabled": False}, base="minimal"),
     "without-sshd": Case(MINIMAL, {"ssh.enabled": False}, base="minimal"),
@@ -156,7 +167,7 @@ CASES = {
                 "tmp_mb": 128,
                 "log_mb": 16,
             },
-            "apps.notes.trusted_proxies": ["192.0.2.0/24", "198.51.100.0/24", "2001:db8::/32", "2001:db9::/32"],
+            "apps.notes.trusted_proxies": ["192.0.2.0/24", "198.51.100.0/24", "2001:db8::/32", "2001:dba::/32"],
             "firewall.tcp_ports": [8443, 9443],
             "firewall.udp_ports": [51820, 51821],
             "ssh.port": 22022,
@@ -181,18 +192,20 @@ def inventory(case: Case) -> dict[str, Any]:
 
 def facts(case: Case, asked: list[str]) -> Facts:
     """Facts of a bare host, which notes its questions in `asked`."""
-    overview = dataclasses.replace(good_overview(), release=case.debian)
+    distribution, release = case.system.split()
+    given = {"distribution": distribution, "release": release, **case.overview}
+    overview = dataclasses.replace(good_overview(), **given)
     there = {"/proc/net/if_inet6"} if case.ipv6 else set()
 
     def answer(question: str) -> str:
         asked.append(question)
         return ""
 
-    sshd = Sshd({"port": ("22",)}, KEX[case.debian], {"ed25519": 256, "rsa": 3072}, used=frozenset({22}))
+    sshd = Sshd({"port": ("22",)}, KEX[case.system], {"ed25519": 256, "rsa": 3072}, used=frozenset({22}))
     return bare_facts(overview) | {
         Answer: answer,
         Existing: lambda paths: frozenset(there & {*paths}),
-        NginxVersion: VERSIONS[case.debian],
+        NginxVersion: VERSIONS[case.system],
         SshdState: sshd,
     }
 
@@ -283,7 +296,9 @@ class Maker:
             made[f"release/{app}.json"] = _pretty(kept | {"inputs": sorted(wanted["inputs"])})
         if _changes_ways_in(done):
             request = ways_in(done)
-            made["access.json"] = _pretty(request | {"files": [each["path"] for each in request["files"]]})
+            short = {"files": [each["path"] for each in request["files"]]}
+            short["options"] = [" ".join(each) for each in request["options"]]
+            made["access.json"] = _pretty(request | short)
         return made
 
 
