@@ -90,7 +90,8 @@ def edits(line: str) -> Iterator[tuple[str, str | None]]:
         other = str(int(found[0]) + 1).rjust(len(found[0]), "0")
         yield f"{found[0]} is {other}", f"{line[: found.start()]}{other}{line[found.end() :]}"
     for found in re.finditer(r"[A-Za-z]+", body):
-        if other := WORDS.get(found[0]):
+        if found[0] in WORDS:
+            other = WORDS[found[0]]
             yield f"{found[0]} is {other}", f"{line[: found.start()]}{other}{line[found.end() :]}"
     for found in re.finditer(r"==|!=", body):
         other = "!=" if found[0] == "==" else "=="
@@ -121,7 +122,7 @@ class Judge:
 
     def __init__(self, maker: goldens.Maker) -> None:
         """What `maker` makes must be what is kept."""
-        self.environment: Environment = templates.load(templates.names()[0]).template.environment
+        self.environment: Environment = maker.environment
         self.loader: BaseLoader = self.environment.loader or DictLoader({})
         self.calls: dict[str, dict[tuple[str, str], goldens.Call]] = {}
         self.kept: dict[str, Mapping[str, str]] = {}

@@ -248,6 +248,7 @@ class Maker:
         self.calls: list[Call] = []
         self.case = ""
         load = templates.load
+        self.environment = load(templates.names()[0]).environment
         patch.setattr(templates, "load", lambda name: Noted(self, name, load(name)))
 
     def texts(self, name: str) -> dict[str, str]:
