@@ -37,16 +37,6 @@ def there(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
-def keep(folder: Path, texts: Mapping[Path, str]) -> None:
-    """Let a folder hold just these texts."""
-    for path in there(folder) - texts.keys():
-        path.unlink()
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    pytest.skip(f"renewed {folder.relative_to(ROOT)}: read `git diff` of it")
-
-
 def difference(path: Path, before: str | None, after: str | None) -> str:
     """Unified diff of a text; empty where it is the same."""
     if before == after:
@@ -57,24 +47,31 @@ def difference(path: Path, before: str | None, after: str | None) -> str:
     return "\n".join(lines) or f"{shown}: line breaks at its end differ"
 
 
+def compare(folder: Path, made: Mapping[Path, str], *, renew: bool) -> None:
+    """Fail unless a folder holds just these texts; where that is asked for, let it hold them."""
+    kept = {path: path.read_text(encoding="utf-8") for path in there(folder)}
+    if renew:
+        for path in kept.keys() - made.keys():
+            path.unlink()
+        for path, text in made.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        pytest.skip(f"renewed {folder.relative_to(ROOT)}: read `git diff` of it")
+    found = [difference(path, kept.get(path), made.get(path)) for path in sorted(kept.keys() | made.keys())]
+    if wrong := [each for each in found if each]:
+        pytest.fail("\n\n".join([*wrong, HOW]), pytrace=False)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_what_reaches_a_host(maker: Maker, case: str, renew: bool) -> None:
-    own = {goldens.place_of(case, path): text for path, text in goldens.own(maker, case).items()}
-    if renew:
-        keep(GOLDEN / case, own)
-    made = maker.texts(case)
-    wrong = [difference(goldens.place_of(case, path), goldens.kept(case, path), made[path]) for path in sorted(made)]
-    wrong += [f"{path.relative_to(ROOT)}: nothing is made of it" for path in sorted(there(GOLDEN / case) - own.keys())]
-    assert not any(wrong), "\n\n".join([*filter(None, wrong), HOW])
+    """Of a case with a base, what differs from that: the rest is the base's to be compared."""
+    made = {goldens.place_of(case, path): text for path, text in goldens.own(maker, case).items()}
+    compare(GOLDEN / case, made, renew=renew)
 
 
 def test_what_a_shell_is_given(renew: bool) -> None:
     made = {goldens.place_of("", path): text for path, text in goldens.scripts().items()}
-    if renew:
-        keep(GOLDEN / "scripts", made)
-    kept = {path: path.read_text(encoding="utf-8") for path in there(GOLDEN / "scripts")}
-    wrong = [difference(path, kept.get(path), made.get(path)) for path in sorted(made.keys() | kept.keys())]
-    assert not any(wrong), "\n\n".join([*filter(None, wrong), HOW])
+    compare(GOLDEN / "scripts", made, renew=renew)
 
 
 def test_nothing_else_is_kept() -> None:
