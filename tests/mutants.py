@@ -26,6 +26,7 @@ from jinja2 import BaseLoader, ChoiceLoader, DictLoader, Environment, TemplateEr
 
 from slipway.engine import templates
 from tests.unit import goldens
+from tests.unit.golden_cases import CASES
 
 SWAPS = {
     "yes": "no",
@@ -126,7 +127,7 @@ class Judge:
         self.loader: BaseLoader = self.environment.loader or DictLoader({})
         self.calls: dict[str, dict[tuple[str, str], goldens.Call]] = {}
         self.kept: dict[str, Mapping[str, str]] = {}
-        for case in goldens.CASES:
+        for case in CASES:
             made = maker.texts(case)
             self.kept[case] = {path: goldens.kept(case, path) or "" for path in made}
             if self.kept[case] != made:

@@ -14,7 +14,8 @@ import pytest
 
 from slipway.engine.templates import ROOT, names
 from tests.unit import goldens
-from tests.unit.goldens import CASES, GOLDEN, Maker
+from tests.unit.golden_cases import CASES
+from tests.unit.goldens import GOLDEN, Maker
 
 HOW = "If that is meant: pytest tests/unit/roles/test_golden.py --renew, then read `git diff tests/unit/golden`"
 

@@ -15,7 +15,8 @@ from slipway.engine.overview import HostOverview
 from slipway.engine.templates import render
 from slipway.settings import AppSettings, Settings
 from slipway.settings.environment import names_host
-from tests.unit.goldens import CASES, GOLDEN
+from tests.unit.golden_cases import CASES
+from tests.unit.goldens import GOLDEN
 from tests.unit.inventories import MARK
 
 MakeSettings = Callable[[Mapping[str, Any]], Settings]
