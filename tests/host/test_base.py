@@ -6,9 +6,32 @@ import json
 
 import pytest
 
-from roles.base import FOLDERS, PACKAGES
 from tests.host._hosts import Target
 
+PACKAGES = (
+    "ca-certificates",
+    "git",
+    "logrotate",
+    "nftables",
+    "nginx",
+    "openssh-client",
+    "openssl",
+    "python3",
+    "python3-pip-whl",
+    "tzdata",
+)
+"""What every host has."""
+FOLDERS = {
+    "/opt/slipway": "755",
+    "/opt/slipway/bin": "755",
+    "/etc/slipway": "755",
+    "/var/lib/slipway": "755",
+    "/var/cache/slipway": "755",
+    "/var/cache/slipway/sources": "700",
+    "/var/cache/slipway/git": "700",
+    "/etc/systemd/journald.conf.d": "755",
+}
+"""Path → mode."""
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 """journald's suffixes, which are powers of 1024 (journald.conf(5))."""
 
@@ -27,7 +50,7 @@ def test_no_package_is_half_installed(target: Target) -> None:
 
 def test_folders(target: Target) -> None:
     """Owner and mode of the folders that all apps share."""
-    expected = {path: ("directory", folder.mode, "root", "root") for path, folder in FOLDERS.items()}
+    expected = {path: ("directory", mode, "root", "root") for path, mode in FOLDERS.items()}
     assert {path: tuple(entry) for path, entry in target.stat(*FOLDERS).items()} == expected
 
 

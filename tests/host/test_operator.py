@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from roles.operator import authorized_keys
 from tests.host._hosts import Target
 
 
@@ -28,8 +27,7 @@ def test_it_has_no_password(target: Target, user: str) -> None:
 
 def test_its_keys_are_those_of_the_settings(target: Target, user: str) -> None:
     """And no others, in a file that is its own."""
-    path = authorized_keys(target.settings, target.overview.users)
-    assert path
+    path = target.run("getent passwd %s", user).split(":")[5] + "/.ssh/authorized_keys"
     kept = [line for line in target.run("cat %s", path).splitlines() if not line.startswith("#")]
     assert kept == target.settings.operator.authorized_keys
     assert target.stat(path) == {path: ("regular file", "600", user, user)}

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from roles.python import FOLDER
 from tests.host._hosts import OUTSIDER, App, Target
 
+FOLDER = "/opt/slipway/python"
 NOT_UV_S = f"-not -path '{FOLDER}/.*'"
 """For `find`: without uv's own lock and scratch folders, which no interpreter reads."""
 

@@ -2,27 +2,96 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from roles.system import BANNERS, DEBSUMS, MODULES, PASSWORDS, RESTRICTED, files, kernel
-from roles.system.facts import KernelSetting, KernelSettings, sysctl_path
-from roles.system.logins import LEFT
-from roles.system.operations import differing
+from roles.system import files
+from roles.system.facts import KernelSetting, KernelSettings
 from tests.host._hosts import OUTSIDER, Target
+
+KERNEL = {
+    "kernel.kptr_restrict": "2 or more",
+    "kernel.dmesg_restrict": "1 or more",
+    "kernel.unprivileged_bpf_disabled": "1 or more",
+    "net.core.bpf_jit_harden": "2 or more",
+    "kernel.perf_event_paranoid": "3 or more",
+    "dev.tty.ldisc_autoload": "0",
+    "kernel.yama.ptrace_scope": "1 or more",
+    "kernel.randomize_va_space": "2",
+    "fs.protected_symlinks": "1",
+    "fs.protected_hardlinks": "1",
+    "fs.protected_fifos": "2 or more",
+    "fs.protected_regular": "2 or more",
+    "net.ipv4.conf.*.accept_redirects": "0",
+    "net.ipv4.conf.*.secure_redirects": "0",
+    "net.ipv4.conf.*.send_redirects": "0",
+    "net.ipv4.conf.*.accept_source_route": "0",
+    "net.ipv6.conf.*.accept_redirects": "0",
+    "net.ipv6.conf.*.accept_source_route": "0",
+    "net.ipv4.conf.*.log_martians": "1",
+    "net.ipv4.icmp_echo_ignore_broadcasts": "1",
+    "net.ipv4.icmp_ignore_bogus_error_responses": "1",
+    "net.ipv4.tcp_syncookies": "1 or more",
+    "net.ipv4.conf.all.rp_filter": "1 or more",
+    "net.ipv4.conf.default.rp_filter": "1 or more",
+}
+"""What the kernel is set to, where system.hardened_kernel is True; a star stands for every interface."""
+NO_CORE = {"fs.suid_dumpable": "0", "kernel.core_pattern": "|/bin/false"}
+"""The same where system.core_dumps is False."""
+PASSWORDS = {
+    "ENCRYPT_METHOD": "YESCRYPT",
+    "SHA_CRYPT_MIN_ROUNDS": "100000",
+    "SHA_CRYPT_MAX_ROUNDS": "100000",
+    "PASS_MIN_DAYS": "1",
+}
+"""Lines of /etc/login.defs."""
+TRIES = ["silent", "deny=3", "fail_interval=900", "unlock_time=900"]
+"""What PAM's counter of wrong passwords goes by."""
+RESTRICTED = {
+    "/etc/crontab": "600",
+    "/etc/cron.d": "700",
+    "/etc/cron.hourly": "700",
+    "/etc/cron.daily": "700",
+    "/etc/cron.weekly": "700",
+    "/etc/cron.monthly": "700",
+    "/etc/sudoers.d": "750",
+    "/etc/skel/.bashrc": "640",
+    "/etc/skel/.bash_logout": "640",
+    "/etc/skel/.profile": "640",
+}
+"""Path → the most that its mode may be."""
+LEFT = "/var/lib/slipway/pam-left"
+"""There where PAM's configuration was changed by hand, and so stays."""
+
+
+def kernel(target: Target) -> dict[str, str]:
+    """Name → what it is set to on this host; an inventory's own values take the place of ours."""
+    system = target.settings.system
+    wanted = (KERNEL if system.hardened_kernel else {}) | ({} if system.core_dumps else NO_CORE)
+    if target.overview.multihomed:
+        loose = {f"net.ipv4.conf.{each}.rp_filter": "2 or more" for each in ("all", "default")}
+        wanted = {key: loose.get(key, value) for key, value in wanted.items()}
+    kept = {key: value for key, value in wanted.items() if key not in system.sysctl}
+    return kept | {key: str(value) for key, value in system.sysctl.items() if value is not None}
+
+
+def fits(found: str, wanted: str) -> bool:
+    """Whether a value is the wanted one, or stricter where that is asked for."""
+    least, more, _ = wanted.partition(" or more")
+    return int(found) >= int(least) if more and found.isdigit() else found == least
 
 
 def test_the_kernel_runs_with_its_settings(target: Target) -> None:
     """Every one that this host may set, at every interface; those of a container's machine can't be judged here."""
-    wanted = {
-        key: each
-        for _, values in kernel(target.settings, multihomed=target.overview.multihomed)
-        for key, each in values.items()
-    }
+    wanted = {key.replace(".", "/"): value for key, value in kernel(target).items()}
     fact = KernelSettings()
-    found = fact.process(target.run(fact.command(tuple(map(sysctl_path, wanted))).get_raw_value()).splitlines())
+    found = fact.process(target.run(fact.command(tuple(wanted)).get_raw_value()).splitlines())
     wrong: dict[str, KernelSetting] = {}
-    for key, want in wanted.items():
-        wrong |= differing(found, key, want)
+    for path, want in wanted.items():
+        pattern = re.compile(re.escape(path).replace(r"\*", "[^/]+"))
+        named = {each: setting for each, setting in found.items() if pattern.fullmatch(each)}
+        wrong |= {each: setting for each, setting in named.items() if not fits(setting.value, want)}
     assert {path: each.value for path, each in wrong.items() if each.writable} == {}
     if wrong:
         told = ", ".join(f"{path} is {each.value}" for path, each in wrong.items())
@@ -36,6 +105,16 @@ def test_files_are_as_the_settings_say(target: Target) -> None:
     target.check_files(wanted)
 
 
+def test_a_boot_sets_the_kernel_alike(target: Target) -> None:
+    """What is in the file that systemd reads then, which no file beside it may outdo."""
+    wanted = kernel(target)
+    if not wanted:
+        pytest.skip("system.hardened_kernel is False, and system.core_dumps True")
+    lines = target.run("cat /etc/sysctl.d/60-slipway.conf").splitlines()
+    written = dict(line.split(" = ", 1) for line in lines if " = " in line and line[0] != "#")
+    assert written == {key: value.removesuffix(" or more") for key, value in wanted.items()}
+
+
 def test_denied_modules_are_not_loaded(target: Target) -> None:
     """Neither now nor, as far as modprobe says, when somebody asks for them."""
     denied = {module.replace("-", "_") for module in target.settings.system.denied_modules}
@@ -46,14 +125,14 @@ def test_denied_modules_are_not_loaded(target: Target) -> None:
         config = target.run("modprobe --showconfig")
         assert [m for m in sorted(denied) if f"install {m} /bin/false" not in config] == []
     elif denied:
-        assert target.stat(MODULES)
+        assert target.stat("/etc/modprobe.d/slipway.conf")
 
 
 def test_no_banner_tells_the_system(target: Target) -> None:
     """What stands before a login is the setting's line."""
     if target.settings.system.banner is None:
         pytest.skip("system.banner is None: the system's own stays")
-    assert {target.run("cat %s", path) for path in BANNERS} == {target.settings.system.banner}
+    assert {target.run("cat %s", path) for path in ("/etc/issue", "/etc/issue.net")} == {target.settings.system.banner}
 
 
 def test_a_login_makes_private_files(target: Target) -> None:
@@ -78,6 +157,12 @@ def test_a_password_that_could_be_guessed_is_refused(target: Target) -> None:
     assert [line.split()[-1] for line in asked][:3] == ["pam_faillock.so", "pam_unix.so", "pam_faillock.so"]
     lines = [line.split() for line in target.run("cat /etc/login.defs").splitlines() if line[:1].isalpha()]
     assert PASSWORDS.items() <= {key: value for key, value, *_ in lines}.items()
+    if not target.stat("/usr/share/pam-configs/slipway-tries"):
+        pytest.skip("somebody else counts wrong passwords here")
+    for kind in ("preauth", "authfail"):
+        told = target.run(f"grep -h '^auth.*pam_faillock.so {kind}' /etc/pam.d/common-auth")
+        assert told.split()[-len(TRIES) :] == TRIES, told
+    assert "remember=5" in target.run("grep -h pam_pwhistory.so /etc/pam.d/common-password").split()
 
 
 def test_a_login_dumps_no_core(target: Target) -> None:
@@ -85,6 +170,8 @@ def test_a_login_dumps_no_core(target: Target) -> None:
     if target.settings.system.core_dumps:
         pytest.skip("system.core_dumps is True")
     assert target.run("su - root -c 'ulimit -Hc'") == "0"
+    lines = target.run("cat /etc/systemd/coredump.conf.d/50-slipway.conf").splitlines()
+    assert [line for line in lines if line[:1] != "#"] == ["[Coredump]", "Storage=none", "ProcessSizeMax=0"]
 
 
 def test_nobody_else_reads_roots_jobs_and_rules(target: Target) -> None:
@@ -114,5 +201,5 @@ def test_packages_are_checked_every_week(target: Target) -> None:
         "ActiveState": "active",
         "UnitFileState": "enabled",
     }
-    verified = target.host.run("systemd-analyze verify --man=no %s", DEBSUMS["service"])
+    verified = target.host.run("systemd-analyze verify --man=no %s", "/etc/systemd/system/debsums.service")
     assert (verified.rc, [line for line in verified.stderr.splitlines() if "debsums" in line]) == (0, [])

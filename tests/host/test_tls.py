@@ -10,9 +10,12 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID
 
-from roles.tls import CERTBOT, CONFIG, FOLDER, HOOK
 from tests.host._hosts import OUTSIDER, App, Site, Target
 
+CERTBOT = "/opt/slipway/certbot"
+FOLDER = "/etc/slipway/tls"
+CONFIG = "/etc/slipway/tls/certbot.ini"
+HOOK = "/etc/letsencrypt/renewal-hooks/deploy/50-slipway-nginx"
 SLACK = timedelta(days=3)
 """A renewal may have failed for so long before it is worth an alarm: certbot tries twice a day."""
 BROUGHT = timedelta(days=14)

@@ -4,8 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from roles.updates import HAND_OVER, NEEDRESTART, POLICY, TIMERS, files
+from roles.updates import files
 from tests.host._hosts import Target
+
+TIMERS = ("apt-daily.timer", "apt-daily-upgrade.timer")
+NEEDRESTART = "/etc/needrestart/conf.d/slipway.conf"
+HAND_OVER = "/etc/needrestart/restart.d/nginx.service"
+POLICY = "/usr/sbin/policy-rc.d"
+OPTIONS = {
+    "APT::Periodic::AutocleanInterval": "7",
+    "Unattended-Upgrade::Remove-Unused-Kernel-Packages": "true",
+    "Unattended-Upgrade::Remove-Unused-Dependencies": "true",
+}
+"""Key of apt's → its value, where updates install themselves."""
+ASKS_NOBODY = {"--force-confdef", "--force-confold"}
+"""What apt tells dpkg: nobody is there to be asked about a file that was changed."""
+CHANGES_NOTHING = (
+    "$nrconf{interpscan} = 0;",
+    "$nrconf{kernelhints} = 0;",
+    "$nrconf{ucodehints} = 0;",
+    "$nrconf{ui} = 'NeedRestart::UI::stdio';",
+    "$nrconf{restart} = 'a';",
+)
+"""Lines by which needrestart restarts what runs old code, asks nobody, and opens no stranger's script."""
 
 
 def apt(target: Target, key: str) -> list[str]:
@@ -37,6 +58,14 @@ def test_security_updates_are_among_them(target: Target) -> None:
     assert set(target.settings.updates.origins) <= set(origins)
 
 
+def test_what_apt_does_unasked(target: Target) -> None:
+    """It keeps files that were changed, and takes away what nothing needs."""
+    if not target.settings.updates.automatic:
+        pytest.skip("updates.automatic is False")
+    assert {key: apt(target, key)[-1:] for key in OPTIONS} == {key: [value] for key, value in OPTIONS.items()}
+    assert set(apt(target, "DPkg::Options")) >= ASKS_NOBODY
+
+
 def test_it_reboots_in_the_window_or_never(target: Target) -> None:
     """The setting, as apt reads it."""
     if not target.settings.updates.automatic:
@@ -56,6 +85,7 @@ def test_needrestart_reads_its_configuration(target: Target) -> None:
     """It is Perl: a mistake there would end every update with an error."""
     if not target.settings.updates.restart:
         pytest.skip("updates.restart is False")
+    assert set(CHANGES_NOTHING) <= set(target.run("cat %s", NEEDRESTART).splitlines())
     assert target.run("perl -c %s 2>&1", NEEDRESTART).endswith("syntax OK")
     assert target.run("sh -n %s 2>&1", HAND_OVER) == ""
 

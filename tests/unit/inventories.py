@@ -24,6 +24,159 @@ MINIMAL: dict[str, Any] = {
 }
 """The least an inventory can say; its project is made by `write_project`."""
 
+MARK = "s3cr3t"
+"""Part of every secret value of the inventories here, so that one search finds any of them."""
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f alice@laptop"
+"""A key that may log in."""
+
+MAXIMAL: dict[str, Any] = {
+    "env_file": "host.env",
+    "timezone": "Europe/Berlin",
+    "hostname": "box",
+    "packages": ["libpq5"],
+    "journal_max_size": "2G",
+    "python": {
+        "version": "3.12",
+        "index_url": "https://index.example.com/simple/",
+        "install_mirror": "https://mirror.example.com/python/",
+        "downloads_json_url": "file:///etc/pythons.json",
+        "system_certs": True,
+    },
+    "acme": {
+        "email": "ops@example.com",
+        "directory": "https://ca.example.com/dir",
+        "ca_file": "chain.pem",
+        "eab_key_id": "kid-1",
+        "eab_hmac_key_name": "EAB_HMAC",
+    },
+    "nginx": {
+        "worker_connections": 1000,
+        "header_timeout": 11,
+        "body_timeout": 12,
+        "sandbox": True,
+        "extra": "http.conf",
+    },
+    "ssh": {
+        "port": 2222,
+        "root_login": False,
+        "max_auth_tries": 3,
+        "forwarding": "local",
+        "extra": "sshd.conf",
+    },
+    "firewall": {
+        "tcp_ports": [8443],
+        "udp_ports": [51820],
+        "ssh_rate": 30,
+        "connections": 100,
+        "extra": "extra.nft",
+    },
+    "operator": {"user": "alice", "authorized_keys": [PUBLIC_KEY]},
+    "updates": {"origins": ["site=apt.example.com"], "reboot": "04:30"},
+    "system": {
+        "sysctl": {"vm.swappiness": 10, "kernel.dmesg_restrict": None},
+        "denied_modules": ["dccp"],
+        "banner": "Keep out",
+        "umask": "0077",
+        "swap_mb": 512,
+    },
+    "apps": {
+        "notes": {
+            "domains": ["notes.example.com", "www.notes.example.com"],
+            "source": {"path": "mono", "subdir": "apps/notes"},
+            "app": "notes.main:create.app",
+            "env": {"LOG_LEVEL": "info", "DEBUG": False},
+            "env_file": "notes.env",
+            "required_env": ["TOKEN"],
+            "build_env": ["UV_INDEX_INTERNAL_PASSWORD"],
+            "database_driver": "asyncpg",
+            "port": 8001,
+            "workers": 3,
+            "timeout": 41,
+            "graceful_timeout": 42,
+            "keep_alive": 83,
+            "max_requests": 1000,
+            "max_requests_jitter": 100,
+            "limit_nofile": 4096,
+            "umask": "0077",
+            "sandbox": {
+                "network": "internet",
+                "memory_deny_write_execute": False,
+                "hide_system": False,
+                "filter_system_calls": False,
+            },
+            "migrate": "python -m notes.migrate --all",
+            "migrate_timeout": 44,
+            "migrate_lock_timeout": 4,
+            "migrate_statement_timeout": 43,
+            "migrate_retries": 6,
+            "readiness_path": "/ready",
+            "readiness_timeout": 45,
+            "keep_releases": 3,
+            "watch": 7,
+            "drain_timeout": 20,
+            "keep_warm": 90,
+            "lock_wait": 8,
+            "hooks": {
+                "before_migrate": "bin/before --now",
+                "after_migrate": "python -m notes.after",
+                "after_switch": "bin/warm 'two words'",
+                "on_failure": "bin/page",
+                "timeout": 9,
+            },
+            "static": {"path": "static", "url": "/assets/", "max_age": 60},
+            "max_body_size": "25m",
+            "proxy_timeout": 46,
+            "trusted_proxies": ["192.0.2.0/24", "2001:db8::/32"],
+            "real_ip_header": "CF-Connecting-IP",
+            "headers": {
+                "strict_transport_security": "max-age=31536000; includeSubDomains; preload",
+                "content_security_policy": "default-src 'self'",
+                "content_security_policy_report_only": "default-src 'none'; report-uri /csp",
+                "x_frame_options": "SAMEORIGIN",
+                "x_content_type_options": "nosniff",
+                "referrer_policy": "no-referrer",
+                "x_permitted_cross_domain_policies": None,
+                "permissions_policy": "camera=(), geolocation=()",
+                "cross_origin_opener_policy": "same-origin",
+                "cross_origin_resource_policy": "same-site",
+            },
+            "rate_limits": {"/login": {"rate": "10r/m", "burst": 5}, "/api/v1.0/": {"rate": "20r/s", "burst": 40}},
+            "connections_per_client": 50,
+            "maintenance": True,
+            "compress": True,
+            "nginx_extra": "notes.conf",
+        },
+        "wiki-next": {
+            "domains": ["wiki.example.com"],
+            "source": {
+                "git": "git@git.example.com:team/wiki.git",
+                "ref": "main",
+                "deploy_key": "deploy_key",
+                "known_hosts": "known_hosts",
+            },
+            "app": "wiki:app",
+            "python": "3.13",
+            "migrate": None,
+            "tls": {"mode": "files", "certificate": "chain.pem", "key": "key.pem"},
+        },
+        "lab": {
+            "domains": ["lab.example.com", "a.lab.example.com"],
+            "source": {"git": "https://git.example.com/team/lab.git", "ref": "v1"},
+            "app": "lab:app",
+            "tls": {"mode": "self-signed"},
+        },
+        "plain": {
+            "domains": ["plain.example.com"],
+            "source": {"path": "plain"},
+            "app": "plain:app",
+            "port": 8002,
+            "static": {"path": "public"},
+            "tls": {"mode": "off"},
+        },
+    },
+}
+"""Every option set, and an app of each TLS mode; what it names is made by `write_folder`."""
+
 PYPROJECT = """\
 [project]
 name = "notes"
@@ -134,3 +287,30 @@ def certificate(key: Any, names: list[str], days: int = 30) -> bytes:
 def new_key() -> ec.EllipticCurvePrivateKey:
     """A fresh key; elliptic curves are quick to make."""
     return ec.generate_private_key(ec.SECP256R1())
+
+
+def write_folder(made: Path) -> None:
+    """All that the inventories here name, in `made`: sources, secrets, keys, certificates."""
+    for project in ("project", "plain", "mono/apps/notes"):
+        write_project(made / project)
+    hooks = made / "mono/apps/notes/bin"
+    hooks.mkdir()
+    for name in ("before", "warm", "page"):
+        (hooks / name).touch(0o755)
+    key = new_key()
+    write_private(made / "key.pem", pem_key(key))
+    write_private(made / "deploy_key", ssh_key(key))
+    (made / "chain.pem").write_bytes(certificate(key, ["wiki.example.com"]))
+    (made / "known_hosts").write_text("git.example.com ssh-ed25519 AAAA\n")
+    (made / "notes.conf").write_text("add_header X-Extra notes;\n")
+    (made / "sshd.conf").write_text("AllowUsers alice\n")
+    (made / "extra.nft").write_text("ip saddr 192.0.2.0/24 tcp dport 5432 accept\n")
+    (made / "http.conf").write_text("client_header_buffer_size 2k;\n")
+    (made / "production.py").write_text("hosts = []\n")
+    write_private(made / "host.env", f"EAB_HMAC={MARK}Eab\n")
+    lines = (
+        f"TOKEN='{MARK}Token \"$HOME\" %41 #'",
+        f"DATABASE_URL=postgres://notes:{MARK}Db@db.example.com/notes?sslmode=require",
+        f"UV_INDEX_INTERNAL_PASSWORD={MARK}Index",
+    )
+    write_private(made / "notes.env", "\n".join(lines) + "\n")

@@ -7,29 +7,47 @@ import dataclasses
 import gzip
 import hashlib
 import json
+import logging
+import runpy
 import shlex
-from collections.abc import Callable
+import sys
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+import pytest
 from pyinfra.api.command import StringCommand
+from pyinfra.api.config import Config
+from pyinfra.api.host import Host, HostData
+from pyinfra.api.inventory import Inventory
+from pyinfra.api.state import State, StateStage
+from pyinfra.connectors.util import CommandOutput
+from pyinfra.context import ctx_host, ctx_state
 
 from roles.base import operations as base_operations
 from roles.base.facts import PackageFacts, Packages
 from roles.firewall.facts import Firewall, FirewallState
 from roles.nginx import configuration
 from roles.nginx.facts import NginxVersion, Versions
+from roles.release.facts import GitCommit, ReleasePlan
 from roles.ssh import HOST_KEYS, MODULI
-from roles.ssh.facts import SshdState
+from roles.ssh.facts import Sshd, SshdState
 from roles.system import RESTRICTED, kernel, login_lines
 from roles.system.facts import KernelSetting, KernelSettings, SwapFacts, sysctl_path
 from slipway.engine import place as place_module
-from slipway.engine.facts import Answer, Changed, Existing, Place, Places, Unit
-from slipway.engine.host import PROGRAM
-from slipway.engine.overview import Overview
+from slipway.engine.facts import Answer, Changed, Existing, Place, Places, Stale, Texts, Unit
+from slipway.engine.host import PROGRAM, HostFacts
+from slipway.engine.overview import HostOverview, Overview
 from slipway.settings import Settings
 
+ROOT = Path(__file__).resolve().parents[2]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+"""What a git source's branch points to."""
+KEX = frozenset({"sntrup761x25519-sha512@openssh.com", "curve25519-sha256", "diffie-hellman-group14-sha1"})
+"""Key exchanges that a host's sshd knows."""
 VERSIONS = Versions((1, 22, 1), (3, 0))
 """Debian 12's."""
 Facts = dict[type, Any]
@@ -266,3 +284,111 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
         SshdState: sshd,
         FirewallState: Firewall(loaded=True, live=True),
     }
+
+
+# ── a host of facts, and plans for it ────────────────────────────────────────────────────────────────────────────────
+
+
+def good_overview() -> HostOverview:
+    """A host that nothing speaks against."""
+    return HostOverview(
+        distribution="debian",
+        release="12",
+        architecture="x86_64",
+        systemd=True,
+        root=True,
+        cores=4,
+        memory_mb=4000,
+        disk_free_mb=20000,
+        clock=int(time.time()),
+        listeners={},
+        users={"root": "/root", "www-data": "/var/www"},
+    )
+
+
+def bare_facts(overview: HostOverview) -> Facts:
+    """Facts of a host that has nothing but systemd, sshd and IPv6."""
+    return {
+        Overview: overview,
+        Places: {},
+        Texts: lambda paths: dict.fromkeys(paths, ""),
+        Answer: "",
+        # Only what comes with the kernel is there yet.
+        Existing: lambda paths: frozenset({"/proc/net/if_inet6"} & {*paths}),
+        Unit: {},
+        Changed: {},
+        Stale: False,
+        KernelSettings: {"kernel/kptr_restrict": KernelSetting("0", writable=True)},
+        SwapFacts: {"swaps": "0", "type": "ext2/ext3", "free": "20000"},
+        Packages: PackageFacts(frozenset({"python3"}), interrupted=False),
+        NginxVersion: None,
+        NginxStatus: {},
+        ReleaseStatus: {},
+        ReleasePlan: {},
+        RollbackTarget: {},
+        GitCommit: COMMIT,
+        SshdState: Sshd({"port": ("22",)}, KEX, {"ed25519": 256, "rsa": 3072}, used=frozenset({22})),
+        FirewallState: Firewall(),
+    }
+
+
+def planner(patch: pytest.MonkeyPatch, bare: Facts) -> Planner:
+    """What the fixture `plan` gives; `patch` undoes what it takes."""
+    patch.setattr(logging.getLogger("pyinfra"), "propagate", True)
+    reasons: list[str] = []
+    patch.setattr(Host, "noop", lambda host, reason: reasons.append(reason))
+
+    def make(
+        role: Callable[..., Any],
+        *arguments: Any,
+        facts: Facts | None = None,
+        failing: tuple[str, ...] = (),
+        diff: bool = False,
+        **named: Any,
+    ) -> Plan:
+        known = bare if facts is None else facts
+
+        def get_fact(host: Host, fact: type, *arguments: Any, **named: Any) -> Any:
+            if fact is HostFacts:
+                return host_facts(known, *arguments, **named)
+            assert fact in known, f"undeclared fact: {fact.__name__}{arguments}{named}"
+            value = known[fact]
+            return value(*arguments, **named) if callable(value) else value
+
+        patch.setattr(Host, "get_fact", get_fact)
+        inventory = Inventory((["@fake"], {}), production=(["@fake"], {}))  # type: ignore[no-untyped-call]
+        state = State(inventory, Config(DIFF=diff))  # type: ignore[no-untyped-call]
+        host = inventory.get_host("@fake")
+        state.activate_host(host)
+        state.set_stage(StateStage.Prepare)
+        planned = Plan()
+        with ctx_state.use(state), ctx_host.use(host):
+            role(*arguments, **named)
+            state.set_stage(StateStage.Execute)
+            state.is_executing = True
+            for key, operation in state.ops[host].items():
+                (name,) = state.op_meta[key].names
+                reasons.clear()
+                sent = list(operation.command_generator())
+                operation.operation_meta.set_complete(name not in failing, sent, CommandOutput([]))
+                planned.append(Operation(name, [command_of(each) for each in sent], list(reasons)))
+        return planned
+
+    return make
+
+
+def deploy_planner(patch: pytest.MonkeyPatch, plan: Planner, inventory: Path, bare_plans: dict[str, Plan]) -> Planner:
+    """What the fixture `plan_deploy` gives, for an `inventory` that need not say anything."""
+
+    def make(data: Mapping[str, Any], *arguments: str, entry: str = "deploy.py", **options: Any) -> Plan:
+        patch.setattr(sys, "argv", ["pyinfra", str(inventory), entry, *arguments])
+        given = {name: value for name, _, value in (word.partition("=") for word in arguments if "=" in word)}
+        patch.setattr(HostData, "dict", lambda self: {"ssh_user": "deploy", "slipway": data} | given)
+        if options or arguments or entry != "deploy.py":
+            return plan(runpy.run_path, str(ROOT / entry), **options)
+        key = json.dumps(data)
+        if key not in bare_plans:
+            bare_plans[key] = plan(runpy.run_path, str(ROOT / "deploy.py"))
+        return bare_plans[key]
+
+    return make

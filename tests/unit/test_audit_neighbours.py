@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slipway_host.release import runs
 
 from tests.audit import guests, neighbours
 from tests.audit.finding import DidNotLook, Finding, Verdict
 from tests.audit.onhost import attempts, builder, stage, tries
 from tests.audit.onhost.attempts import Neighbour
+from tests.unit.host.hardened import SHUT_OFF
 
 OTHER = Neighbour(stage.NAME, 990, 4711, {"tcp": 1, "udp": 2}, 7)
 
@@ -216,7 +216,7 @@ def test_a_release_is_looked_at_as_it_is_started(monkeypatch: pytest.MonkeyPatch
     assert words[0] == "systemd-run" and words[-2:] == ["sleep", "60"]
     assert words[words.index("--unit") + 1] == "looked-at.service"
     given = [words[number + 1] for number, word in enumerate(words) if word == "--property"]
-    assert set(runs.SHUT_OFF) < set(given)
+    assert set(SHUT_OFF) < set(given)
     assert not any(each.startswith("Standard") or each == "--property" for each in given)
 
 

@@ -30,8 +30,8 @@ from slipway.engine.plan import Change, Commands, asking
 from slipway.engine.pyinfra_api import current_host
 from slipway.engine.question import Question
 from slipway.settings import RunOptions, Settings
-from tests.unit.conftest import COMMIT, MARK
-from tests.unit.plans import Facts, Planner, ReleaseStatus, status_of, wanted_by
+from tests.unit.inventories import MARK
+from tests.unit.plans import COMMIT, Facts, Planner, ReleaseStatus, status_of, wanted_by
 
 
 class World(set[str]):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from slipway_host.proxy.nginx import Nginx
-from slipway_host.release import retire, runs
+from slipway_host.release import retire
 
+from tests.unit.host.hardened import SHUT_OFF
 from tests.unit.host.running import IDS, Host, failure, host_at, tree
 
 LEFT = 1_767_225_600
@@ -45,7 +46,7 @@ def test_the_old_one_is_let_go(host: Host, grace: int, warm: int, stays: int, ti
     for timer in timers:
         *options, what = timer.split()
         unit = f"--unit=notes-{what}-{IDS[0]}"
-        shut_off = [f"--property={each}" for each in runs.SHUT_OFF]
+        shut_off = [f"--property={each}" for each in SHUT_OFF]
         program = str(host.layout.program)
         words = ["systemd-run --quiet --collect", *shut_off, unit, *options, program, what, "notes", IDS[0]]
         expected.append(" ".join(words))

@@ -19,6 +19,7 @@ from slipway_host.release import runs
 from slipway_host.release.app import App
 from slipway_host.system import Failed, System
 
+from tests.unit.host.hardened import SHUT_OFF
 from tests.unit.host.running import Host, failure, host_at
 
 
@@ -153,7 +154,7 @@ def test_a_run_is_a_unit_of_its_own(host: Host, capsys: pytest.CaptureFixture[st
         f"--description=Slipway: release of notes, run {folder.name} "
         f"--property StandardOutput=append:{folder}/log --property StandardError=append:{folder}/log "
         "--property KillMode=mixed --property TimeoutStopSec=180 --property MemoryMax=75% "
-        + "".join(f"--property {each} " for each in runs.SHUT_OFF)
+        + "".join(f"--property {each} " for each in SHUT_OFF)
         + f"{host.layout.program} run notes {folder.name}"
     )
     assert "s3cr3t" not in started

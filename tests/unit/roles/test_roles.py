@@ -29,11 +29,11 @@ from roles.base import operations as base_operations
 from roles.base import role as base_role
 from roles.base.facts import Packages
 from roles.firewall.facts import Firewall, FirewallState
-from roles.nginx import DROP_IN, nginx, nginx_sandbox, nginx_with_certificates
+from roles.nginx import nginx, nginx_sandbox, nginx_with_certificates
 from roles.nginx.facts import NginxVersion, Versions
 from roles.preflight import SUPPORTED, PreflightError, preflight, problems, provisioned
 from roles.preflight import overview as overview_of
-from roles.python import UV_SHA256, python, pythons, uv
+from roles.python import python, pythons, uv
 from roles.release import digest, git_ssh, history, release, rollback, wanted
 from roles.release.facts import GitCommit, ReleaseHistory, ReleasePlan
 from roles.ssh.facts import Sshd, SshdState
@@ -50,11 +50,9 @@ from slipway.settings import RunOptions, Settings, render_env
 from slipway.settings.folder import SourceError
 from slipway.settings.release import HOOKS
 from slipway.transport import paramiko_api
-from tests.unit.conftest import COMMIT, MARK
+from tests.unit.inventories import MARK
 from tests.unit.plans import (
-    RELEASE as RELEASING,
-)
-from tests.unit.plans import (
+    COMMIT,
     Facts,
     NginxStatus,
     Operation,
@@ -65,6 +63,9 @@ from tests.unit.plans import (
     status_of,
     wanted_by,
     ways_in,
+)
+from tests.unit.plans import (
+    RELEASE as RELEASING,
 )
 
 MakeSettings = Callable[[Mapping[str, Any]], Settings]
@@ -475,7 +476,17 @@ def test_nothing_is_planned_for_a_host_that_is_refused(
 def test_base_installs_only_what_is_missing(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
     (line,) = plan(base, maximal, overview)("Install packages").commands
     assert line.argv[4:6] == ["", "ca-certificates python3-pip-whl"]
-    own = [name for name in base_role.PACKAGES if name != "python3"]
+    own = [
+        "ca-certificates",
+        "python3-pip-whl",
+        "git",
+        "logrotate",
+        "nftables",
+        "nginx",
+        "openssh-client",
+        "openssl",
+        "tzdata",
+    ]
     assert line.argv[6:][: len(own)] == own and line.argv[-1] == "libpq5"
     assert {"nftables", "unattended-upgrades"} < set(line.argv[6:]), "other roles' too"
 
@@ -574,11 +585,18 @@ def test_the_journal_restarts_when_its_cap_is_younger_or_about_to_be(
 # ── python ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+UV = {
+    "x86_64": "e18a57b8b352eb7c8feb317b9f6f533c8f0ad9673fd6cf34bbe3cf1a9f6a8984",
+    "aarch64": "0b3e8b1a4f5e405e31e2ff33de8af4744831e9f7338539671efbd8c3c94e791d",
+}
+"""Architecture → SHA-256 of uv's wheel."""
+
+
+@pytest.mark.parametrize("architecture", UV)
 def test_uv_is_pinned_by_hash(minimal: Settings, overview: HostOverview, architecture: str) -> None:
     version = minimal.python.uv.version
     argv = shlex.split(uv(minimal, dataclasses.replace(overview, architecture=architecture)).command)
-    assert argv[4:] == [f"/opt/slipway/uv/{version}", f"uv=={version} --hash=sha256:{UV_SHA256[architecture]}"]
+    assert argv[4:] == [f"/opt/slipway/uv/{version}", f"uv=={version} --hash=sha256:{UV[architecture]}"]
     assert "--require-hashes" in argv[2] and "--only-binary=:all:" in argv[2]
 
 
@@ -666,6 +684,9 @@ def test_nginx_is_configured_before_it_starts(plan: Planner, minimal: Settings, 
     order = ["Make room for challenges, and remove Debian's example site", "Configure the sites", "Enable nginx"]
     assert [name.split(" | ")[1] for name in names if name.split(" | ")[1] in order] == order
     assert plan(nginx_with_certificates, minimal, overview).names == ["Nginx | Configure the sites with TLS"]
+
+
+DROP_IN = "/etc/systemd/system/nginx.service.d/50-slipway.conf"
 
 
 def test_nginx_is_shut_off_before_its_package_starts_it(
@@ -1585,11 +1606,20 @@ def test_units_are_enabled_unless_they_are(
 # ── the ways in ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+SSHD = "/etc/ssh/sshd_config.d/00-slipway.conf"
+SSHD_UNIT = "/etc/systemd/system/ssh.service.d/50-slipway.conf"
+MODULI = "/etc/ssh/slipway.moduli"
+TABLE = "/etc/slipway/firewall.nft"
+MAIN = "/etc/ssh/sshd_config"
+ALONE = "/etc/ssh/slipway.conf"
+FIRST = "Include /etc/ssh/slipway.conf"
+
+
 def test_sshd_and_the_firewall_are_hardened_by_default(
     plan: Planner, minimal: Settings, overview: HostOverview
 ) -> None:
     request = ways_in(plan(access, minimal, overview))
-    assert {each["path"] for each in request["files"]} == {ssh.DROP_IN, ssh.UNIT, firewall.TABLE}
+    assert {each["path"] for each in request["files"]} == {SSHD, SSHD_UNIT, TABLE}
     assert (request["ssh"], request["firewall"], request["account"]) == (True, "load", None)
     assert request["host_keys"] == {"ed25519": 256, "rsa": 4096}
     told = dict(request["options"])
@@ -1608,7 +1638,7 @@ def test_what_is_switched_off_is_removed(
     off = make_settings(minimal_data | {"ssh": {"enabled": False}, "firewall": {"enabled": False}})
     request = ways_in(plan(access, off, overview, facts=facts))
     gone = {each["path"]: each["content"] for each in request["files"]}
-    assert gone == dict.fromkeys((ssh.DROP_IN, ssh.MODULI, ssh.UNIT, firewall.TABLE))
+    assert gone == dict.fromkeys((SSHD, MODULI, SSHD_UNIT, TABLE))
     assert (request["ssh"], request["firewall"], request["options"]) == (True, "remove", [])
     # And on a host that never had them, nothing is done.
     bare = facts | {FirewallState: Firewall(), Places: {}}
@@ -1624,7 +1654,7 @@ def test_an_unconfirmed_change_is_made_anew_as_a_whole(
     assert plan(access, minimal, overview, facts=facts)(title).reasons == ["the ways in are as they should be"]
     pending = facts | {SshdState: dataclasses.replace(facts[SshdState], pending=True)}
     request = ways_in(plan(access, minimal, overview, facts=pending))
-    assert {each["path"] for each in request["files"]} == {ssh.DROP_IN, ssh.UNIT, firewall.TABLE}
+    assert {each["path"] for each in request["files"]} == {SSHD, SSHD_UNIT, TABLE}
     assert (request["ssh"], request["firewall"]) == (True, "load")
 
 
@@ -1658,13 +1688,13 @@ def test_the_port_that_a_run_comes_in_by_stays_open(
 def test_a_file_that_comes_before_ours_is_outdone(minimal: Settings) -> None:
     sshd = Sshd(main="UsePAM yes\n", main_mode="600", first=False)
     made = ssh.files(minimal, sshd)
-    assert made[ssh.DROP_IN] is None and made[ssh.ALONE]
-    main = made[ssh.MAIN]
-    assert main and (main.content, main.mode) == (f"{ssh.FIRST}\nUsePAM yes\n", "600")
+    assert made[SSHD] is None and made[ALONE]
+    main = made[MAIN]
+    assert main and (main.content, main.mode) == (f"{FIRST}\nUsePAM yes\n", "600")
     again = ssh.files(minimal, dataclasses.replace(sshd, main=main.content))
-    assert ssh.MAIN not in again
+    assert MAIN not in again
     back = ssh.files(minimal, dataclasses.replace(sshd, main=main.content, first=True))
-    assert (back[ssh.MAIN], back[ssh.ALONE]) == (File("UsePAM yes\n", "600"), None)
+    assert (back[MAIN], back[ALONE]) == (File("UsePAM yes\n", "600"), None)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+grep -E "^[[:space:]]*($2)[[:space:]]" "$1" 2>/dev/null || true

@@ -1,0 +1,1 @@
+{ [ ! -e "$1" ] && [ ! -L "$1" ]; } || grep -qs 'Managed by Slipway' "$1" || echo foreign

@@ -1,0 +1,251 @@
+"""What nginx does with requests: what a client can't forge, which headers come back, whom a limit counts."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from slipway.settings import Settings
+from tests.unit.roles.nginx_texts import directives, nginx, server, servers
+
+MakeSettings = Callable[[Mapping[str, Any]], Settings]
+
+
+@pytest.fixture(params=["minimal", "maximal"])
+def settings(request: pytest.FixtureRequest) -> Settings:
+    """Settings with every default, and with none."""
+    made: Settings = request.getfixturevalue(request.param)
+    return made
+
+
+# ── what a client can't forge ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["notes", "wiki-next", "lab", "plain"])
+def test_forwarded_headers_are_set_and_never_appended(maximal: Settings, name: str) -> None:
+    made = nginx(maximal)[f"proxy/{name}.conf"]
+    headers = {
+        header: value
+        for line in directives(made)
+        if (parts := line.removesuffix(";").split(maxsplit=2))[0] == "proxy_set_header"
+        for header, value in [(parts[1], parts[2])]
+    }
+    assert headers == {
+        "Host": "$host",
+        "Upgrade": "$slipway_upgrade",
+        "Connection": "$connection_upgrade",
+        "X-Forwarded-For": "$remote_addr",
+        "X-Forwarded-Proto": "$scheme",
+        "X-Forwarded-Host": "$host",
+        "X-Forwarded-Port": "$server_port",
+        "X-Forwarded-Prefix": '""',
+        "X-Real-IP": "$remote_addr",
+        "X-Request-ID": "$request_id",
+        "Forwarded": '""',
+    }
+    assert len([line for line in directives(made) if line.startswith("proxy_set_header")]) == len(headers)
+
+
+UPGRADES = '"$server_protocol $request_method $http_transfer_encoding$http_content_length $http_upgrade"'
+"""What tells the handshake of a WebSocket from all other requests that ask for an upgrade."""
+
+BODIES = '"$http_transfer_encoding,$http_content_length,$server_protocol,$request_method"'
+"""What tells how large a body may become."""
+
+
+def test_no_variable_that_a_client_fills(settings: Settings) -> None:
+    for path, text in nginx(settings).items():
+        others = text.replace(UPGRADES, "").replace(BODIES, "").replace("map $http_accept_encoding ", "")
+        found = re.findall(r"\$(proxy_add_x_forwarded_for|http_(?!accept\b)\w+|host\w+)", others)
+        assert found == [], f"{path}: {found}"
+        assert text.count(UPGRADES) == text.count(f"map {UPGRADES} $slipway_upgrade {{"), path
+        # What a client accepts chooses between two answers of nginx's own.
+        assert others.count("$http_accept") == text.count("map $http_accept $slipway_unavailable {"), path
+
+
+def test_no_block_below_the_proxy_file_sets_a_header(settings: Settings) -> None:
+    """One proxy_set_header in a site's block would switch off all those of the file that it includes."""
+    for path, text in nginx(settings).items():
+        if not path.startswith("proxy/"):
+            assert "proxy_set_header" not in text, path
+
+
+@pytest.mark.parametrize(
+    ("asked", "upgraded"),
+    [
+        ("HTTP/1.1 GET  websocket", True),
+        ("HTTP/1.1 GET  WebSocket", True),
+        ("HTTP/1.1 GET 0 websocket", True),
+        ("HTTP/1.1 GET  h2c, websocket", True),
+        ("HTTP/1.1 GET  websocket,h2c", True),
+        ("HTTP/1.1 GET  ", False),
+        ("HTTP/1.1 GET  h2c", False),
+        ("HTTP/1.1 GET  TLS/1.0, HTTP/2.0", False),
+        ("HTTP/1.1 GET  websocket2", False),
+        ("HTTP/1.1 GET  notwebsocket", False),
+        ("HTTP/1.1 GET  websocket h2c", False),
+        ("HTTP/1.1 POST  websocket", False),
+        ("HTTP/1.1 GET 5 websocket", False),
+        ("HTTP/1.1 GET 00 websocket", False),
+        ("HTTP/1.1 GET chunked websocket", False),
+        ("HTTP/1.1 GET chunked0 websocket", False),
+        ("HTTP/1.0 GET  websocket", False),
+        ("HTTP/2.0 GET  websocket", False),
+    ],
+)
+def test_nothing_but_the_handshake_of_a_websocket_is_upgraded(minimal: Settings, asked: str, upgraded: bool) -> None:
+    """The rows are what nginx looks up: protocol, method, how long the body is, and what is asked for."""
+    lines = directives(nginx(minimal)["nginx.conf"])
+    at = lines.index(f"map {UPGRADES} $slipway_upgrade {{")
+    default, row, end = lines[at + 1 : at + 4]
+    assert (default, end) == ('default "";', "}")
+    pattern = row.removeprefix('"~*').removesuffix('" websocket;')
+    assert bool(re.search(pattern, asked, re.IGNORECASE)) == upgraded
+
+
+# ── headers of an answer ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", ["lab", "plain"])
+def test_no_hsts_without_a_certificate_that_browsers_trust(maximal: Settings, name: str) -> None:
+    for path, text in nginx(maximal).items():
+        if path.endswith(f"/{name}.conf"):
+            assert "strict_transport_security" not in text.lower().replace("-", "_"), path
+
+
+def test_every_server_of_a_site_has_the_headers(maximal: Settings) -> None:
+    """A location with an add_header of its own inherits none, so it has all of them, or there is no such location."""
+    made = nginx(maximal)
+    for name in maximal.apps:
+        include = f"include /etc/nginx/slipway/headers/{name}.conf;"
+        for block in servers(made[f"sites/{name}.conf"]):
+            assert include in block, block
+            assert not [line for line in block if line.startswith("add_header")], block
+        errors = " ".join(directives(made[f"errors/{name}.conf"]))
+        for location in errors.split("location ")[1:]:
+            assert include in location or "add_header" not in location
+
+
+def test_static_files_have_the_same_headers_with_nothing_to_look_up(maximal: Settings) -> None:
+    made = nginx(maximal)
+    include = "include /etc/nginx/slipway/headers/static/plain.conf;"
+    for block in servers(made["sites/plain.conf"]):
+        assert block.count(include) == 1 and block.index(include) > block.index("open_file_cache_valid 30s;")
+    everywhere, fixed = (directives(made[f"headers/{kind}plain.conf"]) for kind in ("", "static/"))
+    assert [line.split()[1] for line in fixed] == [line.split()[1] for line in everywhere]
+    for name, value in maximal.apps["plain"].answer_headers.items():
+        assert f'add_header {name} "{value}" always;' in fixed
+
+
+def test_headers_of_the_inventory_are_for_static_files_as_well(maximal: Settings) -> None:
+    """A location with headers of its own would have none of those that nginx_extra adds."""
+    made = nginx(maximal)
+    assert maximal.apps["notes"].static and maximal.apps["notes"].nginx_extra
+    assert "headers/static/notes.conf" not in made and "headers/static" not in made["sites/notes.conf"]
+
+
+# ── limits ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("address", "counted"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:a:b:c:d", "2001:db8:1:2::"),
+        ("2001:db8:1:2::d", "2001:db8:1:2::"),
+        ("2001:db8::a:b:c:d", "2001:db8::"),
+        ("2001:db8::d", "2001:db8::"),
+        ("::1", "::"),
+    ],
+)
+def test_whom_a_limit_counts(minimal: Settings, address: str, counted: str) -> None:
+    """An address, or the first half of one of IPv6, however it is written."""
+    binary = ipaddress.ip_address(address).packed
+    patterns = re.findall(r'"~(\S+)" \$slipway_(?:address|network);', nginx(minimal)["nginx.conf"])
+    assert len(patterns) == 2
+    found = (re.search(pattern.replace("?<", "?P<").replace(r"\z", r"\Z").encode("latin-1"), binary)
+             for pattern in patterns)  # fmt: skip
+    key = next((match[1] for match in found if match), binary)
+    assert key == ipaddress.ip_address(counted).packed[: len(key)] and len(key) in (4, 8)
+
+
+def test_this_host_is_one_client_whatever_its_address(minimal: Settings) -> None:
+    text = nginx(minimal)["nginx.conf"]
+    found = re.search(r"map \$binary_remote_addr \$slipway_client \{\n(.*?)\n    \}", text, re.DOTALL)
+    assert found
+    rules = re.findall(r'"~(.+)" (\S+);', found[1])
+
+    def client(address: str) -> str:
+        packed = ipaddress.ip_address(address).packed
+        for pattern, value in rules:
+            if re.search(pattern.replace("(?<", "(?P<").replace(r"\z", r"\Z").encode("latin-1"), packed):
+                return str(value)
+        return "$binary_remote_addr"
+
+    assert {client(each) for each in ("127.0.0.1", "127.1.2.3", "127.10.13.10", "::1", "::ffff:127.9.9.9")} == {
+        "loopback"
+    }
+    assert client("127.83.76.87") == "$binary_remote_addr", "Slipway's own programs"
+    assert client("192.0.2.7") == "$binary_remote_addr" and client("2001:db8::1") == "$slipway_network"
+    assert client("::ffff:192.0.2.7") == "$slipway_address"
+
+
+@pytest.mark.parametrize(
+    ("asked", "size"),
+    [
+        (",,HTTP/1.1,GET", ""),
+        (",,HTTP/1.1,POST", ""),
+        (",0,HTTP/2.0,POST", ""),
+        (",9999,HTTP/1.1,POST", ""),
+        (",10000,HTTP/1.1,POST", "10k"),
+        (",999999,HTTP/2.0,GET", "10k"),
+        (",0001000000,HTTP/1.1,PUT", "1M"),
+        (",4999999,HTTP/1.1,PUT", "1M"),
+        (",5000000,HTTP/1.1,PUT", "5M"),
+        (",10485760,HTTP/2.0,PUT", "5M"),
+        ("chunked,,HTTP/1.1,GET", "5M"),
+        ("chunked,1,HTTP/1.1,POST", "5M"),
+        (",,HTTP/2.0,POST", "5M"),
+        (",,HTTP/2.0,PATCH", "5M"),
+        (",,HTTP/2.0,GET", "unannounced"),
+        (",,HTTP/2.0,POSTER", "unannounced"),
+        (",nonsense,HTTP/1.1,POST", "5M"),
+    ],
+)
+def test_how_large_a_body_may_become(minimal: Settings, asked: str, size: str) -> None:
+    """The rows are what nginx looks up: coding, length, protocol and method."""
+    text = nginx(minimal)["nginx.conf"].partition(f"map {BODIES} $slipway_body {{")[2].partition("}\n")[0]
+    rows = re.findall(r'"~(\S+)" "?(\w*)"?;', text)
+    assert len(rows) == 5 and "default 5M;" in text
+    assert next((found for pattern, found in rows if re.search(pattern, asked)), "5M") == size
+
+
+@pytest.mark.parametrize(
+    ("body", "uploads", "limits"),
+    [
+        ("10m", None, (4, 6, 16)),
+        ("1m", None, (40, 40, 40)),
+        ("20971520", None, (2, 6, 16)),
+        ("1g", None, (2, 6, 16)),
+        ("0", None, (2, 6, 16)),
+        ("1", None, (65_535, 65_535, 65_535)),
+        ("10m", 1, (1, 6, 16)),
+        ("1g", 30, (30, 30, 30)),
+    ],
+)
+def test_uploads_of_one_client(
+    make_settings: MakeSettings, minimal_data: dict[str, Any], body: str, uploads: int | None, limits: tuple[int, ...]
+) -> None:
+    minimal_data["apps"]["notes"] |= {"max_body_size": body, "uploads_per_client": uploads, "port": 8001}
+    text = nginx(make_settings(minimal_data))["sites/notes.conf"]
+    wanted = [
+        f"limit_conn slipway_body_{size} {count};" for size, count in zip(("5m", "1m", "10k"), limits, strict=True)
+    ]
+    assert [line for line in server(text, "443") if "slipway_body_" in line] == wanted
+    assert "limit_conn notes_connections 500;" in server(text, "443")
+    assert not [line for line in server(text, "127.0.0.1:8001") if "limit_conn" in line], "no stranger comes by that"
