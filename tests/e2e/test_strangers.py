@@ -190,7 +190,7 @@ def test_a_proxy_on_the_host_opens_no_door(host: Host, trusted: list[str]) -> No
         # What the host's own programs know all the same: a release is proven meanwhile.
         (host.folder / "notes/static/style.css").write_text(f"/* {trusted} */\n")
         assert "Release | Release notes" in host.deploy().changed
-        assert json.loads(host.ssh("/opt/slipway/bin/slipway nginx status"))["live"] is True
+        assert json.loads(host.ssh("/opt/slipway/bin/slipway nginx status --json"))["live"] is True
     host.deploy()
 
 

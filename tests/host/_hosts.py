@@ -190,7 +190,7 @@ class Target:
     @cached_property
     def nginx_status(self) -> dict[str, Any]:
         """What `slipway-nginx status` prints."""
-        found: dict[str, Any] = json.loads(self.run("/opt/slipway/bin/slipway nginx status"))
+        found: dict[str, Any] = json.loads(self.run("/opt/slipway/bin/slipway nginx status --json"))
         return found
 
     @cached_property

@@ -135,7 +135,7 @@ def test_a_request_of_the_command_line(
 
 def test_a_request_of_another_protocol_is_refused(command: Callable[..., Any]) -> None:
     told = f"slipway: this is Slipway {VERSION}, which understands requests of protocol 1, not of 2"
-    for argv in (("release", "notes", "--request"), ("facts",), ("plan", "notes")):
+    for argv in (("release", "notes", "--request"), ("facts",), ("plan", "--here", "notes")):
         assert command(*argv, stdin={"protocol": 2}) == told
 
 
@@ -226,7 +226,7 @@ def test_commands_that_answer_in_json(
     expected: dict[tuple[str, ...], Any] = {
         ("status", "notes", "--json"): status.status(host.app),
         ("releases", "notes", "--json"): [],
-        ("plan", "notes"): {"commits": ["notes.main:app"]},
+        ("plan", "--here", "notes"): {"commits": ["notes.main:app"]},
         ("target", "notes"): target,
         ("nginx", "status", "--json"): {"live": True},
         ("access", "apply"): armed,
