@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from slipway_host import VERSION
 
 from slipway import project
 from tests.unit.settings.test_inventory import HOSTS
@@ -122,8 +123,8 @@ def test_the_version_stands_in_one_place() -> None:
     said = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert said["dynamic"] == ["version"] and said["name"] == "slipway-vps"
     texts = [path for folder in ("slipway", "roles", "tasks") for path in (ROOT / folder).rglob("*.py")]
-    assert [path for path in texts if re.search(rf'"{re.escape(said["version"])}"', path.read_text("utf-8"))] == []
-    assert f"## {said['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert [path for path in texts if re.search(rf'"{re.escape(VERSION)}"', path.read_text("utf-8"))] == []
+    assert f"## {VERSION}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_bare_pyinfra_runs_from_the_clone(tmp_path: Path) -> None:
