@@ -102,6 +102,7 @@ def test_an_app_that_has_sshd_s_port_is_ended_and_nobody_else(
     [
         ("0::/system.slice/x/app.slice/app-mine.slice/mine@r1.service", "app-mine.slice"),
         ("1:name=systemd:/system.slice/x/builds.slice/mine-build.service\n0::/elsewhere", "mine-build.service"),
+        ("9:name=systemd:/\n0::/system.slice/x/app.slice/app-mine.slice/mine@r1.service", "app-mine.slice"),
         ("0::/system.slice/x/builds.slice/nginx.service", None),
         ("0::/system.slice/x/user.slice/user-1000.slice/user@1000.service/builds.slice/mine-build.service", None),
         ("0::/system.slice/x/user.slice/user-1000.slice/user@1000.service/app.slice/app-mine.slice/x", None),
@@ -116,7 +117,8 @@ def test_whose_a_process_is(system: FakeSystem, group: str, unit: str | None) ->
     layout.units.mkdir(parents=True)
     for name in ("app-mine.slice", "builds.slice"):
         (layout.units / name).touch()
-    roots = "1:name=systemd:/system.slice/x/init.scope\n" if "name=" in group else "0::/system.slice/x/init.scope\n"
+    old = "1:name=systemd:/system.slice/x/" in group
+    roots = "1:name=systemd:/system.slice/x/init.scope\n" if old else "9:name=systemd:/\n0::/system.slice/x/init.scope\n"
     for process, text in {"1": roots, "7": group}.items():
         (layout.proc / process).mkdir(parents=True)
         (layout.proc / process / "cgroup").write_text(text)
