@@ -118,7 +118,7 @@ def test_whose_a_process_is(system: FakeSystem, group: str, unit: str | None) ->
     for name in ("app-mine.slice", "builds.slice"):
         (layout.units / name).touch()
     old = "1:name=systemd:/system.slice/x/" in group
-    roots = "1:name=systemd:/system.slice/x/init.scope\n" if old else "9:name=systemd:/\n0::/system.slice/x/init.scope\n"
+    roots = ("1:name=systemd:" if old else "9:name=systemd:/\n0::") + "/system.slice/x/init.scope\n"
     for process, text in {"1": roots, "7": group}.items():
         (layout.proc / process).mkdir(parents=True)
         (layout.proc / process / "cgroup").write_text(text)
