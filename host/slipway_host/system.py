@@ -190,6 +190,16 @@ class System:
         finally:
             os.close(descriptor)
 
+    # ── processes ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def groups(self, process: int) -> dict[str, str]:
+        """Hierarchy ("" is that of cgroups v2) → control group of a process (cgroups(7)); empty where it has ended."""
+        try:
+            lines = (self.layout.proc / str(process) / "cgroup").read_text(errors="replace").splitlines()
+        except OSError:
+            return {}
+        return {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
+
     # ── the clock ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def time(self) -> float:

@@ -235,26 +235,17 @@ def unit_of(system: System, process: int) -> str | None:
     """The app's slice, or the build, that a process is in; None where it is neither of Slipway's."""
     # From systemd's own group on: below their own, users may name groups as they like. Of the hierarchies, systemd's is
     # the one that has itself in init.scope: there may be an old one beside it that knows only "/".
-    of = _groups_of(system, 1)
+    of = system.groups(1)
     hierarchy = next((each for each in ("name=systemd", "") if of.get(each, "").endswith("/init.scope")), "")
     top = re.escape(of.get(hierarchy, "").removesuffix("/init.scope"))
     builds, any_app = re.escape(BUILDS), system.layout.app("APP")
     own = re.escape(any_app.slice).replace("APP", "[^/]+")
     build = re.escape(f"{any_app.helper('build')}.service").replace("APP", "[^/]+")
-    path = _groups_of(system, process).get(hierarchy, "")
+    path = system.groups(process).get(hierarchy, "")
     found = re.match(rf"{top}/app\.slice/({own})(?:/|$)|{top}/{builds}/({build})(?:/|$)", path)
     if not found or not (system.layout.units / (found[1] or BUILDS)).is_file():
         return None
     return found[1] or found[2]
-
-
-def _groups_of(system: System, process: int) -> dict[str, str]:
-    """Hierarchy ("" is that of cgroups v2) → control group of a process (cgroups(7)); empty where it has ended."""
-    try:
-        lines = (system.layout.proc / str(process) / "cgroup").read_text(errors="replace").splitlines()
-    except OSError:
-        return {}
-    return {controllers: path for _, controllers, path in (line.split(":", 2) for line in lines)}
 
 
 def free(system: System, wanted_ports: set[int], say: Say) -> None:

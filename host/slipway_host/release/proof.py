@@ -140,13 +140,7 @@ def identify(app: App, release: str) -> None:
         # warm have only moved.
         app.systemd.reread()
         state = _loaded(app, release)
-    group, process = state.get("ControlGroup", ""), state.get("MainPID", "0")
-    try:
-        lines = (app.system.layout.proc / process / "cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    # cgroups(7): a number, controllers, and the group's path.
-    paths = [line.split(":", 2)[-1] for line in lines]
+    group, paths = state.get("ControlGroup", ""), app.system.groups(int(state.get("MainPID", "0"))).values()
     if not group or not any(path == group or path.startswith(f"{group}/") for path in paths):
         raise Failed(f"{unit} has no process of its own that runs: `systemctl status {unit}` tells why.")
 
