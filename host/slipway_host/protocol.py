@@ -34,8 +34,6 @@ if TYPE_CHECKING:
         subdir: str
         """The app's folder below it; empty for the top."""
         url: str
-        ref: str
-        """The branch, tag or commit that the inventory names."""
         ssh: str
         """The command by which git connects; empty where it needs none."""
 
@@ -189,6 +187,8 @@ if TYPE_CHECKING:
         """Secrets that only the build gets."""
         archive: str
         """Source as a tar.gz in base64, for a local folder."""
+        ref: str
+        """The branch, tag or commit that the inventory names, for a repository: only how its commit is fetched."""
         contract: bool
         """Consent to migrations that the release which still serves may not survive."""
         again: bool

@@ -170,7 +170,7 @@ def release(
     if not faults and not unreached and (held or not reasons) and not request["fresh"]:
         if prober:
             plan.say(f"{app}: no traffic was sent, since there is nothing to release", logger.warning)
-        if _but_ref(status.get("wanted")) == _but_ref(json.loads(json.dumps(wanted))):
+        if status.get("wanted") == json.loads(json.dumps(wanted)):
             host.noop(f"{app}: {told}")
             return
         path, text = str(LAYOUT.app(app).wanted), json.dumps(wanted, indent=1)
@@ -181,6 +181,8 @@ def release(
     value = request | {"protocol": PROTOCOL, "wanted": wanted}
     if archive is not None:
         value["archive"] = base64.b64encode(archive).decode()
+    if git:
+        value["ref"] = git[1]
     seen: dict[str, Any] = {}
     if serving and "source" in reasons and not unreached and not held and plan.planning():
         asked = json.dumps(value | {"placeholders": dict(placeholders or {})})
@@ -205,12 +207,6 @@ def _commit(git: Git, unreached: bool) -> str:
     if unreached and not plan.planning():
         return host.get_fact(GitCommit, url=url, ref=ref, ssh=ssh)
     return plan.known(GitCommit, url=url, ref=ref, ssh=ssh) or "error: there is no git"
-
-
-def _but_ref(wanted: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What is wanted, whatever ref led to its commit: another name of the same commit changes nothing."""
-    kept = dict(wanted or {})
-    return kept | {"source": {key: value for key, value in kept.get("source", {}).items() if key != "ref"}}
 
 
 def _why(app: str, status: Mapping[str, Any], reasons: Sequence[str], *, unreached: bool, fresh: bool) -> str:

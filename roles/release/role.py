@@ -64,7 +64,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     if isinstance(app.source, FolderSource):
         source = {"kind": "archive"}
     else:
-        source = {"kind": "git", "url": app.source.git, "ref": app.source.ref, "ssh": git_ssh(app)}
+        source = {"kind": "git", "url": app.source.git, "ssh": git_ssh(app)}
     return {
         "format": FORMAT,
         "app": app.app,

@@ -32,7 +32,7 @@ def plan(app: App, request: Request) -> Planned:
     """What a request would change; where that can't be told, `error` says why."""
     import tempfile
 
-    app.wanted, serving = request["wanted"], app.serving()
+    app.request, app.wanted, serving = request, request["wanted"], app.serving()
     wanted, served = app.wanted["source"], app.record(serving).get("commit")
     told: Planned = {"commits": [], "pending": [], "error": None, "sql_error": None}
     sweep_plans(app)

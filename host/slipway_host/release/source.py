@@ -136,7 +136,8 @@ def _fetch(app: App, git: Sequence[str]) -> None:
     alone = ["--no-tags", "origin", f"+{source['commit']}:refs/slipway/wanted"]
     # A repository without end ends at the disk's last quarter, in one file as a rule.
     bound = f"--fsize={room.free(app.system.layout.cache)[0] * 3 // 4}"
-    for refs in [alone, everything] if source.get("ref", source["commit"]) != source["commit"] else [everything]:
+    named = app.request.get("ref", source["commit"]) == source["commit"]
+    for refs in [everything] if named else [alone, everything]:
         command = ["prlimit", bound, *git, "fetch", *refs]
         heard = app.progress.heard
         done = app.system.run(*command, check=False, env=environment, seconds=FETCH_SECONDS, heard=heard)

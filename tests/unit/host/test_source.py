@@ -116,6 +116,20 @@ def test_a_commit_that_is_there_needs_no_network(place: Place, repository: tuple
     assert len(place.system.matching(" fetch ")) == 1
 
 
+@pytest.mark.parametrize(("ref", "others"), [("main", False), (None, True)], ids=["by a branch", "by itself"])
+def test_a_commit_that_a_branch_led_to_is_fetched_alone(
+    place: Place, repository: tuple[str, list[str]], ref: str | None, others: bool
+) -> None:
+    """One that somebody named has to be on a branch or a tag, so that all of them are fetched."""
+    url, commits = repository
+    wants(place, url, commits[1])
+    place.app.request["ref"] = ref or commits[1]
+    source.fetch(place.app, "r1")
+    (fetched,) = place.system.matching(" fetch ")
+    assert ("+refs/heads/*:refs/heads/*" in fetched) is others
+    assert (f"+{commits[1]}:refs/slipway/wanted" in fetched) is not others
+
+
 def test_a_commit_that_is_not_there(place: Place, repository: tuple[str, list[str]]) -> None:
     url, _ = repository
     wants(place, url, "0" * 40)

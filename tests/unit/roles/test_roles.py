@@ -1209,7 +1209,21 @@ def test_a_commit_is_not_looked_up(
     maximal_data["apps"]["lab"]["source"]["ref"] = COMMIT
     facts = {fact: value for fact, value in bare.items() if fact is not GitCommit}
     done = plan(release, make_settings(maximal_data), overview, RunOptions(), facts=facts)
-    assert asked(done, "lab")["wanted"]["source"]["commit"] == COMMIT
+    request = asked(done, "lab")
+    assert (request["wanted"]["source"]["commit"], request["ref"]) == (COMMIT, COMMIT)
+
+
+def test_another_name_of_the_same_commit_changes_nothing(
+    plan: Planner, make_settings: MakeSettings, maximal_data: dict[str, Any], overview: HostOverview, bare: Facts
+) -> None:
+    """The host is told which one led to the commit; what it keeps of a release doesn't have it."""
+    requests = []
+    for ref in ("main", "v1"):
+        maximal_data["apps"]["lab"]["source"]["ref"] = ref
+        requests.append(asked(plan(release, make_settings(maximal_data), overview, RunOptions(), facts=bare), "lab"))
+    assert [request["ref"] for request in requests] == ["main", "v1"]
+    assert requests[0]["wanted"] == requests[1]["wanted"]
+    assert requests[0]["wanted"]["source"].keys() == {"kind", "url", "ssh", "subdir", "commit"}
 
 
 def test_a_ref_that_is_not_there_fails_its_app_alone(
