@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tests.audit import bystander, forged, guests, neighbours, network, openscap, secrets, system, tls, web
 from tests.audit.finding import Finding
 from tests.audit.subject import Subject
+from tests.host._hosts import EXPOSURE
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ ROWS = (
     Row("gixy", "gixy-ng", "nothing at any level", web.gixy),
     Row("ssh", "ssh-audit, pyinfra", "policy passed; pyinfra connects", system.ssh),
     Row("app-unit", "systemd-analyze, apps",
-        f"≤ {system.APP_EXPOSURE} (≤ {system.CLOSED_APP_EXPOSURE} without network)", system.app_units),
+        f"≤ {EXPOSURE['internet']} (≤ {EXPOSURE['unix']} without network)", system.app_units),
     Row("nginx-unit", "systemd-analyze, nginx", f"≤ {system.NGINX_EXPOSURE}", system.nginx_unit),
     Row("own-units", "systemd-analyze, other own", f"≤ {system.OWN_EXPOSURE:.1f}", system.own_units),
     Row("guest-units", "systemd-analyze, build and release",

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from tests.audit.finding import Finding, Verdict, judged, looked
 from tests.audit.subject import Subject
+from tests.host._hosts import EXPOSURE
 
 OWN_POLICY = Path(__file__).parent / "ssh-debian13.policy"
 POLICIES = {"debian12": "Hardened Debian 12 (version 3)"}
 """ssh-audit's built-in policy of a system; all others are held to `OWN_POLICY`."""
 
-APP_EXPOSURE, CLOSED_APP_EXPOSURE, NGINX_EXPOSURE, OWN_EXPOSURE = 1.2, 0.4, 2.5, 2.0
+NGINX_EXPOSURE, OWN_EXPOSURE = 2.5, 2.0
 LYNIS_INDEX = 78
 LYNIS_TESTS = 200
 """Tests that lynis makes at least; 3.0.8 makes 245, 3.1.4 makes 250."""
@@ -53,7 +54,7 @@ def app_units(subject: Subject) -> Finding:
     private = subject.run(f"systemctl show --property=Id,PrivateNetwork,ActiveState -- {' '.join(subject.apps)}")
     shown = [dict(line.split("=", 1) for line in block.splitlines()) for block in private.strip().split("\n\n")]
     looked(all(each["ActiveState"] == "active" for each in shown), f"not active: {subject.apps}")
-    bars = {each["Id"]: CLOSED_APP_EXPOSURE if each["PrivateNetwork"] == "yes" else APP_EXPOSURE for each in shown}
+    bars = {each["Id"]: EXPOSURE["unix" if each["PrivateNetwork"] == "yes" else "internet"] for each in shown}
     return units_finding(_security(subject, *bars), bars)
 
 

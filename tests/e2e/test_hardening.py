@@ -13,6 +13,7 @@ import pytest
 from tests.e2e._driver import Host, wait_until
 from tests.e2e.apps import copy_example, facts, make_tiny, set_hooks
 from tests.e2e.conftest import MakeHost
+from tests.host._hosts import EXPOSURE
 
 pytestmark = pytest.mark.story
 
@@ -117,8 +118,8 @@ def test_app_that_talks_to_unix_sockets_alone(host: Host) -> None:
     assert host.request("POST", "/api/notes", json={"text": "by a socket"}).status_code == 201
     stored = host.ssh("runuser -u postgres -- psql -qtA notes -c 'SELECT text FROM notes'")
     assert stored == "by a socket"
-    assert exposure(host, f"notes@{host.release()}.service") <= 0.4
-    assert exposure(host, f"{TINY}@{host.release(TINY)}.service") <= 1.2
+    assert exposure(host, f"notes@{host.release()}.service") <= EXPOSURE["unix"]
+    assert exposure(host, f"{TINY}@{host.release(TINY)}.service") <= EXPOSURE["internet"]
     # The database listens there, and the host itself reaches it.
     connect = "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 5432), 3)'"
     host.ssh(connect)

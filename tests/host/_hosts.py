@@ -30,6 +30,8 @@ from slipway.engine.place import File
 from slipway.settings import AppSettings, Settings
 from tests.host._client import Answer, Client
 
+EXPOSURE = {"internet": 1.2, "unix": 0.4}
+"""sandbox.network → the worst rating of an app by `systemd-analyze security`; 9.6 is that of one without any."""
 OUTSIDER = "www-data"
 """An unprivileged user that every Debian has; nginx's workers run as it."""
 

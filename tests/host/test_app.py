@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.host._hosts import OUTSIDER, App
+from tests.host._hosts import EXPOSURE, OUTSIDER, App
 
 SHORTEST_SECRET = 8
 """Characters below which a value is found by chance in any text."""
@@ -140,10 +140,6 @@ def test_app_sees_no_other_process(app: App) -> None:
             assert f"/proc/{other.pid}" not in seen, other.name
     assert "/proc/1" not in seen
     assert ("/proc/meminfo" in seen) is not app.settings.sandbox.hide_system
-
-
-EXPOSURE = {"internet": 1.2, "unix": 0.4}
-"""sandbox.network → the worst rating of a service by `systemd-analyze security`; 9.6 is that of one without any."""
 
 
 def test_exposure(app: App) -> None:
