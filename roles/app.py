@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from pyinfra.api import StringCommand
 from slipway_host.layout import LAYOUT
 
@@ -190,11 +192,13 @@ def app(settings: Settings, overview: HostOverview) -> None:
     filtered = firewall.of_apps(settings) if settings.firewall.enabled else {}
     place(
         name="Write down what apps may take, and builds reach",
-        folders={firewall.APPS: Folder()} if filtered else {},
+        folders={str(PurePosixPath(path).parent): Folder() for path in limits.JOURNALS}
+        | ({firewall.APPS: Folder()} if filtered else {}),
         files={**bounds, **firewall.of_builds(settings), **filtered},
     )
-    slices = [path.rpartition("/")[2] for path in bounds if path.endswith(".slice")]
-    operations.units_reread(name="Let systemd go by that", units=slices, files=tuple(bounds))
+    units = [path.rpartition("/")[2] for path in bounds if path.endswith(".slice")]
+    units += [unit for each in settings.apps.values() for unit in (each.at.journal_unit, each.at.journal_sync)]
+    operations.units_reread(name="Let systemd go by that", units=units, files=tuple(bounds))
     for each in settings.apps.values():
         operations.restart_if_stale(
             name=f"Restart the journal of {each.name} with its limit",

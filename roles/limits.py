@@ -20,6 +20,8 @@ LOWEST_FREE_PORT = 1024
 """Where ports begin that every user may listen on."""
 TMP_FILES = 65_536
 """Files in a /tmp of an app's own."""
+JOURNALS = (str(LAYOUT.journal_starts), str(LAYOUT.journal_syncs))
+"""Drop-ins of the units that bring an app its own journal."""
 SHM_FILES = 16_384
 """Files in a /dev/shm of an app's own: each takes memory of the kernel's, whatever its size."""
 
@@ -63,12 +65,13 @@ def journal(app: AppSettings) -> str:
 
 
 def files(settings: Settings, overview: HostOverview, ssh_ports: Sequence[int] = ()) -> dict[str, File]:
-    """Path → file: the slices that bound apps and builds, and the journal of each app.
+    """Path → file: the slices that bound apps and builds, and the journal of each app with what keeps it there.
 
     + ssh_ports: sshd's; an app has no right to those below 1024 anyway
     """
     high = [port for port in ssh_ports if port >= LOWEST_FREE_PORT]
     made = {str(LAYOUT.builds): File(render("limits/builds.slice.j2", ssh_ports=high))}
+    made |= {path: File(render("limits/journal.service.j2")) for path in JOURNALS}
     for app in settings.apps.values():
         memory = memory_mb(app, overview, len(settings.apps))
         unit = str(LAYOUT.units / app.slice)

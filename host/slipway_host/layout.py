@@ -147,6 +147,10 @@ class Layout:
         self.renewal_units = {kind: self.units / f"{RENEWAL}.{kind}" for kind in TIMED}
         self.debsums = {kind: self.units / f"{DEBSUMS}.{kind}" for kind in TIMED}
         self.journal = root / "etc/systemd/journald.conf.d" / OWN
+        self.journal_starts, self.journal_syncs = (
+            self.units / f"{JOURNAL}{what}@.service.d" / OWN for what in ("", "-sync")
+        )
+        """Of all apps' own journals."""
         self.core_dumps = root / "etc/systemd/coredump.conf.d" / OWN
         # The system
         self.resolver = root / "etc/resolv.conf"
@@ -295,7 +299,7 @@ class AppLayout:
         # Units.
         self.slice = f"app-{name.replace('-', '_')}.slice"
         """Of all that runs for it. A hyphen would make it a part of another's."""
-        self.journal_unit = f"{JOURNAL}@{name}.service"
+        self.journal_unit, self.journal_sync = (f"{JOURNAL}{what}@{name}.service" for what in ("", "-sync"))
         self.journal = host.root / f"etc/systemd/journald@{name}.conf"
         self.run_unit = f"{name}-release.service"
         self.helpers = [f"{name}-{what}.service" for what in HELPERS]

@@ -183,6 +183,14 @@ def test_what_was_stopped_first_serves_again_where_its_successor_fails(place: Pl
     assert facts(host, domain="mine.test")["version"] == version
 
 
+def test_an_app_that_is_stopped_again_and_again_comes_back(place: Place) -> None:
+    """More often in ten seconds than systemd starts a unit by default: the app's own, and those of its journal."""
+    units = " ".join(f"mine@{place.host.release('mine')}.{kind}" for kind in ("socket", "service"))
+    for _ in range(8):
+        place.host.ssh(f"systemctl stop {units} && systemctl start {units}")
+    place.whole()
+
+
 def test_a_step_ends_whoever_holds_its_output(place: Place) -> None:
     host = place.host
     with place.taken_over(GRAB):

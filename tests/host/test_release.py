@@ -292,6 +292,14 @@ def test_logs_go_to_the_journal(app: App) -> None:
     assert {line.get("SYSLOG_IDENTIFIER") for line in own} == {app.name}
 
 
+def test_journal_starts_as_often_as_the_app(app: App) -> None:
+    """systemd refuses a sixth start in ten seconds by default, and without its journal the app doesn't start."""
+    units = app.settings.at.journal_unit, app.settings.at.journal_sync
+    there = [unit for unit in units if app.target.show(unit, "LoadState") == {"LoadState": "loaded"}]
+    assert units[0] in there
+    assert {app.target.show(unit, "StartLimitIntervalUSec")["StartLimitIntervalUSec"] for unit in there} == {"0"}
+
+
 def test_database_is_at_the_code_s_revision(app: App) -> None:
     """`alembic current` names just the revisions of `alembic heads`; neither changes the database."""
     if app.settings.migrate is None:
