@@ -33,7 +33,7 @@ command -v nft >/dev/null || exit 0
 list="nft --stateless --terse list table inet slipway"
 if loaded=$($list 2>/dev/null); then
     echo loaded=1
-    nft --guid 'list set inet slipway apps; list set inet slipway sites' 2>/dev/null | awk '
+    for set in apps sites; do nft --guid list set inet slipway $set 2>/dev/null; done | awk '
         $1 == "set" {set = $2}
         /elements = / {within = 1}
         within {last = /}/; gsub(/elements =|[{}",]/, ""); for (i = 1; i <= NF; i++) print set "=" $i}

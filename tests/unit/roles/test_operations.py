@@ -415,12 +415,14 @@ def test_a_host_without_systemd_tells_of_files_alone(programs: Path, tmp_path: P
 
 NFT = """case "$*" in
 *"list table inet slipway") echo 'table inet slipway {'; echo '}' ;;
-"--guid list set inet slipway apps; list set inet slipway sites") cat <<'END' ;;
+"--guid list set inet slipway apps") cat <<'END' ;;
 table inet slipway {
 \tset apps {
 \t\ttype uid
 %s\t}
 }
+END
+"--guid list set inet slipway sites") cat <<'END' ;;
 table inet slipway {
 \tset sites {
 \t\ttype inet_service
