@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from pyinfra.api import StringCommand
 from slipway_host.layout import LAYOUT
 
 from roles import firewall, limits, ssh
@@ -12,7 +11,6 @@ from roles.ssh.facts import SshdState
 from slipway.engine import operations, plan
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import Account, Folder, place
-from slipway.engine.plan import Change
 from slipway.engine.role import role
 from slipway.engine.templates import render
 from slipway.servers import SERVER, Process
@@ -169,25 +167,34 @@ def units(app: AppSettings, workers: int) -> dict[str, str]:
     return {kind: render(f"app/app.{kind}.j2", **values) for kind in ("socket", "service")}
 
 
+def accounts(app: AppSettings) -> list[Account]:
+    """The app's users, in this order: once its builder is there, what has the app's names is the app's."""
+    return [Account(app.builder, app.builder_home), Account(app.user, app.home)]
+
+
+def folders(app: AppSettings) -> dict[str, Folder]:
+    """Path → folder of the app's, each after the one above it."""
+    return {
+        app.config_dir: Folder("750", "root", app.group),
+        str(app.at.environments): Folder("750", "root", app.group),
+        app.root: Folder(),
+        app.releases_dir: Folder(),
+        app.home: Folder("750", app.user, app.group),
+        app.cache: Folder(),
+        app.builder_home: Folder("700", app.builder, app.builder),
+        str(app.at.uv_cache): Folder("700", app.builder, app.builder),
+    }
+
+
 @role("App")
 def app(settings: Settings, overview: HostOverview) -> None:
     """Users and folders of each app; its environment and its releases are made by roles/release."""
-    for each in settings.apps.values():
-        place(
-            name=f"Give {each.name} its users and folders",
-            # In this order: once its builder is there, what has the app's names is the app's.
-            accounts=[Account(each.builder, each.builder_home), Account(each.user, each.home)],
-            folders={
-                each.config_dir: Folder("750", "root", each.group),
-                str(each.at.environments): Folder("750", "root", each.group),
-                each.root: Folder(),
-                each.releases_dir: Folder(),
-                each.home: Folder("750", each.user, each.group),
-                each.cache: Folder(),
-                each.builder_home: Folder("700", each.builder, each.builder),
-                str(each.at.uv_cache): Folder("700", each.builder, each.builder),
-            },
-        )
+    apps = settings.apps.values()
+    place(
+        name="Give each app its users and folders",
+        accounts=[account for each in apps for account in accounts(each)],
+        folders={path: folder for each in apps for path, folder in folders(each).items()},
+    )
     bounds = limits.files(settings, overview, ssh.ports(settings, plan.known(SshdState)))
     filtered = firewall.of_apps(settings) if settings.firewall.enabled else {}
     place(
@@ -197,19 +204,10 @@ def app(settings: Settings, overview: HostOverview) -> None:
         files={**bounds, **firewall.of_builds(settings), **filtered},
     )
     units = [path.rpartition("/")[2] for path in bounds if path.endswith(".slice")]
-    units += [unit for each in settings.apps.values() for unit in (each.at.journal_unit, each.at.journal_sync)]
+    units += [each.at.journal_unit for each in apps]
     operations.units_reread(name="Let systemd go by that", units=units, files=tuple(bounds))
-    for each in settings.apps.values():
-        operations.restart_if_stale(
-            name=f"Restart the journal of {each.name} with its limit",
-            unit=each.at.journal_unit,
-            paths=(limits.journal(each),),
-        )
-        if filtered:
-            operations.command_unless(
-                name=f"Let the firewall know {each.name}",
-                satisfied=firewall.knows(each),
-                command=StringCommand("nft", "-f", str(each.at.rules)),
-                change=Change("firewall", each.name, "load", note="what it may have open to this host is bounded"),
-                why="it knows its user",
-            )
+    journals = {each.at.journal_unit: limits.journal(each) for each in apps}
+    operations.restart_if_stale(name="Restart the apps' journals with their limits", files=journals)
+    if filtered:
+        known = {each.name: (each.user, each.port) for each in apps}
+        firewall.knows_apps(name="Let the firewall know the apps", apps=known)

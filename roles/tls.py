@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+from pyinfra import host
 from pyinfra.api import StringCommand
 from slipway_host.layout import LAYOUT, PYTHON
 
-from roles.nginx.certificates import alternative_names, ordered
+from roles.nginx.certificates import ordered
 from roles.nginx.operations import serve_certificates
 from roles.python import UV_CACHE, uv_program, with_own_lock
-from slipway.engine import operations
-from slipway.engine.host import PROGRAM
+from slipway.engine import operations, plan
+from slipway.engine.facts import Answer
+from slipway.engine.host import PROGRAM, HostFacts
 from slipway.engine.place import File, Folder, place
-from slipway.engine.plan import Change
+from slipway.engine.plan import Ask, Change, Commands
 from slipway.engine.program import Program, install
 from slipway.engine.pyinfra_api import OperationMeta
 from slipway.engine.role import role
@@ -57,9 +64,8 @@ def tls(settings: Settings) -> dict[str, OperationMeta]:
         timer = LAYOUT.renewal_units["timer"].name
         operations.unit_enabled(name="Enable the renewal timer", unit=timer, files=(*TIMER.values(),))
     orders = {f"the certificate of {app.name}": order(settings, app) for app in acme}
-    for app in own:
-        if app.tls.mode == "self-signed":
-            self_signed(app)
+    if signed := [app for app in own if app.tls.mode == "self-signed"]:
+        self_signed(name="Sign certificates", certificates={app.name: _certificate(app) for app in signed})
     served = {app.name: str(app.certificate_path) for app in apps if app.tls.mode != "off"}
     if served:
         serve_certificates(name="Let nginx serve the certificates", certificates=served, apps=tuple(settings.apps))
@@ -125,26 +131,53 @@ def order(settings: Settings, app: AppSettings) -> OperationMeta:
         wanted += ["--ca-file", CA_FILE]
     if not settings.acme.check:
         wanted += ["--no-check"]
-    return operations.command_unless(
+    return certificate_ordered(
         name=f"Order the certificate of {app.name}",
-        satisfied=ordered(settings, app),
-        command=StringCommand(shlex.join([PROGRAM, "acme", "order", *wanted])),
+        apps=tuple(settings.apps),
+        satisfied=partial(ordered, settings, app),
+        wanted=wanted,
         change=Change("certificate", app.name, "order", note=f"for {', '.join(app.domains)} from {server}"),
-        why=f"the certificate of {app.name} is for these domains and from this ACME server",
         makes=[str(app.certificate_path), str(app.key_path)],
         _ignore_errors=True,
     )
 
 
-# $1 certificate, $2 key, $3 "DNS:name" of each domain, sorted, joined by commas
+@plan.operation(lambda apps, **_: [plan.asking(HostFacts, apps=apps)])
+def certificate_ordered(
+    apps: tuple[str, ...],
+    satisfied: Callable[[Mapping[str, Any]], bool],
+    wanted: Sequence[str],
+    change: Change,
+    makes: Sequence[str],
+) -> Commands:
+    """Order a certificate unless it is there.
+
+    + apps: names of all apps of the host
+    + satisfied: called with what is known of the host (`HostFacts`)
+    + wanted: what `slipway acme order` is told
+    + change: what that is
+    + makes: paths that it writes
+    """
+    facts = plan.known(HostFacts, apps=apps)
+    if satisfied(facts):
+        host.noop(f"the certificate of {change.target} is for these domains and from this ACME server")
+        return
+    plan.announce(change, makes=makes)
+    yield StringCommand(shlex.join([PROGRAM, "acme", "order", *wanted]))
+
+
+# $@ certificate and key of each: a line for one that is whole, with all that openssl says of it
 _SIGNED = """
-openssl x509 -in "$1" -noout -checkend 2592000 >/dev/null 2>&1 || exit 0  # 30 days
-names=$(openssl x509 -in "$1" -noout -ext subjectAltName | tail -n 1 | tr -d ' ')
-names=$(echo "$names" | tr , '\\n' | LC_ALL=C sort | paste -sd ,)
-[ "$names" = "$3" ] || exit 0
-[ "$(openssl x509 -in "$1" -noout -pubkey)" = "$(openssl pkey -in "$2" -pubout 2>/dev/null)" ] && echo signed || true
+set -f
+while [ $# -gt 0 ]; do
+    told=$(openssl x509 -in "$1" -noout -checkend 2592000 -ext subjectAltName -pubkey 2>/dev/null) || told=  # 30 days
+    public=$(openssl pkey -in "$2" -pubout 2>/dev/null) || public=none
+    case $told in *"$public"*) echo "$1" $told ;; esac
+    shift 2
+done
 """
-# $4 common name (the domains may be longer than its 64 characters), $5 days
+# $1 certificate, $2 key, $3 "DNS:name" of each domain, joined by commas, $4 common name (the domains may be longer than
+# its 64 characters), $5 days
 _SIGN = """
 set -eu
 umask 077
@@ -156,17 +189,50 @@ mv "$1.partial" "$1"
 """
 
 
-def self_signed(app: AppSettings) -> None:
-    """A key and a certificate for the app's domains, signed by itself; anew a month before it ends."""
-    arguments = [str(app.certificate_path), str(app.key_path), alternative_names(app)]
-    operations.command_unless(
-        name=f"Sign a certificate for {app.name}",
-        satisfied=operations.shell_line(_SIGNED, *arguments),
-        command=operations.shell(_SIGN, *arguments, app.name, str(SELF_SIGNED_DAYS)),
-        change=Change("certificate", app.name, "sign", note=f"for {', '.join(app.domains)}, by itself"),
-        why=f"the certificate of {app.name} is for these domains",
-        makes=arguments[:2],
+@dataclass(frozen=True)
+class SelfSigned:
+    """A certificate that is signed by itself."""
+
+    path: str
+    key: str
+    domains: tuple[str, ...]
+
+
+def _certificate(app: AppSettings) -> SelfSigned:
+    return SelfSigned(str(app.certificate_path), str(app.key_path), tuple(app.domains))
+
+
+def whole(told: str) -> dict[str, set[str]]:
+    """Path → domains, of those certificates that have their key and don't end soon, by what `_SIGNED` tells."""
+    lines = (line.partition(" ") for line in told.splitlines())
+    return {path: {*re.findall(r"DNS:([^,\s]+)", rest)} for path, _, rest in lines}
+
+
+def _signed(certificates: Mapping[str, SelfSigned]) -> Iterator[Ask]:
+    paths = (path for each in certificates.values() for path in (each.path, each.key))
+    yield plan.asking(Answer, question=operations.shell_line(_SIGNED, *paths))
+
+
+@plan.operation(_signed)
+def self_signed(certificates: Mapping[str, SelfSigned]) -> Commands:
+    """Make certificates for apps' domains, and their keys; anew a month before one ends.
+
+    + certificates: name of an app → its certificate
+    """
+    ((fact, arguments),) = _signed(certificates)
+    there = whole(plan.known(fact, **dict(arguments)))
+    due = {name: each for name, each in certificates.items() if there.get(each.path) != {*each.domains}}
+    if not due:
+        host.noop("the certificates are for these domains")
+        return
+    changes = (
+        Change("certificate", name, "sign", note=f"for {', '.join(each.domains)}, by itself")
+        for name, each in due.items()
     )
+    plan.announce(*changes, makes=[path for each in due.values() for path in (each.path, each.key)])
+    for name, each in due.items():
+        names = ",".join(f"DNS:{domain}" for domain in each.domains)
+        yield operations.shell(_SIGN, each.path, each.key, names, name, str(SELF_SIGNED_DAYS))
 
 
 def brought(app: AppSettings) -> dict[str, File]:

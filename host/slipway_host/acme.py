@@ -9,6 +9,7 @@ A process that calls it has the mask 022: nginx must be able to read a challenge
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 
@@ -18,9 +19,14 @@ from slipway_host.system import Failed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from pathlib import Path
+    from typing import Any
 
     from slipway_host.protocol import Lineage
     from slipway_host.system import System
+
+    Read = dict[str, list[Any]]
+    """Name → stamp of a certificate's file, its domains, and when it ends."""
 
 BUSY_SECONDS = 120  # a renewal takes seconds; a server that is slow, a minute
 AGAIN_SECONDS = 2
@@ -28,6 +34,7 @@ SECONDS = 10  # Let's Encrypt's own validation gives up after about as long
 PORT = 80
 TOKEN = "slipway-"
 """Beginning of the names of our own challenge files."""
+READ = 3  # parts of what is kept of a certificate
 AGAIN = ("Another instance of Certbot", "anti-replay nonce")
 """What certbot says when it is to be called again: another one is the renewal timer's, most likely; a nonce that is too
 old is the server's everyday answer."""
@@ -36,25 +43,48 @@ old is the server's everyday answer."""
 # ── what there is ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def lineage(system: System, name: str) -> Lineage | None:
-    """The certificate that certbot keeps under this name; None if there is none."""
+def lineage(system: System, name: str, known: Read | None = None) -> Lineage | None:
+    """The certificate that certbot keeps under this name; None if there is none.
+
+    + known: what was read of the host's certificates before; it gets what is read now
+    """
     configuration, certificate = system.layout.renewal(name), system.layout.certificate(name)
     if not configuration.is_file() or not certificate.is_file():
         return None
     server = re.search(r"^server\s*=\s*(\S+)", configuration.read_text(errors="replace"), re.MULTILINE)
-    ask = ("openssl", "x509", "-in", str(certificate), "-noout", "-ext", "subjectAltName", "-checkend", "0")
-    told = system.run(*ask, check=False, raw=True)
-    return {
-        "server": server[1] if server else None,
-        "domains": sorted(set(re.findall(r"DNS:([^,\s]+)", told.output))),
-        "valid": told.code == 0,  # else it has expired, or is none
-    }
+    told, known = certificate.stat(), {} if known is None else known
+    stamp = [told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns]
+    read = known.get(name)
+    if not isinstance(read, list) or read[:1] != [stamp] or len(read) != READ:
+        read = known[name] = [stamp, *_read(system, certificate)]
+    _, domains, ends = read
+    return {"server": server[1] if server else None, "domains": domains, "valid": ends > system.time()}
+
+
+def _read(system: System, certificate: Path) -> tuple[list[str], float]:
+    """For which domains a certificate is, sorted, and when it ends, in seconds since 1970; 0 of what is none."""
+    from datetime import datetime, timezone
+
+    ask = ("openssl", "x509", "-in", str(certificate), "-noout", "-ext", "subjectAltName", "-enddate")
+    told = system.run(*ask, "-dateopt", "iso_8601", check=False, raw=True).output
+    ends = re.search(r"^notAfter=(\S+ \S+)Z$", told, re.MULTILINE)
+    domains = sorted(set(re.findall(r"DNS:([^,\s]+)", told)))
+    return domains, datetime.fromisoformat(ends[1]).replace(tzinfo=timezone.utc).timestamp() if ends else 0
 
 
 def lineages(system: System) -> dict[str, Lineage]:
-    """Name → certificate, of all that certbot keeps on this host. It takes some milliseconds for each."""
+    """Name → certificate, of all that certbot keeps on this host.
+
+    What takes some milliseconds for each, to read it, is done once as long as its file stays the same.
+    """
     names = sorted(path.stem for path in system.layout.renewals.glob(system.layout.renewal("*").name))
-    found = {name: lineage(system, name) for name in names}
+    told = system.json(system.layout.certificates)
+    known = {name: told[name] for name in names if name in told}
+    found = {name: lineage(system, name, known) for name in names}
+    if known != told:
+        with contextlib.suppress(OSError):  # a full memory
+            system.layout.certificates.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            system.replace(system.layout.certificates, json.dumps(known), 0o600)
     return {name: each for name, each in found.items() if each}
 
 
@@ -140,7 +170,7 @@ def order(
     ca_file: str | None = None,
     check_first: bool = True,
 ) -> None:
-    """Let certbot order the certificate; raises Failed, and then the one from before stays in use.
+    """Let certbot order the certificate, unless it is there; raises Failed, and then the one from before stays in use.
 
     + name: under which certbot keeps it
     + server: URL of the ACME directory
@@ -148,6 +178,8 @@ def order(
     + check_first: fetch a challenge file from each domain first
     """
     layout = system.layout
+    if has(system, name, server, domains):
+        return
     for leftover in layout.challenges.glob(f"{TOKEN}*"):  # of a run that was killed
         leftover.unlink()
     if check_first:

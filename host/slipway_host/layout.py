@@ -118,6 +118,8 @@ class Layout:
         self.run = root / "run/slipway"
         self.ended = self.run / ".ended"
         self.seen = self.run / ".seen"
+        self.certificates = self.run / ".certificates"
+        """What was read of certbot's."""
         self.nginx_lock = self.run / "nginx.lock"
         self.access_lock = self.run / "access.lock"
         self.install_lock = self.run / "install.lock"

@@ -373,4 +373,6 @@ if TYPE_CHECKING:
         """Of what the host keeps."""
         nginx: NginxStatus | Trouble
         apps: dict[str, Status | Trouble]
+        certificates: dict[str, Lineage]
+        """Those that certbot keeps, by the names under which it does; one that can't be read isn't told."""
         targets: dict[str, Target]

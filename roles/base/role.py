@@ -81,4 +81,4 @@ def base(settings: Settings, overview: HostOverview, programs: Sequence[Program]
             change=Change("setting", f"host name {settings.hostname}", "set"),
             why=f"the host is called {settings.hostname}",
         )
-    operations.restart_if_stale(name="Restart the journal with its cap", unit=f"{UNIT}.service", paths=(JOURNAL,))
+    operations.restart_if_stale(name="Restart the journal with its cap", files={f"{UNIT}.service": JOURNAL})

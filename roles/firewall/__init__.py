@@ -1,5 +1,6 @@
 """The firewall: an nftables table of our own, and one for builds."""
 
+from roles.firewall.operations import knows_apps
 from roles.firewall.role import (
     APPS,
     BUILDS,
@@ -8,7 +9,6 @@ from roles.firewall.role import (
     TABLE,
     UNIT,
     files,
-    knows,
     of_apps,
     of_builds,
     ruleset,
@@ -22,7 +22,7 @@ __all__ = [
     "TABLE",
     "UNIT",
     "files",
-    "knows",
+    "knows_apps",
     "of_apps",
     "of_builds",
     "ruleset",

@@ -13,7 +13,7 @@ from slipway_host.layout import FIREWALL, ITSELF, LAYOUT
 
 from slipway.engine.place import File
 from slipway.engine.templates import render
-from slipway.settings import AppSettings, Settings
+from slipway.settings import Settings
 
 TABLE = str(LAYOUT.firewall_rules)
 BUILDS = str(LAYOUT.build_rules)
@@ -55,13 +55,6 @@ def of_apps(settings: Settings) -> dict[str, File]:
     """Path → file: the elements that let the table know an app."""
     apps = settings.apps.values()
     return {str(app.at.rules): File(render("firewall/app.nft.j2", app=app), "600") for app in apps}
-
-
-def knows(app: AppSettings) -> str:
-    """A shell question that prints a line if the table that is loaded has the app's user, and its port."""
-    asked = f'nft get element inet slipway apps "{{ $(id -u {app.user}) }}"'
-    asked += f' && nft get element inet slipway sites "{{ {app.port} }}"' if app.port else ""
-    return f"{{ {asked}; }} >/dev/null 2>&1 && echo known || true"
 
 
 def _collapsed(networks: Iterable[ipaddress.IPv4Network] | Iterable[ipaddress.IPv6Network]) -> list[str]:

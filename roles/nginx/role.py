@@ -13,7 +13,7 @@ from roles.nginx.certificates import ordered
 from roles.nginx.facts import Versions
 from roles.nginx.operations import nginx_configuration
 from slipway.engine import operations, plan
-from slipway.engine.facts import Answer
+from slipway.engine.host import HostFacts
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import File, Folder, place
 from slipway.engine.role import role
@@ -165,12 +165,13 @@ def nginx_with_certificates(settings: Settings, overview: HostOverview) -> None:
 
 def configure(title: str, settings: Settings, overview: HostOverview) -> None:
     """Make `configuration` the one that serves."""
-    packaged = PACKAGED[overview.name]
+    packaged, names = PACKAGED[overview.name], tuple(settings.apps)
 
     def certified(app: AppSettings) -> bool:
         if app.tls.mode != "acme" or plan.made(str(app.certificate_path)):
             return True
-        return bool(plan.known(Answer, question=ordered(settings, app)))
+        facts = plan.known(HostFacts, apps=names)
+        return ordered(settings, app, facts)
 
     def made(versions: Versions | None, exists: Callable[[str], bool], serving: Mapping[str, str]) -> dict[str, str]:
         return configuration(settings, versions or packaged, exists, serving, certified)
@@ -178,4 +179,4 @@ def configure(title: str, settings: Settings, overview: HostOverview) -> None:
     certificates = [
         str(path) for app in settings.apps.values() for path in (app.certificate_path, app.key_path) if path
     ]
-    nginx_configuration(name=title, files=made, paths=[IPV6, *certificates], apps=tuple(settings.apps))
+    nginx_configuration(name=title, files=made, paths=[IPV6, *certificates], apps=names)

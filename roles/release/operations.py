@@ -14,7 +14,7 @@ from slipway_host.layout import LAYOUT
 from slipway_host.protocol import PROTOCOL
 from typing_extensions import override
 
-from roles.release.facts import GitCommit, ReleasePlan
+from roles.release.facts import Git, GitCommits, ReleasePlan
 from slipway.engine import plan
 from slipway.engine.host import PROGRAM, HostFacts, app_of, note, target_of
 from slipway.engine.place import File, placing, text_diff
@@ -89,10 +89,6 @@ class Followed(StringCommand):
         return not result.failed
 
 
-Git = tuple[str, str, str]
-"""URL, ref and SSH command of a git source."""
-
-
 def _release(
     app: str,
     apps: tuple[str, ...],
@@ -100,11 +96,12 @@ def _release(
     request: dict[str, Any],
     archive: object = None,
     git: Git | None = None,
+    sources: tuple[Git, ...] = (),
     **_: object,
 ) -> Iterator[Ask]:
     yield plan.asking(HostFacts, apps=apps)
-    if git and not _is_commit(git[1]):
-        yield plan.asking(GitCommit, url=git[0], ref=git[1], ssh=git[2])
+    if git in sources:
+        yield plan.asking(GitCommits, sources=sources)
 
 
 def _form() -> tuple[str, ...]:
@@ -112,7 +109,8 @@ def _form() -> tuple[str, ...]:
     return ("--json",) if isinstance(host.connector, Expects) else ()
 
 
-def _is_commit(ref: str) -> bool:
+def is_commit(ref: str) -> bool:
+    """Whether a ref is a commit's whole name: nobody need be asked what it points to."""
     return len(ref) in (40, 64) and set(ref) <= set("0123456789abcdef")
 
 
@@ -125,6 +123,7 @@ def release(
     placeholders: Mapping[str, str] | None = None,
     archive: bytes | None = None,
     git: Git | None = None,
+    sources: tuple[Git, ...] = (),
     keys: Sequence[str] = (),
     prober: Prober | None = None,
 ) -> Commands:
@@ -136,7 +135,8 @@ def release(
     + request: secrets that only the build gets, who asks, how long to wait, and what they consent to
     + placeholders: the environment that a plan runs its migrations with, where nothing is secret
     + archive: source as a tar.gz, for a local folder
-    + git: URL, ref and SSH command, for a git source; the ref is looked up from the host
+    + git: for a git source; the ref is looked up from the host
+    + sources: of all apps whose refs are to be looked up
     + keys: files by which the host reaches it
     + prober: the traffic to release under
     """
@@ -144,7 +144,7 @@ def release(
     status = app_of(facts, app)
     unreached = bool(git) and (plan.changed("package", "git") or plan.made(*keys))
     if git:
-        commit = _commit(git, unreached)
+        commit = _commit(git, sources, unreached)
         if commit.startswith("error: ") and not (unreached and plan.planning()):
             told = f"{app}: {git[1]} of {git[0]} can't be looked up from the host: {commit.removeprefix('error: ')}"
             if plan.planning():
@@ -199,14 +199,16 @@ def release(
     yield Followed("release", "--request", *_form(), app, prober=prober if serving else None, _stdin=json.dumps(value))
 
 
-def _commit(git: Git, unreached: bool) -> str:
+def _commit(git: Git, sources: tuple[Git, ...], unreached: bool) -> str:
     """The commit that a git source is at; "error: …" if that can't be told."""
-    url, ref, ssh = git
-    if _is_commit(ref):
-        return ref
+    if is_commit(git[1]):
+        return git[1]
     if unreached and not plan.planning():
-        return host.get_fact(GitCommit, url=url, ref=ref, ssh=ssh)
-    return plan.known(GitCommit, url=url, ref=ref, ssh=ssh) or "error: there is no git"
+        sources = (git,)
+        told = host.get_fact(GitCommits, sources=sources)
+    else:
+        told = plan.known(GitCommits, sources=sources)
+    return told.get(sources.index(git), "error: there is no git")
 
 
 def _why(app: str, status: Mapping[str, Any], reasons: Sequence[str], *, unreached: bool, fresh: bool) -> str:

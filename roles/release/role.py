@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import shlex
+from pathlib import Path
 from typing import Any
 
 from pyinfra import host, logger
@@ -14,7 +15,7 @@ from slipway_host.protocol import FORMAT
 from roles import app as app_role
 from roles.python import uv_environment
 from roles.release import operations
-from roles.release.facts import ReleaseHistory
+from roles.release.facts import Git, ReleaseHistory
 from slipway import person
 from slipway.engine import plan
 from slipway.engine.overview import HostOverview
@@ -151,8 +152,10 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
     for app in chosen(settings, options):
         files |= inputs_of(settings, overview, app)
     place(name="Write what servers share, and the apps' environments", files=files)
+    sources = Sources(settings, options)
     return {
-        f"the release of {app.name}": release_app(settings, overview, app, options) for app in chosen(settings, options)
+        f"the release of {app.name}": release_app(settings, overview, app, options, sources)
+        for app in chosen(settings, options)
     }
 
 
@@ -196,18 +199,39 @@ def prober(app: AppSettings, options: RunOptions) -> Prober | None:
     return Prober(*site_and_load(app, host.data.get("verify") or {})) if options.prove else None
 
 
-def release_app(settings: Settings, overview: HostOverview, app: AppSettings, options: RunOptions) -> OperationMeta:
+class Sources:
+    """Where the code of all chosen apps comes from: what they share is packed, or asked for, once."""
+
+    def __init__(self, settings: Settings, options: RunOptions) -> None:
+        self._secrets = settings.secret_files
+        self._packed: dict[Path, tuple[bytes, list[str]]] = {}
+        gits = (git for app in chosen(settings, options) if (git := git_of(app)))
+        self.asked: tuple[Git, ...] = tuple(dict.fromkeys(git for git in gits if not operations.is_commit(git[1])))
+        """Those of which the host looks up a ref."""
+
+    def packed(self, folder: Path) -> tuple[bytes, list[str]]:
+        """A local folder as a tar.gz, and what is to be said of its files."""
+        if folder not in self._packed:
+            source = Source(folder, self._secrets)
+            self._packed[folder] = source.pack(), source.notes
+        return self._packed[folder]
+
+
+def git_of(app: AppSettings) -> Git | None:
+    """An app's repository; None for a local folder."""
+    return None if isinstance(app.source, FolderSource) else (app.source.git, app.source.ref, git_ssh(app))
+
+
+def release_app(
+    settings: Settings, overview: HostOverview, app: AppSettings, options: RunOptions, sources: Sources
+) -> OperationMeta:
     """One app's release."""
-    archive, git, commit = None, None, ""
-    if isinstance(app.source, FolderSource):
-        assert app.source_dir is not None
-        folder = Source(app.source_dir, settings.secret_files)
-        archive = folder.pack()
-        for note in folder.notes:
+    archive, git, commit = None, git_of(app), ""
+    if app.source_dir is not None:
+        archive, notes = sources.packed(app.source_dir)
+        for note in notes:
             plan.say(f"{app.name}: {note}", logger.warning)
         commit = digest(archive)
-    else:
-        git = (app.source.git, app.source.ref, git_ssh(app))
     return operations.release(
         name=f"Release {app.name}",
         app=app.name,
@@ -225,6 +249,7 @@ def release_app(settings: Settings, overview: HostOverview, app: AppSettings, op
         placeholders=app_role.placeholders(app, app_role.worker_count(app, overview, len(settings.apps))),
         archive=archive,
         git=git,
+        sources=sources.asked,
         keys=(app.deploy_key_path, app.known_hosts_path),
         prober=prober(app, options),
         _ignore_errors=True,

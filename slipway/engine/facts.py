@@ -9,6 +9,7 @@ import base64
 import json
 import shlex
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from pyinfra.api import FactBase
@@ -117,19 +118,44 @@ class Existing(FactBase[frozenset[str]]):
         return frozenset(output)
 
 
+_ENTERED = "ActiveEnterTimestamp"
+
+
 class Changed(FactBase[dict[str, float]]):
-    """When the content or the mode of files was last changed, in seconds since 1970; links are followed."""
+    """When the content or the mode of files was last changed, and since when units run: seconds since 1970.
+
+    What isn't there, or doesn't run, isn't told.
+
+    + paths: links are followed
+    """
 
     default = dict
 
     @override
-    def command(self, paths: tuple[str, ...]) -> Question:
-        return Question(f"stat -L -c '%.9Z %n' {shlex.join(paths)} 2>/dev/null || true")
+    def command(self, paths: tuple[str, ...], units: tuple[str, ...] = ()) -> Question:
+        asked = f"stat -L -c '%.9Z %n' {shlex.join(paths)} 2>/dev/null"
+        if units:  # whole seconds would restart one twice when both happened within one
+            shown = f"systemctl show --timestamp=us+utc --property=Id,{_ENTERED} {shlex.join(units)}"
+            asked += f"; {shown} 2>/dev/null"
+        return Question(f"{asked} || true")
 
     @override
     def process(self, output: list[str]) -> dict[str, float]:
-        told = (line.partition(" ") for line in output)
-        return {path: float(seconds) for seconds, _, path in told}
+        found: dict[str, float] = {}
+        block: dict[str, str] = {}
+        for line in [*output, ""]:
+            if line[:1].isdigit():
+                seconds, _, path = line.partition(" ")
+                found[path] = float(seconds)
+            elif line:
+                key, _, value = line.partition("=")
+                block[key] = value
+            else:
+                if entered := block.get(_ENTERED):
+                    _, day, clock, _ = entered.split()  # "Mon 2026-11-30 05:22:47.123456 UTC"
+                    found[block["Id"]] = datetime.fromisoformat(f"{day}T{clock}+00:00").timestamp()
+                block = {}
+        return found
 
 
 class JsonFact(FactBase[dict[str, Any]]):
@@ -161,23 +187,6 @@ class Unit(FactBase[dict[str, str]]):
     @override
     def process(self, output: list[str]) -> dict[str, str]:
         return dict(line.split("=", 1) for line in output if "=" in line)
-
-
-class Stale(FactBase[bool]):
-    """True if a unit has been running since before one of `paths` was last changed."""
-
-    default = bool
-
-    @override
-    def command(self, unit: str, paths: tuple[str, ...]) -> Question:
-        # Whole seconds would restart it twice when both happened within one.
-        entered = f"systemctl show --timestamp=us+utc --property=ActiveEnterTimestamp --value {shlex.quote(unit)}"
-        files = " ".join(shlex.quote(path) for path in paths)
-        return Question(f'since=$({entered}); [ -z "$since" ] || find {files} -newerct "$since" 2>/dev/null || true')
-
-    @override
-    def process(self, output: list[str]) -> bool:
-        return any(line.strip() for line in output)
 
 
 class Answer(FactBase[str]):

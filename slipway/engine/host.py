@@ -30,6 +30,13 @@ elif [ -x {LAYOUT.former("release")} ]; then
     for app do
         printf '%s"%s": ' "$comma" "$app"; {LAYOUT.former("release")} status "$app" || echo '{{}}'; comma=,
     done
+    printf '}}, "certificates": {{'; comma=
+    for app do
+        told=$(openssl x509 -in "{LAYOUT.certificate("$app")}" -noout -ext subjectAltName -checkend 0) || continue
+        names=$(echo "$told" | sed -n 's/ *DNS:\\([^, ]*\\)/"\\1"/gp')
+        server=$(sed -n 's/^server *= *//p' "{LAYOUT.renewal("$app")}")
+        printf '%s"%s": {{"server": "%s", "domains": [%s], "valid": true}}' "$comma" "$app" "$server" "$names"; comma=,
+    done
     printf '}}}}'
 fi 2>/dev/null || true
 """
@@ -81,6 +88,12 @@ def app_of(facts: Mapping[str, Any], app: str) -> dict[str, Any]:
     """What is known of an app: protocol.Status; empty where that can't be told."""
     told: dict[str, Any] = facts.get("apps", {}).get(app, {})
     return {} if "error" in told else told
+
+
+def certificate_of(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What is known of a certificate of certbot's: protocol.Lineage; empty where there is none, or can't be told."""
+    told: dict[str, Any] = facts.get("certificates", {}).get(name, {})
+    return told
 
 
 def target_of(facts: Mapping[str, Any], app: str) -> dict[str, Any]:

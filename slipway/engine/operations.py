@@ -7,14 +7,15 @@ its own.
 
 from __future__ import annotations
 
+import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pyinfra import host
 from pyinfra.api import StringCommand
 
 from slipway.engine import plan
-from slipway.engine.facts import Answer, Stale, Unit
+from slipway.engine.facts import Answer, Changed, Unit
 from slipway.engine.plan import Ask, Change, Commands
 
 
@@ -81,17 +82,26 @@ def units_reread(units: Sequence[str], files: Sequence[str] = ()) -> Commands:
     yield StringCommand("systemctl", "daemon-reload")
 
 
-@plan.operation(lambda unit, paths: [plan.asking(Stale, unit=unit, paths=paths)])
-def restart_if_stale(unit: str, paths: tuple[str, ...]) -> Commands:
-    """Restart `unit` if it has been running since before one of `paths` changed, or this run changes one.
+def _ages(files: Mapping[str, str]) -> Iterator[Ask]:
+    yield plan.asking(Changed, paths=(*files.values(),), units=(*files,))
+
+
+@plan.operation(_ages)
+def restart_if_stale(files: Mapping[str, str]) -> Commands:
+    """Restart those units that have been running since before their file changed, or whose file this run changes.
 
     Decided from the host: the restart is not lost when the run that changed the file died before it.
+
+    + files: unit → path
     """
-    if not plan.known(Stale, unit=unit, paths=paths) and not plan.made(*paths):
-        host.noop(f"{unit} runs with its current files")
+    ((fact, arguments),) = _ages(files)
+    since = plan.known(fact, **dict(arguments))
+    stale = [unit for unit, path in files.items() if plan.made(path) or since.get(path, 0) > since.get(unit, math.inf)]
+    if not stale:
+        host.noop(f"{' and '.join(files)} {'runs' if len(files) == 1 else 'run'} with the current files")
         return
-    plan.announce(Change("unit", unit, "restart", note="its files are younger than it"))
-    yield StringCommand("systemctl", "restart", unit)
+    plan.announce(*(Change("unit", unit, "restart", note="its file is younger than it") for unit in stale))
+    yield StringCommand("systemctl", "restart", *stale)
 
 
 def _satisfied(satisfied: str, *_: object, **__: object) -> Iterator[Ask]:

@@ -55,6 +55,8 @@ _NPM = re.compile(rb"(?im)^[^\S\n]*(?:\S+:)?(?:_auth(?:Token)?|_password|npmAuth
 _SMALL = 65_536
 """Bytes of the largest file whose content is looked at: a private key takes some thousand."""
 
+_OTHERS = "?"
+"""Tag of files that git doesn't track (git-ls-files(1), -t)."""
 _SECONDS = 120
 """For git to list a folder's files: a million takes some."""
 _OWN = {
@@ -94,29 +96,30 @@ class Source:
     def _found(self) -> tuple[list[Path], frozenset[Path] | None]:
         """What git would take (.gitignore counts), or all outside of git; and which of it git tracks."""
         try:
-            done, tracked = self._git("--others", "--exclude-standard"), self._git()
+            done = self._git()
         except FileNotFoundError:  # there is no git
             return self._all(), None
         except subprocess.TimeoutExpired:
             raise SourceError(f"{self._named()}: git didn't list its files within {_SECONDS} s") from None
-        if done.returncode == 0 and tracked.returncode == 0:
-            found = _names(done.stdout)
-            if not found:
+        if done.returncode == 0:
+            tagged = {each.partition(" ")[::2] for each in os.fsdecode(done.stdout).split("\0") if each}
+            if not tagged:
                 raise SourceError(
                     f"{self._named()}: git ignores this folder; take it out of .gitignore, or name another source"
                 )
-            return sorted(found), frozenset(_names(tracked.stdout))
+            tracked = frozenset(Path(name) for tag, name in tagged if tag != _OTHERS)
+            return sorted({*tracked, *(Path(name) for tag, name in tagged if tag == _OTHERS)}), tracked
         if b"not a git repository" in done.stderr:
             return self._all(), None
         # What git ignores may be secret: never guess.
-        said = one_line(" ".join(os.fsdecode(done.stderr or tracked.stderr).split()))
+        said = one_line(" ".join(os.fsdecode(done.stderr).split()))
         raise SourceError(f"{self._named()}: git can't list its files: {said}")
 
-    def _git(self, *which: str) -> subprocess.CompletedProcess[bytes]:
-        """Files that git tracks, and those that `which` adds; no program runs but git."""
+    def _git(self) -> subprocess.CompletedProcess[bytes]:
+        """Files that git tracks, and those that it doesn't ignore, each with a tag; no program runs but git."""
         own = [word for name, value in _OWN.items() for word in ("-c", f"{name}={value}")]
         command = ["git", *own, "--no-optional-locks", "-C", str(self.folder)]
-        command += ["ls-files", "-z", "--cached", *which, "--", "."]
+        command += ["ls-files", "-z", "-t", "--cached", "--others", "--exclude-standard", "--", "."]
         environment = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
         # A partial clone may lack a .gitignore, or a folder of its index: git would fetch it, by whatever its remote
         # names. An older git knows the second alone.
@@ -244,10 +247,6 @@ class Source:
                 info.mode = 0o755 if (self.folder / path).stat().st_mode & 0o100 else 0o644
                 archive.addfile(info, io.BytesIO(data))
         return buffer.getvalue()
-
-
-def _names(output: bytes) -> set[Path]:
-    return {Path(name) for name in os.fsdecode(output).split("\0") if name}
 
 
 def listed(folder: Path) -> list[Path]:

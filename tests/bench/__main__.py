@@ -13,7 +13,7 @@ shortest and at the longest delay. All seconds are medians of interleaved rounds
 cases:
   converged  nothing is to be changed             release  a release of the example app: code only
   dry        the same, when it only looks         files    what 50 further files cost a converged run of Slipway
-  file       one managed file's content differs   app      what a further app costs it
+  file       one managed file's content differs   apps     what further apps cost it: hosts with 1, 10 and 100
   first      a bare host, every download nearby: Slipway and the shell script
 """
 
@@ -30,14 +30,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from slipway.settings import load_inventory
-from tests.bench import cases
-from tests.bench.cases import CASES, MORE_FILES, OTHER_APP, Plan
+from tests.bench import apps, cases
+from tests.bench.cases import CASES, MORE_FILES, Plan
 from tests.bench.figures import Figures, aligned, slope, table
 from tests.bench.switching import waited
 from tests.bench.tools import APP, TOOLS, Ansible, BenchError
 from tests.target.console import TargetError
 
-ALONE = ("files", "app", "first")
+ALONE = ("files", apps.CASE, "first")
 """Cases of Slipway alone, or of it and the shell script."""
 
 LEGEND = """What each does and doesn't do
@@ -132,8 +132,8 @@ def measured(given: argparse.Namespace, folder: Path, figures: Figures) -> Measu
         cases.compare(bench, relay, chosen, [name for name in CASES if name in given.cases], plan, figures)
         if "files" in given.cases:
             cases.more_files(bench, relay, plan, figures)
-        if "app" in given.cases:
-            cases.further_app(bench, relay, plan, figures)
+        if apps.CASE in given.cases:
+            cases.more_apps(bench, plan, figures)
         if "first" in given.cases:
             cases.first(bench, relay, plan, chosen, figures)
         [(_, _, settings)] = load_inventory(bench.near.write_inventory())
@@ -158,17 +158,16 @@ def show(given: argparse.Namespace, figures: Figures) -> None:
         runs = figures.runs("first")
         print(f"\nFirst provisioning of a bare host, every download nearby (seconds; medians of up to {runs} runs)")
         print(table(figures, "first", titles, delays))
-    lines = [["", *(f"{delay * 1000:.0f} ms" for delay in delays), "round trips"]]
-    for case, title in (("files", f"{MORE_FILES} further files"), ("app", f"a further app ({OTHER_APP})")):
-        without, with_ = figures.of(case, "without"), figures.of(case, "with")
-        added = {delay: with_[delay] - without[delay] for delay in with_}
+    without, with_ = figures.of("files", "without"), figures.of("files", "with")
+    if added := {delay: with_[delay] - without[delay] for delay in with_}:
         trips = slope(added)
-        if added:
-            cells = [f"{added[delay]:+.2f}" if delay in added else "·" for delay in delays]
-            lines.append([title, *cells, "·" if trips is None else f"{trips:+.0f}"])
-    if lines[1:]:
+        cells = [f"{added[delay]:+.2f}" if delay in added else "·" for delay in delays]
+        row = [f"{MORE_FILES} further files", *cells, "·" if trips is None else f"{trips:+.0f}"]
         print("\nWhat a converged run of Slipway takes longer (seconds)")
-        print(aligned(lines))
+        print(aligned([["", *(f"{delay * 1000:.0f} ms" for delay in delays), "round trips"], row]))
+    if figures.has(apps.CASE):
+        print(f"\nHosts with more and more apps (seconds; medians of up to {figures.runs(apps.CASE)} runs)")
+        print(apps.table(figures, delays))
 
 
 def main(arguments: list[str] | None = None) -> int:

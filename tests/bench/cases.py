@@ -9,16 +9,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.bench import state, tools
+from tests.bench import apps, state, tools
 from tests.bench.figures import Figures, Points
 from tests.bench.relay import Relay
 from tests.bench.tools import APP, PLAIN, Bench, BenchError, Outcome, Script, Slipway, Stock, Tool
-from tests.e2e._driver import EXAMPLES, ROOT, Host
+from tests.e2e._driver import ROOT, Host
 from tests.e2e.apps import copy_example
 from tests.target import lifecycle
 from tests.target.engine import call, docker
 
-OTHER_APP = "litestar-notes"
 MORE_FILES = 50
 KEPT_RELEASES = 3
 DAMAGE = (
@@ -92,12 +91,17 @@ def target(name: str, os_name: str, folder: Path) -> Iterator[tuple[Bench, Relay
         near.deploy()
         relay = stack.enter_context(Relay(near.target["ssh"]["host"], near.target["ssh"]["port"]))
         (folder / "far").mkdir()
-        far = Host(seen_through(relay, near, folder), folder / "far", ())
+        far = far_host(relay, near, folder)
         stack.callback(far.down)  # the same target; what else is its own goes too
         far.slipway = near.slipway
         near.converged()
         bench = Bench(near, far, app, folder, bare)
         yield bench, relay
+
+
+def far_host(relay: Relay, near: Host, folder: Path) -> Host:
+    """A host as it is reached through the relay; its inventory is in ``far/`` of a folder."""
+    return Host(seen_through(relay, near, folder), folder / "far", ())
 
 
 def seen_through(relay: Relay, near: Host, folder: Path) -> lifecycle.Description:
@@ -221,21 +225,15 @@ def more_files(bench: Bench, relay: Relay, plan: Plan, into: Figures) -> None:
                 measure("files", relay, delay, name, partial(unchanged, *entries), into)
 
 
-def further_app(bench: Bench, relay: Relay, plan: Plan, into: Figures) -> None:
-    """Measure Slipway's converged run with one app, then with two."""
-    tool = Slipway(bench)
+def more_apps(bench: Bench, plan: Plan, into: Figures) -> None:
+    """Measure Slipway's converged run and its plan of hosts with 1, 10 and 100 apps."""
 
-    def several(name: str) -> None:
-        for round_, delay in plan.cells:
-            if delay in plan.ends and plan.wants(into.of("app", name), round_, delay):
-                measure("app", relay, delay, name, partial(converged, bench, tool), into)
+    def once(case: str, relay: Relay, delay: float, row: str, act: Callable[[], Outcome]) -> None:
+        measure(case, relay, delay, row, act, into)
 
-    several("without")
-    bench.near.change({"apps": {OTHER_APP: EXAMPLES[OTHER_APP]}})
-    say("  the further app is deployed …")
-    bench.near.deploy()
-    several("with")
-    bench.near.slipway["apps"].pop(OTHER_APP)  # what comes next is about one app
+    near = bench.near
+    with apps.places(near.name, near.target["os"], bench.folder, apps.COUNTS, say, far_host) as found:
+        apps.measure(found, plan, into, once)
 
 
 def first(bench: Bench, relay: Relay, plan: Plan, chosen: Sequence[Tool], into: Figures) -> None:

@@ -65,8 +65,7 @@ def test_a_dry_run_on_the_bare_host_tells_what_it_would_do_and_does_nothing(host
     run = host.deploy("--dry", "--diff")
     for operation in (
         "Base | Install packages",
-        "App | Give notes its users and folders",
-        "App | Give litestar-notes its users and folders",
+        "App | Give each app its users and folders",
         "Nginx | Configure the sites",
         "TLS | Order the certificate of notes",
         "Release | Release notes",

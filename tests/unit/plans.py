@@ -32,13 +32,13 @@ from roles.base.facts import PackageFacts, Packages
 from roles.firewall.facts import Firewall, FirewallState
 from roles.nginx import configuration
 from roles.nginx.facts import NginxVersion, Versions
-from roles.release.facts import GitCommit, ReleasePlan
+from roles.release.facts import GitCommits, ReleasePlan
 from roles.ssh import HOST_KEYS, MODULI
 from roles.ssh.facts import Sshd, SshdState
 from roles.system import RESTRICTED, kernel, login_lines
 from roles.system.facts import KernelSetting, KernelSettings, SwapFacts, sysctl_path
 from slipway.engine import place as place_module
-from slipway.engine.facts import Answer, Changed, Existing, Place, Places, Stale, Texts, Unit
+from slipway.engine.facts import Answer, Changed, Existing, Place, Places, Texts, Unit
 from slipway.engine.host import PROGRAM, HostFacts
 from slipway.engine.overview import HostOverview, Overview
 from slipway.settings import Settings
@@ -62,6 +62,10 @@ class ReleaseStatus:
     """Among facts: what `HostFacts` tells of an app; a function gets its name."""
 
 
+class Certificates:
+    """Among facts: what `HostFacts` tells of certbot's."""
+
+
 class RollbackTarget:
     """Among facts: what `HostFacts` tells of where an app would go back to; a function gets its name, and what for."""
 
@@ -75,6 +79,7 @@ def host_facts(facts: Facts, apps: tuple[str, ...], targets: tuple[tuple[str, st
     return {
         "nginx": told(NginxStatus),
         "apps": {app: told(ReleaseStatus, app) for app in apps},
+        "certificates": told(Certificates),
         "targets": {app: told(RollbackTarget, app, to) for app, to in targets},
     }
 
@@ -167,6 +172,11 @@ class Operation:
 
 class Plan(list[Operation]):
     """The operations of a role, in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: dict[str, set[str]] = {}
+        """Name of a fact → the arguments that it was asked with."""
 
     @property
     def names(self) -> list[str]:
@@ -263,7 +273,13 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
     made = configuration(settings, VERSIONS, lambda path: True)
     files = {path: text.replace("@GENERATION@", "g") for path, text in made.items()}
     login = "\n".join(f"{key} {value}" for key, value in login_lines(settings).items())
-    answers = {"/etc/login.defs": login, "pam-auth-update": "used", "/etc/passwd": ""}
+    signed = "\n".join(
+        f"{app.certificate_path} {' '.join(f'DNS:{domain},' for domain in app.domains)}"
+        for app in settings.apps.values()
+    )
+    answers = {"/etc/login.defs": login, "pam-auth-update": "used", "/etc/passwd": "", "openssl x509": signed}
+    users = frozenset(app.user for app in settings.apps.values())
+    ports = frozenset(app.port for app in settings.apps.values() if app.port)
     return before | {
         Places: lambda **asked: {path: there[path] for paths in asked.values() for path in paths if path in there},
         Answer: lambda question: next((told for asked, told in answers.items() if asked in question), "yes"),
@@ -279,10 +295,14 @@ def after(done: Plan, before: Facts, settings: Settings) -> Facts:
         Packages: PackageFacts(installed, interrupted=False),
         NginxVersion: VERSIONS,
         NginxStatus: {"generation": "g", "managed": True, "live": True, "files": files},
+        Certificates: {
+            name: {"server": settings.acme_directory_url, "domains": sorted(app.domains), "valid": True}
+            for name, app in settings.apps.items()
+        },
         Overview: dataclasses.replace(before[Overview], users=before[Overview].users | homes),
         ReleaseStatus: lambda app: status_of(released[app]),
         SshdState: sshd,
-        FirewallState: Firewall(loaded=True, live=True),
+        FirewallState: Firewall(loaded=True, live=True, users=users, ports=ports),
     }
 
 
@@ -317,7 +337,6 @@ def bare_facts(overview: HostOverview) -> Facts:
         Existing: lambda paths: frozenset({"/proc/net/if_inet6"} & {*paths}),
         Unit: {},
         Changed: {},
-        Stale: False,
         KernelSettings: {"kernel/kptr_restrict": KernelSetting("0", writable=True)},
         SwapFacts: {"swaps": "0", "type": "ext2/ext3", "free": "20000"},
         Packages: PackageFacts(frozenset({"python3"}), interrupted=False),
@@ -325,8 +344,9 @@ def bare_facts(overview: HostOverview) -> Facts:
         NginxStatus: {},
         ReleaseStatus: {},
         ReleasePlan: {},
+        Certificates: {},
         RollbackTarget: {},
-        GitCommit: COMMIT,
+        GitCommits: lambda sources: dict.fromkeys(range(len(sources)), COMMIT),
         SshdState: Sshd({"port": ("22",)}, KEX, {"ed25519": 256, "rsa": 3072}, used=frozenset({22})),
         FirewallState: Firewall(),
     }
@@ -348,7 +368,10 @@ def planner(patch: pytest.MonkeyPatch, bare: Facts) -> Planner:
     ) -> Plan:
         known = bare if facts is None else facts
 
+        planned = Plan()
+
         def get_fact(host: Host, fact: type, *arguments: Any, **named: Any) -> Any:
+            planned.asked.setdefault(fact.__name__, set()).add(repr((arguments, sorted(named.items()))))
             if fact is HostFacts:
                 return host_facts(known, *arguments, **named)
             assert fact in known, f"undeclared fact: {fact.__name__}{arguments}{named}"
@@ -361,7 +384,6 @@ def planner(patch: pytest.MonkeyPatch, bare: Facts) -> Planner:
         host = inventory.get_host("@fake")
         state.activate_host(host)
         state.set_stage(StateStage.Prepare)
-        planned = Plan()
         with ctx_state.use(state), ctx_host.use(host):
             role(*arguments, **named)
             state.set_stage(StateStage.Execute)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import __main__ as command_line
-from tests.bench import hardening
+from tests.bench import apps, hardening
 from tests.bench.figures import Figures, ratios, slope, table
 from tests.bench.playbook import state_playbook
 from tests.bench.relay import Relay
@@ -239,7 +239,7 @@ def test_ratios_are_told_at_the_ends_of_what_both_have() -> None:
         (["--delays", "fast"], "write milliseconds with commas between"),
         (["--delays", "-1"], "0 to 2000 ms"),
         (["--tools", "slipway,salt"], "salt: choose from slipway, pyinfra, ansible, mitogen, shell"),
-        (["--cases", "all"], "all: choose from converged, dry, file, release, files, app, first"),
+        (["--cases", "all"], "all: choose from converged, dry, file, release, files, apps, first"),
         (["--rounds", "0"], "a number from 1 to 100"),
     ],
 )
@@ -308,3 +308,39 @@ def test_cost_is_the_geometric_mean_of_ratios() -> None:
 )
 def test_sandbox_is_told_from_the_rest_of_a_unit(line: str, taken: bool) -> None:
     assert bool(re.match(rf"({hardening.SANDBOX})=", line)) is taken
+
+
+def measured_apps(**seconds: tuple[float, float, float]) -> Figures:
+    """Seconds that each kind of run takes with 1, 10 and 100 apps, near; a tenth more each 100 ms away."""
+    figures = Figures()
+    for kind, each in seconds.items():
+        for count, took in zip(apps.COUNTS, each, strict=True):
+            figures.add("apps", f"{kind} {count}", 0.0, took)
+            figures.add("apps", f"{kind} {count}", 0.1, took + 0.5)
+    return figures
+
+
+def test_what_further_apps_cost_is_told_beside_its_bar() -> None:
+    figures = measured_apps(converged=(0.75, 0.8, 1.25), dry=(0.75, 1.2, 2.5))
+    told = apps.table(figures, [0.0, 0.1]).splitlines()
+    assert [line.split() for line in told[:4]] == [
+        ["0", "ms", "100", "ms", "round", "trips", "a", "further", "app"],
+        ["a", "converged", "run", "with", "1", "app", "0.75", "1.25", "5"],
+        ["a", "converged", "run", "with", "10", "apps", "0.80", "1.30", "5", "5.6", "ms"],
+        ["a", "converged", "run", "with", "100", "apps", "1.25", "1.75", "5", "5.1", "ms"],
+    ]
+    assert told[7:] == [
+        "a converged run with 10 apps: a further app takes 5.6 ms, within the bar of 10 ms",
+        "a converged run with 100 apps: a further app takes 5.1 ms, within the bar of 10 ms",
+        "a converged run with 100 apps takes 1.2 s, within the bar of 2 s",
+        "a plan with 10 apps: a further app takes 50.0 ms, MISSED: the bar of 10 ms",
+        "a plan with 100 apps: a further app takes 17.7 ms, MISSED: the bar of 10 ms",
+        "a plan with 100 apps takes 2.5 s, MISSED: the bar of 2 s",
+    ]
+
+
+def test_apps_that_were_not_measured_are_not_told_of() -> None:
+    figures = Figures()
+    figures.add("apps", "converged 10", 0.0, 0.9)
+    told = apps.table(figures, [0.0]).splitlines()
+    assert len(told) == 2 and told[1].split()[-2:] == ["0.90", "·"]

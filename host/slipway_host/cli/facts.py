@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 
-from slipway_host import VERSION, cli
+from slipway_host import VERSION, acme, cli
 from slipway_host.cli import asking
 from slipway_host.protocol import PROTOCOL
 from slipway_host.proxy.nginx import Nginx
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping, Sequence
 
-    from slipway_host.protocol import Facts, NginxStatus, Question, Status, Target, Trouble
+    from slipway_host.protocol import Facts, Lineage, NginxStatus, Question, Status, Target, Trouble
     from slipway_host.system import System
 
 
@@ -48,6 +48,7 @@ def facts(system: System, question: Question) -> Facts:
             name: _status(apps[name], states) if name in apps else {"error": f"{name!r} {cli.NO_NAME}"}
             for name in question.get("apps", [])
         },
+        "certificates": _certificates(system),
         "targets": {
             name: _target(App(name, system), to)
             if _named(name)
@@ -81,6 +82,13 @@ def _target(app: App, to: str | None) -> Target:
         return target.target(app, to)
     except Exception as error:
         return {"release": None, "error": _trouble(app.system, error)["error"]}
+
+
+def _certificates(system: System) -> dict[str, Lineage]:
+    try:
+        return acme.lineages(system)
+    except Exception:
+        return {}
 
 
 def _nginx(system: System) -> NginxStatus | Trouble:

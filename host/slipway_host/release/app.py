@@ -162,17 +162,23 @@ class App:
         text = manifests.dump(taken)
         self.system.replace(self.at.manifest(release), text, 0o600)
         self.write_record(release, manifest=digest_of_text(text))
-        self.remember_seen(release, manifests.stamps(self.at.folder(release), taken))
+        self._remember(release, self._look(release, map(os.fsencode, taken)))
 
     def seen(self, release: str) -> Path:
         """Where is kept how the files of a release looked that were found right since the host booted."""
         return self.at.seen / release
 
-    def remember_seen(self, release: str, stamps: manifests.Stamps) -> None:
-        """Write that down; the next look is quicker by it."""
+    def _look(self, release: str, paths: Iterable[bytes]) -> bytes:
+        """How the files of a release look, and its manifest."""
+        told = str(self.record(release).get("manifest"))
+        about = map(str, manifests.stamp(self.at.manifest(release).lstat()))
+        return manifests.look(self.at.folder(release), [*paths], told, *about)
+
+    def _remember(self, release: str, look: bytes) -> None:
+        """Write down how it looked when it was found right; the next look is quicker by it."""
         with contextlib.suppress(OSError):  # a full memory
             self.seen(release).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.system.replace(self.seen(release), digest_of_text(manifests.dump(stamps)), 0o600)
+            self.system.replace(self.seen(release), look, 0o600)
 
     def damage(self, release: str) -> dict[str, str]:
         """What is wrong with the files of a release (path → words); empty when all is as its manifest says."""
@@ -180,19 +186,20 @@ class App:
         if not told:  # of an earlier Slipway, and not described yet
             program = self.at.programs(release) / "python"
             return {} if os.access(program, os.X_OK) else {str(program.relative_to(folder)): "is missing"}
-        text = seen = ""
+        text = ""
+        with contextlib.suppress(OSError, ValueError):
+            seen = self.seen(release).read_bytes()
+            if seen == self._look(release, manifests.looked_at(seen)):
+                return {}
         with contextlib.suppress(OSError, ValueError):
             text = self.at.manifest(release).read_text()
-            seen = self.seen(release).read_text()
         if digest_of_text(text) != told:
             return {str(self.at.manifest(release)): "is damaged"}
         manifest = json.loads(text)
-        stamps = manifests.stamps(folder, manifest)
-        if seen == digest_of_text(manifests.dump(stamps)):
-            return {}
+        look = self._look(release, map(os.fsencode, manifest))
         wrong = manifests.compare(folder, manifest)
         if not wrong:
-            self.remember_seen(release, stamps)
+            self._remember(release, look)
         return wrong
 
     def faults(self, release: str, states: Mapping[str, Mapping[str, str]]) -> list[str]:

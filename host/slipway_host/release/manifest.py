@@ -24,7 +24,7 @@ from slipway_host.text import short
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
     Entry: TypeAlias = list[int | bool | str] | str
@@ -59,6 +59,29 @@ def stamps(folder: Path, paths: Iterable[str]) -> Stamps:
         except OSError:
             continue
     return found
+
+
+def look(folder: Path, paths: Sequence[bytes], *more: str) -> bytes:
+    """How files look, to be compared with a later look: a digest of `stamp` of each; then the paths, behind zeros.
+
+    It is what a run asks of each app: reading the manifest, which it goes without, takes as long as all the rest.
+
+    + more: what the look is to change with, too
+    """
+    before, stamps = os.fsencode(folder) + b"/", [os.fsencode(each) for each in more]
+    for path in paths:
+        try:
+            told = os.lstat(before + path)
+        except OSError:
+            stamps.append(b"gone")
+        else:
+            stamps.append(b"%d %d %d %d" % (told.st_size, told.st_mode, told.st_mtime_ns, told.st_ino))
+    return b"\0".join([hashlib.sha256(b"\0".join([*stamps, *paths])).hexdigest().encode(), *paths])
+
+
+def looked_at(look: bytes) -> list[bytes]:
+    """The paths of a look."""
+    return look.split(b"\0")[1:]
 
 
 def entries(folder: Path) -> dict[str, os.stat_result]:
@@ -195,6 +218,6 @@ def from_record(value: str) -> str:
         return ""
 
 
-def dump(manifest: Manifest | Stamps) -> str:
-    """A manifest or stamps as text."""
+def dump(manifest: Manifest) -> str:
+    """A manifest as text."""
     return json.dumps(manifest, sort_keys=True, separators=(",", ":"))

@@ -19,10 +19,10 @@ from roles.base.facts import PackageFacts, Packages
 from roles.nginx import nginx, nginx_with_certificates
 from roles.python import python, pythons, uv
 from roles.release import release, wanted
-from roles.release.facts import GitCommit
+from roles.release.facts import GitCommits
 from roles.tls import certbot, tls
 from slipway.engine import plan as plan_module
-from slipway.engine.facts import Answer, Existing, Place, Places, Stale, Unit
+from slipway.engine.facts import Answer, Changed, Existing, Place, Places, Unit
 from slipway.engine.host import HostFacts
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import File, Folder, place
@@ -31,7 +31,7 @@ from slipway.engine.pyinfra_api import current_host
 from slipway.engine.question import Question
 from slipway.settings import RunOptions, Settings
 from tests.unit.inventories import MARK
-from tests.unit.plans import COMMIT, Facts, Planner, ReleaseStatus, status_of, wanted_by
+from tests.unit.plans import COMMIT, Certificates, Facts, Planner, ReleaseStatus, status_of, wanted_by
 
 
 class World(set[str]):
@@ -229,7 +229,7 @@ def test_an_ordered_certificate_is_served_at_once(
         tls(minimal)
         nginx_with_certificates(minimal, overview)
 
-    ordered = converged | {Answer: lambda question: "" if "renewal" in question else "yes"}
+    ordered = converged | {Certificates: {}}
     found = changes_of(plan, role, facts=ordered)
     assert list(found) == ["TLS | Order the certificate of notes", "TLS | Let nginx serve the certificates"]
     (change,) = found["TLS | Let nginx serve the certificates"]
@@ -238,7 +238,7 @@ def test_an_ordered_certificate_is_served_at_once(
 
 
 def test_an_order_that_fails_is_followed_by_nothing(plan: Planner, converged: Facts, minimal: Settings) -> None:
-    ordered = converged | {Answer: lambda question: "" if "renewal" in question else "yes"}
+    ordered = converged | {Certificates: {}}
     done = plan(tls, minimal, facts=ordered, failing=("TLS | Order the certificate of notes",))
     assert done.changes == ["TLS | Order the certificate of notes"]
 
@@ -306,7 +306,7 @@ def test_a_source_that_cannot_be_looked_up_yet_is_released(
         Packages: PackageFacts(frozenset(installed), interrupted=False),
         Places: there,
         ReleaseStatus: status_of(wanted(maximal, overview, wiki, COMMIT)),
-        GitCommit: lambda **_: next(answers),
+        GitCommits: lambda sources: {0: next(answers)},
     }
     found = changes_of(plan, role, facts=facts)
     (change,) = found["Release | Release wiki-next"]
@@ -352,7 +352,7 @@ def test_every_question_of_a_run_can_be_asked_anywhere(
 
     plan(role)
     assert len(found) == len({question.get_raw_value() for question in found}) > 20
-    assert {Answer, Existing, GitCommit, HostFacts, Packages, Places, Stale, Unit} <= asked
+    assert {Answer, Changed, Existing, GitCommits, HostFacts, Packages, Places, Unit} <= asked
     for question in found:
         line = question.get_raw_value()
         if "git ls-remote" not in line:

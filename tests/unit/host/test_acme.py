@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
 import socket
 import stat
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from tests.unit.inventories import certificate, new_key
 
 SERVER = "https://ca.example.com/dir"
 STAGING = "https://staging.example.com/dir"
+NOW = int(time.time())
+"""Certificates here are made for just this time."""
 HERE = "2: eth0 inet 192.0.2.1/24 brd 192.0.2.255 scope global eth0\\n2: eth0 inet6 2001:db8::1/64 scope global\n"
 
 
@@ -28,7 +32,7 @@ class Certbot(FakeSystem):
     """A host whose certbot issues what it is told to; openssl runs for real."""
 
     def __init__(self, root: Path) -> None:
-        super().__init__(root)
+        super().__init__(root, NOW)
         self.printing["ip -o addr"] = HERE
         self.outputs: list[tuple[int, str]] = [(0, "")]
         """Exit status and output of certbot, each time; the last of them from then on."""
@@ -105,6 +109,48 @@ def test_all_lineages_at_once(host: Certbot) -> None:
         "wiki.next": {"server": STAGING, "domains": ["wiki.example.com"], "valid": False},
     }
     assert host.looked == 2, "a program's start for each, and no more"
+
+
+def test_a_certificate_is_read_once(host: Certbot) -> None:
+    """As long as its file stays the same, whatever else changes."""
+    for name in ("notes", "wiki", "lab"):
+        issue(host, [f"{name}.example.com"], name=name)
+    first = acme.lineages(host)
+    assert acme.lineages(host) == first and host.looked == 3
+    assert stat.S_IMODE(host.layout.certificates.stat().st_mode) == 0o600
+    issue(host, ["other.example.com"], name="wiki", server=STAGING)
+    assert acme.lineages(host) == first | {"wiki": {"server": STAGING, "domains": ["other.example.com"], "valid": True}}
+    assert host.looked == 4
+    host.layout.renewal("lab").unlink()
+    assert [*acme.lineages(host)] == ["notes", "wiki"] and host.looked == 4
+    assert [*json.loads(host.layout.certificates.read_text())] == ["notes", "wiki"], "what is gone is forgotten"
+    host.at += 31 * 86_400
+    assert {name: each["valid"] for name, each in acme.lineages(host).items()} == {"notes": False, "wiki": False}
+    assert host.looked == 4, "also when it has expired since"
+
+
+@pytest.mark.parametrize("kept", ["", "[]", '{"notes": 1}', '{"notes": []}', '{"notes": [[1], ["x"]]}'])
+def test_what_was_kept_of_certificates_may_be_damaged(host: Certbot, kept: str) -> None:
+    issue(host, ["notes.example.com"])
+    host.layout.certificates.parent.mkdir(parents=True, exist_ok=True)
+    host.layout.certificates.write_text(kept)
+    assert acme.lineages(host)["notes"]["domains"] == ["notes.example.com"]
+
+
+def test_nothing_need_be_kept_of_certificates(host: Certbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    issue(host, ["notes.example.com"])
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(host, "replace", full)
+    assert acme.lineages(host)["notes"]["valid"] is True
+
+
+def test_a_certificate_that_is_there_is_not_ordered(host: Certbot) -> None:
+    issue(host, ["a.example.com", "b.example.com"])
+    order(host, "b.example.com", "a.example.com", check_first=True)
+    assert host.asked == 0
 
 
 def test_a_lineage_without_its_certificate_or_configuration(host: Certbot) -> None:
@@ -363,9 +409,10 @@ def test_what_is_left_of_a_half_made_certificate_is_set_aside(host: Certbot) -> 
     host.layout.renewal("notes").unlink()
     host.issues = ["a.example.com"]
     order(host, "a.example.com")
-    assert [path.name for path in aside.iterdir()] == ["20260101T000000Z"]
+    at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(NOW))
+    assert [path.name for path in aside.iterdir()] == [at]
     left = ["archive/notes/privkey1.pem", "live/notes/fullchain.pem"]
-    assert sorted(tree(aside / "20260101T000000Z")) == left, "nothing is thrown away"
+    assert sorted(tree(aside / at)) == left, "nothing is thrown away"
     assert stat.S_IMODE(aside.stat().st_mode) == 0o700
     assert (archive / "other").is_dir()
     assert acme.has(host, "notes", SERVER, ["a.example.com"])

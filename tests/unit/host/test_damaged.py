@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
-from slipway_host.release import database, heal, proof, rollback, start, status, target, transaction
+from slipway_host.release import database, heal, manifest, proof, rollback, start, status, target, transaction
 from slipway_host.release.app import App
 from slipway_host.system import Interrupted
 
@@ -88,6 +89,32 @@ def test_a_rollback_from_a_damaged_release_ends_with_the_last_whole_one(
     answers(monkeypatch)
     rollback.rollback(host.app)
     assert host.app.serving() == host.app.proxied() == IDS[0]
+
+
+def test_a_release_is_read_once_a_boot(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And when a file of it changes, or what it is compared with."""
+    read: list[str] = []
+    compare = manifest.compare
+
+    def counted(folder: Path, wanted: manifest.Manifest) -> dict[str, str]:
+        read.append(folder.name)
+        return compare(folder, wanted)
+
+    monkeypatch.setattr(manifest, "compare", counted)
+    shutil.rmtree(host.at.seen)
+    assert [host.app.damage(IDS[1]) for _ in range(3)] == [{}, {}, {}] and read == [IDS[1]]
+    os.utime(host.at.folder(IDS[1]) / "main.py", ns=(5, 5))
+    assert [host.app.damage(IDS[1]) for _ in range(3)] == [{}, {}, {}] and read == [IDS[1]] * 2
+    os.utime(host.at.manifest(IDS[1]), ns=(5, 5))
+    assert [host.app.damage(IDS[1]) for _ in range(3)] == [{}, {}, {}] and read == [IDS[1]] * 3
+    for left in (b"", b"0" * 64, b"\xff\0x"):  # of an earlier Slipway, or of a hand's
+        host.app.seen(IDS[1]).write_bytes(left)
+        assert host.app.damage(IDS[1]) == {}
+    assert read == [IDS[1]] * 6
+    host.at.manifest(IDS[1]).write_text("{}")
+    assert [*host.app.damage(IDS[1]).values()] == ["is damaged"]
+    host.at.manifest(IDS[1]).unlink()
+    assert [*host.app.damage(IDS[1]).values()] == ["is damaged"]
 
 
 def test_a_damaged_release_that_does_not_serve_stays_to_be_seen(host: Host) -> None:

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slipway_host import VERSION
+from slipway_host import VERSION, acme
 from slipway_host.cli import facts
 from slipway_host.proxy.nginx import Nginx
 from slipway_host.release import status, target
 from slipway_host.release.app import App
 from slipway_host.system import Failed
 
+from tests.unit.host.fakes import FakeSystem
 from tests.unit.host.running import IDS, Host, failure, host_at
 
 NGINX = {"generation": "g1", "managed": True, "live": True, "files": {}}
@@ -38,12 +39,24 @@ def test_all_apps_are_told_of_at_once(host: Host) -> None:
     other.releases.mkdir(parents=True)
     told = ask(host, apps=["notes", "wiki", "new"], targets={"notes": None, "wiki": "x"})
     assert (told["protocol"], told["slipway"], told["format"]) == (1, VERSION, 1)
-    assert told["nginx"] == NGINX
+    assert told["nginx"] == NGINX and told["certificates"] == {}
     assert told["apps"]["notes"] == status.status(host.app) and told["apps"]["notes"]["faults"] == []
     for name in ("wiki", "new"):
         assert told["apps"][name]["faults"] == ["no release serves yet"], "also of one that isn't there yet"
     assert told["targets"]["notes"] == {"release": IDS[0], "error": None}
     assert told["targets"]["wiki"]["error"].startswith("No release serves yet")
+
+
+def test_certificates_are_told_of(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acme, "lineages", lambda system: {"notes": {"valid": True}})
+    assert ask(host, apps=["notes"])["certificates"] == {"notes": {"valid": True}}
+
+    def broken(system: FakeSystem) -> Any:
+        raise FileNotFoundError(2, "No such file or directory", "openssl")
+
+    monkeypatch.setattr(acme, "lineages", broken)
+    told = ask(host, apps=["notes"])
+    assert told["certificates"] == {} and told["apps"]["notes"]["release"] == IDS[1]
 
 
 def test_systemd_is_asked_once(host: Host) -> None:

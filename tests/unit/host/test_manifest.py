@@ -64,6 +64,36 @@ def test_what_is_wrong_is_found_by_content(folder: Path, damage: Any, path: str,
     assert manifests.stamps(folder, manifest) != before, "so that it is looked at again"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "run").unlink(),
+        lambda folder: (folder / "run").write_bytes(b"#!/bin/sx\n"),
+        lambda folder: (folder / "run").chmod(0o640),
+        lambda folder: (folder / "notes/main.py").replace(folder / "run"),
+        lambda folder: (folder / "python").unlink(),
+    ],
+)
+def test_a_look_tells_whether_a_file_was_changed(folder: Path, change: Any) -> None:
+    paths = [os.fsencode(path) for path in manifests.take(folder)]
+    look = manifests.look(folder, paths, "m1")
+    assert manifests.looked_at(look) == paths
+    (folder / "notes/other.py").touch()  # it isn't part of it
+    assert manifests.look(folder, paths, "m1") == look
+    assert manifests.look(folder, paths, "m2") != look != manifests.look(folder, paths[1:], "m1")
+    os.utime(folder / "run", ns=(1, (folder / "run").stat().st_mtime_ns - 1))
+    assert manifests.look(folder, paths, "m1") != look
+    look = manifests.look(folder, paths, "m1")
+    change(folder)
+    assert manifests.look(folder, paths, "m1") != look
+
+
+def test_a_file_may_have_any_name(folder: Path) -> None:
+    odd = b"\xff\n x"
+    (folder / os.fsdecode(odd)).touch()
+    assert odd in manifests.looked_at(manifests.look(folder, [*map(os.fsencode, manifests.take(folder))]))
+
+
 def test_who_may_read_a_file_is_no_damage(folder: Path) -> None:
     manifest = manifests.take(folder)
     (folder / "run").chmod(0o755)

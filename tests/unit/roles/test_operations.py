@@ -11,6 +11,7 @@ import os
 import shlex
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,20 +27,22 @@ from pyinfra.connectors.util import CommandOutput, OutputLine
 from roles import program, tls
 from roles.base import operations as base_operations
 from roles.base.facts import Packages
-from roles.nginx import certificates
+from roles.firewall.facts import Firewall, FirewallState
 from roles.nginx.facts import NginxVersion, Versions
 from roles.release import operations as release_operations
-from roles.release.facts import GitCommit, ReleaseHistory, ReleasePlan
+from roles.release.facts import Git, GitCommits, ReleaseHistory, ReleasePlan
+from roles.updates import operations as updates_operations
 from slipway.engine import host as host_module
 from slipway.engine import operations
 from slipway.engine import place as place_module
 from slipway.engine import plan as plan_module
 from slipway.engine.facts import Changed, Existing, Place, Places, Texts, Unit
-from slipway.engine.host import HostFacts, app_of, nginx_of, target_of
+from slipway.engine.host import HostFacts, app_of, certificate_of, nginx_of, target_of
 from slipway.engine.overview import Overview
 from slipway.engine.place import File, Folder, placing, text_diff
 from slipway.engine.question import Question, Tells
 from slipway.prober import ProberError, Result
+from tests.unit.inventories import certificate, new_key
 from tests.unit.plans import command_of
 
 USER = getpass.getuser()
@@ -344,10 +347,22 @@ def test_what_a_host_of_an_earlier_slipway_tells(tmp_path: Path) -> None:
     }.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{answer}\n")
         (tmp_path / name).chmod(0o755)
-    question = HostFacts().command(("notes", "lab")).get_raw_value().replace("/opt/slipway/bin", str(tmp_path))
+    for name, days in (("notes", 30), ("lab", -1)):
+        live = tmp_path / "live" / name
+        live.mkdir(parents=True)
+        names = [f"{name}.example.com", f"*.{name}.example.com"]
+        (live / "fullchain.pem").write_bytes(certificate(new_key(), names, days))
+    (tmp_path / "renewal").mkdir()
+    (tmp_path / "renewal/notes.conf").write_text("[renewalparams]\nserver = https://ca.example.com/dir\nkey = x\n")
+    question = HostFacts().command(("notes", "lab", "new")).get_raw_value()
+    question = question.replace("/opt/slipway/bin", str(tmp_path)).replace("/etc/letsencrypt", str(tmp_path))
     done = subprocess.run(["sh", "-c", question], capture_output=True, text=True, check=True)
     facts = HostFacts().process(done.stdout.splitlines())
-    assert (nginx_of(facts), facts["apps"]) == ({"live": True}, {"notes": {"release": "r1"}, "lab": {}})
+    assert (nginx_of(facts), facts["apps"]) == ({"live": True}, {"notes": {"release": "r1"}, "lab": {}, "new": {}})
+    domains = ["notes.example.com", "*.notes.example.com"]
+    wanted = {"server": "https://ca.example.com/dir", "domains": domains, "valid": True}
+    assert facts["certificates"] == {"notes": wanted}, "one that has expired isn't told"
+    assert certificate_of(facts, "notes") == wanted and certificate_of(facts, "lab") == {}
 
 
 def test_when_files_were_changed(tmp_path: Path) -> None:
@@ -357,6 +372,116 @@ def test_when_files_were_changed(tmp_path: Path) -> None:
     now = time.time()
     assert told.keys() == {f"{tmp_path}/file", f"{tmp_path}/link"}
     assert all(now - 60 < each <= now for each in told.values())
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose programs go before the system's."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+def program_of(folder: Path, name: str, script: str) -> None:
+    """Write a program."""
+    (folder / name).write_text(f"#!/bin/sh\n{script}")
+    (folder / name).chmod(0o755)
+
+
+def test_since_when_units_run(programs: Path, tmp_path: Path) -> None:
+    """Asked all at once, as systemctl prints it, to the microsecond; of one that doesn't run it has no time."""
+    program_of(
+        programs,
+        "systemctl",
+        """[ "$*" = "show --timestamp=us+utc --property=Id,ActiveEnterTimestamp a@x.service b.service c.service" ] ||
+    exit 1
+printf 'Id=a@x.service\\nActiveEnterTimestamp=Mon 2026-11-30 05:22:47.123456 UTC\\n\\n'
+printf 'ActiveEnterTimestamp=\\nId=b.service\\n\\n'
+printf 'ActiveEnterTimestamp=Thu 1970-01-01 00:00:01.000000 UTC\\nId=c.service\\n'
+""",
+    )
+    (tmp_path / "file").touch()
+    told = ask(Changed(), (f"{tmp_path}/file",), ("a@x.service", "b.service", "c.service"))
+    assert told.keys() == {f"{tmp_path}/file", "a@x.service", "c.service"}
+    assert told["a@x.service"] == 1796016167.123456 and told["c.service"] == 1.0
+
+
+def test_a_host_without_systemd_tells_of_files_alone(programs: Path, tmp_path: Path) -> None:
+    program_of(programs, "systemctl", "echo 'System has not been booted with systemd' >&2; exit 1\n")
+    (tmp_path / "file").touch()
+    assert ask(Changed(), (f"{tmp_path}/file",), ("a.service",)).keys() == {f"{tmp_path}/file"}
+
+
+NFT = """case "$*" in
+*"list table inet slipway") echo 'table inet slipway {'; echo '}' ;;
+"--guid list set inet slipway apps") cat <<'END' ;;
+table inet slipway {
+\tset apps {
+\t\ttype uid
+%s\t}
+}
+END
+"--guid list set inet slipway sites") cat <<'END' ;;
+table inet slipway {
+\tset sites {
+\t\ttype inet_service
+\t\telements = { 80, 443,
+\t\t\t     8001 }
+\t}
+}
+END
+"list chains") echo 'table ip filter {'; echo '\ttype filter hook input priority 0; policy drop;' ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("elements", "users"),
+    [
+        ("", set()),
+        ('\t\telements = { "notes" }\n', {"notes"}),
+        ('\t\telements = { "notes", "wiki-next",\n\t\t\t     997 }\n', {"notes", "wiki-next", "997"}),
+    ],
+)
+def test_whom_the_firewall_knows(programs: Path, elements: str, users: set[str]) -> None:
+    """By their names; who has none any more is a number."""
+    program_of(programs, "nft", NFT % elements)
+    program_of(programs, "unshare", 'echo "table inet slipway {"; echo "}"\n')
+    wanted = Firewall(True, True, ("ip filter",), frozenset(users), frozenset({80, 443, 8001}))
+    assert ask(FirewallState(), "/etc/slipway/firewall.nft") == wanted
+
+
+def test_a_host_without_our_table_knows_nobody(programs: Path) -> None:
+    program_of(programs, "nft", "exit 1\n")
+    assert ask(FirewallState(), "/etc/slipway/firewall.nft") == Firewall()
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_who_still_runs_with_what_was_replaced(tmp_path: Path, replaced: bool) -> None:
+    """All users at once, those among them that the host doesn't have."""
+    library = tmp_path / "lib.so.1"
+    library.write_bytes(b"x" * 4096)
+    code = (
+        "import mmap, sys; file = open(sys.argv[1], 'rb'); "
+        "kept = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ); print(1); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-Suc", code, str(library)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stdout.read(1)
+        if replaced:
+            library.unlink()
+        _, _, told = updates_operations._DUE.partition("[ $# -gt 0 ]")
+        asked = operations.shell_line("[ $# -gt 0 ]" + told, "nosuchuser", USER, "nobody")
+        done = subprocess.run(["sh", "-c", asked], capture_output=True, text=True, check=False)
+        assert process.stdin
+        process.stdin.close()
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    if replaced:
+        assert f"old={USER}" in lines
+    assert {*lines} <= {f"old={USER}", "old=nobody"}
 
 
 def test_a_history_is_told_as_it_is() -> None:
@@ -532,36 +657,70 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str,
 def test_a_ref_is_looked_up(repository: tuple[str, dict[str, str]], ref: str) -> None:
     """A tag with a message gives its commit, and a branch goes before a tag of its name."""
     url, commits = repository
-    assert ask(GitCommit(), url, ref) == commits[ref]
+    assert ask(GitCommits(), ((url, ref, ""),)) == {0: commits[ref]}
 
 
 @pytest.mark.parametrize("ref", ["x", "v", "mai", "refs/heads/none"])
 def test_a_ref_that_is_not_there(repository: tuple[str, dict[str, str]], ref: str) -> None:
     url, _ = repository
-    assert ask(GitCommit(), url, ref).startswith("error: ")
+    assert ask(GitCommits(), ((url, ref, ""),)) == {0: "error: there is no such branch or tag"}
 
 
 def test_a_repository_that_is_not_there(tmp_path: Path) -> None:
-    found = ask(GitCommit(), f"file://{tmp_path}/none", "main")
+    found = ask(GitCommits(), ((f"file://{tmp_path}/none", "main", ""),))[0]
     assert found.startswith("error: ") and "does not appear to be a git repository" in found
+    assert found.endswith("\ngit ls-remote ended with 128")
+
+
+def test_refs_are_looked_up_all_at_once(repository: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    """More than are asked side by side; what one says is told of no other."""
+    url, commits = repository
+    none = f"file://{tmp_path}/none"
+    sources: list[Git] = [(url if number % 2 else none, ref, "") for number, ref in enumerate(["main", "v1"] * 10)]
+    found = ask(GitCommits(), tuple(sources))
+    assert sorted(found) == list(range(20))
+    assert {found[number] for number in range(1, 20, 2)} == {commits["v1"]}
+    assert all("does not appear to be a git repository" in found[number] for number in range(0, 20, 2))
+
+
+def test_a_key_is_one_repositorys_alone(tmp_path: Path) -> None:
+    """git runs the command that it is given for each."""
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{name} was called' >&2; exit 1\n")
+        (tmp_path / name).chmod(0o755)
+    sources = tuple((f"git@git.invalid:{name}.git", "main", f"{tmp_path}/{name}") for name in ("a", "b"))
+    found = ask(GitCommits(), sources)
+    assert "a was called" in found[0] and "b was called" not in found[0]
+    assert "b was called" in found[1] and "a was called" not in found[1]
+
+
+def test_what_a_server_says_of_another_is_not_believed() -> None:
+    """All that it says has its own number before it, and its first word."""
+    lines = [f"0 1 {'b' * 40}\trefs/heads/main", "0 1 ended 0", "0 ended 0"]
+    lines += [f"1 {'a' * 40}\trefs/heads/main", "1 ended 0"]
+    assert GitCommits().process(lines) == {0: "error: there is no such branch or tag", 1: "a" * 40}
 
 
 def test_an_answer_of_ssh_before_the_commit_is_passed_over() -> None:
     lines = ["Warning: Permanently added 'git.example.com' to the list of known hosts.", f"{'a' * 40}\trefs/heads/main"]
-    assert GitCommit().process(lines) == "a" * 40
+    assert GitCommits().process([f"0 {line}" for line in [*lines, "ended 0"]]) == {0: "a" * 40}
 
 
 # ── self-signed certificates ─────────────────────────────────────────────────────────────────────────────────────────
 
-NAMES = "DNS:a.example.com,DNS:b.example.com"
+NAMES = "DNS:a.example.com,DNS:*.b.example.com"
+DOMAINS = {"a.example.com", "*.b.example.com"}
 
 
-def signed(folder: Path, names: str = NAMES) -> bool:
-    """Whether the TLS role would leave the certificate in `folder` as it is."""
-    question = operations.shell_line(tls._SIGNED, str(folder / "chain.pem"), str(folder / "key.pem"), names)
-    done = subprocess.run(["sh", "-c", question], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return bool(done.stdout.strip())
+def signed(*folders: Path) -> list[set[str]]:
+    """For which domains the certificates in `folders` are, of those that the TLS role would leave as they are."""
+    paths = [str(folder / name) for folder in folders for name in ("chain.pem", "key.pem")]
+    question = operations.shell_line(tls._SIGNED, *paths)
+    done = subprocess.run(["sh", "-c", question], capture_output=True, text=True, check=False, cwd=folders[0])
+    assert (done.returncode, done.stderr) == (0, "")
+    found = tls.whole(done.stdout)
+    assert {*found} <= {str(folder / "chain.pem") for folder in folders}
+    return [*found.values()]
 
 
 def sign(folder: Path, names: str = NAMES, days: int = 365) -> None:
@@ -571,24 +730,29 @@ def sign(folder: Path, names: str = NAMES, days: int = 365) -> None:
 
 
 def test_a_certificate_that_is_signed_is_left_alone(tmp_path: Path) -> None:
-    assert not signed(tmp_path)
+    assert signed(tmp_path) == []
     sign(tmp_path)
-    assert signed(tmp_path)
+    assert signed(tmp_path) == [DOMAINS]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["chain.pem", "key.pem"]
     assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
 
 
-def test_a_certificate_for_other_names_is_signed_anew(tmp_path: Path) -> None:
-    sign(tmp_path)
-    assert not signed(tmp_path, "DNS:a.example.com")
-    assert not signed(tmp_path, f"{NAMES},DNS:c.example.com")
+def test_certificates_are_told_of_all_at_once(tmp_path: Path) -> None:
+    """A file that fits a wildcard's name isn't taken for it."""
+    a, b, none = (tmp_path / name for name in ("a", "b", "none"))
+    for folder in (a, b, none):
+        folder.mkdir()
+    sign(a)
+    (a / "DNS:x.b.example.com").touch()
+    sign(b, "DNS:c.example.com")
+    assert signed(a, none, b) == [DOMAINS, {"c.example.com"}]
 
 
 def test_a_certificate_is_signed_anew_a_month_before_it_ends(tmp_path: Path) -> None:
     sign(tmp_path, days=29)
-    assert not signed(tmp_path)
+    assert signed(tmp_path) == []
     sign(tmp_path, days=31)
-    assert signed(tmp_path)
+    assert signed(tmp_path) == [DOMAINS]
 
 
 def test_a_certificate_without_its_key_is_signed_anew(tmp_path: Path) -> None:
@@ -597,12 +761,12 @@ def test_a_certificate_without_its_key_is_signed_anew(tmp_path: Path) -> None:
     chain = (tmp_path / "chain.pem").read_bytes()
     sign(tmp_path)
     (tmp_path / "chain.pem").write_bytes(chain)
-    assert not signed(tmp_path)
+    assert signed(tmp_path) == []
     (tmp_path / "key.pem").unlink()
-    assert not signed(tmp_path)
+    assert signed(tmp_path) == []
 
 
-@pytest.mark.parametrize("script", [tls._SIGN, tls._SIGNED, certificates._HAS, tls._INSTALL, tls._INSTALLED])
+@pytest.mark.parametrize("script", [tls._SIGN, tls._SIGNED, tls._INSTALL, tls._INSTALLED])
 def test_scripts_of_the_tls_role_are_posix_shell(script: str) -> None:
     done = subprocess.run(["sh", "-n", "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

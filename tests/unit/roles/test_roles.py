@@ -35,13 +35,13 @@ from roles.preflight import SUPPORTED, PreflightError, preflight, problems, prov
 from roles.preflight import overview as overview_of
 from roles.python import python, pythons, uv
 from roles.release import digest, git_ssh, history, release, rollback, wanted
-from roles.release.facts import GitCommit, ReleaseHistory, ReleasePlan
+from roles.release.facts import Git, GitCommits, ReleaseHistory, ReleasePlan
 from roles.ssh.facts import Sshd, SshdState
 from roles.tls import certbot, tls
 from roles.verdict import verdict
 from slipway.engine import operations
 from slipway.engine import place as place_module
-from slipway.engine.facts import Answer, Existing, Place, Places, Stale, Unit
+from slipway.engine.facts import Answer, Changed, Existing, Place, Places, Unit
 from slipway.engine.host import PROGRAM
 from slipway.engine.overview import HostOverview, Overview
 from slipway.engine.place import File
@@ -215,7 +215,7 @@ BOUNDS = "App | Write down what apps may take, and builds reach"
     [
         ("<app>.env", {"LOG_LEVEL": "debug", "DEBUG": False}, [ENVIRONMENT, RELEASE]),
         ("<app>.workers", 4, [ENVIRONMENT, RELEASE]),
-        ("<app>.port", 8003, [BOUNDS, *SITES, ENVIRONMENT, RELEASE]),
+        ("<app>.port", 8003, [BOUNDS, "App | Let the firewall know the apps", *SITES, ENVIRONMENT, RELEASE]),
         ("<app>.timeout", 40, [RELEASE]),
         ("<app>.graceful_timeout", 50, [*SITES, RELEASE]),
         ("<app>.graceful_timeout", 20, [*SITES, RELEASE]),
@@ -277,7 +277,7 @@ def test_a_setting_changes_what_it_touches_alone(
         ("/etc/notes/env", {"kind": "l"}, [ENVIRONMENT]),
         ("/etc/slipway/tls/wiki-next/privkey.pem", {"user": "notes"}, ["TLS | Write what certificates need"]),
         ("/opt/slipway/bin/uv", {"target": "/usr/bin/uv"}, ["Python | Link uv"]),
-        ("/srv/notes", {"user": "notes"}, ["App | Give notes its users and folders"]),
+        ("/srv/notes", {"user": "notes"}, ["App | Give each app its users and folders"]),
     ],
 )
 def test_what_was_edited_is_put_right_and_nothing_else(
@@ -578,7 +578,10 @@ def test_the_journal_restarts_when_its_cap_is_younger_or_about_to_be(
     name, restart = "Restart the journal with its cap", ["systemctl restart systemd-journald.service"]
     converged = converge(minimal_data)
     assert plan(base, minimal, overview, facts=converged)(name).lines == []
-    assert plan(base, minimal, overview, facts=converged | {Stale: True})(name).lines == restart
+    times = {"systemd-journald.service": 100.5, "/etc/systemd/journald.conf.d/50-slipway.conf": 100.25}
+    assert plan(base, minimal, overview, facts=converged | {Changed: times})(name).lines == []
+    times["/etc/systemd/journald.conf.d/50-slipway.conf"] = 100.75
+    assert plan(base, minimal, overview, facts=converged | {Changed: times})(name).lines == restart
     assert plan(base, minimal, overview)(name).lines == restart, "this run writes its cap"
 
 
@@ -658,11 +661,18 @@ def test_workers_as_set(maximal: Settings, overview: HostOverview) -> None:
 
 
 def test_an_apps_place(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
-    done = plan(app, maximal, overview)("Give notes its users and folders")
-    assert done.steps("account") == {"notes": ["/var/lib/notes"], "_notes": ["/var/cache/slipway/notes/home"]}
+    done = plan(app, maximal, overview)("Give each app its users and folders")
+    assert list(done.steps("account").items())[:4] == [
+        ("_notes", ["/var/cache/slipway/notes/home"]),
+        ("notes", ["/var/lib/notes"]),
+        ("_wiki-next", ["/var/cache/slipway/wiki-next/home"]),
+        ("wiki-next", ["/var/lib/wiki-next"]),
+    ], "its builder first"
     assert "--system" in place_module._STEPS and place_module.SHELL == "/usr/sbin/nologin"
     assert "--expiredate 1 " in place_module._STEPS, "sshd asks no shell for a connection that runs nothing"
-    assert done.steps("folder") == {
+    folders = done.steps("folder")
+    assert len(folders) == 4 * 8
+    assert dict(list(folders.items())[:8]) == {
         "/etc/notes": ["root:notes", "750"],
         "/etc/notes/releases": ["root:notes", "750"],
         "/srv/notes": ["root:root", "755"],
@@ -673,7 +683,66 @@ def test_an_apps_place(plan: Planner, maximal: Settings, overview: HostOverview)
         "/var/cache/slipway/notes/uv": ["_notes:_notes", "700"],
     }
     verbs = [words[0] for words in done.commands[0].steps]
-    assert verbs[0] == "account", "who owns a folder is there before it"
+    assert verbs == ["account"] * 8 + ["folder"] * 32, "who owns a folder is there before it"
+
+
+def test_an_app_that_is_new_changes_nothing_of_others(
+    plan: Planner, converge: Converge, make_settings: MakeSettings, maximal_data: dict[str, Any], overview: HostOverview
+) -> None:
+    apps = {name: each for name, each in maximal_data["apps"].items() if name != "lab"}
+    facts = converge(maximal_data | {"apps": apps})
+    facts[Changed] = {"systemd-journald@notes.service": 100.0, "/etc/systemd/journald@notes.conf": 99.0}
+    done = plan(app, make_settings(maximal_data), overview, facts=facts)
+    place, bounds = done("Give each app its users and folders"), done("Write down what apps may take, and builds reach")
+    assert list(place.steps("account")) == ["_lab", "lab"]
+    assert {path.replace("lab", "APP") for path in place.steps("folder")} == {
+        *("/etc/APP", "/etc/APP/releases", "/srv/APP", "/srv/APP/releases", "/var/lib/APP"),
+        *("/var/cache/slipway/APP", "/var/cache/slipway/APP/home", "/var/cache/slipway/APP/uv"),
+    }
+    assert "/etc/slipway/apps/lab.nft" in bounds.writes and "/etc/slipway/apps/notes.nft" not in bounds.writes
+    assert done("Restart the apps' journals with their limits").lines == [
+        "systemctl restart systemd-journald@lab.service"
+    ], "its configuration is new"
+    assert done("Let the firewall know the apps").lines == ["nft -f /etc/slipway/apps/lab.nft"]
+
+
+@pytest.mark.parametrize(
+    ("users", "ports", "loaded"),
+    [
+        ({"notes", "wiki-next", "lab", "plain"}, {80, 443, 8001, 8002}, []),
+        ({"notes", "wiki-next", "plain"}, {80, 443, 8001, 8002}, ["lab"]),
+        ({"notes", "wiki-next", "lab", "plain"}, {80, 443, 8001}, ["plain"]),
+        (set(), set(), ["notes", "wiki-next", "lab", "plain"]),
+    ],
+)
+def test_the_firewall_gets_to_know_apps_that_it_does_not_know(
+    plan: Planner,
+    converge: Converge,
+    maximal: Settings,
+    maximal_data: dict[str, Any],
+    overview: HostOverview,
+    users: set[str],
+    ports: set[int],
+    loaded: list[str],
+) -> None:
+    facts = converge(maximal_data)
+    facts[FirewallState] = Firewall(loaded=True, live=True, users=frozenset(users), ports=frozenset(ports))
+    done = plan(app, maximal, overview, facts=facts)
+    assert done("Let the firewall know the apps").lines == [f"nft -f /etc/slipway/apps/{name}.nft" for name in loaded]
+
+
+def test_journals_that_run_since_before_their_limit_are_restarted(
+    plan: Planner, converge: Converge, maximal: Settings, maximal_data: dict[str, Any], overview: HostOverview
+) -> None:
+    """By the host, since a run may have died before; one that doesn't run gets its limit when it starts."""
+    times: dict[str, float] = {}
+    for name, since, changed in (("notes", 100.5, 100.75), ("wiki-next", 100.75, 100.5), ("lab", 7.0, 100.5)):
+        times |= {f"systemd-journald@{name}.service": since, f"/etc/systemd/journald@{name}.conf": changed}
+    times["/etc/systemd/journald@plain.conf"] = 100.5
+    done = plan(app, maximal, overview, facts=converge(maximal_data) | {Changed: times})
+    assert done("Restart the apps' journals with their limits").lines == [
+        "systemctl restart systemd-journald@notes.service systemd-journald@lab.service"
+    ]
 
 
 # ── nginx ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -796,11 +865,9 @@ def test_the_check_before_an_order_can_be_switched_off(
 
 def test_no_certificate_stands_in_for_another(plan: Planner, maximal: Settings) -> None:
     names = [name.split(" | ")[1] for name in plan(tls, maximal).names]
-    assert "Order the certificate of notes" in names and "Sign a certificate for notes" not in names
-    assert "Sign a certificate for lab" in names and "Order the certificate of lab" not in names
-    for name in ("Order the certificate of wiki-next", "Sign a certificate for wiki-next"):
-        assert name not in names
-    assert not [name for name in names if "plain" in name]
+    assert [name for name in names if "Order" in name] == ["Order the certificate of notes"]
+    signed = plan(tls, maximal)("Sign certificates").commands
+    assert [command.argv[7] for command in signed] == ["lab"]
 
 
 def test_certbot_only_where_an_app_needs_it(
@@ -821,11 +888,11 @@ def test_the_users_own_certificate(plan: Planner, maximal: Settings, folder: Pat
 
 
 def test_a_self_signed_certificate_is_for_every_domain(plan: Planner, maximal: Settings) -> None:
-    (command,) = plan(tls, maximal)("Sign a certificate for lab").commands
+    (command,) = plan(tls, maximal)("Sign certificates").commands
     assert command.argv[4:] == [
         "/etc/slipway/tls/lab/fullchain.pem",
         "/etc/slipway/tls/lab/privkey.pem",
-        "DNS:a.lab.example.com,DNS:lab.example.com",
+        "DNS:lab.example.com,DNS:a.lab.example.com",
         "lab",
         "365",
     ]
@@ -1195,7 +1262,7 @@ def test_the_host_heals_what_was_gone_back_to(
 
 
 def test_a_branch_that_moved_is_released(again: Again) -> None:
-    done = again({GitCommit: "f" * 40})
+    done = again({GitCommits: {0: "f" * 40, 1: "f" * 40}})
     assert [name for name in done.changes if name.startswith("Release | Release ")] == [
         "Release | Release wiki-next",
         "Release | Release lab",
@@ -1207,7 +1274,7 @@ def test_a_commit_is_not_looked_up(
 ) -> None:
     maximal_data["apps"] = {"lab": maximal_data["apps"]["lab"]}
     maximal_data["apps"]["lab"]["source"]["ref"] = COMMIT
-    facts = {fact: value for fact, value in bare.items() if fact is not GitCommit}
+    facts = {fact: value for fact, value in bare.items() if fact is not GitCommits}
     done = plan(release, make_settings(maximal_data), overview, RunOptions(), facts=facts)
     request = asked(done, "lab")
     assert (request["wanted"]["source"]["commit"], request["ref"]) == (COMMIT, COMMIT)
@@ -1229,10 +1296,11 @@ def test_another_name_of_the_same_commit_changes_nothing(
 def test_a_ref_that_is_not_there_fails_its_app_alone(
     plan: Planner, maximal: Settings, overview: HostOverview, bare: Facts
 ) -> None:
-    def commit(url: str, ref: str, ssh: str) -> str:
-        return "error: there is no such branch or tag" if "wiki" in url else COMMIT
+    def commits(sources: tuple[Git, ...]) -> dict[int, str]:
+        known = [COMMIT if "lab" in url else "error: there is no such branch or tag" for url, _, _ in sources]
+        return dict(enumerate(known))
 
-    facts = bare | {GitCommit: commit}
+    facts = bare | {GitCommits: commits}
     done = plan(release, maximal, overview, RunOptions(), facts=facts)
     (command,) = done("Release wiki-next").commands
     found = "git@git.example.com:team/wiki.git can't be looked up from the host: there is no such branch or tag"
@@ -1479,7 +1547,7 @@ def test_a_task_releases_and_does_nothing_else(
     facts = converge(maximal_data)
     done = plan_deploy(maximal_data, entry="tasks/release.py", facts=facts)
     assert {name.split(" | ")[0] for name in done.names} == {"Program", "Release", "Verdict"} and done.changes == []
-    facts[GitCommit] = "f" * 40
+    facts[GitCommits] = {0: "f" * 40, 1: "f" * 40}
     done = plan_deploy(maximal_data, "--data", "app=lab", "--data", "again=true", entry="tasks/release.py", facts=facts)
     assert done.changes == ["Release | Release lab"]
     assert asked(done, "lab")["again"] is True and asked(done, "lab")["contract"] is False

@@ -7,9 +7,8 @@ else
     newest=$(printf '%s\n' "$running" $there | sort -V | tail -n 1)
     [ "$newest" = "$running" ] || echo "reboot=linux $newest"
 fi
-for user do
-    for pid in $(pgrep -u "$user" 2>/dev/null); do
-        grep -qs '\.so[^/]* (deleted)$' "/proc/$pid/maps" || continue
-        echo "old=$user"; break
-    done
-done
+[ $# -gt 0 ] || exit 0
+users=$(getent passwd "$@" | cut -d : -f 3 | paste -s -d ,)  # one that isn't there yet would be pgrep's error
+[ -n "$users" ] || exit 0
+old=$(pgrep -u "$users" | sed 's:.*:/proc/&/maps:' | xargs -r grep -ls '\.so[^/]* (deleted)$' | cut -d / -f 3)
+[ -z "$old" ] || ps -o user:32= -p "$(echo "$old" | paste -s -d ,)" | sort -u | sed 's/ *$//; s/^/old=/'
