@@ -10,6 +10,7 @@ import shutil
 from slipway_host.access import before, sshd
 from slipway_host.access.sshd import Refused
 from slipway_host.layout import REVERT
+from slipway_host.protocol import FORMAT
 from slipway_host.system import Busy
 
 TYPE_CHECKING = False
@@ -47,6 +48,7 @@ def apply(system: System, request: Ways) -> Armed:
         wanted.validate(system, request)
         made = wanted.host_keys(system, request["host_keys"])
         there: Before = {
+            "format": FORMAT,
             "files": {str(path): before.file_of(path) for path in wanted.touched(system, request, made)},
             "firewall": bool(request["firewall"]),
             "table": before.table(system),
