@@ -8,7 +8,6 @@ what serves and the ways in. It knows no format.json that it would refuse.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import PurePath
 
 from slipway_host import VERSION
@@ -64,8 +63,10 @@ def settle(system: System, but: Collection[str] = ()) -> None:
                 if not (path.is_symlink() or path.is_dir()):
                     system.link(path, layout.program.name)  # in one step: a unit may be about to start it
             return  # what a run of that version uses stays: one may be under way
-        shutil.rmtree(layout.former_lib, ignore_errors=True)
-        layout.former_schema.unlink(missing_ok=True)
+        from slipway_host.release import trees
+
+        for path in (layout.former_cache, layout.former_lib, layout.former_schema):
+            trees.remove(path)
         for path in map(layout.former, FORMER):
             _bar(system, path)
 

@@ -114,6 +114,8 @@ class Layout:
         self.cache = root / "var/cache/slipway"
         self.mirrors = self.cache / "git"
         self.sources = self.cache / "sources"
+        self.former_cache = self.cache / "uv"
+        """Of Slipway 0.1: uv's, of all apps' builds."""
         self.python_cache = self.cache / "python"
         """uv's, of what root installs: Pythons and certbot."""
         # Locks, and runs under way: root's alone.

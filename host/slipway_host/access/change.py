@@ -10,7 +10,6 @@ import shutil
 from slipway_host.access import before, sshd
 from slipway_host.access.sshd import Refused
 from slipway_host.layout import REVERT
-from slipway_host.protocol import FORMAT
 from slipway_host.system import Busy
 
 TYPE_CHECKING = False
@@ -35,8 +34,9 @@ def apply(system: System, request: Ways) -> Armed:
 
     Raises Failed, and then what was there before is there.
     """
-    # Only here: it isn't needed to take a change back, so that works where it is damaged.
+    # Only here: they aren't needed to take a change back, so that works where they are damaged.
     from slipway_host.access import wanted
+    from slipway_host.protocol import FORMAT
 
     state = system.layout.access
     said: list[str] = []

@@ -25,6 +25,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         (host.layout.bin / name).write_text("#!/usr/bin/python3 -IS\n")
     (host.root / "opt/slipway/lib").mkdir()
     (host.root / "opt/slipway/lib/slipway_release.py").touch()
+    (host.root / "var/cache/slipway/uv/wheels").mkdir(parents=True)
     host.layout.transient_units.mkdir(parents=True)
     return host
 
@@ -40,13 +41,14 @@ def unit(host: Host, path: str, text: str) -> Path:
 def kinds(host: Host) -> dict[str, str]:
     """Name → what is there, of all beside this program."""
     found = {}
-    for path in (*host.layout.bin.iterdir(), *host.layout.opt.glob("lib")):
+    cache = host.root / "var/cache/slipway"
+    for path in (*host.layout.bin.iterdir(), *host.layout.opt.glob("lib"), *cache.glob("uv")):
         found[path.name] = f"link to {path.readlink()}" if path.is_symlink() else "folder" if path.is_dir() else "file"
     assert found.pop("slipway") == "file"
     return found
 
 
-LINKED = dict.fromkeys(NAMES, "link to slipway") | {"slipway-schema": "file", "lib": "folder"}
+LINKED = dict.fromkeys(NAMES, "link to slipway") | {"slipway-schema": "file", "lib": "folder", "uv": "folder"}
 BARRED = dict.fromkeys(NAMES, "folder")
 
 
