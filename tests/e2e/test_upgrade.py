@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.e2e._driver import ROOT, Host, log
-from tests.e2e.apps import copy_example, leftovers, make_tiny, set_hooks, settings
+from tests.e2e.apps import copy_example, leftovers, make_tiny, set_hooks, settings, status
 from tests.e2e.conftest import MakeHost
 
 pytestmark = pytest.mark.story
@@ -35,6 +35,8 @@ WARM = 3600
 """Seconds that what no longer serves goes on, so that the old Slipway's units wait for their time."""
 LOAD = {"slow": "/api/slow?seconds=1.5", "upload": "/api/upload", "websocket": "/ws", "stream": "/api/events"}
 NAMES = 'for name in release nginx access acme schema; do stat -c "%F %N" /opt/slipway/bin/slipway-$name; done 2>&1'
+PORTS = "sysctl -qw net.ipv4.ip_unprivileged_port_start={}"
+"""0.1 could only validate nginx's configuration where any process may listen on port 80: in a container of its time."""
 NAMING = (
     "grep -rlE '/opt/slipway/bin/slipway-' /etc/systemd /run/systemd/system /run/systemd/transient /etc/letsencrypt"
 )
@@ -144,6 +146,7 @@ def refused(done: subprocess.CompletedProcess[str], *says: str) -> None:
 
 
 def test_the_old_one_provisions_and_releases(site: Site) -> None:
+    site.host.ssh(PORTS.format(0))
     site.old.done("apply")
     site.made.append(site.host.release())
     site.change("two")
@@ -153,6 +156,7 @@ def test_the_old_one_provisions_and_releases(site: Site) -> None:
     assert len(set(site.made)) == 2
     waiting = site.host.ssh("systemctl list-timers --all --plain --no-legend")
     assert f"notes-retire-{site.made[0]}.timer" in waiting
+    site.host.ssh(PORTS.format(1024))
 
 
 # ── the upgrade ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -160,8 +164,7 @@ def test_the_old_one_provisions_and_releases(site: Site) -> None:
 
 def test_a_plan_tells_of_the_upgrade_and_changes_nothing(site: Site) -> None:
     before = site.host.snapshot()
-    with site.lossless():
-        plan = site.host.run_slipway("plan")
+    plan = site.host.run_slipway("plan")
     assert (plan.returncode, plan.stderr) == (2, "")
     site.host.unchanged_since(before)
 
@@ -171,8 +174,7 @@ def test_one_that_is_killed_as_the_program_has_come_harms_nothing(site: Site) ->
     with site.lossless():
         host.deploy_killed_at(f"{PROGRAM} former", seconds=300)
     assert site.serving() == before
-    assert "symbolic link" not in host.ssh(NAMES)
-    assert host.ssh(f"{PROGRAM} status --json notes")
+    assert status(host, "notes")["release"] == before["notes"]
 
 
 def test_what_waits_finds_its_program_by_the_old_name(site: Site) -> None:
