@@ -197,7 +197,8 @@ def test_what_waits_finds_its_program_by_the_old_name(site: Site) -> None:
     with site.lossless():
         host.ssh("/etc/letsencrypt/renewal-hooks/deploy/50-slipway-nginx")
         host.ssh(f"systemctl start notes-retire-{site.made[0]}.service")
-    assert host.ssh(f"systemctl list-units --all --plain --no-legend '*{site.made[0]}*'") == ""
+    assert host.ssh(f"systemctl list-units --all --plain --no-legend 'notes@{site.made[0]}*'") == ""
+    host.ssh(f"systemctl stop notes-retire-{site.made[0]}.timer")  # which would have started it
     assert "symbolic link" in host.ssh(NAMES), "others have the names"
 
 

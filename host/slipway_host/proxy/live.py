@@ -54,7 +54,7 @@ def ask(system: System, path: str) -> str | None:
 
 
 def _own_address(system: System) -> str:
-    """Where the host's own programs ask from, by nginx's configuration: that of Slipway 0.1 answers any of the host's."""
+    """Where the host's own programs ask from, by nginx's configuration: one of Slipway 0.1 knows no address of theirs."""
     with contextlib.suppress(OSError):
         if ITSELF not in system.layout.nginx_internal.read_text(errors="replace"):
             return ""
