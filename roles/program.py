@@ -29,7 +29,8 @@ STARTER = "slipway"
 NAME = 12  # digits of its digest in a version's name
 
 _LINK = LAYOUT.lib.name
-# $1 folder of the versions, $2 name of the wanted one, $3 its digest, $4 the program, $5 its digest
+# $1 folder of the versions, $2 name of the wanted one, $3 its digest, $4 the program, $5 its digest, then programs of
+# Slipway 0.1: names that lead to this one, or folders (slipway_host/former.py)
 _CURRENT = f"""
 [ "$(readlink "$1/{_LINK}")" = "$2" ] && cd "$1/{_LINK}" 2>/dev/null || exit 0
 told=$(find slipway_host -name '*.py' -type f -exec sha256sum {{}} + | LC_ALL=C sort | sha256sum)
@@ -37,14 +38,16 @@ told=$(find slipway_host -name '*.py' -type f -exec sha256sum {{}} + | LC_ALL=C 
 [ "$(stat -c '%F %a %u:%g' "$4")" = 'regular file 755 0:0' ] || exit 0
 strange=$(find "$1" -name __pycache__ -prune -o \\( -not -user 0 -o -not -group 0 -o -type d -not -perm 755 \
     -o -type f -not -perm 644 \\) -print -quit)
-[ -n "$strange" ] || echo current
+[ -z "$strange" ] || exit 0
+shift 5; for former do [ -d "$former" ] || [ -L "$former" ] || exit 0; done
+echo current
 """
-# The same, and $6… what earlier versions left; a tar.gz of it all is on standard input, in base64. Put in its place is
-# what came whole and is on the disk; what runs goes on with the version that it was started from.
+# The first five of them; a tar.gz of it all is on standard input, in base64. Put in its place is what came whole and is
+# on the disk; what runs goes on with the version that it was started from.
 _INSTALL = f"""
 set -eu
 umask 022
-folder=$1 name=$2 digest=$3 program=$4 starter=$5; shift 5
+folder=$1 name=$2 digest=$3 program=$4 starter=$5
 mkdir -p "$folder"
 rm -rf "$folder"/.*.partial
 partial=$folder/.$name.partial
@@ -68,7 +71,6 @@ mv -fT "$beside" "$program"
 for each in "$folder"/*; do
     case ${{each##*/}} in {_LINK} | "$name" | "$before") ;; *) rm -rf "$each" ;; esac
 done
-rm -rf "$@"
 """
 
 
@@ -105,7 +107,7 @@ def _words() -> tuple[str, ...]:
 
 def current() -> str:
     """A shell question that prints a line if the host has just this program."""
-    return shell_line(_CURRENT, *_words())
+    return shell_line(_CURRENT, *_words(), *map(str, map(LAYOUT.former, FORMER)))
 
 
 def _asked(**_: object) -> Iterator[Ask]:
@@ -120,9 +122,8 @@ def host_program() -> Commands:
         return
     note = f"version {slipway_host.VERSION}, {len(texts())} files; a run under way goes on with the one from before"
     plan.announce(Change("program", PROGRAM, "install", note=note), makes=[PROGRAM])
-    older = [*map(LAYOUT.former, FORMER), LAYOUT.former_lib]
-    command = shell_line(_INSTALL, *_words(), *map(str, older))
-    yield StringCommand(command, _stdin=archive())
+    yield StringCommand(shell_line(_INSTALL, *_words()), _stdin=archive())
+    yield StringCommand(PROGRAM, "former")
 
 
 @role("Program")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Managed by Slipway (roles/updates.py). What Debian's packages may do to services when they are installed and updated.
+# Managed by Slipway (roles/updates). What Debian's packages may do to services when they are installed and updated.
 # nginx-common restarts nginx, which refuses connections for a moment, though nginx's own package then hands over to the
 # new program without that: so only the former is denied (101: don't; 0: as usual).
 case "$1 $2" in

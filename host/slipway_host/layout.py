@@ -41,8 +41,8 @@ RENEWAL, DEBSUMS = "certbot-renew", "debsums"
 TIMED = ("service", "timer")
 CLAIMED = (".service", ".socket", ".timer", ".target", "@.service", "@.socket")
 """With an app's name before them, units that nobody else may have on a host."""
-FORMER = ("release", "nginx", "access", "acme", "schema")
-"""Programs of Slipway 0.1, each a file, which the host's one program takes the place of."""
+FORMER = ("release", "nginx", "access", "acme")
+"""Programs of Slipway 0.1, each a file, which the host's one program takes the place of (former.py)."""
 SHELL, NO_SHELL = "/bin/bash", "/usr/sbin/nologin"
 """The operator's; and that of whoever can't log in."""
 PYTHON = "/usr/bin/python3"
@@ -88,6 +88,8 @@ class Layout:
         self.schema_program = self.lib / "slipway_host/schema/__main__.py"
         """What a release's own Python runs to look at a database's schema, and to change it."""
         self.former_lib = self.opt / "lib"
+        self.former_schema = self.bin / "slipway-schema"
+        """What runs of Slipway 0.1 loaded, and started with a release's own Python."""
         self.uv = self.bin / "uv"
         self.uv_versions = self.opt / "uv"
         self.pythons = self.opt / "python"
@@ -112,6 +114,8 @@ class Layout:
         self.cache = root / "var/cache/slipway"
         self.mirrors = self.cache / "git"
         self.sources = self.cache / "sources"
+        self.former_cache = self.cache / "uv"
+        """Of Slipway 0.1: uv's, of all apps' builds."""
         self.python_cache = self.cache / "python"
         """uv's, of what root installs: Pythons and certbot."""
         # Locks, and runs under way: root's alone.
@@ -142,6 +146,7 @@ class Layout:
         # systemd
         self.units = root / "etc/systemd/system"
         self.warm_units = root / "run/systemd/system"
+        self.transient_units = root / "run/systemd/transient"
         self.packaged_units = root / "usr/lib/systemd/system"
         self.early = self.units / "sysinit.target.wants"
         self.revert, self.revert_at_boot = self.units / f"{REVERT}.service", self.units / REVERT_AT_BOOT

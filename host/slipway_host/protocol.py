@@ -205,8 +205,9 @@ if TYPE_CHECKING:
         """Of the run itself, once it is under way."""
 
     class Run(TypedDict):
-        """A run that is under way."""
+        """A run that is under way: the content of its about.json."""
 
+        protocol: int
         verb: str
         inputs: dict[str, str] | None
         to: str | None
@@ -330,6 +331,7 @@ if TYPE_CHECKING:
     class Before(TypedDict, total=False):
         """What was there before a change of the ways in that isn't confirmed: the content of pending.json."""
 
+        format: int
         files: dict[str, Kept | None]
         """Path → file; None where there was none."""
         firewall: bool

@@ -18,7 +18,7 @@ from slipway_host.text import Hidden, short
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from typing import IO, Any
 
 COMMAND_SECONDS = 3600  # for a command of ours, of which none takes minutes
 LONGEST_LINE = 65_536  # bytes that are read at once
@@ -264,11 +264,17 @@ class System:
 
 @contextlib.contextmanager
 def _readable(text: bytes) -> Iterator[int]:
-    """A descriptor from which a text is read: in memory, so that it may have any length."""
-    descriptor = os.memfd_create("said", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, text)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    """A descriptor from which a text is read: a file's, not a pipe's, so that it may have any length."""
+    with _nameless() as file:
+        file.write(text)
+        file.seek(0)
+        yield file.fileno()
+
+
+def _nameless() -> IO[bytes]:
+    """A file that nobody else can open: in memory, or on the disk where the machine has no such files."""
+    with contextlib.suppress(AttributeError, OSError):  # no such call, or it is refused
+        return os.fdopen(os.memfd_create("said", os.MFD_CLOEXEC), "w+b")
+    import tempfile
+
+    return tempfile.TemporaryFile()

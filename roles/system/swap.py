@@ -49,7 +49,7 @@ def no_swap(size: int, found: Mapping[str, Any], *, container: bool) -> str:
 
 
 _UNIT = f"""\
-# Managed by Slipway (roles/system.py): system.swap_mb of the inventory.
+# Managed by Slipway (roles/system): system.swap_mb of the inventory.
 [Unit]
 Description=Swap file
 

@@ -1,4 +1,4 @@
-"""roles/base.py: packages, folders, time zone, name, journal; and no unit of the host has failed."""
+"""roles/base: packages, folders, time zone, name, journal; and no unit of the host has failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""roles/firewall.py: the rules that are loaded are those of the settings, and a reboot keeps them."""
+"""roles/firewall: the rules that are loaded are those of the settings, and a reboot keeps them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""roles/nginx.py: what visitors get, what others don't get, and what reaches the app."""
+"""roles/nginx: what visitors get, what others don't get, and what reaches the app."""
 
 from __future__ import annotations
 

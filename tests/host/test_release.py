@@ -1,4 +1,4 @@
-"""roles/release.py: one proven release serves, runs as it was told to, and comes back after a reboot."""
+"""roles/release: one proven release serves, runs as it was told to, and comes back after a reboot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""roles/ssh.py: what sshd goes by, and that it takes no password."""
+"""roles/ssh: what sshd goes by, and that it takes no password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""roles/system.py: the kernel as it runs, modules, logins, clock, swap; and what this host can't be judged on."""
+"""roles/system: the kernel as it runs, modules, logins, clock, swap; and what this host can't be judged on."""
 
 from __future__ import annotations
 

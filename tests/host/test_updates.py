@@ -1,4 +1,4 @@
-"""roles/updates.py: what apt, unattended-upgrades and needrestart say of themselves on the host."""
+"""roles/updates: what apt, unattended-upgrades and needrestart say of themselves on the host."""
 
 from __future__ import annotations
 

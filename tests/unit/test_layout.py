@@ -38,7 +38,7 @@ NAMES = {
     *(layout.SSHD, layout.SSHD_SOCKET, layout.JOURNAL, LAYOUT.nginx_unit, LAYOUT.swap_unit.name, layout.INTERNAL),
     *(layout.REQUEST, layout.ABOUT, layout.RESULT, layout.BUILD, layout.CERTIFICATE, layout.KEY),
     *(layout.AUTHORIZED_KEYS, layout.BESIDE, layout.WRITTEN, layout.OWN, layout.PATH),
-    *(LAYOUT.pam_history.name, LAYOUT.pam_tries.name, *(LAYOUT.former(name).name for name in layout.FORMER[:-1])),
+    *(LAYOUT.pam_history.name, LAYOUT.pam_tries.name, *(LAYOUT.former(name).name for name in layout.FORMER)),
 }
 """Units, and files of folders whose own path is known at run time alone. What was called slipway-schema still is so in
 what it says."""

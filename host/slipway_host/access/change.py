@@ -34,8 +34,9 @@ def apply(system: System, request: Ways) -> Armed:
 
     Raises Failed, and then what was there before is there.
     """
-    # Only here: it isn't needed to take a change back, so that works where it is damaged.
+    # Only here: they aren't needed to take a change back, so that works where they are damaged.
     from slipway_host.access import wanted
+    from slipway_host.protocol import FORMAT
 
     state = system.layout.access
     said: list[str] = []
@@ -47,6 +48,7 @@ def apply(system: System, request: Ways) -> Armed:
         wanted.validate(system, request)
         made = wanted.host_keys(system, request["host_keys"])
         there: Before = {
+            "format": FORMAT,
             "files": {str(path): before.file_of(path) for path in wanted.touched(system, request, made)},
             "firewall": bool(request["firewall"]),
             "table": before.table(system),

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 
+from slipway_host import former
 from slipway_host.layout import LAYOUT
 from slipway_host.system import Failed, System
 from slipway_host.text import outlet
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 VERBS = ("status", "releases", "release", "rollback", "log", "follow", "nginx", "access", "acme")
 """In the order in which the help shows them."""
-HIDDEN = ("facts", "plan", "target", "run", "drain", "retire")
+HIDDEN = ("facts", "plan", "target", "run", "drain", "retire", "former")
 """Those that are for the program itself, and for the operator's side."""
 FOLLOWING = ("release", "rollback", "follow")
 """Those that go on without who asked for them."""
@@ -104,7 +105,7 @@ def arguments(argv: Sequence[str], program: str) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None, system: System | None = None) -> NoReturn:
     """Exit status: 0 done, 1 failed (what served goes on serving), 2 wrong usage."""
-    argv, system = sys.argv[1:] if argv is None else argv, system or System()
+    argv, system = former.words(sys.argv) if argv is None else argv, system or System()
     outlet(system.hidden)
     program = str(system.layout.program)
     given = arguments(argv, program)

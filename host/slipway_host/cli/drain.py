@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slipway_host import cli
+from slipway_host import cli, former
 from slipway_host.release import retire
 
 TYPE_CHECKING = False
@@ -22,3 +22,4 @@ def _does(system: System, given: Namespace) -> None:
     app = cli.app_of(system, given)
     app.wanted = system.json(app.at.wanted)
     retire.drain(app, given.release)
+    former.settle(system, but=[f"{app.at.later('drain', given.release)}.service"])  # this one, most likely

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from slipway_host.events import event_of, readable
 from slipway_host.layout import ABOUT, ATTEMPT, LOG, REQUEST, RESULT
+from slipway_host.protocol import PROTOCOL
 from slipway_host.release import trees
 from slipway_host.system import Busy, Failed, tail
 
@@ -165,6 +166,7 @@ def _asked(app: App, request: Request) -> Path:
     folder = app.at.runs / f"{stamp}-{os.getpid()}"
     folder.mkdir(mode=0o700)
     known: Run = {
+        "protocol": PROTOCOL,
         "verb": request["verb"],
         "inputs": request.get("wanted", {}).get("inputs"),
         "to": request.get("to"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from slipway_host import VERSION
+from slipway_host import VERSION, former
 from slipway_host.protocol import FORMAT
 from slipway_host.system import Failed
 
@@ -43,6 +43,7 @@ def take_over(app: App) -> None:
     """
     require(app.system)
     _claim(app.system)
+    former.settle(app.system)
     _number(app)
     wanted = app.system.json(app.at.wanted)
     if wanted and wanted.get("format", 1) < FORMAT:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import threading
 
-from slipway_host import commands
+from slipway_host import VERSION, commands
 from slipway_host.layout import REQUEST
+from slipway_host.protocol import PROTOCOL
 from slipway_host.release import failure, heal, rollback, runs, state, transaction
 from slipway_host.system import Failed, Interrupted
 
@@ -60,6 +61,8 @@ def do(app: App, token: str) -> None:
     """The same, without a word on how it ends."""
     if not app.wanted:
         raise Failed(f"{app.at.wanted} is missing: nothing was ever released here; run deploy.py.")
+    if app.request.get("protocol") != PROTOCOL:  # who asked waited for another run, while this program came
+        raise Failed(f"an older Slipway asked for this, and Slipway {VERSION} keeps this host now: upgrade that one.")
     state.require(app.system)
     verb, by = app.request["verb"], app.request["by"]
     # Other runs were waited for by who asked: this is for the end of a drain.

@@ -79,6 +79,7 @@ def test_it_is_armed_before_anything_changes(access: Access) -> None:
     assert "--on-active=60 --on-calendar=@1" in armed and "--timer-property=AccuracySec=100ms" in armed
     assert "--unit=slipway-access-revert.service" in armed
     assert stat.S_IMODE(access.layout.pending.stat().st_mode) == 0o600, "a sudoers file may be in it"
+    assert json.loads(access.layout.pending.read_text())["format"] == 2
     assert stat.S_IMODE(access.layout.access.stat().st_mode) == 0o700
 
 

@@ -54,7 +54,7 @@ def test_every_command_explains_itself(
     assert command(name, "--help") == 0
     usage, text, *_ = capsys.readouterr().out.split("\n\n")
     assert usage.startswith(f"usage: slipway {name} ") and text.strip()
-    assert ("APP" in usage) is (name not in ("nginx", "access", "acme", "facts"))
+    assert ("APP" in usage) is (name not in ("nginx", "access", "acme", "facts", "former"))
     assert "SUPPRESS" not in usage and "--request" not in usage
 
 

@@ -116,6 +116,25 @@ def test_an_answer(system: FakeSystem, served: socket.socket, answer: bytes, tol
     served.close()
 
 
+@pytest.mark.parametrize(
+    ("own", "source"), [("127.83.76.87", "127.83.76.87"), ("127.0.0.1", ""), (None, "127.83.76.87")]
+)
+def test_who_asks(system: FakeSystem, monkeypatch: pytest.MonkeyPatch, own: str | None, source: str) -> None:
+    """A configuration of Slipway 0.1 doesn't know the address that this one asks from."""
+    if own:
+        system.layout.nginx_internal.parent.mkdir(parents=True)
+        system.layout.nginx_internal.write_text(f"geo $realip_remote_addr $slipway_itself {{\n    {own} 1;\n}}\n")
+    seen: list[tuple[str, int]] = []
+
+    def refused(where: tuple[str, int], seconds: float, source: tuple[str, int]) -> socket.socket:
+        seen.append(source)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "create_connection", refused)
+    live.ask(system, "/generation")
+    assert seen == [(source, 0)]
+
+
 def test_nobody_answers(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> socket.socket:
         raise ConnectionRefusedError

@@ -168,6 +168,7 @@ def test_a_run_is_a_unit_of_its_own(host: Host, capsys: pytest.CaptureFixture[st
     assert stat.S_IMODE(request.stat().st_mode) == 0o600 and json.loads(request.read_text()) == ask_for(host)
     about = json.loads((folder / "about.json").read_text())
     assert about.pop("since") and about == {
+        "protocol": 1,
         "verb": "release",
         "inputs": host.app.wanted["inputs"],
         "to": None,

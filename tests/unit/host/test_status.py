@@ -96,7 +96,7 @@ def test_the_status_of_an_app(host: Host) -> None:
 
 
 def test_the_run_that_is_under_way_is_told(host: Host) -> None:
-    known = {"verb": "release", "inputs": None, "to": None, "by": "bob", "since": "noon"}
+    known = {"protocol": 1, "verb": "release", "inputs": None, "to": None, "by": "bob", "since": "noon"}
     folder = host.at.runs / "t1"
     folder.mkdir(parents=True)
     (folder / "about.json").write_text(json.dumps(known))

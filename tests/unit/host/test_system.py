@@ -75,6 +75,23 @@ def test_what_a_command_reads(system: Here, size: int) -> None:
     assert system.run("cat", said=b"\xc3\xbc").output == "ü"
 
 
+@pytest.mark.parametrize("why", ["no such call", "refused", "not of this Python"])
+def test_what_it_reads_comes_from_the_disk_where_memory_has_no_files(
+    system: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, why: str
+) -> None:
+    def refused(*_: object) -> int:
+        raise OSError(errno.ENOSYS if why == "no such call" else errno.EPERM, why)
+
+    if why == "not of this Python":
+        monkeypatch.delattr(os, "memfd_create")
+    else:
+        monkeypatch.setattr(os, "memfd_create", refused)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert system.run("cat", said="x" * 200_000).output == "x" * 200_000
+    seen = system.run("sh", "-c", "readlink /proc/self/fd/0; stat -Lc %a /proc/self/fd/0", said="secret").output
+    assert seen.split()[-2:] == ["(deleted)", "600"] and list(tmp_path.iterdir()) == []
+
+
 def test_no_secret_is_shown(system: Here) -> None:
     system.hidden.hide(["s3cr3t-of-app"])
     heard: list[str] = []

@@ -35,15 +35,15 @@ class Place:
         line = shell_line(script, *words)
         return subprocess.run(["sh", "-c", line], input=stdin, capture_output=True, text=True, check=False)
 
-    def current(self) -> bool:
-        """Whether it is the wanted version, unchanged."""
-        done = self.ran(program._CURRENT)
+    def current(self, *former: Path) -> bool:
+        """Whether it is the wanted version, unchanged, and takes the place of these programs."""
+        done = self.ran(program._CURRENT, *map(str, former))
         assert (done.returncode, done.stderr) == (0, "")
         return bool(done.stdout.strip())
 
-    def install(self, *older: Path, stdin: str = "") -> str:
+    def install(self, stdin: str = "") -> str:
         """Bring it there; returns what went wrong, or nothing."""
-        done = self.ran(program._INSTALL, *map(str, older), stdin=stdin or program.archive())
+        done = self.ran(program._INSTALL, stdin=stdin or program.archive())
         return done.stderr if done.returncode else ""
 
 
@@ -52,12 +52,10 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def test_it_comes_whole_and_compiled(place: Place, tmp_path: Path) -> None:
-    older = tmp_path / "bin/slipway-release"
-    older.touch()
+def test_it_comes_whole_and_compiled(place: Place) -> None:
     assert not place.current()
-    assert place.install(older, tmp_path / "none") == ""
-    assert place.current() and not older.exists()
+    assert place.install() == ""
+    assert place.current()
     assert (place.versions / "current").readlink() == Path("v1")
     package = place.versions / "current/slipway_host"
     assert (package / "release/build.py").read_bytes() == (program.PACKAGE / "release/build.py").read_bytes()
@@ -101,6 +99,18 @@ def test_what_was_changed_by_hand_is_put_right(place: Place, tmp_path: Path, dri
     subprocess.run(["sh", "-c", drift], cwd=tmp_path, check=True)
     assert not place.current()
     assert place.install() == "" and place.current()
+
+
+def test_a_program_of_0_1_is_there(place: Place, tmp_path: Path) -> None:
+    """Or was put back by a Slipway of that version: what it was is to be put in order again."""
+    assert place.install() == ""
+    link, folder, former = (tmp_path / f"bin/slipway-{name}" for name in ("release", "nginx", "access"))
+    link.symlink_to("slipway")
+    folder.mkdir()
+    assert place.current(link, folder)
+    assert not place.current(link, folder, former), "nothing is there yet"
+    former.touch()
+    assert not place.current(link, folder, former)
 
 
 def test_what_comes_broken_changes_nothing(place: Place) -> None:

@@ -1,4 +1,4 @@
-"""roles/system.py and roles/updates.py: what they decide from a host, and their scripts run on this machine."""
+"""roles/system and roles/updates: what they decide from a host, and their scripts run on this machine."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_somebody_elses_policy_stays(plan: Planner, minimal: Settings, overview:
 
 def test_who_owns_a_file(tmp_path: Path) -> None:
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
-    ours.write_text("#!/bin/sh\n# Managed by Slipway (roles/updates.py)\n")
+    ours.write_text("#!/bin/sh\n# Managed by Slipway (roles/updates)\n")
     theirs.write_text("#!/bin/sh\nexit 101\n")
     assert [run(updates_operations._FOREIGN, str(path)) for path in (ours, theirs, tmp_path / "none")] == [
         "",

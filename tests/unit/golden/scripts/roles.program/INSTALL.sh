@@ -1,7 +1,7 @@
 
 set -eu
 umask 022
-folder=$1 name=$2 digest=$3 program=$4 starter=$5; shift 5
+folder=$1 name=$2 digest=$3 program=$4 starter=$5
 mkdir -p "$folder"
 rm -rf "$folder"/.*.partial
 partial=$folder/.$name.partial
@@ -25,4 +25,3 @@ mv -fT "$beside" "$program"
 for each in "$folder"/*; do
     case ${each##*/} in current | "$name" | "$before") ;; *) rm -rf "$each" ;; esac
 done
-rm -rf "$@"
