@@ -94,6 +94,7 @@ def transact(app: App, attempt: str, release: str, taken: Sequence[Step], **fact
             app.write_record(attempt, steps=seconds)
             app.progress.step(seconds[name], note)
     except Exception as error:  # whatever it is, what was begun is taken back
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with contextlib.suppress(OSError):  # a full disk
             app.write_record(attempt, took=round(app.system.clock() - begun, 1))
         fail(app, attempt, release, f"failed at {name} ({number} of {len(taken)})", name, error)
@@ -112,14 +113,13 @@ def import_ahead() -> None:
 
 def fail(app: App, attempt: str, release: str, where: str, step: str, error: Exception) -> None:
     """Undo, write down and say what happened; always raises Failed."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     before = app.proxied() == release and app.serving() != release
     later = failure_hook(app, release, step)
     schema_left = schema_after(app, attempt, release, step)
     undone = heal.undo(app, release)
     told = failure.said_of(error)
     with contextlib.suppress(OSError):  # a full disk: the room was made by undoing, or there is none
-        state = "good" if app.serving() == attempt else "failed"  # it is the truth already: the next run ends it
+        state = "good" if app.serving() == release else "failed"  # after the commit, the next run ends what is left
         shown = app.system.hidden.shown(told)
         app.write_record(attempt, state=state, finished=app.system.stamp(), step=step, error=shown)
     serving = app.serving()
@@ -143,6 +143,8 @@ def schema_after(app: App, attempt: str, release: str, step: str) -> str:
     before = revisions.get("before") or []
     after = revisions.get("after", before)
     if before == after:
+        return ""
+    if app.serving() == release != attempt:  # the rollback was committed: this is where its release wants it
         return ""
     if attempt == release:
         return f" The database stays at {', '.join(after)}: migrations aren't taken back."

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slipway_host.release import database, rollback, transaction
-from slipway_host.system import Done
+from slipway_host.release import database, retire, rollback, transaction
+from slipway_host.release.app import App
+from slipway_host.system import Done, Failed, Interrupted
 
 from tests.unit.host.running import IDS, Host, Story, failure, host_at, story_at
 
@@ -192,6 +193,26 @@ def test_a_downgrade_is_made_good_if_the_rollback_fails(
     assert message.endswith(f"\n{IDS[1]} goes on serving.{told} Correct the cause and run again.")
     by_who_knows_how = (IDS[1], "upgrade", "migrate", 60)
     assert upgrades == ([by_who_knows_how] if before != after else [])
+
+
+@pytest.mark.parametrize("error", [Failed("it can't be let go"), Interrupted("notes-release.service was told to stop.")])
+def test_a_rollback_that_ends_after_the_commit_stands(
+    two: Host, story: Story, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Its record says so, and the database stays where the release wants it."""
+
+    def let_go(app: App, each: str) -> None:
+        raise error
+
+    def downgraded() -> None:
+        two.app.write_record(str(two.app.attempt), revisions={"before": ["r4"], "after": ["r2"]})
+
+    monkeypatch.setattr(retire, "let_go", let_go)
+    monkeypatch.setattr(database, "schema", lambda *_, **__: pytest.fail("the database is right"))
+    two.app.knower, story.before["prove"] = IDS[1], downgraded
+    told = failure(rollback.rollback, two.app).splitlines()
+    assert told[1] == str(error) and told[2].startswith(f"{IDS[0]} goes on serving.")
+    assert two.app.serving() == IDS[0] and two.app.record(two.app.attempt)["state"] == "good"
 
 
 @pytest.mark.parametrize("step", ["prove", "switch"])

@@ -217,6 +217,21 @@ def test_a_run_that_takes_back_is_not_stopped_again(host: Host, story: Story, mo
     assert ignored == [(signal.SIGTERM, signal.SIG_IGN)] and host.releases == [IDS[0]]
 
 
+def test_a_run_that_failed_is_not_stopped_before_it_takes_back(
+    host: Host, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written down before it can't be interrupted any more."""
+    order: list[str] = []
+    write = host.app.write_record
+    monkeypatch.setattr(signal, "signal", lambda *_: order.append("ignored"))
+    monkeypatch.setattr(
+        host.app, "write_record", lambda attempt, **facts: (order.extend(facts), write(attempt, **facts))[1]
+    )
+    story.fails = "build"
+    release_fails(host)
+    assert order.index("ignored") < order.index("took")
+
+
 def test_the_release_before_is_kept_and_its_units_end_with_a_reboot(host: Host, story: Story) -> None:
     host.add(IDS[0], units=True, current=True)
     transaction.release(host.app)
