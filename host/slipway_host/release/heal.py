@@ -54,7 +54,7 @@ def tidy(app: App, forward: bool = True) -> None:
         record = app.record(release)
         served = release == proxied or record.get("state") == "good"
         if "left" in record:
-            retire.drained(app, release, until=record["left"] + app.wanted["drain_timeout"])
+            retire.drained(app, release, until=retire.drain_end(app, release))
         retire.remove(app, release, at_once=not served)
     plans.sweep_plans(app)
     sweep_partials(app)

@@ -34,8 +34,11 @@ def let_go(app: App, release: str) -> None:
     for unit in units:  # in /run, so that a reboot ends it
         layout.warm_units.mkdir(mode=0o755, parents=True, exist_ok=True)
         shutil.copy(layout.units / unit, layout.warm_units / unit)
-    # A time of the clock: at each daemon-reload, any app's, a span of time would begin anew.
-    later = ["--timer-property=AccuracySec=1s", f"--on-calendar=@{math.ceil(left + max(warm, grace))}"]
+    # By whichever clock it comes first: at each daemon-reload, any app's, a span of time begins anew, and a clock may be
+    # set back.
+    stays = max(warm, grace)
+    when = [f"--on-active={stays}", f"--on-calendar=@{math.ceil(left + stays)}"]
+    later = ["--timer-property=AccuracySec=1s", *when]
     common = ["systemd-run", "--quiet", "--collect", *(f"--property={each}" for each in runs.SHUT_OFF)]
     program = str(layout.program)
     commands = [
@@ -72,6 +75,15 @@ def leaving(app: App) -> bool:
     return any(title.endswith(LEAVING) for title in nginx.Nginx(app.system).workers().values())
 
 
+def drain_end(app: App, release: str) -> float:
+    """When a release that was let go may be ended, whatever is still open, in seconds since 1970.
+
+    Never later than drain_timeout from now: the host's clock may have been set back since.
+    """
+    now = app.system.time()
+    return min(app.record(release).get("left", 0), now) + app.wanted["drain_timeout"]
+
+
 def drained(app: App, release: str, until: float) -> None:
     """Wait until no request can be at the release any more; at most until that time (in seconds since 1970)."""
     while app.system.time() < until:
@@ -84,7 +96,7 @@ def drain(app: App, release: str) -> None:
     """Wait for the last requests of a release; what is still open then (WebSockets, streams) gets a clean close."""
     with runs.locked(app, "drain", runs.RUN_SECONDS):  # once the run that let it go has ended, which needn't wait
         app.systemd.ctl("daemon-reload", check=False)
-    drained(app, release, until=app.record(release).get("left", 0) + app.wanted["drain_timeout"])
+    drained(app, release, until=drain_end(app, release))
     with runs.locked(app, "drain", runs.RUN_SECONDS):
         if release == app.serving() or release not in app.installed():
             return

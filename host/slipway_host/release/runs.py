@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 from slipway_host.events import event_of, readable
@@ -160,9 +159,8 @@ def submit(app: App, request: Request, wait: float, as_json: bool = False) -> in
 def _asked(app: App, request: Request) -> Path:
     """The folder of a new run, with what it is asked for."""
     app.at.runs.mkdir(mode=0o755, parents=True, exist_ok=True)
-    at = int(app.system.time() * 1e6)
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(at // 10**6)) + f"{at % 10**6:06}"
-    folder = app.at.runs / f"{stamp}-{os.getpid()}"
+    # By the time since the boot, which nobody sets: their names are their order. They don't outlive a boot.
+    folder = app.at.runs / f"run-{int(app.system.uptime() * 1e6):016}-{os.getpid()}"
     folder.mkdir(mode=0o700)
     known: Run = {
         "verb": request["verb"],

@@ -24,7 +24,7 @@ LOOK_EVERY = 0.05
 def start(app: App, release: str) -> None:
     """Start the new release beside the old one, on its own socket."""
     for other in sorted(app.warm() - {release}):  # memory for two releases is needed, not for three
-        retire.drained(app, other, until=app.record(other).get("left", 0) + app.wanted["drain_timeout"])
+        retire.drained(app, other, until=retire.drain_end(app, other))
         retire.forget_drain(app, other)
         app.systemd.ctl("stop", "--no-block", app.at.unit(other, "service"), check=False)
     launch(app, release)

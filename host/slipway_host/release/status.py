@@ -152,11 +152,11 @@ def age(app: App, stamp: str) -> str:
 
 
 def seconds_since(app: App, stamp: str) -> float:
-    """Seconds since a time as records have it."""
+    """Seconds since a time as records have it; 0 for one that is still to come."""
     import datetime
 
     at = datetime.datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
-    return app.system.time() - at.timestamp()
+    return max(0.0, app.system.time() - at.timestamp())  # its clock may have been set back since
 
 
 def log(app: App, named: str = "", as_json: bool = False) -> None:

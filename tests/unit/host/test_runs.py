@@ -325,6 +325,23 @@ def test_the_run_that_is_there_is_followed(host: Host, capsys: pytest.CaptureFix
     assert host.said == ["notes: no run is under way; this is what the last one, begun at noon, said"]
 
 
+def test_the_last_run_is_the_last_whatever_the_clock_said(
+    host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's clock is set back between two runs; an earlier Slipway has made one before them."""
+    under_way(host, "20260101T000000000000-1", "inactive")
+    for uptime, clock in ((1000.25, 1_767_225_600), (1001.5, 1_767_139_200)):
+        monkeypatch.setattr(host.system, "uptime", lambda seconds=uptime: seconds)
+        host.system.at = clock
+        host.system.doing["systemd-run"] = ending(host, said(f"up for {uptime} s") + ended(0))
+        runs.submit(host.app, ask_for(host), 0)
+    names = sorted(path.name.rpartition("-")[0] for path in host.at.runs.iterdir())
+    assert names == ["20260101T000000000000", "run-0000001000250000", "run-0000001001500000"]
+    capsys.readouterr()
+    host.system.states["notes-release.service"] = {"ActiveState": "inactive", "Description": "x"}
+    assert runs.follow_any(host.app) == 0 and capsys.readouterr().out == "notes: up for 1001.5 s\n"
+
+
 def test_a_dry_runs_folder_is_no_run_to_follow(host: Host) -> None:
     """It was killed and left its folder."""
     (host.at.runs / "plan-4194999").mkdir(parents=True)

@@ -126,6 +126,7 @@ def test_a_status_for_a_person(host: Host) -> None:
     ("seconds", "words"),
     [
         (0, "0 s"),
+        (-7_200, "0 s"),  # the clock was set back
         (59, "59 s"),
         (60, "1 min"),
         (3_599, "60 min"),
