@@ -52,9 +52,11 @@ def _named(app: App, there: list[str], named: str) -> str:
         why = f"{known[0]} isn't on this host any more (keep_releases)"
     else:
         why = f"There is no release {named}"
+    if not there:
+        raise Failed(f"{why}, and no release on this host can serve again: release anew.")
     import difflib
 
-    near = difflib.get_close_matches(named, there, n=1) or there[-1:] or ["none"]
+    near = difflib.get_close_matches(named, there, n=1) or there[-1:]
     raise Failed(f"{why}. Nearest: {near[0]}; those one can go back to: {', '.join(there)}.")
 
 

@@ -142,7 +142,7 @@ def test_a_name_where_no_release_is_whole(host: Host) -> None:
     """All are of an older Slipway, say."""
     host.add(IDS[0], current=True, wanted=None)
     assert failure(target.choose, host.app, IDS[0], "x") == (
-        "There is no release x. Nearest: none; those one can go back to: ."
+        "There is no release x, and no release on this host can serve again: release anew."
     )
 
 
