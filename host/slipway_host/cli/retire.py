@@ -20,5 +20,5 @@ def register(verbs: cli.Verbs) -> None:
 
 def _does(system: System, given: Namespace) -> None:
     app = cli.app_of(system, given)
-    app.wanted = system.json(app.at.wanted)
+    app.wanted = retire.goes_by(app, given.release)
     retire.retire(app, given.release)

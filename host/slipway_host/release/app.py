@@ -9,6 +9,7 @@ import os
 import re
 
 from slipway_host.protocol import FORMAT
+from slipway_host.release import forms
 from slipway_host.release import manifest as manifests
 from slipway_host.release.progress import Progress
 from slipway_host.system import System
@@ -73,8 +74,7 @@ class App:
 
     def record(self, attempt: str | None) -> Record:
         """What became of a release or a rollback; empty if it has no record, or none that can be read."""
-        found: Record = self.system.json(self.at.record(attempt)) if attempt else {}
-        return found
+        return forms.record(self.system.json(self.at.record(attempt))) if attempt else {}
 
     def write_record(self, attempt: str, **facts: Any) -> None:
         """Add facts to a record, which is made where there is none yet."""

@@ -6,10 +6,11 @@ import math
 import shutil
 
 from slipway_host.proxy import nginx, sockets
-from slipway_host.release import runs
+from slipway_host.release import forms, runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from slipway_host.protocol import Wanted
     from slipway_host.release.app import App
 
 LOOK_EVERY = 0.1
@@ -34,8 +35,8 @@ def let_go(app: App, release: str) -> None:
     for unit in units:  # in /run, so that a reboot ends it
         layout.warm_units.mkdir(mode=0o755, parents=True, exist_ok=True)
         shutil.copy(layout.units / unit, layout.warm_units / unit)
-    # By whichever clock it comes first: at each daemon-reload, any app's, a span of time begins anew, and a clock may be
-    # set back.
+    # By whichever clock it comes first: at each daemon-reload, any app's, a span of time begins anew, and a clock may
+    # be set back.
     stays = max(warm, grace)
     when = [f"--on-active={stays}", f"--on-calendar=@{math.ceil(left + stays)}"]
     later = ["--timer-property=AccuracySec=1s", *when]
@@ -73,6 +74,13 @@ def busy(app: App, release: str) -> int:
 def leaving(app: App) -> bool:
     """Whether workers of an earlier configuration of nginx's are left: each may still hold a request."""
     return any(title.endswith(LEAVING) for title in nginx.Nginx(app.system).workers().values())
+
+
+def goes_by(app: App, release: str) -> Wanted:
+    """What the end of a release goes by: what is wanted now, or else what was when it was made, or else no time."""
+    now, then = app.system.json(app.at.wanted), app.record(release).get("wanted", {})
+    left: Wanted = {"drain_timeout": 0, "keep_warm": 0}
+    return next((each for each in (now, then) if not forms.lacking(each, "rollback")), left)
 
 
 def drain_end(app: App, release: str) -> float:

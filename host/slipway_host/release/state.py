@@ -23,7 +23,8 @@ LOCK_SECONDS = 30  # a write takes a hundredth of one
 def known(system: System) -> tuple[int, str]:
     """The host's form, and the version of the Slipway that made it so; 1 where none is written down."""
     told = system.json(system.layout.format)
-    return int(told.get("format", 1)), str(told.get("slipway", "an earlier one"))
+    form = told.get("format")
+    return form if isinstance(form, int) else 1, str(told.get("slipway", "an earlier one"))
 
 
 def require(system: System) -> None:

@@ -143,8 +143,11 @@ def table(app: App) -> str:
 
 
 def age(app: App, stamp: str) -> str:
-    """How long ago a time was, as records have it, in words as short as can be."""
-    seconds = seconds_since(app, stamp)
+    """How long ago a time was, as records have it, in words as short as can be; empty for what is none."""
+    try:
+        seconds = seconds_since(app, stamp)
+    except ValueError:
+        return ""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"

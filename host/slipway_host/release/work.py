@@ -7,8 +7,9 @@ import threading
 
 from slipway_host import commands
 from slipway_host.layout import REQUEST
-from slipway_host.release import failure, heal, rollback, runs, state, transaction
+from slipway_host.release import failure, forms, heal, rollback, runs, state, transaction
 from slipway_host.system import Failed, Interrupted
+from slipway_host.text import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,6 +63,9 @@ def do(app: App, token: str) -> None:
         raise Failed(f"{app.at.wanted} is missing: nothing was ever released here; run deploy.py.")
     state.require(app.system)
     verb, by = app.request["verb"], app.request["by"]
+    if lacking := forms.lacking(app.wanted, verb):
+        told = f"{app.at.wanted} was written by another Slipway, or by hand: it doesn't say {listed(lacking)}"
+        raise Failed(f"{told}, which a {verb} goes by. A run of deploy.py writes it anew.")
     # Other runs were waited for by who asked: this is for the end of a drain.
     patience = max(app.wanted["graceful_timeout"] + DRAIN_END_SECONDS, app.request["wait"])
     with runs.locked(app, f"{verb} by {by}", patience):

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from slipway_host.release import proof, rollback, status, target, transaction
@@ -39,7 +40,7 @@ CASES = [
     ("environments", "upstream", "run"),
     tuple(LOST),
 ]
-REQUESTS = [
+REQUESTS: list[Any] = [
     *({"verb": "rollback", "to": to, "schema": None} for to in (IDS[1], None, IDS[0])),
     {"verb": "release", "again": False},
     {"verb": "release", "again": True},
@@ -89,7 +90,7 @@ def test_no_text_names_what_is_not_there(host: Host, lost: tuple[str, ...]) -> N
         told.append(str(target.target(host.app, request.get("to"))["error"] or ""))
         host.app.request |= request
         try:
-            {"release": transaction.release, "rollback": rollback.rollback}[str(request["verb"])](host.app)
+            {"release": transaction.release, "rollback": rollback.rollback}[request["verb"]](host.app)
         except Failed as failed:
             told.append(str(failed))
     told += [*host.said, *host.system.calls]

@@ -14,6 +14,7 @@ from tests.unit.host.running import IDS, Host, failure, host_at, tree
 
 LEFT = 1_767_225_600
 """When it is let go, by the clock of a FakeSystem."""
+TIMED = "--timer-property=AccuracySec=1s"
 
 
 @pytest.fixture
@@ -24,9 +25,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 @pytest.mark.parametrize(
     ("grace", "warm", "stays", "timers"),
     [
-        (30, 300, 300, ["drain", f"--timer-property=AccuracySec=1s --on-active=300 --on-calendar=@{LEFT + 300} retire"]),
+        (30, 300, 300, ["drain", f"{TIMED} --on-active=300 --on-calendar=@{LEFT + 300} retire"]),
         (30, 0, 70, ["drain"]),  # as long as it may take to stop
-        (60, 20, 100, ["drain", f"--timer-property=AccuracySec=1s --on-active=60 --on-calendar=@{LEFT + 60} retire"]),
+        (60, 20, 100, ["drain", f"{TIMED} --on-active=60 --on-calendar=@{LEFT + 60} retire"]),
     ],
 )
 def test_the_old_one_is_let_go(host: Host, grace: int, warm: int, stays: int, timers: list[str]) -> None:

@@ -195,7 +195,9 @@ def test_a_downgrade_is_made_good_if_the_rollback_fails(
     assert upgrades == ([by_who_knows_how] if before != after else [])
 
 
-@pytest.mark.parametrize("error", [Failed("it can't be let go"), Interrupted("notes-release.service was told to stop.")])
+@pytest.mark.parametrize(
+    "error", [Failed("it can't be let go"), Interrupted("notes-release.service was told to stop.")]
+)
 def test_a_rollback_that_ends_after_the_commit_stands(
     two: Host, story: Story, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:

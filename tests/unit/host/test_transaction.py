@@ -224,9 +224,12 @@ def test_a_run_that_failed_is_not_stopped_before_it_takes_back(
     order: list[str] = []
     write = host.app.write_record
     monkeypatch.setattr(signal, "signal", lambda *_: order.append("ignored"))
-    monkeypatch.setattr(
-        host.app, "write_record", lambda attempt, **facts: (order.extend(facts), write(attempt, **facts))[1]
-    )
+
+    def noted(attempt: str, **facts: Any) -> None:
+        order.extend(facts)
+        write(attempt, **facts)
+
+    monkeypatch.setattr(host.app, "write_record", noted)
     story.fails = "build"
     release_fails(host)
     assert order.index("ignored") < order.index("took")
