@@ -279,6 +279,7 @@ class AppLayout:
         self.builder_home = self.cache / "home"
         self.mirror = host.mirrors / f"{name}.git"
         self.lock = host.run / f"{name}.lock"
+        self.mirror_lock = host.run / f"{name}.mirror.lock"
         self.runs = host.run / name
         self.seen = host.seen / name
         self.sockets = host.root / "run" / name

@@ -63,5 +63,5 @@ def ask(system: System, given: argparse.Namespace, options: tuple[str, ...]) -> 
     named = {name: getattr(given, name) for name in options}
     request: Any = {"protocol": PROTOCOL, "verb": given.verb, "wait": given.wait, **named, **told}
     if archive := request.pop("archive", None):
-        source.store(app, request["wanted"]["source"]["commit"], archive)
+        source.store(app, app.at.archive(request["wanted"]["source"]["commit"]), archive)
     return runs.submit(app, request, request["wait"], given.json)

@@ -40,9 +40,12 @@ def plan(app: App, request: Request) -> Planned:
     made = tempfile.mkdtemp(prefix=app.at.plan, suffix=f".{os.getpid()}", dir=app.system.layout.plans)
     folder = Path(made)
     folder.chmod(0o755)
-    unpacked = folder / "source"
+    unpacked, archive = folder / "source", None
     try:
-        source.unpack(app, unpacked)
+        if given := request.get("archive"):  # which no release is to find, nor to take away
+            archive = folder / "source.tar.gz"
+            source.store(app, archive, given)
+        source.unpack(app, unpacked, archive)
         if wanted["kind"] == "git" and served:
             told["commits"] = source.subjects(app, f"{served}..{wanted['commit']}")
         if serving and database.has_alembic(app, unpacked, wanted["subdir"]):

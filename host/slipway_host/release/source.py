@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from slipway_host.release.app import App
 
 FETCH_SECONDS = 900
+LOCK_SECONDS = 2 * FETCH_SECONDS  # for another run or a plan to fetch and unpack
 # What git says of a repository that it can't read.
 DAMAGED_COPY = re.compile(r"not a git repository|corrupt|is empty|bad object|unable to (read|parse|unpack)|bad config")
 TOO_LARGE = f"signal {signal.SIGXFSZ:d}"  # git's words for what ended a part of it
@@ -45,17 +46,28 @@ def subjects(app: App, *argv: str) -> list[str]:
     return [app.system.hidden.shown(one_line(each)) for each in told]
 
 
-def unpack(app: App, folder: Path) -> None:
-    """Make a folder of the source, owned by the builder."""
-    source, mirror = app.wanted["source"], app.at.mirror
+def unpack(app: App, folder: Path, archive: Path | None = None) -> None:
+    """Make a folder of the source, owned by the builder.
+
+    + archive: where an archive lies, if not where `store` keeps those of releases
+    """
+    source = app.wanted["source"]
     folder.mkdir(mode=0o750, parents=True)
     app.system.chown(folder, app.at.builder, app.at.builder)
     taking = [*as_builder(app), "tar", "-x", "-C", str(folder), "--no-same-owner"]
     if source["kind"] == "archive":
-        with sources.plain(app.at.archive(source["commit"])) as archive:
+        with sources.plain(archive or app.at.archive(source["commit"])) as tar:
             # -m: the archive has no times, and nginx tells versions of a static file apart by them.
-            app.system.run(*taking, "-m", stdin=archive)
+            app.system.run(*taking, "-m", stdin=tar)
         return
+    # One at a time: git's own locks would fail one of two that fetch, and one makes a damaged copy anew.
+    with app.system.locked(app.at.mirror_lock, LOCK_SECONDS, "a fetch"):
+        _unpack_commit(app, taking)
+
+
+def _unpack_commit(app: App, taking: Sequence[str]) -> None:
+    """Unpack the wanted commit of a repository, of which a damaged copy is made anew; see `export`."""
+    mirror = app.at.mirror
     try:
         export(app, mirror, taking)
     except DamagedCopy as failure:
@@ -98,7 +110,8 @@ def export(app: App, mirror: Path, taking: Sequence[str]) -> None:
     """
     source, run = app.wanted["source"], app.system.run
     # A line that has become too slow ends the fetch: waiting for it would be for ever. Large files aren't for memory.
-    options = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60", "core.bigFileThreshold=8m")
+    # Nothing works on in the background: whose locks are there, nobody has.
+    options = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60", "core.bigFileThreshold=8m", "gc.autoDetach=false")
     git = ["git", "-C", str(mirror), *(word for each in options for word in ("-c", each))]
     known = (mirror / "HEAD").exists() and run(*git, "remote", "get-url", "origin", check=False).output.strip()
     if known != source["url"]:
@@ -107,6 +120,8 @@ def export(app: App, mirror: Path, taking: Sequence[str]) -> None:
         run(*git, "remote", "add", "origin", "--", source["url"])
     present = [*git, "cat-file", "-e", source["commit"] + "^{commit}"]
     if run(*present, check=False).code != 0:
+        for left in [*mirror.glob("*.lock"), *mirror.glob("refs/**/*.lock")]:  # of a fetch that was killed
+            left.unlink()
         _fetch(app, git)
     if run(*present, check=False).code != 0:
         raise Failed(f"Commit {source['commit']} is on no branch and no tag of {source['url']}.")
@@ -148,15 +163,14 @@ def _fetch(app: App, git: Sequence[str]) -> None:
         raise failure(f"{source['url']} can't be fetched:\n{tail(done.output)}{large}")
 
 
-def store(app: App, commit: str, archive: str) -> None:
-    """Keep a source that came with a request, where the fetch finds it.
+def store(app: App, path: Path, archive: str) -> None:
+    """Keep a source that came with a request.
 
-    + commit: its SHA-256
+    + path: where the fetch finds it
     + archive: a tar.gz in base64
     """
     import base64
 
-    path = app.at.archive(commit)
     # Two may bring the same one at a time; what a killed one leaves is named by who wrote it (heal.py).
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.touch(0o600)

@@ -144,11 +144,11 @@ def test_a_source_that_comes_with_a_request_is_kept(
 ) -> None:
     made: list[Any] = []
     monkeypatch.setattr(runs, "submit", lambda app, request, *_: made.append(request) or 0)  # type: ignore[func-returns-value]
-    monkeypatch.setattr(source, "store", lambda app, commit, archive: made.append((commit, archive)))
+    monkeypatch.setattr(source, "store", lambda app, path, archive: made.append((path, archive)))
     archive = base64.b64encode(b"\x1f\x8b\0").decode()
     stdin = {"wait": 0, "wanted": host.app.wanted, "archive": archive}
     assert command("release", "notes", "--request", stdin=stdin) == 0
-    assert made[0] == ("c" * 40, archive), "before the run begins"
+    assert made[0] == (host.at.archive("c" * 40), archive), "before the run begins"
     assert "archive" not in made[1] and made[1]["wanted"] == host.app.wanted
 
 
