@@ -14,14 +14,15 @@ To that it adds
 
 Exit codes: 0 done; 1 failed, the reason last on stderr; 2 usage; 75 a lock is taken: nothing is wrong, try again.
 
-  __main__.py   starts it, so that the app's code finds a process without a trace of Slipway's package
-  cli.py        the command line
-  commands.py   what each command does and answers
-  runs.py       runs of env.py, with something else in the place of what it asks Alembic to do
-  locks.py      the guards of each kind of database: one migration at a time, and its time-outs
-  errors.py     how a failure is told, and which one is only a lock
-  contract.py   what a revision does, read from its source
-  reader.py     its operations
-  sql.py        its SQL
-  untrusted.py  a source that nobody has trusted yet: Alembic reads it, and runs nothing of it
+  __main__.py     starts it, so that the app's code finds a process without a trace of Slipway's package
+  cli.py          the command line
+  commands.py     what each command does and answers
+  runs.py         runs of env.py, with something else in the place of what it asks Alembic to do
+  alembic_api.py  what of Alembic is touched that it doesn't promise
+  locks.py        the guards of each kind of database: one migration at a time, and its time-outs
+  errors.py       how a failure is told, and which one is only a lock
+  contract.py     what a revision does, read from its source
+  reader.py       its operations
+  sql.py          its SQL
+  untrusted.py    a source that nobody has trusted yet: Alembic reads it, and runs nothing of it
 """

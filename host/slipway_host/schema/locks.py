@@ -13,6 +13,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from slipway_host.schema import alembic_api
 from slipway_host.schema.errors import Locked
 
 TYPE_CHECKING = False
@@ -65,7 +66,7 @@ class Guard:
         connection = context.connection
         # A run that is one transaction keeps lock and settings inside of it: then they end with it, even behind a
         # pooler that hands the server's process to somebody else afterwards. Else they last as long as the session.
-        whole = connection.in_transaction() and not context.opts.get("transaction_per_migration")
+        whole = connection.in_transaction() and not alembic_api.options_of(context).get("transaction_per_migration")
         if whole and any("autocommit_block" in text_of(step) for step in plan()):
             whole = False
         settings = {"lock_timeout": self.lock_timeout, "statement_timeout": self.statement_timeout}
@@ -135,7 +136,8 @@ class Guard:
             self._wait(partial(self._locks, folder), lambda: ".")
         if getattr(connection.connection.driver_connection, "in_transaction", False):
             # A transaction that has read can't wait for its turn to write: have the turn before anything is read.
-            versions = table(context.version_table, schema=context.version_table_schema)
+            name, schema = alembic_api.version_table_of(context)
+            versions = table(name, schema=schema)
             try:
                 connection.execute(delete(versions).where(false()))
             except OperationalError as error:

@@ -9,6 +9,7 @@ import io
 import logging
 import sys
 
+from slipway_host.schema import alembic_api
 from slipway_host.schema.errors import LOCKED_TABLES, Failed, Locked, state_of
 from slipway_host.schema.locks import Guard
 
@@ -58,11 +59,7 @@ class Run:
     def __call__(self, target: str) -> None:
         """Run env.py; `target` is the revision that it may ask for."""
         from alembic.runtime.environment import EnvironmentContext
-        from alembic.runtime.migration import MigrationContext
 
-        run_migrations = MigrationContext.run_migrations
-
-        # Not in `fn`, the place for it: by then the heads are read and the version table is made, before any lock.
         def visited(context: Any, **options: Any) -> None:
             if not self.offline and (context.as_sql or context.connection is None):
                 raise Failed("env.py gave Alembic no connection to a database.")
@@ -73,9 +70,9 @@ class Run:
                 self.error = error
                 raise
 
-        MigrationContext.run_migrations = visited
-        try:
-            with EnvironmentContext(
+        with (
+            alembic_api.migrated_by(visited) as run_migrations,
+            EnvironmentContext(
                 self.config,
                 self.script,
                 fn=self.steps,
@@ -83,15 +80,14 @@ class Run:
                 starting_rev=None,
                 destination_rev=target,
                 tag=None,
-            ) as self.environment:
-                self.script.run_env()
-                if self.error is not None:
-                    raise self.error
-                if not self.visited:
-                    raise Failed(f"{self.script.env_py_location} ended without context.run_migrations().")
-                self.after()
-        finally:
-            MigrationContext.run_migrations = run_migrations
+            ) as self.environment,
+        ):
+            self.script.run_env()
+            if self.error is not None:
+                raise self.error
+            if not self.visited:
+                raise Failed(f"{alembic_api.env_of(self.script)} ended without context.run_migrations().")
+            self.after()
 
 
 class Look(Run):
@@ -132,7 +128,7 @@ class Render(Run):
 
     def visit(self, context: Any, options: dict[str, Any], run_migrations: Callable[..., Any]) -> None:
         """Note what env.py wants."""
-        self.opts, self.options = context.opts, options
+        self.opts, self.options = alembic_api.options_of(context), options
         self.dialect = self.dialect or context.dialect.name
 
     def after(self) -> None:
@@ -173,8 +169,7 @@ class Change(Run):
 
     def plan(self, heads: Any) -> Sequence[Any]:
         """Alembic's steps from these heads to where this goes."""
-        steps: Sequence[Any] = self.script._upgrade_revs("head", heads)
-        return steps
+        return alembic_api.upgrade_steps(self.script, heads)
 
     def steps(self, heads: Any, context: Any) -> Iterator[Any]:
         """One after the other; `at` tells which one runs."""
@@ -210,12 +205,7 @@ class Back(Change):
 
     def plan(self, heads: Any) -> Sequence[Any]:
         """Alembic's steps from these heads back."""
-        from alembic.runtime.migration import MigrationStep
-
-        return [
-            MigrationStep.downgrade_from_script(self.script.revision_map, script)
-            for script in to_undo(self.script, heads, self.targets)
-        ]
+        return alembic_api.downgrade_steps(self.script, to_undo(self.script, heads, self.targets))
 
 
 def to_do(script: Any, heads: Iterable[str]) -> tuple[list[str], list[Any]]:

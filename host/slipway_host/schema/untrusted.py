@@ -7,6 +7,7 @@ import os
 import types
 from pathlib import Path
 
+from slipway_host.schema import alembic_api
 from slipway_host.schema.errors import Failed
 from slipway_host.schema.sql import HOLE
 
@@ -21,10 +22,7 @@ FACTS = ("revision", "down_revision", "branch_labels", "depends_on")
 
 def run_nothing() -> None:
     """Let Alembic read revisions, and the place where they are, without running what it reads: for good."""
-    from alembic import util
-
-    util.load_python_file = lambda folder, name: read_revision(Path(folder, name))
-    util.coerce_resource_to_filename = located
+    alembic_api.read_by(lambda folder, name: read_revision(Path(folder, name)), located)
 
 
 def located(location: str) -> Path:
