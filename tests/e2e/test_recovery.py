@@ -1,4 +1,4 @@
-"""A release and what disturbs it: a run that is told to stop, systemd reading its units anew, files that are deleted."""
+"""What disturbs a release: a run that is told to stop, systemd reading its units anew, files that are deleted."""
 
 from __future__ import annotations
 
