@@ -68,7 +68,7 @@ def advice_on_ssh() -> str:
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
-        do = "OpenSSH needs an entry in /etc/passwd for the user who runs it: add one, or run this as another user"
+        do = "the system must know the user who runs OpenSSH: add that user, or run this as another one"
         return f"; {do}"
     return ""
 

@@ -96,8 +96,8 @@ def test_who_has_no_home_is_told_so(inventory: Path, tmp_path: Path, monkeypatch
     (target,) = load_targets(str(inventory), None, tmp_path)
     target.host = SimpleNamespace(run=refused)
     assert target.trouble() == (
-        "no SSH session: No user exists for uid 54321; OpenSSH needs an entry in /etc/passwd for the user who runs it: "
-        "add one, or run this as another user"
+        "no SSH session: No user exists for uid 54321; the system must know the user who runs OpenSSH: add that user, "
+        "or run this as another one"
     )
     inventory.write_text(INVENTORY % '"ssh_known_hosts_file": "~/known_hosts",')
     told = refusal(str(inventory), None, tmp_path)

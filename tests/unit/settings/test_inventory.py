@@ -183,5 +183,5 @@ def test_who_is_nobody_is_told_what_openssh_wants(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("USER", "ann")
     monkeypatch.setattr("os.getuid", lambda: 54_321)
     assert person.advice_on_ssh() == (
-        "; OpenSSH needs an entry in /etc/passwd for the user who runs it: add one, or run this as another user"
+        "; the system must know the user who runs OpenSSH: add that user, or run this as another one"
     )
