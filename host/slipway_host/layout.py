@@ -56,7 +56,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 
 ENDS = ("drain", "retire")
 """What is left to be done with a release that no longer serves: to wait for its last requests, and to end it."""
-REQUEST, ABOUT, LOG, ATTEMPT, RESULT, BUILD = "request.json", "about.json", "log", "attempt", "result.json", "build.env"
+REQUEST, ABOUT, LOG, RECORD, RESULT, BUILD = "request.json", "about.json", "log", "record", "result.json", "build.env"
 """In a run's folder: what it was asked for, what is known of it, what it says, and the release that it makes; what it
 came to, of an earlier Slipway's; and what a build of it gets."""
 AUTHORIZED_KEYS = ".ssh/authorized_keys"
@@ -271,7 +271,7 @@ class AppLayout:
         self.srv = host.apps / name
         self.releases = self.srv / "releases"
         self.current = self.srv / "current"
-        """Link to the release that serves: the one truth."""
+        """Link to the release that serves: the one current."""
         self.home = host.data / name
         self.records = host.state / name
         self.cache = host.cache / name
@@ -350,13 +350,13 @@ class AppLayout:
         """Name, without its kind, of the unit that ends a release later on; `what` is ``drain`` or ``retire``."""
         return f"{self.name}-{what}-{release}"
 
-    def record(self, attempt: str) -> Path:
+    def record(self, record_id: str) -> Path:
         """What became of a release or a rollback."""
-        return self.records / f"{attempt}.json"
+        return self.records / f"{record_id}.json"
 
-    def log(self, attempt: str) -> Path:
+    def log(self, record_id: str) -> Path:
         """What a release or a rollback said."""
-        return self.records / f"{attempt}.log"
+        return self.records / f"{record_id}.log"
 
     def manifest(self, release: str) -> Path:
         """The files of a release, each with its size and digest."""

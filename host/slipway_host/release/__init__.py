@@ -19,7 +19,7 @@ A release or a rollback runs as a unit of systemd's own, so it outlives the conn
   start.py        start: the new one beside the old one
   proof.py        prove and watch: a release's own answers, and the site's
   switch.py       switch and commit: it serves, and it is the truth
-  truth.py        what `current` says, changed in one step
+  current.py        what `current` says, changed in one step
   retire.py       what served before: drained, warm, ended
   heal.py         leave what `current` says, and nothing else: after a run, and after a killed one
   target.py       which release a rollback goes back to

@@ -53,11 +53,11 @@ class App:
         """What it is to be."""
         self.request: Request = {}
         """What the run was asked for."""
-        self.attempt: str | None = None
+        self.record_id: str | None = None
         """Id of what the run does, once there is one."""
         self.launched: float | None = None
         """When the run started a release, in seconds since 1970."""
-        self.knower: str | None = None
+        self.migrator: str | None = None
         """A release that has every revision of the database's."""
         self.mark = f"slipway-schema {os.urandom(16).hex()}: "
         """How answers of the schema program begin (database.py): nothing of the app's knows it."""
@@ -72,15 +72,15 @@ class App:
 
     # ── records ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def record(self, attempt: str | None) -> Record:
+    def record(self, record_id: str | None) -> Record:
         """What became of a release or a rollback; empty if it has no record, or none that can be read."""
-        return forms.record(self.system.json(self.at.record(attempt))) if attempt else {}
+        return forms.record(self.system.json(self.at.record(record_id))) if record_id else {}
 
-    def write_record(self, attempt: str, **facts: Any) -> None:
+    def write_record(self, record_id: str, **facts: Any) -> None:
         """Add facts to a record, which is made where there is none yet."""
         self.at.records.mkdir(mode=0o700, parents=True, exist_ok=True)
-        known = dict(self.record(attempt)) or {"format": FORMAT, "id": attempt, "number": self.next_number()}
-        self.system.replace(self.at.record(attempt), json.dumps(known | facts, indent=1), 0o600)
+        known = dict(self.record(record_id)) or {"format": FORMAT, "id": record_id, "number": self.next_number()}
+        self.system.replace(self.at.record(record_id), json.dumps(known | facts, indent=1), 0o600)
 
     def history(self) -> list[Record]:
         """Every record, oldest first: by their numbers, since a host's clock may have been set back."""

@@ -100,7 +100,7 @@ def fits(app: App, seen: Mapping[str, Any]) -> None:
     if seen["unknown"] and not same_code(app, serving):
         unknown = ", ".join(seen["unknown"])
         way_out = "it is older than the database, which another release has migrated. Release code that has that too."
-        if not knower(app):
+        if not migrator(app):
             way_out = (
                 "no release on this host has it either. Release code that has it; or, if it was never one of the "
                 "app's, set the database right: `alembic stamp --purge REVISION`, with the app's environment."
@@ -121,7 +121,7 @@ def same_code(app: App, record: Record) -> bool:
     return all(mine.get(key) == theirs.get(key) for key in ("source", "folder"))
 
 
-def knower(app: App) -> str | None:
+def migrator(app: App) -> str | None:
     """A release whose migrations know all that the database has: the one that serves, else the newest; or None."""
     for release in dict.fromkeys(filter(None, [app.serving(), *reversed(app.good())])):
         with contextlib.suppress(Failed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slipway_host.layout import ABOUT
 from slipway_host.proxy import nginx
-from slipway_host.release import database, failure, proof, retire, start, trees, truth
+from slipway_host.release import current, database, failure, proof, retire, start, trees
 from slipway_host.release import manifest as manifests
 from slipway_host.release import plan as plans
 from slipway_host.system import Failed
@@ -34,7 +34,7 @@ def tidy(app: App, forward: bool = True) -> None:
         # Its file was written; whether it was reloaded isn't known.
         nginx.Nginx(app.system).switch(app.name, proxied)
         lost = bool(serving and app.damage(serving) and not answers(app, serving))
-        truth.settle(app, proxied, damaged=lost)
+        current.settle(app, proxied, damaged=lost)
         serving = proxied
         left = " Its after_switch hook wasn't run." if app.wanted["hooks"].get("after_switch") else ""
         app.progress.say(f"{proxied} was killed after the switch; it answers, so it stays, unwatched.{left}")
@@ -164,7 +164,7 @@ def replace_damaged(app: App) -> str | None:
         if not fits_database(app, release):
             app.progress.say(f"{release} can't take its place: the database isn't at its revision")
         elif bring_back(app, release):
-            truth.settle(app, release, damaged=True)
+            current.settle(app, release, damaged=True)
             app.progress.say(f"{release} serves in its place")
             return release
         else:

@@ -35,9 +35,9 @@ def rollback(app: App) -> None:
     wanted |= {key: made[key] for key in MADE_FROM if key in made}
     wanted["readiness"] = {**wanted["readiness"], "path": made["readiness"]["path"]}
     app.wanted.update(wanted)  # type: ignore[typeddict-item]
-    app.attempt = transaction.new_id(app, "rollback")
+    app.record_id = transaction.new_id(app, "rollback")
     taken = steps(bool(app.request.get("stop_first")))
-    took = transaction.transact(app, app.attempt, chosen, taken, kind="rollback", previous=serving, to=chosen)
+    took = transaction.transact(app, app.record_id, chosen, taken, kind="rollback", previous=serving, to=chosen)
     app.progress.say(f"{chosen} serves again ({took:.1f} s); {serving} was before")
 
 
@@ -75,28 +75,28 @@ def consider(app: App, release: str) -> str | None:
 def _back(app: App, release: str, seen: dict[str, Any]) -> str:
     """What becomes of a database that is ahead of the release; says what was done."""
     told, to = app.request.get("schema"), ",".join(seen["heads"]) or "base"
-    app.knower = knower = database.knower(app)
+    app.migrator = migrator = database.migrator(app)
     undone = [
         {"revision": each, "doc": "(no release on this host has it)", "downgrade": False} for each in seen["unknown"]
     ]
-    if knower:
-        undone = database.answer(app, database.schema(app, knower, "undone", "--to", to), "looked at")["undone"]
+    if migrator:
+        undone = database.answer(app, database.schema(app, migrator, "undone", "--to", to), "looked at")["undone"]
     stuck = ", ".join(each["revision"] for each in undone if not each["downgrade"])
     listed = "\n".join(f"  {each['revision']} {each['doc']}" for each in undone)
     ahead = f"The database is ahead of {release} by:\n{listed}\n"
     if told == "code-only":
         app.progress.say(f"{ahead}The code alone goes back, as told.")
         return "code only"
-    if not knower:
+    if not migrator:
         back = f"It can't be taken back from here: release code that has {stuck}, and go back from that."
     elif stuck:
         back = f"{stuck} can't be taken back: it has no downgrade."
     else:
         back = "To take that back first, and lose what is stored in what it added: --data schema=downgrade."
-    if stuck or not knower or told != "downgrade":
+    if stuck or not migrator or told != "downgrade":
         alone = f"To let the code alone go back, if {release} can live with that: --data schema=code-only."
         raise Undecided(f"{ahead}{alone}\n{back} (On the host: --schema.)")
-    who = knower
+    who = migrator
     down = ("downgrade", "--to", to)
     database.patient(app, "downgrade", lambda limit: database.schema(app, who, *down, what="migrate", seconds=limit))
     _note(app, seen["current"], seen["heads"])
@@ -105,8 +105,8 @@ def _back(app: App, release: str, seen: dict[str, Any]) -> str:
 
 def _note(app: App, before: list[str], after: list[str]) -> None:
     """Write down where the database was, and is."""
-    if app.attempt:
-        app.write_record(app.attempt, revisions={"before": before, "after": after})
+    if app.record_id:
+        app.write_record(app.record_id, revisions={"before": before, "after": after})
 
 
 def revive(app: App, release: str) -> str | None:

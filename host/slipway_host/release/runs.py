@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from slipway_host.events import event_of, readable
-from slipway_host.layout import ABOUT, ATTEMPT, LOG, REQUEST, RESULT
+from slipway_host.layout import ABOUT, LOG, RECORD, REQUEST, RESULT
 from slipway_host.release import trees
 from slipway_host.system import Busy, Failed, tail
 
@@ -266,10 +266,10 @@ def sweep_runs(app: App, own: Path) -> None:
     others = sorted(folder for folder in app.at.runs.iterdir() if folder != own)
     left = {each for each in others if not (app.system.layout.proc / each.name.rpartition("-")[2]).exists()}
     for folder in left:  # killed: what it said is kept with what became of it
-        attempt = folder / ATTEMPT
-        if attempt.exists() and not ended(folder):
-            keep_log(app, folder, attempt.read_text())
-            attempt.unlink()
+        record = folder / RECORD
+        if record.exists() and not ended(folder):
+            keep_log(app, folder, record.read_text())
+            record.unlink()
     for folder in others:
         if folder in left and (folder.name.startswith("plan-") or folder in others[:-KEEP_RUNS]):  # one of before
             trees.remove(folder)
@@ -288,14 +288,14 @@ def ended(folder: Path) -> bool:
     return False
 
 
-def keep_log(app: App, folder: Path, attempt: str, event: Ended | None = None) -> None:
+def keep_log(app: App, folder: Path, record_id: str, event: Ended | None = None) -> None:
     """Keep what a run said beside the record of what it did.
 
     + event: how it ended, where the log hasn't that yet
     """
     with contextlib.suppress(OSError):  # a full disk
         text = (folder / LOG).read_bytes()
-        kept = app.at.log(attempt)
+        kept = app.at.log(record_id)
         kept.touch(0o600)
         kept.write_bytes(text + (json.dumps(event) + "\n").encode() if event else text)
         kept.chmod(0o600)

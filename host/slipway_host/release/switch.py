@@ -1,9 +1,9 @@
-"""switch and commit: it serves, and it is the truth."""
+"""switch and commit: it serves, and it is the current."""
 
 from __future__ import annotations
 
 from slipway_host.proxy import nginx
-from slipway_host.release import check, heal, proof, truth
+from slipway_host.release import check, current, heal, proof
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ def commit(app: App, release: str) -> None:
     """Make it the truth; the old one is let go."""
     from concurrent.futures import ThreadPoolExecutor
 
-    before = truth.confirm(app, release)
+    before = current.confirm(app, release)
     with ThreadPoolExecutor() as pool:  # to delete a release takes as long as all the rest
         pruned = pool.submit(heal.prune, app, release, before)
-        truth.leave(app, before, release)
+        current.leave(app, before, release)
     pruned.result()
     heal.tidy(app)

@@ -10,10 +10,11 @@ import threading
 import time
 from pathlib import Path
 
-from slipway_host.layout import ATTEMPT
+from slipway_host.layout import RECORD
 from slipway_host.release import (
     build,
     check,
+    current,
     database,
     failure,
     heal,
@@ -22,7 +23,6 @@ from slipway_host.release import (
     source,
     start,
     switch,
-    truth,
 )
 from slipway_host.release import manifest as manifests
 from slipway_host.system import Failed, Interrupted, Undecided, tail
@@ -69,10 +69,10 @@ def stop() -> Step:
     return ("stop", start.make_way)
 
 
-def transact(app: App, attempt: str, release: str, taken: Sequence[Step], **facts: Any) -> float:
+def transact(app: App, record_id: str, release: str, taken: Sequence[Step], **facts: Any) -> float:
     """Take the steps, each recorded; a failure leaves what served before serving. Returns the seconds that it took.
 
-    + attempt: id of the record; that of the release, or of the rollback to it
+    + record_id: id of the record; that of the release, or of the rollback to it
     + taken: the steps, in their order
     + facts: more of the record
     """
@@ -81,9 +81,9 @@ def transact(app: App, attempt: str, release: str, taken: Sequence[Step], **fact
     ahead.daemon = True
     ahead.start()
     with contextlib.suppress(KeyError, OSError):  # for the next run, if this one is killed
-        Path(app.request["folder"], ATTEMPT).write_text(attempt)
+        Path(app.request["folder"], RECORD).write_text(record_id)
     stamp, by = app.system.stamp(), app.request["by"]
-    app.write_record(attempt, app=app.name, state="started", started=stamp, by=by, steps={}, **facts)
+    app.write_record(record_id, app=app.name, state="started", started=stamp, by=by, steps={}, **facts)
     seconds: dict[str, float] = {}
     name, number = "start", 0
     try:
@@ -91,16 +91,16 @@ def transact(app: App, attempt: str, release: str, taken: Sequence[Step], **fact
             app.progress.begin(name, number, len(taken))
             note = step(app, release)
             seconds[name] = round(app.progress.elapsed(), 2)
-            app.write_record(attempt, steps=seconds)
+            app.write_record(record_id, steps=seconds)
             app.progress.step(seconds[name], note)
     except Exception as error:  # whatever it is, what was begun is taken back
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with contextlib.suppress(OSError):  # a full disk
-            app.write_record(attempt, took=round(app.system.clock() - begun, 1))
-        fail(app, attempt, release, f"failed at {name} ({number} of {len(taken)})", name, error)
+            app.write_record(record_id, took=round(app.system.clock() - begun, 1))
+        fail(app, record_id, release, f"failed at {name} ({number} of {len(taken)})", name, error)
     finally:
         app.progress.end()
-    app.write_record(attempt, state="good", finished=app.system.stamp())
+    app.write_record(record_id, state="good", finished=app.system.stamp())
     return sum(seconds.values())
 
 
@@ -111,48 +111,48 @@ def import_ahead() -> None:
             importlib.import_module(module)
 
 
-def fail(app: App, attempt: str, release: str, where: str, step: str, error: Exception) -> None:
+def fail(app: App, record_id: str, release: str, where: str, step: str, error: Exception) -> None:
     """Undo, write down and say what happened; always raises Failed."""
     before = app.proxied() == release and app.serving() != release
     later = failure_hook(app, release, step)
-    schema_left = schema_after(app, attempt, release, step)
+    schema_left = schema_after(app, record_id, release, step)
     undone = heal.undo(app, release)
     told = failure.said_of(error)
     with contextlib.suppress(OSError):  # a full disk: the room was made by undoing, or there is none
         state = "good" if app.serving() == release else "failed"  # after the commit, the next run ends what is left
         shown = app.system.hidden.shown(told)
-        app.write_record(attempt, state=state, finished=app.system.stamp(), step=step, error=shown)
+        app.write_record(record_id, state=state, finished=app.system.stamp(), step=step, error=shown)
     serving = app.serving()
     after = f"{serving} {'serves again' if before else 'goes on serving'}." if serving else "No release serves yet."
     if serving and app.damage(serving) and not heal.answers(app, serving):
         after = f"{serving}, which should serve, is damaged and doesn't answer."
     after += schema_left
-    kind = "release" if attempt == release else "going back to"
+    kind = "release" if record_id == release else "going back to"
     more = "" if isinstance(error, (Undecided, Interrupted)) else " Correct the cause and run again."
     advice = failure.advice(error)
     raise Failed(f"{kind} {release} {where}.\n{told}{advice}{later}{undone}\n{after}{more}") from error
 
 
-def schema_after(app: App, attempt: str, release: str, step: str) -> str:
-    """What a failed attempt left of the database's schema; a downgrade is made good."""
-    if step == "migrate" and app.record(attempt).get("pending"):
+def schema_after(app: App, record_id: str, release: str, step: str) -> str:
+    """What a failed record_id left of the database's schema; a downgrade is made good."""
+    if step == "migrate" and app.record(record_id).get("pending"):
         with contextlib.suppress(Failed, OSError):
             seen = database.look(app, release)
             return f" The database is at {', '.join(seen['current']) or 'no revision'}." if seen else ""
-    revisions = app.record(attempt).get("revisions", {})
+    revisions = app.record(record_id).get("revisions", {})
     before = revisions.get("before") or []
     after = revisions.get("after", before)
     if before == after:
         return ""
-    if app.serving() == release != attempt:  # the rollback was committed: this is where its release wants it
+    if app.serving() == release != record_id:  # the rollback was committed: this is where its release wants it
         return ""
-    if attempt == release:
+    if record_id == release:
         return f" The database stays at {', '.join(after)}: migrations aren't taken back."
-    knower, stays = app.knower, f"stays at {', '.join(after) or 'base'}"
-    if not knower:
+    migrator, stays = app.migrator, f"stays at {', '.join(after) or 'base'}"
+    if not migrator:
         return f" The database {stays}, and no release here can bring it to {', '.join(before)} again."
     limit = app.wanted["migration"]["timeout"]
-    done = database.schema(app, knower, "upgrade", what="migrate", seconds=limit)
+    done = database.schema(app, migrator, "upgrade", what="migrate", seconds=limit)
     if done.code == 0:
         return f" The database was downgraded, and is at {', '.join(before)} again, without what was lost by that."
     return f" The database {stays}, and can't be brought to {', '.join(before)} again:\n{tail(done.output)}\n"
@@ -179,12 +179,12 @@ def release(app: App) -> None:
     heal.heal(app)
     serving = app.serving()
     if serving and (_held(app, serving) or _is_wanted(app, serving)):
-        truth.remember(app, app.wanted)
+        current.remember(app, app.wanted)
         return
     commit = app.wanted["source"]["commit"]
     made = new_id(app, commit[:7])
     facts = {"commit": commit, "inputs": app.wanted["inputs"], "wanted": _recorded(app.wanted)}
-    app.attempt = made
+    app.record_id = made
     taken = steps(bool(app.request.get("stop_first")))
     took = transact(app, made, made, taken, kind="release", **facts)
     app.progress.say(f"{made} serves ({took:.1f} s)")

@@ -51,8 +51,8 @@ def work(app: App, token: str) -> int:
         raise
     finally:
         event = app.progress.ended(code, app.serving(), error)
-        if app.attempt:
-            runs.keep_log(app, folder, app.attempt, event)
+        if app.record_id:
+            runs.keep_log(app, folder, app.record_id, event)
         app.progress.write(event)
     return code
 

@@ -190,7 +190,7 @@ def test_a_run_that_is_told_to_stop_makes_no_release_after_all(
     monkeypatch.setattr(*((start, "launch") if at == "start" else (proof, "prove")), stopped)
     with pytest.raises(Interrupted):
         verb(host.app)  # type: ignore[operator]
-    assert story.steps == [] and host.app.attempt is None and host.releases == IDS[:2]
+    assert story.steps == [] and host.app.record_id is None and host.releases == IDS[:2]
 
 
 def test_what_a_run_began_that_is_told_to_stop_is_taken_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,10 +51,10 @@ def test_a_rollback(two: Host, story: Story) -> None:
         f"systemctl start notes@{IDS[0]}.socket",
         f"systemctl start notes@{IDS[0]}.service",
     ]
-    attempt = two.app.record(two.app.attempt)
-    assert (attempt["kind"], attempt["state"], attempt["to"]) == ("rollback", "good", IDS[0])
-    assert (attempt["previous"], attempt["by"]) == (IDS[1], "ann@desk") and "revisions" not in attempt
-    assert attempt["id"].endswith("Z-rollback") and list(attempt["steps"]) == BACK
+    record = two.app.record(two.app.record_id)
+    assert (record["kind"], record["state"], record["to"]) == ("rollback", "good", IDS[0])
+    assert (record["previous"], record["by"]) == (IDS[1], "ann@desk") and "revisions" not in record
+    assert record["id"].endswith("Z-rollback") and list(record["steps"]) == BACK
     left = two.app.record(IDS[1])
     assert left["state"] == "good" and left["bad"] and left["bad"]["by"] == "ann@desk"
     assert left["bad"]["why"] == f"went back to {IDS[0]}" and left["bad"]["since"]
@@ -121,7 +121,7 @@ def test_a_rollback_to_what_serves(two: Host, story: Story) -> None:
     two.app.request["to"] = IDS[1]
     rollback.rollback(two.app)
     assert two.said == [f"notes: {IDS[1]} serves already"]
-    assert story.steps == ["prove"] and two.app.attempt is None and two.app.record(IDS[1]).get("bad") is None
+    assert story.steps == ["prove"] and two.app.record_id is None and two.app.record(IDS[1]).get("bad") is None
 
 
 def test_a_rollback_to_what_should_serve(two: Host, story: Story) -> None:
@@ -148,8 +148,8 @@ def test_a_rollback_that_fails(two: Host, story: Story, step: str) -> None:
         f"{IDS[1]} goes on serving. Correct the cause and run again.",
     ]
     assert (two.app.serving(), two.on_disk()) == (IDS[1], before)
-    attempt = two.app.record(two.app.attempt)
-    assert (attempt["state"], attempt["step"], attempt["to"]) == ("failed", step, IDS[0])
+    record = two.app.record(two.app.record_id)
+    assert (record["state"], record["step"], record["to"]) == ("failed", step, IDS[0])
     assert two.app.record(IDS[0])["state"] == "good", "it can be tried again"
     assert not two.app.record(IDS[1]).get("bad")
 
@@ -184,10 +184,10 @@ def test_a_downgrade_is_made_good_if_the_rollback_fails(
         return Done(argv, 1 if failing else 0, failing)
 
     def downgraded() -> None:
-        two.app.write_record(str(two.app.attempt), revisions={"before": before, "after": after})
+        two.app.write_record(str(two.app.record_id), revisions={"before": before, "after": after})
 
     monkeypatch.setattr(database, "schema", schema)
-    two.app.knower = IDS[1]
+    two.app.migrator = IDS[1]
     story.fails, story.before["prove"] = "prove", downgraded
     message = failure(rollback.rollback, two.app)
     assert message.endswith(f"\n{IDS[1]} goes on serving.{told} Correct the cause and run again.")
@@ -207,14 +207,14 @@ def test_a_rollback_that_ends_after_the_commit_stands(
         raise error
 
     def downgraded() -> None:
-        two.app.write_record(str(two.app.attempt), revisions={"before": ["r4"], "after": ["r2"]})
+        two.app.write_record(str(two.app.record_id), revisions={"before": ["r4"], "after": ["r2"]})
 
     monkeypatch.setattr(retire, "let_go", let_go)
     monkeypatch.setattr(database, "schema", lambda *_, **__: pytest.fail("the database is right"))
-    two.app.knower, story.before["prove"] = IDS[1], downgraded
+    two.app.migrator, story.before["prove"] = IDS[1], downgraded
     told = failure(rollback.rollback, two.app).splitlines()
     assert told[1] == str(error) and told[2].startswith(f"{IDS[0]} goes on serving.")
-    assert two.app.serving() == IDS[0] and two.app.record(two.app.attempt)["state"] == "good"
+    assert two.app.serving() == IDS[0] and two.app.record(two.app.record_id)["state"] == "good"
 
 
 @pytest.mark.parametrize("step", ["prove", "switch"])

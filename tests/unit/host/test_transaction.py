@@ -43,7 +43,7 @@ def test_a_release(host: Host, story: Story) -> None:
     (made,) = host.releases
     assert story.steps == STEPS
     assert made.endswith("Z-ccccccc") and RELEASE_ID.fullmatch(made)
-    assert (host.app.serving(), host.app.attempt, host.app.proxied()) == (made, made, made)
+    assert (host.app.serving(), host.app.record_id, host.app.proxied()) == (made, made, made)
     record = host.app.record(made)
     assert (record["kind"], record["state"], record["commit"]) == ("release", "good", "c" * 40)
     assert record["inputs"] == host.app.wanted["inputs"] and record["wanted"] == host.app.wanted
@@ -52,7 +52,7 @@ def test_a_release(host: Host, story: Story) -> None:
     assert list(record["steps"]) == STEPS and record["started"] <= record["committed"] <= record["finished"]
     assert host.said[0] == "notes: 1/9 fetch 0.0 s" and host.said[-1] == f"notes: {made} serves (0.0 s)"
     assert host.said[6] == "notes: 7/9 switch 0.0 s (the public name has no certificate yet)"
-    assert not list(host.at.srv.glob(".*")) and (host.root / "folder/attempt").read_text() == made
+    assert not list(host.at.srv.glob(".*")) and (host.root / "folder/record").read_text() == made
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -129,8 +129,8 @@ def test_a_migration_that_was_made_is_told(host: Host, story: Story) -> None:
     host.add(IDS[0], units=True, current=True)
 
     def migrated() -> None:
-        assert host.app.attempt
-        host.app.write_record(host.app.attempt, revisions={"before": ["r1"], "after": ["r3", "x3"]})
+        assert host.app.record_id
+        host.app.write_record(host.app.record_id, revisions={"before": ["r1"], "after": ["r3", "x3"]})
 
     story.fails, story.before["migrate"] = "start", migrated
     assert release_fails(host).endswith(
@@ -144,7 +144,7 @@ def test_a_database_that_did_not_change_is_not_mentioned(
     host: Host, story: Story, revisions: dict[str, list[str]]
 ) -> None:
     host.add(IDS[0], units=True, current=True)
-    story.before["migrate"] = lambda: host.app.write_record(str(host.app.attempt), revisions=revisions)
+    story.before["migrate"] = lambda: host.app.write_record(str(host.app.record_id), revisions=revisions)
     story.fails = "start"
     assert "database" not in release_fails(host)
 
@@ -225,9 +225,9 @@ def test_a_run_that_failed_is_not_stopped_before_it_takes_back(
     write = host.app.write_record
     monkeypatch.setattr(signal, "signal", lambda *_: order.append("ignored"))
 
-    def noted(attempt: str, **facts: Any) -> None:
+    def noted(record_id: str, **facts: Any) -> None:
         order.extend(facts)
-        write(attempt, **facts)
+        write(record_id, **facts)
 
     monkeypatch.setattr(host.app, "write_record", noted)
     story.fails = "build"
@@ -313,7 +313,7 @@ def test_the_hook_on_a_failure(host: Host, story: Story, step: str, at: str) -> 
     host.app.wanted["hooks"]["on_failure"] = ["page", "me"]
     story.fails = step
     release_fails(host)
-    made = host.app.attempt
+    made = host.app.record_id
     told = {"SLIPWAY_STEP": step, "SLIPWAY_RELEASE": made}
     assert story.hooks == [("on_failure", IDS[0] if at == "old" else made, told)]
 
@@ -345,7 +345,7 @@ def test_the_hook_of_a_failure_runs_in_the_release_that_can(host: Host, story: S
     """The failed one's environment is damaged."""
     host.add(IDS[0], units=True, current=True)
     host.app.wanted["hooks"]["on_failure"] = ["page"]
-    story.before["start"] = lambda: (host.at.venv(str(host.app.attempt)) / "bin/python").unlink()
+    story.before["start"] = lambda: (host.at.venv(str(host.app.record_id)) / "bin/python").unlink()
     story.fails = "start"
     release_fails(host)
     assert [(name, release) for name, release, _ in story.hooks] == [("on_failure", IDS[0])]

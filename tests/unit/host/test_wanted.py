@@ -73,7 +73,7 @@ def test_the_secrets_of_a_build_are_kept_for_the_next_one(host: Host, story: Sto
 def test_a_release_that_is_what_is_wanted_is_not_made_again(host: Host, story: Story) -> None:
     host.serve_what_is_wanted()
     transaction.release(host.app)
-    assert story.steps == ["prove"] and host.releases == [IDS[0]] and host.app.attempt is None
+    assert story.steps == ["prove"] and host.releases == [IDS[0]] and host.app.record_id is None
     assert f"systemctl start notes@{IDS[0]}.service" in host.system.calls
     assert host.system.calls[-1] == f"{SWITCH}{IDS[0]}"
     assert host.said == [f"notes: {IDS[0]} already is what is wanted; it serves"]
@@ -138,7 +138,7 @@ def test_what_was_gone_back_from_is_held(host: Host, story: Story) -> None:
     hold(host)
     host.system.states[f"notes@{IDS[0]}.service"] = {"ActiveState": "inactive"}
     transaction.release(host.app)
-    assert (story.steps, host.app.serving(), host.app.attempt) == (["prove"], IDS[0], None)
+    assert (story.steps, host.app.serving(), host.app.record_id) == (["prove"], IDS[0], None)
     assert host.told() == (
         f"notes: notes@{IDS[0]}.service didn't run: starting again\n"
         f"notes: {TOLD}; {IDS[0]} serves. New code, or --data again=true (on the host: --again), makes a release.\n"
