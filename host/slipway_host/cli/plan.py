@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def register(verbs: cli.Verbs) -> None:
     """Add the verb."""
     parser = verbs.of_app("plan", "what a request (JSON on standard input) would change", _does, hidden=True)
-    parser.add_argument("--here", action="store_true", help="in this process: it has a unit of its own already")
+    parser.add_argument("--here", action="store_true", help="in this process, which has a unit of its own already")
 
 
 def _does(system: System, given: Namespace) -> int | None:
