@@ -64,9 +64,9 @@ STEERS = re.compile(
 
 
 def visible(text: str) -> str:
-    r"""A text in which what steers a terminal is written out, such as ``\x1b``; lines and tabs stay.
+    r"""A text with control characters written out, such as ``\x1b``; lines and tabs stay.
 
-    Of a line that a progress bar wrote again and again, what it wrote last.
+    Of a line that a progress bar drew again and again, only the last state stays.
     """
     lines = text.replace("\r\n", "\n").split("\n")
     drawn = [next((part for part in reversed(line.split("\r")) if part), "") for line in lines]
@@ -74,7 +74,7 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""The same of what is to stay one line, a subject say: what would end it is written out, too, as ``\x0a``."""
+    r"""The same for a text that must stay one line, such as a subject: line feeds are written out, too (``\x0a``)."""
     return STEERS.sub(_written_out, text).replace("\n", "\\x0a").replace("\t", " ")
 
 
