@@ -68,7 +68,7 @@ if TYPE_CHECKING:
         """Packages that may be built from source; None: all."""
 
     class Wanted(TypedDict, total=False):
-        """What an app should be: the content of its release.json, and part of each release's record. Holds no secret."""
+        """What an app should be: the content of release.json, and part of each release's record. It has no secret."""
 
         format: int
         app: str
@@ -106,7 +106,7 @@ if TYPE_CHECKING:
         keep: int
         """How many releases to keep."""
         inputs: dict[str, str]
-        """What a release is made from. If one of them differs from those of the release that serves, a release is due."""
+        """What a release is made from. A release is due if one differs from those of the release that serves."""
 
     class Left(TypedDict):
         """Why a good release is bad."""

@@ -139,9 +139,9 @@ class System:
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def replace(self, path: Path, content: str | bytes, mode: int = 0o644, group: str = "root") -> None:
-        """Write a file atomically: after a power cut there is the old or the new one, and after this returns the new one.
+        """Write a file atomically: after a power cut there is the old or the new one.
 
-        Root owns it. A leftover ``.<name>.partial`` of a killed run is overwritten.
+        Once this returns, the new one is on the disk. Root owns it. A leftover ``.<name>.partial`` is overwritten.
         """
         partial = path.with_name(f".{path.name}.partial")
         partial.unlink(missing_ok=True)

@@ -202,7 +202,7 @@ class Systemd:
 
 
 def _noting(path: Path) -> str:
-    """The line of a unit that stores how the unit ended: systemd-run doesn't report it, and counts some signals as success.
+    """The line of a unit that stores how it ended: systemd-run doesn't report it, and counts some signals as success.
 
     Root writes it, outside of the unit's sandbox except for its mounts.
     """

@@ -324,12 +324,12 @@ SURROUNDINGS = {
     "another site's configuration is wrong": Surroundings(
         f"echo '{SITE}' >/etc/nginx/sites-enabled/other",
         "rm -f /etc/nginx/sites-enabled/other",
-        ("failed at check (3 of 9)", "/etc/nginx/sites-enabled/other isn't Slipway's: correct line 1 there", "lissten"),
+        ("failed at check (3 of 9)", "/etc/nginx/sites-enabled/other isn't Slipway's. Correct its line 1", "lissten"),
     ),
     "a file in conf.d is wrong": Surroundings(
         f"echo '{SITE}' >/etc/nginx/conf.d/other.conf",
         "rm -f /etc/nginx/conf.d/other.conf",
-        ("failed at check (3 of 9)", "/etc/nginx/conf.d/other.conf isn't Slipway's: correct line 1 there", "lissten"),
+        ("failed at check (3 of 9)", "/etc/nginx/conf.d/other.conf isn't Slipway's. Correct its line 1", "lissten"),
     ),
 }  # fmt: skip
 QUICK_SURROUNDINGS = ("disk full while building", "disk full while switching", "another site's configuration is wrong")
@@ -637,7 +637,7 @@ def test_the_follower_is_interrupted_and_attaches_again(place: Place) -> None:
         held = met(place, "migrate", "hold")
         left = host.run(f"timeout --signal=INT 1 {PROGRAM} follow tiny")
         assert "tiny: 3/9 check" in left.stdout
-        assert f"a run that was begun goes on without you; `{PROGRAM} follow tiny` follows it again" in left.stderr
+        assert f"a run that has begun continues; `{PROGRAM} follow tiny` shows it" in left.stderr
         assert "Traceback" not in left.stderr
         go(place, held)
         followed = host.run(f"{PROGRAM} follow tiny")

@@ -121,5 +121,5 @@ def main(argv: Sequence[str] | None = None, system: System | None = None) -> NoR
     except KeyboardInterrupt:
         if given.verb not in FOLLOWING:
             sys.exit("\nslipway: interrupted")
-        again = f"`{program} follow {given.app}` follows it again"
-        sys.exit(f"\nslipway: interrupted; a run that has begun continues on the host. {again}.")
+        again = f"`{program} follow {given.app}` shows it"
+        sys.exit(f"\nslipway: interrupted; a run that has begun continues; {again}.")

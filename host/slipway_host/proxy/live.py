@@ -132,7 +132,7 @@ def reload_and_prove(system: System, expected: Expected, unmask: bool = False, a
     nginx is started if it doesn't run. Raises Refused if that takes longer than PROOF_SECONDS.
 
     + unmask: start it even if it is masked; a renewal of certificates mustn't
-    + alone: wait until the old workers accept no more connections; they do so for a tenth of a second beside the new ones
+    + alone: wait until the old workers accept no more connections; nginx lets them for a tenth of a second
     """
     before: set[int] = set()
     if system.run("systemctl", "is-active", "--quiet", NGINX, check=False).code != 0:

@@ -1,7 +1,7 @@
-"""All of Alembic that Slipway touches and Alembic doesn't promise.
+"""All names of Alembic that Slipway uses and that Alembic doesn't promise.
 
-It is an app's own, of any version. What its documentation shows is used where it is needed. A version that lacks one of
-these names is told by it, and nothing was done by then.
+The app brings its own Alembic, of any version. If that lacks one of these names, the message names it, and nothing has
+been changed. Other modules use only what Alembic's documentation shows.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ TOUCHED = {
     "alembic.runtime.migration.MigrationStep": ("downgrade_from_script",),
     "alembic.util": ("coerce_resource_to_filename", "load_python_file"),
 }
-"""What is touched by name: a class or a module → its attributes."""
+"""A class or a module → the attributes used."""
 
 
 def missing(name: str) -> str:
-    """What to say where Alembic has no `name`."""
+    """The message if Alembic lacks `name`."""
     import alembic
 
     return f"Alembic {alembic.__version__} lacks {name}, which Slipway touches: pin an older one in the project."
 
 
 def _of(holder: Any, name: str) -> Any:
-    """An attribute; Failed where this Alembic lacks it."""
+    """An attribute. Raises Failed if this Alembic lacks it."""
     try:
         return getattr(holder, name)
     except AttributeError:
@@ -42,23 +42,23 @@ def _of(holder: Any, name: str) -> Any:
 
 
 def read_by(read: Callable[[str, str], Any], locate: Callable[[str], Path]) -> None:
-    """Let Alembic read revisions, and find their folder, by these functions, and run nothing of them: for good.
+    """From now on, let Alembic find and read revisions by these functions, without running them.
 
-    + read: folder and name of a file → the module that it is taken for
+    + read: folder and name of a file → its module
     + locate: `script_location` → its folder
     """
     from alembic import util
 
     for name, function in (("load_python_file", read), ("coerce_resource_to_filename", locate)):
-        _of(util, name)  # one that has another name would run them
+        _of(util, name)  # under another name, Alembic's own function would run them
         setattr(util, name, function)
 
 
 @contextlib.contextmanager
 def migrated_by(visited: Callable[..., None]) -> Iterator[Callable[..., Any]]:
-    """Let this be called where env.py asks Alembic to migrate, while the block lasts; gives what Alembic does then.
+    """Call `visited` where env.py asks Alembic to migrate, during the block. Yields Alembic's own function.
 
-    Not in `fn`, the place for it: by then the heads are read and the version table is made, before any lock.
+    Alembic's hook `fn` is too late: by then it has read the heads and made the version table, without a lock.
     """
     from alembic.runtime.migration import MigrationContext
 

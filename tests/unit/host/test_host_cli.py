@@ -244,7 +244,7 @@ def test_commands_that_answer_in_json(
         (
             True,
             False,
-            "Generation g1 is on disk; the running nginx doesn't serve just that (`slipway nginx reload` says why).",
+            "Generation g1 is on disk; the running nginx doesn't serve it (`slipway nginx reload` says why).",
         ),
     ],
 )
@@ -298,7 +298,7 @@ def test_the_ways_in_need_nothing_else(
         ),
         (
             KeyboardInterrupt(),
-            "\nslipway: a run that was begun goes on without you; `{program} follow notes` follows it again.",
+            "\nslipway: interrupted; a run that has begun continues; `{program} follow notes` shows it.",
         ),
     ],
 )
