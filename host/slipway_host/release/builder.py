@@ -62,7 +62,7 @@ def run(
     ]
     unit, began = app.at.helper("build"), app.system.clock()
     written = [each for each in (folder, app.at.cache, *layout.temporary) if each.is_dir()]
-    try:  # in the file, not in the unit's own properties: those everybody may read
+    try:  # not in the unit's properties: every user can read those
         with room.Guard(written, lambda: app.systemd.kill(f"{unit}.service")) as guard:
             done: Done = app.systemd.run(
                 unit, properties, {}, argv, BUILD_SECONDS, noting=False, heard=app.progress.heard, secrets=secrets

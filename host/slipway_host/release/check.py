@@ -32,7 +32,7 @@ def check(app: App, release: str) -> None:
 
     prepare(app, release)
     hooks.missing_hooks(app, release)
-    with ThreadPoolExecutor() as pool:  # the last two take as long as the app's own imports, on a core each
+    with ThreadPoolExecutor() as pool:  # the last two take as long as the app's imports, each on a core
         checks = [
             pool.submit(flush, app),  # ahead: little is left to be written when it counts
             pool.submit(Nginx(app.system).check),
@@ -56,10 +56,10 @@ def flush(app: App) -> None:
 
 
 def valid_units(app: App, release: str) -> None:
-    """Fail unless systemd takes the release's units."""
+    """Raise Failed unless systemd accepts the release's units."""
     paths = [str(app.system.layout.units / unit) for unit in app.at.units(release)]
     done = app.system.run("systemd-analyze", "verify", *paths, check=False)
-    # It ends with 0 for a key it doesn't know, so that what it prints of our files is what counts.
+    # It ends with 0 even for an unknown key, so what it prints about our files counts.
     complaints = [line for line in done.output.splitlines() if f"{app.name}@{release}" in line]
     if complaints:
         raise Failed("systemd refuses the unit:\n" + "\n".join(complaints))

@@ -44,7 +44,7 @@ def sync(app: App, release: str, lock: bytes) -> None:
     done = builder.run(app, release, command, given, secrets=secrets.values())
     differing = unlike_records(app, release) if done.code == 0 else []
     if differing or (done.code != 0 and DAMAGED_CACHE.search(done.output)):
-        why = f"{short(listed(differing))} isn't as it says of itself" if differing else tail(done.output, 1)
+        why = f"{short(listed(differing))} differs from its RECORD" if differing else tail(done.output, 1)
         app.progress.say(f"{why}; the dependencies are installed once more, without uv's cache")
         trees.remove(app.at.venv(release))
         # A package that still differs has a wrong RECORD.
@@ -106,8 +106,8 @@ def uv_advice(text: str, python: str) -> str:
 def compile_library(app: App, python: str) -> None:
     """Byte-compile the standard library of a Python that uv has installed, once. It halves the time of an app's start.
 
-    An app can't write there, so it would compile at each start. uv compiles when it installs a Python; this is for older
-    ones, and after a killed run.
+    An app can't write there, so it would compile at each start. uv compiles when it installs a Python; this is for
+    older ones, and after a killed run.
 
     + python: path of the program
     """

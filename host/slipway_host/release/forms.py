@@ -1,6 +1,6 @@
-"""What is read of a host's own files: another Slipway, or somebody's hand, may have written them.
+"""Check what is read from a host's own files: another Slipway, or somebody by hand, may have written them.
 
-A fact of a record that isn't of its kind counts as one that isn't there.
+A fact of a record with a wrong type counts as missing.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ RECORD: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("heads", "pending"), (list,)),
     **dict.fromkeys(("previous", "stopped_first"), (str, NOTHING)),
 }
-"""Fact of a record → what it may be."""
+"""Fact of a record → its types."""
 BAD = {"since": "unknown", "by": "somebody", "why": "unknown"}
-"""What a bad release says of that where its record doesn't: it stays a bad one."""
+"""Used for facts that the record of a bad release lacks: it stays bad."""
 ROLLBACK: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("source", "migration", "hooks", "readiness", "units", "inputs"), (dict,)),
     **dict.fromkeys(("watch", "drain_timeout", "graceful_timeout", "keep_warm", "keep"), NUMBER),
     "sandbox": (list,),
 }
-"""What a rollback needs of what is wanted → what it must be."""
+"""What a rollback needs of release.json → its types."""
 RELEASE = ROLLBACK | {"app": (str,), "python": (str,), "uv_env": (dict,), "build": (dict,)}
-"""The same of a release."""
+"""The same for a release."""
 
 
 def record(found: Mapping[str, Any]) -> Record:
-    """The facts of a record that are as this Slipway knows them; those that it doesn't know stay as they are."""
+    """The facts of a record with the right types. Unknown facts stay as they are."""
     known: Any = {name: value for name, value in found.items() if isinstance(value, RECORD.get(name, (object,)))}
     wanted, steps, revisions = (known.get(name, {}) for name in ("wanted", "steps", "revisions"))
     if not _texts(wanted.get("source"), "subdir") or not _texts(wanted.get("readiness"), "path"):
@@ -52,7 +52,7 @@ def record(found: Mapping[str, Any]) -> Record:
 
 
 def lacking(wanted: Mapping[str, Any], verb: str) -> list[str]:
-    """Names of what a run needs of what is wanted, and that isn't there as it must be.
+    """Names that a run needs in release.json and that are missing or have a wrong type.
 
     + verb: of protocol.VERBS
     """

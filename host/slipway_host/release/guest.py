@@ -47,8 +47,8 @@ def take_over(folder: Path, uid: int, gid: int, outside: Iterable[str | Path] = 
     + gid: group that may read it
     + outside: folders that links may lead to, besides the folder itself
 
-    Raises Strange, with the path, for anything but files, folders and links; for a setuid or setgid file; for a link out
-    of the folder; if the user doesn't own something in the end; and if a release is too large (trees.py).
+    Raises Strange, with the path, for anything but files, folders and links; for a setuid or setgid file; for a link
+    out of the folder; if the user doesn't own something in the end; and if a release is too large (trees.py).
     """
     links: list[tuple[Path, str]] = []
     top = os.open(folder, FOLDER)
@@ -65,12 +65,12 @@ def take_over(folder: Path, uid: int, gid: int, outside: Iterable[str | Path] = 
     ]
     if leaving:
         raise Strange(
-listed(leaving)}. Put what it leads to in the source, or let the app "
-            "find it by a setting."
+            f"A link leads out of the release: {listed(leaving)}. Put its target into the source, or give the app its "
+            "path by a setting."
         )
     strange = [short(path.relative_to(folder)) for path in _all(folder) if path.lstat().st_uid != uid]
     if strange:
-        raise Strange(f"Not root's, though all was given to it: {listed(strange)}. Somebody else writes there.")
+        raise Strange(f"Root doesn't own {listed(strange)}: something still writes to the release.")
 
 
 def _take(descriptor: int, path: Path, uid: int, gid: int, links: list[tuple[Path, str]], tally: Tally) -> None:

@@ -19,7 +19,7 @@ SECONDS = 60  # for a hook, if the app's settings say nothing else
 
 
 def in_path(app: App, release: str, command: Sequence[str]) -> list[str]:
-    """A command with the path of its program: in the app's folder if it has a slash, else in the release's environment."""
+    """A command with the path of its program: in the app's folder if it has a slash, else in the environment."""
     if "/" in command[0]:
         return [str(app.work(release) / command[0]), *command[1:]]
     program = app.at.programs(release) / command[0]

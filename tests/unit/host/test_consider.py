@@ -13,7 +13,7 @@ from tests.unit.host.running import IDS, Host, failure, host_at
 
 RECORD = "20260103T000000Z-rollback"
 AHEAD = f"The database is ahead of {IDS[0]} by:\n  r4 does r4\n  r3 does r3\n"
-ALONE = f"To let the code alone go back, if {IDS[0]} can live with that: --data schema=code-only."
+ALONE = f"To roll back only the code, if {IDS[0]} works with this database: --data schema=code-only."
 
 
 def seen(**other: Any) -> dict[str, Any]:
@@ -109,8 +109,8 @@ def test_a_database_that_is_behind_the_release(alembic: Alembic) -> None:
 
 def test_a_database_that_is_ahead_needs_a_word(alembic: Alembic) -> None:
     assert failure(rollback.consider, alembic.host.app, IDS[0]) == (
-        f"{AHEAD}{ALONE}\nTo take that back first, and lose what is stored in what it added: --data schema=downgrade. "
-        "(On the host: --schema.)"
+        f"{AHEAD}{ALONE}\nTo downgrade the database first, and lose the data in what it added: --data schema=downgrade."
+        " (On the host: --schema.)"
     )
     assert alembic.asked == [(IDS[1], "undone", "--to", "r2", "schema")], "by who knows these revisions"
 
@@ -118,7 +118,7 @@ def test_a_database_that_is_ahead_needs_a_word(alembic: Alembic) -> None:
 def test_the_code_alone_goes_back(alembic: Alembic) -> None:
     alembic.host.app.request["schema"] = "code-only"
     assert rollback.consider(alembic.host.app, IDS[0]) == "code only"
-    assert alembic.host.told() == f"notes: {AHEAD}The code alone goes back, as told.\n"
+    assert alembic.host.told() == f"notes: {AHEAD}Only the code is rolled back, as requested.\n"
     assert alembic.downgrades() == []
 
 
@@ -140,7 +140,7 @@ def test_a_migration_that_cannot_be_taken_back(alembic: Alembic) -> None:
     alembic.host.app.request["schema"] = "downgrade"
     alembic.undone = [revision("r4"), revision("r3", downgrade=False)]
     assert failure(rollback.consider, alembic.host.app, IDS[0]) == (
-        f"{AHEAD}{ALONE}\nr3 can't be taken back: it has no downgrade. (On the host: --schema.)"
+        f"{AHEAD}{ALONE}\nr3 has no downgrade. (On the host: --schema.)"
     )
     assert alembic.downgrades() == []
 
@@ -155,7 +155,7 @@ def test_a_database_that_no_release_here_knows(alembic: Alembic, monkeypatch: py
     else:
         assert failure(rollback.consider, alembic.host.app, IDS[0]) == (
             f"The database is ahead of {IDS[0]} by:\n  r4 (no release on this host has it)\n{ALONE}\n"
-            "It can't be taken back from here: release code that has r4, and go back from that. "
+            "It can't be downgraded from here: release code that has r4, and roll back from that. "
             "(On the host: --schema.)"
         )
     assert alembic.asked == []

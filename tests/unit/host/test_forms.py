@@ -26,7 +26,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """A host with a release that serves, and a warm one that somebody went back from."""
     host = host_at(tmp_path, monkeypatch)
     story_at(host, monkeypatch)
-    bad = {"since": "2026-01-02T00:00:00Z", "by": "ann@desk", "why": f"went back to {IDS[0]}"}
+    bad = {"since": "2026-01-02T00:00:00Z", "by": "ann@desk", "why": f"rolled back to {IDS[0]}"}
     host.warm(IDS[1])
     host.app.write_record(IDS[1], previous=IDS[0], bad=bad, steps={"fetch": 1.5}, revisions={"before": ["r1"]})
     host.add(IDS[0], units=True, current=True)
@@ -108,7 +108,7 @@ def asked(host: Host, verb: str) -> str:
 def test_what_is_wanted_says_too_little(host: Host, verb: str, fact: str, odd: str) -> None:
     change(host.at.wanted, fact, odd)
     assert asked(host, verb) == (
-        f"{host.at.wanted} was written by another Slipway, or by hand: it doesn't say {fact}, which a {verb} goes by. "
+        f"{host.at.wanted} was written by another Slipway, or by hand: it lacks {fact}, which a {verb} needs. "
         "A run of deploy.py writes it anew."
     )
 

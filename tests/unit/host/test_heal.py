@@ -210,7 +210,7 @@ def test_tidying_ends_a_rollback_that_was_killed_between_switch_and_commit(
     heal.tidy(host.app)
     assert host.app.serving() == IDS[0] and host.app.record(IDS[0])["previous"] == "older"
     bad: Any = host.app.record(IDS[1])["bad"]
-    assert bad.pop("since") and bad == {"by": "a run that was killed", "why": f"went back to {IDS[0]}"}
+    assert bad.pop("since") and bad == {"by": "a run that was killed", "why": f"rolled back to {IDS[0]}"}
     rolled_back = host.app.rolled_back()
     assert rolled_back and rolled_back["id"] == IDS[1]
 

@@ -222,7 +222,7 @@ def test_commands_that_answer_in_json(
     monkeypatch.setattr(plan, "plan", lambda app, request: {"commits": [request["wanted"]["app"]]})
     monkeypatch.setattr(Nginx, "status", lambda self: {"live": True})
     monkeypatch.setattr(change, "apply", lambda system, request: armed)
-    target = {"release": None, "error": "No release serves yet, so there is nothing to go back from."}
+    target = {"release": None, "error": "No release serves yet, so there is nothing to roll back."}
     expected: dict[tuple[str, ...], Any] = {
         ("status", "notes", "--json"): status.status(host.app),
         ("releases", "notes", "--json"): [],
@@ -329,5 +329,5 @@ def test_an_app_that_is_not_on_this_host(
 def test_a_newer_host_is_refused(host: Host, command: Callable[..., Any], verb: str) -> None:
     host.layout.format.write_text('{"format": 3, "slipway": "9.9.9"}')
     told = command(verb, "notes")
-    assert told.startswith("slipway: What this host keeps is in the form of Slipway 9.9.9 ")
+    assert told.startswith("slipway: This host has the format of Slipway 9.9.9 ")
     assert "\n" not in told and IDS[0] not in told

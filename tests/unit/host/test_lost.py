@@ -52,7 +52,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """After a rollback: the first release serves, and the second one, which is wanted, is marked as bad and is warm."""
     host = host_at(tmp_path, monkeypatch)
     story_at(host, monkeypatch)
-    bad = {"since": "2026-01-02T00:00:00Z", "by": "ann@desk", "why": f"went back to {IDS[0]}"}
+    bad = {"since": "2026-01-02T00:00:00Z", "by": "ann@desk", "why": f"rolled back to {IDS[0]}"}
     host.warm(IDS[1])
     host.app.write_record(IDS[1], inputs=host.app.wanted["inputs"], previous=IDS[0], bad=bad)
     host.add(IDS[0], units=True, current=True)

@@ -57,10 +57,10 @@ def test_a_rollback(two: Host, story: Story) -> None:
     assert record["id"].endswith("Z-rollback") and list(record["steps"]) == BACK
     left = two.app.record(IDS[1])
     assert left["state"] == "good" and left["bad"] and left["bad"]["by"] == "ann@desk"
-    assert left["bad"]["why"] == f"went back to {IDS[0]}" and left["bad"]["since"]
+    assert left["bad"]["why"] == f"rolled back to {IDS[0]}" and left["bad"]["since"]
     assert two.app.warm() == {IDS[1]} and two.releases == IDS[:2]
     assert two.said[0] == "notes: 1/5 schema 0.0 s (no migrations)"
-    assert two.said[-1] == f"notes: {IDS[0]} serves again (0.0 s); {IDS[1]} was before"
+    assert two.said[-1] == f"notes: {IDS[0]} serves again (0.0 s), instead of {IDS[1]}"
 
 
 def test_a_rollback_to_a_warm_release_starts_nothing(two: Host, story: Story) -> None:
@@ -134,7 +134,7 @@ def test_a_rollback_to_what_should_serve(two: Host, story: Story) -> None:
     assert two.said == [down, f"notes: {IDS[1]} serves already"]
     story.fails = "prove"
     assert failure(rollback.rollback, two.app) == (
-        f"{IDS[1]} doesn't serve, though it is what should: go back to another one, or release anew."
+        f"{IDS[1]} should serve, but doesn't: roll back to another release, or release anew."
     )
 
 
@@ -143,9 +143,9 @@ def test_a_rollback_that_fails(two: Host, story: Story, step: str) -> None:
     before = two.on_disk()
     story.fails = step
     assert failure(rollback.rollback, two.app).splitlines() == [
-        f"going back to {IDS[0]} failed at {step} ({BACK.index(step) + 1} of 5).",
+        f"rollback to {IDS[0]} failed at {step} ({BACK.index(step) + 1} of 5).",
         f"{step} is broken",
-        f"{IDS[1]} goes on serving. Correct the cause and run again.",
+        f"{IDS[1]} keeps serving. Correct the cause and run again.",
     ]
     assert (two.app.serving(), two.on_disk()) == (IDS[1], before)
     record = two.app.record(two.app.record_id)
@@ -158,14 +158,14 @@ def test_a_rollback_that_fails(two: Host, story: Story, step: str) -> None:
     ("before", "after", "failing", "told"),
     [
         (["r4"], ["r4"], "", ""),
-        (["r4"], ["r2"], "", " The database was downgraded, and is at r4 again, without what was lost by that."),
+        (["r4"], ["r2"], "", " The database was downgraded and is at r4 again; data in what was removed is lost."),
         (
             ["r4"],
             ["r2"],
             "no disk",
-            " The database stays at r2, and can't be brought to r4 again:\nno disk\n",
+            " The database stays at r2, and can't be migrated to r4 again:\nno disk\n",
         ),
-        (["r4"], [], "no disk", " The database stays at base, and can't be brought to r4 again:\nno disk\n"),
+        (["r4"], [], "no disk", " The database stays at base, and can't be migrated to r4 again:\nno disk\n"),
     ],
 )
 def test_a_downgrade_is_made_good_if_the_rollback_fails(
@@ -190,7 +190,7 @@ def test_a_downgrade_is_made_good_if_the_rollback_fails(
     two.app.migrator = IDS[1]
     story.fails, story.before["prove"] = "prove", downgraded
     message = failure(rollback.rollback, two.app)
-    assert message.endswith(f"\n{IDS[1]} goes on serving.{told} Correct the cause and run again.")
+    assert message.endswith(f"\n{IDS[1]} keeps serving.{told} Correct the cause and run again.")
     by_who_knows_how = (IDS[1], "upgrade", "migrate", 60)
     assert upgrades == ([by_who_knows_how] if before != after else [])
 
@@ -213,7 +213,7 @@ def test_a_rollback_that_ends_after_the_commit_stands(
     monkeypatch.setattr(database, "schema", lambda *_, **__: pytest.fail("the database is right"))
     two.app.migrator, story.before["prove"] = IDS[1], downgraded
     told = failure(rollback.rollback, two.app).splitlines()
-    assert told[1] == str(error) and told[2].startswith(f"{IDS[0]} goes on serving.")
+    assert told[1] == str(error) and told[2].startswith(f"{IDS[0]} keeps serving.")
     assert two.app.serving() == IDS[0] and two.app.record(two.app.record_id)["state"] == "good"
 
 
@@ -231,6 +231,6 @@ def test_nothing_to_go_back_from(two: Host, story: Story) -> None:
     """The link was deleted: no name is made of that."""
     two.at.current.unlink()
     two.name(None)
-    message = "No release serves yet, so there is nothing to go back from."
+    message = "No release serves yet, so there is nothing to roll back."
     assert failure(rollback.rollback, two.app) == message
     assert not [call for call in two.system.calls if "None" in call]

@@ -36,8 +36,8 @@ def test_a_host_without_a_form_is_of_the_first_one(host: Host) -> None:
 def test_a_newer_host_is_refused(host: Host) -> None:
     host.layout.format.write_text('{"format": 3, "slipway": "9.9.9"}')
     message = (
-        f"What this host keeps is in the form of Slipway 9.9.9 (format 3), and this is Slipway {VERSION}, which knows "
-        "none above 2: upgrade the Slipway that you run here, to 9.9.9 at least."
+        f"This host has the format of Slipway 9.9.9 (format 3). This is Slipway {VERSION}, which knows formats "
+        "up to 2: upgrade it to 9.9.9 or newer."
     )
     assert failure(state.require, host.system) == message
     old_record(host, IDS[0])

@@ -57,7 +57,7 @@ def test_what_was_gone_back_from_is_bad_even_if_somebody_has_edited_it(host: Hos
         (host.at.folder(each) / "main.py").write_text("print('why?')\n")
     current.confirm(host.app, IDS[0])
     bad = host.app.record(IDS[1])["bad"]
-    assert bad and bad == {"since": "2026-01-01T00:00:00Z", "by": "ann@desk", "why": f"went back to {IDS[0]}"}
+    assert bad and bad == {"since": "2026-01-01T00:00:00Z", "by": "ann@desk", "why": f"rolled back to {IDS[0]}"}
 
 
 @pytest.mark.parametrize("back", [False, True])

@@ -66,7 +66,7 @@ def test_a_release_that_fails_leaves_the_old_one_serving(host: Host, story: Stor
     first, reason, end = message.splitlines()
     assert first.startswith("release 2") and first.endswith(f"-ccccccc failed at {step} ({number} of 9).")
     assert reason == f"{step} is broken"
-    again = "serves again" if number > 7 else "goes on serving"
+    again = "serves again" if number > 7 else "keeps serving"
     assert end == f"{IDS[0]} {again}. Correct the cause and run again."
     assert (host.app.serving(), host.app.proxied(), host.on_disk()) == (IDS[0], IDS[0], before)
     failed = host.newest
@@ -87,7 +87,7 @@ def test_whatever_a_step_fails_of_is_undone(host: Host, story: Story, error: Exc
     story.fails, story.error = "build", error
     assert release_fails(host).splitlines()[1:] == [
         told,
-        f"{IDS[0]} goes on serving. Correct the cause and run again.",
+        f"{IDS[0]} keeps serving. Correct the cause and run again.",
     ]
     assert host.releases == [IDS[0]]
 
@@ -117,7 +117,7 @@ def test_a_failure_after_the_commit_leaves_the_new_one_serving(
     made = host.app.serving()
     assert message.splitlines()[1:] == [
         "it can't be let go",
-        f"{made} goes on serving. Correct the cause and run again.",
+        f"{made} keeps serving. Correct the cause and run again.",
     ]
     assert made != IDS[0] and made in host.app.installed(), "the next run ends what is left of the old one"
     record = host.app.record(made)
@@ -134,7 +134,7 @@ def test_a_migration_that_was_made_is_told(host: Host, story: Story) -> None:
 
     story.fails, story.before["migrate"] = "start", migrated
     assert release_fails(host).endswith(
-        f"\n{IDS[0]} goes on serving. The database stays at r3, x3: migrations aren't taken back. "
+        f"\n{IDS[0]} keeps serving. The database stays at r3, x3: migrations aren't undone. "
         "Correct the cause and run again."
     )
 
@@ -181,8 +181,8 @@ def test_what_cannot_be_undone_is_told_and_written_down(
     story.fails = "start"
     assert release_fails(host).splitlines()[1:] == [
         "start is broken",
-        "What was begun can't be taken away yet (systemd is stuck); the next run does it.",
-        f"{IDS[0]} goes on serving. Correct the cause and run again.",
+        "Not everything could be undone (systemd is stuck); the next run does it.",
+        f"{IDS[0]} keeps serving. Correct the cause and run again.",
     ]
     assert (host.newest["state"], host.newest["step"]) == ("failed", "start")
 
@@ -192,7 +192,7 @@ def test_a_failure_that_cannot_be_written_down_is_told(
 ) -> None:
     host.add(IDS[0], units=True, current=True)
     story.fails, story.before["start"] = "start", lambda: full_disk(host, monkeypatch)
-    assert release_fails(host).endswith(f"{IDS[0]} goes on serving. Correct the cause and run again.")
+    assert release_fails(host).endswith(f"{IDS[0]} keeps serving. Correct the cause and run again.")
     assert host.newest["state"] == "started"
 
 
@@ -212,7 +212,7 @@ def test_a_run_that_takes_back_is_not_stopped_again(host: Host, story: Story, mo
     story.fails, story.error = "start", Interrupted("notes-release.service was told to stop.")
     assert release_fails(host).splitlines()[1:] == [
         "notes-release.service was told to stop.",
-        f"{IDS[0]} goes on serving.",
+        f"{IDS[0]} keeps serving.",
     ]
     assert ignored == [(signal.SIGTERM, signal.SIG_IGN)] and host.releases == [IDS[0]]
 
@@ -298,10 +298,7 @@ def test_a_hook_after_the_switch_that_fails(
     monkeypatch.setattr("slipway_host.release.hooks.hook", hook)
     message = release_fails(host)
     made = host.app.serving()
-    assert message == (
-        f"{made} serves, and goes on serving. But: {told}\n"
-        "A run doesn't call it again: see to what it should have done."
-    )
+    assert message == (f"{made} serves. But: {told}\nNo run repeats it: do by hand what it should have done.")
     record = host.app.record(made)
     assert (record["state"], record["hook"]) == ("good", "after_switch failed")
 
@@ -326,7 +323,7 @@ def test_a_hook_on_a_failure_that_fails_is_told_and_changes_nothing(host: Host, 
         "start is broken",
         "The hook on_failure (`page`) ended with 1:",
         "no network",
-        f"{IDS[0]} goes on serving. Correct the cause and run again.",
+        f"{IDS[0]} keeps serving. Correct the cause and run again.",
     ]
     assert host.releases == [IDS[0]] and host.newest["error"] == "start is broken"
 
@@ -353,7 +350,7 @@ def test_the_hook_of_a_failure_runs_in_the_release_that_can(host: Host, story: S
 
 def test_no_release_is_named_none(host: Host, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder of the releases and `current` were deleted after a rollback: a release heals that."""
-    bad = {"since": "2026-01-02T03:04:05Z", "by": "bob@desk", "why": f"went back to {IDS[0]}"}
+    bad = {"since": "2026-01-02T03:04:05Z", "by": "bob@desk", "why": f"rolled back to {IDS[0]}"}
     host.app.write_record(IDS[0], kind="release", state="good", inputs={"source": "old"})
     host.app.write_record(IDS[1], kind="release", state="good", inputs=host.app.wanted["inputs"], bad=bad)
     host.install(IDS[0])

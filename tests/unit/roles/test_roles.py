@@ -1439,7 +1439,7 @@ def test_nothing_to_go_back_from(plan: Planner, minimal: Settings, bare: Facts) 
         done = plan(rollback, minimal, RunOptions(), facts=bare | {ReleaseStatus: status})
         (command,) = done("Roll back notes").commands
         assert command.argv[2] == 'echo "$1" >&2; exit 1'
-        assert command.argv[4] == "notes: no release serves on this host, so there is nothing to go back from."
+        assert command.argv[4] == "notes: no release serves on this host, so there is nothing to roll back."
 
 
 def test_the_history(plan: Planner, maximal: Settings, bare: Facts, capsys: pytest.CaptureFixture[str]) -> None:
