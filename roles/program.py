@@ -127,5 +127,5 @@ def host_program() -> Commands:
 
 @role("Program")
 def program() -> None:
-    """What runs on the host for Slipway: releases, nginx's changes, the ways in, certificates."""
+    """The host's program: releases, changes of nginx, access, certificates."""
     host_program(name="Bring the host's program to this version")

@@ -203,7 +203,7 @@ def test_the_second_run_changes_nothing_and_says_why(
         assert operation.reasons, f"{operation.name} doesn't say why it does nothing"
 
 
-WAYS_IN = "Access | Change the ways in, proven by a fresh connection"
+WAYS_IN = "Access | Change access, proven by a new connection"
 SITES = ["Nginx | Configure the sites"]
 ENVIRONMENT = "Release | Write what servers share, and the apps' environments"
 RELEASE = "Release | Release notes"
@@ -243,7 +243,7 @@ BOUNDS = "App | Write down what apps may take, and builds reach"
         ("<app>.lock_wait", 0, []),
         ("<app>.probe", {"short": ["/"]}, []),
         ("nginx.worker_connections", 2000, SITES),
-        ("nginx.sandbox", False, ["Nginx | Write what nginx is shut off from", "Nginx | Enable nginx"]),
+        ("nginx.sandbox", False, ["Nginx | Write the sandbox of nginx", "Nginx | Enable nginx"]),
         (
             "journal_max_size",
             "3G",
@@ -693,7 +693,7 @@ def test_nginx_is_shut_off_before_its_package_starts_it(
     plan_deploy: Planner, minimal_data: dict[str, Any], make_settings: MakeSettings, plan: Planner, bare: Facts
 ) -> None:
     done = plan_deploy(minimal_data)
-    assert done.changes[0] == "Nginx | Write what nginx is shut off from"
+    assert done.changes[0] == "Nginx | Write the sandbox of nginx"
     assert "ProtectSystem=strict" in done.writes[DROP_IN].text
     minimal_data["nginx"] = {"sandbox": False}
     without = make_settings(minimal_data)
@@ -1093,7 +1093,7 @@ def test_a_release_that_serves_is_not_made_again(again: Again) -> None:
     done = again()
     for app_name in ("notes", "wiki-next", "lab", "plain"):
         assert lookup(done, app_name).commands == []
-        assert lookup(done, app_name).reasons == [f"{app_name}: r1 serves and was made from just this"]
+        assert lookup(done, app_name).reasons == [f"{app_name}: r1 serves and was made from exactly this"]
 
 
 def test_the_first_release(plan: Planner, minimal: Settings, overview: HostOverview, caplog: Any) -> None:
@@ -1155,11 +1155,11 @@ def back_from(wanted_now: dict[str, Any], **other: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def left(plan: Planner, maximal: Settings, overview: HostOverview) -> dict[str, Any]:
-    """notes, whose release from just this the operator went back from."""
+    """notes, whose release from just this the operator rolled back from."""
     return back_from(wanted_by(plan(release, maximal, overview, RunOptions()))["notes"])
 
 
-BACK = "bob@desk went back from r2, made from just this, at 2026-01-02T03:04:05Z"
+BACK = "bob@desk rolled back from r2, made from exactly this, at 2026-01-02T03:04:05Z"
 
 
 def test_what_was_gone_back_from_is_not_released_again(
@@ -1168,7 +1168,7 @@ def test_what_was_gone_back_from_is_not_released_again(
     done = lookup(again(notes=left), "notes")
     assert (done.commands, done.reasons) == ([], [f"notes: {BACK}"])
     (warning,) = {record.getMessage() for record in caplog.records if record.levelname == "WARNING"}
-    assert warning.endswith(f"notes: {BACK}; r1 serves. New code, or --data again=true, makes a release.")
+    assert warning.endswith(f"notes: {BACK}; r1 serves. For a release, change the code, or use --data again=true.")
 
 
 def test_what_was_gone_back_from_is_released_when_told(again: Again, left: dict[str, Any]) -> None:
@@ -1189,7 +1189,7 @@ def test_the_host_heals_what_was_gone_back_to(
     done = again(notes=left | {"faults": ["notes@r1.service isn't running"]})
     assert asked(done, "notes")["again"] is False
     said = logged(caplog)
-    assert f"notes: {BACK}; r1 serves. New code, or --data again=true, makes a release." in said
+    assert f"notes: {BACK}; r1 serves. For a release, change the code, or use --data again=true." in said
     assert "will repair release r1: notes@r1.service isn't running; no new one is made" in said
     assert not [line for line in said if "make release" in line]
 
@@ -1643,15 +1643,15 @@ def test_what_is_switched_off_is_removed(
     # And on a host that never had them, nothing is done.
     bare = facts | {FirewallState: Firewall(), Places: {}}
     done = plan(access, off, overview, facts=bare)
-    assert done("Change the ways in, proven by a fresh connection").commands == []
+    assert done("Change access, proven by a new connection").commands == []
 
 
 def test_an_unconfirmed_change_is_made_anew_as_a_whole(
     plan: Planner, minimal: Settings, overview: HostOverview, minimal_data: dict[str, Any], converge: Converge
 ) -> None:
     facts = converge(minimal_data)
-    title = "Change the ways in, proven by a fresh connection"
-    assert plan(access, minimal, overview, facts=facts)(title).reasons == ["the ways in are as they should be"]
+    title = "Change access, proven by a new connection"
+    assert plan(access, minimal, overview, facts=facts)(title).reasons == ["access is as it should be"]
     pending = facts | {SshdState: dataclasses.replace(facts[SshdState], pending=True)}
     request = ways_in(plan(access, minimal, overview, facts=pending))
     assert {each["path"] for each in request["files"]} == {SSHD, SSHD_UNIT, TABLE}
@@ -1718,7 +1718,7 @@ def test_a_way_in_that_would_be_refused_is_told_before(
 ) -> None:
     transport = SimpleNamespace(auth_handler=SimpleNamespace(auth_method=method, private_key=key))
     monkeypatch.setattr(paramiko_api, "transport_of", lambda connector: transport)
-    (command,) = plan(access, minimal, overview)("Change the ways in, proven by a fresh connection").commands
+    (command,) = plan(access, minimal, overview)("Change access, proven by a new connection").commands
     if told:
         assert command.argv[:2] == ["sh", "-c"] and told in command.argv[-1]
     else:
