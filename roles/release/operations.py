@@ -160,8 +160,8 @@ def release(
     reasons = [key for key in inputs if before.get(key) != inputs[key]]
     faults, serving = status.get("faults", []), status.get("release")
     left = [each for each in status.get("rolled_back", []) if each["inputs"] == inputs]
-    # The host holds it by itself, too.
-    held = bool(reasons and left and not request["again"] and not request["fresh"]) and not unreached
+    # The host decides the same: where no release serves, there is nothing to hold.
+    held = bool(serving and reasons and left and not request["again"] and not request["fresh"]) and not unreached
     told = f"{serving} serves and was made from exactly this"
     if held:
         told = f"{left[-1]['by']} rolled back from {left[-1]['id']}, made from exactly this, at {left[-1]['since']}"
@@ -185,7 +185,7 @@ def release(
     if serving and "source" in reasons and not unreached and not held and plan.planning():
         asked = json.dumps(value | {"placeholders": dict(placeholders or {})})
         seen = host.get_fact(ReleasePlan, app=app, _stdin=Unseen([asked]))
-    if held and serving:
+    if held:
         plan.announce(Change("release", serving, "repair", note=f"{'; '.join(faults)}; no new one is made"))
     elif refused := _refused(seen, contract=request["contract"]):
         plan.announce(Change("release", f"of {app}", plan.FAIL, note=refused))

@@ -319,7 +319,7 @@ def test_one_that_cannot_be_is_refused_with_the_nearest(site: Site) -> None:
     assert history(host)[0]["outcome"] == "failed at check"
     assert host.ssh(f"stat -c %a {history(host)[0]['log']}") == "600"
     site.serves(serving)
-    nearest = f"those one can go back to: {', '.join(sorted(host.releases('tiny')))}."
+    nearest = f"Releases that can serve again: {', '.join(sorted(host.releases('tiny')))}."
     refused(host, "rollback", f"{failed} never went live. Nearest: ", nearest, app="tiny", to=failed)
     wrong = serving[:-1] + "x"
     refused(host, "rollback", f"There is no release {wrong}. Nearest: {serving}.", nearest, app="tiny", to=wrong)

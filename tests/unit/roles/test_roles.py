@@ -1182,6 +1182,16 @@ def test_new_code_is_released_after_a_rollback(again: Again, left: dict[str, Any
     assert asked(again(notes=left), "notes")["again"] is False
 
 
+def test_where_no_release_serves_nothing_is_held(
+    again: Again, left: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody deleted the releases and `current` after a rollback: a release is due, and none is called None."""
+    done = again(notes=left | {"release": None, "faults": ["no release serves yet"]})
+    assert asked(done, "notes")["again"] is False
+    said = "\n".join(logged(caplog))
+    assert "will make release of notes: " in said and not re.search(r"\bNone\b", said) and "rolled back" not in said
+
+
 def test_the_host_heals_what_was_gone_back_to(
     again: Again, left: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
