@@ -185,7 +185,7 @@ def release(
     if serving and "source" in reasons and not unreached and not held and plan.planning():
         asked = json.dumps(value | {"placeholders": dict(placeholders or {})})
         seen = host.get_fact(ReleasePlan, app=app, _stdin=Unseen([asked]))
-    if held:
+    if held and serving:
         plan.announce(Change("release", serving, "repair", note=f"{'; '.join(faults)}; no new one is made"))
     elif refused := _refused(seen, contract=request["contract"]):
         plan.announce(Change("release", f"of {app}", plan.FAIL, note=refused))

@@ -37,7 +37,7 @@ def find_inventory(arguments: Iterable[str], groups: Iterable[str]) -> Path | No
     """The inventory among pyinfra's command line arguments: the file whose stem is a group of the host.
 
     pyinfra puts every host of ``inventories/production.py`` into the group ``production``, and all of them into
-    ``all``, whatever the file is called.
+    ``all``.
     """
     known = {*groups, "all"}
     words = list(arguments)
@@ -64,7 +64,7 @@ def read_inventory(path: Path, further: Iterable[str] = ()) -> Inventory:
 
     + further: files and folders of group data, besides ``group_data`` here and beside the inventory
 
-    Raises SettingsError, with the file and the line, for whatever keeps it from being run.
+    Raises SettingsError, with the file and the line, if it can't be run.
     """
     names = _run(path, path)
     if problems := list(_unfit(path, names)):
