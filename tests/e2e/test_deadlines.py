@@ -160,7 +160,7 @@ def test_what_kills_the_next_release_is_told_and_stopped_first(place: Place, sig
         told = ("It was killed by ", ", which Slipway didn't send", "--data stop_first=true")
         place.release(check=False).says("failed at check (3 of 9)", *told)
         if signal == "KILL":  # another signal is an end as good as any for what Gunicorn's master is
-            place.release(entry="rollback", check=False).says("going back to", *told)
+            place.release(entry="rollback", check=False).says("rollback to", *told)
         assert host.release("mine") == before
         place.release(stop_first=True).says("is stopped first, as requested: requests are lost", "serves (")
         assert host.run("systemctl is-active --quiet taken-over").returncode != 0

@@ -189,7 +189,7 @@ def test_what_was_rolled_back_is_not_released_by_a_plain_run(site: Site) -> None
     """A plain run says who went back from what, and changes nothing; neither does a dry one or a plain task."""
     host, one, two = site.host, site.host.release("tiny"), history(site.host)[1]["id"]
     run = host.converged()
-    run.says(f"went back from {two}, made from just this", f"{one} serves. New code, or --data again=true")
+    run.says(f"rolled back from {two}, made from exactly this", f"{one} serves. For a release, change the code, or use")
     assert task(host, "release", app="tiny").changed == []
     assert host.ssh(f"{PROGRAM} release tiny").endswith(
         f"{one} serves. For a release, change the code, or use --data again=true (on the host: --again)."

@@ -68,7 +68,7 @@ def met(record: dict[str, Any]) -> bool:
 
 def runner() -> int:
     """Process of the run that holds the lock."""
-    found = re.match(r"(?:deploy|rollback) by .*, process (\d+)", Path(f"/run/slipway/{app}.lock").read_text())
+    found = re.match(r"(?:release|rollback) by .*, process (\d+)", Path(f"/run/slipway/{app}.lock").read_text())
     return int(found[1]) if found else 0
 
 
