@@ -196,7 +196,7 @@ hosts = [
                     # Type: a path on this machine, relative to the inventory, or None; default None.
                     "extra": None,
                 },
-                # Security updates, and what becomes of programs that still run the old code.
+                # Security updates, and programs that still run the old code.
                 "updates": {
                     # Install security updates by themselves, every day (unattended-upgrades). False: known holes stay
                     # open until somebody runs apt.
@@ -512,7 +512,7 @@ hosts = [
                         # drain_timeout never cuts that short.
                         # Type: a whole number of seconds from 0 to 86400; default 300.
                         "keep_warm": 300,
-                        # Releases kept on the host, the serving one included: those one can go back to. At least 2;
+                        # Releases kept on the host, the serving one included: a rollback can use them. At least 2;
                         # each is a folder with an environment of its own, some 100 MB.
                         # Type: a whole number of releases from 2 to 100; default 5.
                         "keep_releases": 5,
@@ -533,7 +533,7 @@ hosts = [
                             # migration did stays.
                             # Type: one command with its arguments, or None; default None.
                             "after_migrate": None,
-                            # Command once the new release serves. If it fails, that release goes on serving, and the
+                            # Command once the new release serves. If it fails, that release keeps serving, and the
                             # run fails.
                             # Type: one command with its arguments, or None; default None.
                             "after_switch": None,

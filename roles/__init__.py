@@ -1,1 +1,1 @@
-"""What a host is made of: one role a module, each a function of typed settings that decides from the host's state."""
+"""The parts of a host: one role a module, each a function of typed settings that decides from the host's state."""

@@ -1,4 +1,4 @@
-"""An app's place on the host: its users, its folders, and the environment and the units that its releases get."""
+"""An app on the host: its users, its folders, and the environment and units of its releases."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ SHUT_OFF = (
     # Of terminals the kernel has a number for all.
     f"InaccessiblePaths={' '.join(f'-{path}' for path in LOCKED)} -/dev/ptmx -/dev/pts",
 )
-"""What every app and every build is shut off from."""
+"""Lines of the sandbox of every app and every build."""
 RUN = (
     # Not a /run of its own: databases remake their folders there when they restart, and what was bound would be the
     # old one.
@@ -65,7 +65,7 @@ RUN = (
     "TemporaryFileSystem=/run/systemd:ro,mode=755",
     "BindReadOnlyPaths=-/run/systemd/resolve",
 )
-"""What an app sees of the host's services: the sockets of databases and their like. A build sees nothing there."""
+"""The host's services that an app can reach: sockets of databases and the like. A build reaches none."""
 SYSTEM_CALLS = (
     "SystemCallFilter=@system-service",
     # io_uring makes sockets of every family, past what this unit is allowed.
@@ -73,12 +73,12 @@ SYSTEM_CALLS = (
     # A call that is refused fails, as it would for lack of a privilege, rather than killing the worker.
     "SystemCallErrorNumber=EPERM",
 )
-"""The system calls of a service; a server needs no others once systemd made its socket."""
+"""The system calls of a service; a server needs no others, because systemd has made its socket."""
 NETWORK = {
     "internet": ("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",),
     "unix": ("RestrictAddressFamilies=AF_UNIX", "PrivateNetwork=yes", "IPAddressDeny=any"),
 }
-"""What an app may talk to: sandbox.network → the unit's lines. nginx reaches it by a Unix socket either way."""
+"""sandbox.network → the unit's lines. nginx reaches the app by a Unix socket in any case."""
 
 
 def worker_count(app: AppSettings, overview: HostOverview, apps: int) -> int:
@@ -95,7 +95,7 @@ def worker_count(app: AppSettings, overview: HostOverview, apps: int) -> int:
 
 
 def sandbox(app: AppSettings) -> list[str]:
-    """The unit's lines that decide as whom, and shut off from what, a release (and its migration) runs."""
+    """The unit's lines for the user and the sandbox of a release and its migration."""
     return [
         f"User={app.user}",
         f"Group={app.group}",
@@ -117,10 +117,10 @@ def sandbox(app: AppSettings) -> list[str]:
 
 
 def build_sandbox(overview: HostOverview) -> list[str]:
-    """The unit's lines that shut off a build, whatever app's: it runs code of the app's dependencies.
+    """The unit's lines for the sandbox of any build: it runs code of the app's dependencies.
 
-    It has the app's sandbox, but for what compilers need, and less of everything that others need as well: where apps
-    and the host's services want the processors, a tenth of them.
+    It is the app's sandbox, with what compilers need in addition, and with less of shared resources: when apps and the
+    host's services need the processors, a build gets a tenth.
     """
     return [
         "UMask=0077",
@@ -136,12 +136,12 @@ def build_sandbox(overview: HostOverview) -> list[str]:
 
 
 def environment(app: AppSettings, workers: int) -> dict[str, str]:
-    """What the app's process gets; RELEASE_ID is added for each release."""
+    """Environment of the app's process; RELEASE_ID is added for each release."""
     return app.environment | {"WEB_CONCURRENCY": str(workers)} | ({"PORT": str(app.port)} if app.port else {})
 
 
 def placeholders(app: AppSettings, workers: int) -> dict[str, str]:
-    """The same for what a plan runs of a new source: a secret has something of its kind in its place."""
+    """The same for code of a new source that a plan runs: secrets are replaced by placeholders."""
     given = environment(app, workers)
     return {name: placeholder(value) if name in app.secret_names else value for name, value in given.items()}
 
@@ -188,7 +188,7 @@ def folders(app: AppSettings) -> dict[str, Folder]:
 
 @role("App")
 def app(settings: Settings, overview: HostOverview) -> None:
-    """Users and folders of each app; its environment and its releases are made by roles/release."""
+    """Users and folders of each app. roles/release makes its environment and its releases."""
     apps = settings.apps.values()
     place(
         name="Give each app its users and folders",

@@ -1,4 +1,4 @@
-"""What apps and builds may take of the host, so that none can starve another."""
+"""Limits of apps and builds, so that none can starve another."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from slipway.engine.templates import render
 from slipway.settings import AppSettings, Settings
 
 BUILD_MEMORY = 0.75
-"""Part of the host's memory that a build may take: what is left is the kernel's and what serves; swap isn't counted."""
+"""Part of the host's memory that a build may use; the rest is for the kernel and for serving. Swap isn't counted."""
 BUILD_TASKS = 1024
 """Processes and threads of a build; a compiler takes a few for each core."""
 BUILD_SHM_MB = 64
 LOWEST_FREE_PORT = 1024
-"""Where ports begin that every user may listen on."""
+"""The first port on which every user may listen."""
 TMP_FILES = 65_536
-"""Files in a /tmp of an app's own."""
+"""Files in an app's own /tmp."""
 JOURNALS = (str(LAYOUT.journal_starts), str(LAYOUT.journal_syncs))
 """Drop-ins of the units that bring an app its own journal."""
 SHM_FILES = 16_384
-"""Files in a /dev/shm of an app's own: each takes memory of the kernel's, whatever its size."""
+"""Files in an app's own /dev/shm: each uses memory of the kernel, even an empty one."""
 
 
 def memory_mb(app: AppSettings, overview: HostOverview, apps: int) -> int:

@@ -30,7 +30,7 @@ NAME = 12  # digits of its digest in a version's name
 
 _LINK = LAYOUT.lib.name
 # $1 folder of the versions, $2 name of the wanted one, $3 its digest, $4 the program, $5 its digest, then programs of
-# Slipway 0.1: names that lead to this one, or folders (slipway_host/former.py)
+# Slipway 0.1: names that lead to this one, or folders (slipway_host/release/former.py)
 _CURRENT = f"""
 [ "$(readlink "$1/{_LINK}")" = "$2" ] && cd "$1/{_LINK}" 2>/dev/null || exit 0
 told=$(find slipway_host -name '*.py' -type f -exec sha256sum {{}} + | LC_ALL=C sort | sha256sum)
@@ -128,5 +128,5 @@ def host_program() -> Commands:
 
 @role("Program")
 def program() -> None:
-    """What runs on the host for Slipway: releases, nginx's changes, the ways in, certificates."""
+    """The host's program: releases, changes of nginx, access, certificates."""
     host_program(name="Bring the host's program to this version")

@@ -14,9 +14,9 @@ from slipway.engine.role import role
 
 @plan.operation(lambda steps: [])
 def all_succeeded(steps: Mapping[str, OperationMeta]) -> Commands:
-    """Fail if one of `steps` did: those whose error was passed over, so that one app's mistake can't stop another.
+    """Fail if one of `steps` has failed. Their errors were ignored until now, so that one app can't stop another.
 
-    + steps: what was to be achieved → the operation that should have
+    + steps: what was to be achieved → its operation
     """
     failed = [what for what, meta in steps.items() if not plan.planning() and meta.did_error()]
     if not failed:

@@ -2,8 +2,8 @@ r"""Text that others wrote, as a terminal may show it: what would steer it is wr
 
 Foreign is what a host answers and what its commands print: a commit's subject, the SQL of a migration, a log's lines.
 It passes here where it comes in to be shown: lines of commands in `slipway.transport.connector`, changes of a plan in
-`slipway.engine.plan`, and, whatever it is, all that `slipway.cli.screen` prints. The host's programs do the same
-(slipway_text.py).
+`slipway.engine.plan`, and everything that `slipway.cli.screen` prints. The host's program does the same
+(slipway_host/text.py).
 """
 
 from __future__ import annotations

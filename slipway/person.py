@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import pwd
 import sys
 from pathlib import Path
 
@@ -60,6 +61,16 @@ def login() -> str | None:
 def name() -> str:
     """The name by which a history may know them."""
     return login() or f"user {os.getuid()}"
+
+
+def advice_on_ssh() -> str:
+    """What to do where OpenSSH can't run, as the end of a sentence: it refuses a user whom the system doesn't know."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        do = "the system must know the user who runs OpenSSH: add that user, or run this as another one"
+        return f"; {do}"
+    return ""
 
 
 def terminal() -> bool:

@@ -5,7 +5,7 @@ import asyncio
 from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn_worker import UvicornWorker
 
-# How long nginx has to end a WebSocket that was told goodbye; a client that reads nothing keeps it from that.
+# Seconds for nginx to end a WebSocket after our close frame. A client that reads nothing would delay it for ever.
 FAREWELL_SECONDS = 2
 
 
@@ -68,7 +68,7 @@ class Worker(UvicornWorker):
 worker_class = Worker
 # Only nginx can open the socket, and it sets every forwarded header itself.
 forwarded_allow_ips = "*"
-# Heartbeats of the workers: on a disk they would stall with it (docs.gunicorn.org/en/stable/faq.html).
+# Heartbeats of the workers. On a disk they could stall with it (docs.gunicorn.org/en/stable/faq.html).
 worker_tmp_dir = "/dev/shm"
 # nginx writes the access log, buffered; in the app it costs half the throughput.
 accesslog = None

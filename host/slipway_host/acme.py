@@ -36,15 +36,15 @@ TOKEN = "slipway-"
 """Beginning of the names of our own challenge files."""
 READ = 3  # parts of what is kept of a certificate
 AGAIN = ("Another instance of Certbot", "anti-replay nonce")
-"""What certbot says when it is to be called again: another one is the renewal timer's, most likely; a nonce that is too
-old is the server's everyday answer."""
+"""What certbot says when the order is worth a second try: another certbot runs (the renewal timer's, most likely), or
+the server found a nonce too old, which is common."""
 
 
 # ── what there is ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def lineage(system: System, name: str, known: Read | None = None) -> Lineage | None:
-    """The certificate that certbot keeps under this name; None if there is none.
+    """The certificate that certbot has stored under this name; None if there is none.
 
     + known: what was read of the host's certificates before; it gets what is read now
     """
@@ -73,9 +73,9 @@ def _read(system: System, certificate: Path) -> tuple[list[str], float]:
 
 
 def lineages(system: System) -> dict[str, Lineage]:
-    """Name → certificate, of all that certbot keeps on this host.
+    """Name → certificate, for all that certbot has stored on this host.
 
-    What takes some milliseconds for each, to read it, is done once as long as its file stays the same.
+    Each takes some milliseconds to read. It is read once, as long as its file stays the same.
     """
     names = sorted(path.stem for path in system.layout.renewals.glob(system.layout.renewal("*").name))
     told = system.json(system.layout.certificates)
@@ -97,7 +97,7 @@ def has(system: System, name: str, server: str, domains: Collection[str]) -> boo
 
 
 def own_addresses(system: System) -> list[str]:
-    """Addresses of this host that the Internet may know, for the message."""
+    """Addresses of this host that may be public, for the message."""
     try:
         done = system.run("ip", "-o", "addr", "show", "scope", "global", check=False, raw=True)
     except FileNotFoundError:  # a minimal image may have no iproute2
@@ -170,7 +170,7 @@ def order(
     ca_file: str | None = None,
     check_first: bool = True,
 ) -> None:
-    """Let certbot order the certificate, unless it is there; raises Failed, and then the one from before stays in use.
+    """Let certbot order the certificate, unless it is there. Raises Failed; the one from before then stays in use.
 
     + name: under which certbot keeps it
     + server: URL of the ACME directory
@@ -187,7 +187,7 @@ def order(
     known = lineage(system, name)
     if known is None:
         set_aside(system, name)
-    # What certbot writes there is on the disk before anything names it: nginx would not start after a power cut.
+    # Write certbot's files to the disk before anything names them, or nginx may not start after a power cut.
     with contextlib.suppress(FileNotFoundError):  # not every file system can, nor has every image the program
         system.run("chattr", "-R", "-f", "+S", str(layout.letsencrypt), check=False)
     argv = [str(layout.certbot_program), "certonly", "--config", str(layout.certbot_ini)]
@@ -212,7 +212,7 @@ def order(
 
 
 def set_aside(system: System, name: str) -> None:
-    """Move away what is left of a certificate that was half made: certbot refuses to make it while any of it exists."""
+    """Move the remains of an interrupted order away: certbot refuses to order while any of its files exist."""
     import time
 
     layout = system.layout

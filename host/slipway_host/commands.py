@@ -1,7 +1,6 @@
-"""Commands that end in time, whoever holds what they write to.
+"""Run commands that always end in time.
 
-What a release runs of an app is foreign: it may hand its output on to a process that never ends, and ignore what asks
-it to end.
+A release runs an app's own code. That code may ignore a signal, or pass its output to a process that never ends.
 """
 
 from __future__ import annotations
@@ -19,39 +18,40 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-LINGER = 1.0  # seconds for what is still written when a command has ended, by what it started
-LOOK_EVERY = 0.05  # seconds, where the kernel can't tell of an end
+LINGER = 1.0  # seconds to read on after a command has ended: its children may still write
+LOOK_EVERY = 0.05  # seconds, where the kernel doesn't report that a process has ended
 READ = 65_536  # bytes at once
 
-live: set[subprocess.Popen[bytes]] = set()  # commands under way that run something of an app's: see `end_all`
+live: set[subprocess.Popen[bytes]] = set()  # commands under way that run an app's code: see `end_all`
 
 
 def start(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start a command whose output can be followed, both streams.
+    """Start a command with both output streams in one pipe.
 
-    In a session of its own, so that what it started ends with it, and nothing can ask at a terminal.
+    It gets a session of its own: its children can be ended with it, and none can ask at a terminal.
     """
     return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options)
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a command and all that is in its session."""
+    """Kill a command and everything in its session."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def end_all() -> None:
-    """Kill what runs something of an app's: a run that was told to stop waits for none of it."""
+    """Kill all commands in `live`: a run that was told to stop doesn't wait for an app's code."""
     for process in list(live):
         end(process)
 
 
 def follow(process: subprocess.Popen[bytes], seconds: float, take: Callable[[bytes], None]) -> bool:
-    """Hand on what a command writes until it has ended, and kill it after so many seconds; returns whether it was.
+    """Pass on a command's output until the command has ended. Returns whether it was killed for taking too long.
 
-    Who else holds its output by then, because it was given away, isn't waited for.
+    Other processes may still hold its output then; they aren't waited for.
 
-    + take: called with each piece, as bytes
+    + seconds: after which it is killed
+    + take: called with each piece of output
     """
     assert process.stdout is not None
     pipe, until = process.stdout.fileno(), time.monotonic() + seconds
@@ -73,7 +73,7 @@ def follow(process: subprocess.Popen[bytes], seconds: float, take: Callable[[byt
             if ended and not is_open:
                 break
             if left <= 0:
-                if ended or killed:  # it was killed, and waits for a disk
+                if ended or killed:  # killed, but it may still wait for a disk
                     break
                 end(process)
                 killed, until = True, time.monotonic() + LINGER
@@ -91,14 +91,14 @@ def follow(process: subprocess.Popen[bytes], seconds: float, take: Callable[[byt
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether it has; it is left as it is, so that its number is nobody else's yet."""
+    """Whether it has ended. It isn't reaped: its process id stays taken."""
     with contextlib.suppress(ChildProcessError):
         return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     return True
 
 
 def forget(process: subprocess.Popen[bytes]) -> None:
-    """Let go of a command that was followed; what is left in its session is killed."""
+    """Reap a command after `follow`, and kill the rest of its session."""
     end(process)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(LINGER)
@@ -107,21 +107,21 @@ def forget(process: subprocess.Popen[bytes]) -> None:
 
 
 class Kept:
-    """The last of what a command writes."""
+    """The end of a command's output."""
 
     def __init__(self, most: int, longest: int) -> None:
-        """So many bytes of it, and so many of a line."""
+        """`most`: bytes to keep; `longest`: bytes of a line."""
         self.most, self.longest = most, longest
         self.lines: collections.deque[bytes] = collections.deque()
         self.size, self.written, self.begun = 0, 0, b""
 
     def take(self, piece: bytes) -> bytes | None:
-        """Keep a piece; returns the last whole line in it that isn't blank, or None."""
+        """Keep a piece of output. Returns the last whole line in it that isn't blank, or None."""
         self.written += len(piece)
         told: bytes | None = None
         text, at = self.begun + piece, 0
         while at < len(text):
-            # As bytes: a carriage return doesn't end a line, as it would in Python's texts.
+            # In bytes: a carriage return ends no line here, unlike in str.splitlines().
             found = text.find(b"\n", at, at + self.longest) + 1 or min(at + self.longest, len(text))
             line = text[at:found]
             if len(line) < self.longest and not line.endswith(b"\n"):
@@ -138,7 +138,7 @@ class Kept:
             self.size -= len(self.lines.popleft())
 
     def text(self) -> str:
-        """All that is kept, once the command has ended."""
+        """Everything kept, once the command has ended."""
         if self.begun:
             self._keep(self.begun)
             self.begun = b""

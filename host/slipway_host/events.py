@@ -1,6 +1,6 @@
-"""What a run tells while it works: each event is a line of JSON in its log, which people and programs read.
+"""Events of a run: each is a line of JSON in the run's log, for people and for programs.
 
-The classes are for the type checker alone; when a program runs, they are plain dictionaries.
+The classes exist for the type checker alone; at run time events are plain dictionaries.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 
 def event_of(line: str) -> Event | None:
-    """The event that a line of a log has; None where it has none: systemd and Python have words of their own there."""
+    """The event in a line of a log; None for other lines, which systemd and Python write there, too."""
     with contextlib.suppress(ValueError, RecursionError):
         found = json.loads(line)
         if isinstance(found, dict) and "event" in found:
@@ -64,7 +64,7 @@ def event_of(line: str) -> Event | None:
 
 
 def for_people(event: Event) -> str:
-    """An event as people read it; empty for what isn't for them."""
+    """An event as text for people; empty if it isn't for people."""
     if event["event"] == "step":
         note = f" ({event['note']})" if event["note"] else ""
         return f"{event['app']}: {event['number']}/{event['of']} {event['step']} {event['seconds']:.1f} s{note}"
@@ -74,7 +74,7 @@ def for_people(event: Event) -> str:
 
 
 def readable(line: str) -> str:
-    """A line of a run's log as people read it: what is no event is shown as it is."""
+    """A line of a run's log as text for people; a line without an event stays as it is."""
     event = event_of(line)
     try:
         return for_people(event) if event else line

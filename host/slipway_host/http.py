@@ -1,4 +1,4 @@
-"""One question over HTTP/1.1, with a deadline for all of it, however slowly an answer trickles."""
+"""One HTTP/1.1 request, with one deadline for all of it, even if the answer comes byte by byte."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class NoAnswer(Exception):
-    """There was no answer, or no whole one in time; the message says which."""
+    """There was no answer, or no complete one in time; the message says which."""
 
 
 class Answer:
-    """What was answered."""
+    """An answer."""
 
     def __init__(self, status: int, body: str, headers: Mapping[str, str]) -> None:
-        """`body`: its beginning, without white space at the ends."""
+        """`body`: its beginning, stripped of white space."""
         self.status, self.body, self.headers = status, body, headers
 
 

@@ -1,6 +1,6 @@
-"""Every path and every unit's name that Slipway has on a host; both sides take them from here.
+"""Every path and unit name that Slipway uses on a host. Both sides take them from here.
 
-A path is a `Path` below a root, which is ``/`` but in tests.
+A path is a `Path` below a root, which is ``/`` except in tests.
 """
 
 from __future__ import annotations
@@ -14,68 +14,68 @@ if TYPE_CHECKING:
 KINDS = ("socket", "service")
 """The units of a release, in the order in which they are started."""
 HELPERS = ("build", "check", "schema", "hook", "migrate")
-"""What the steps of a release run in units of their own."""
+"""Helper units: the steps of a release run an app's code in them."""
 NGINX = "nginx"
 """nginx's unit."""
 INTERNAL = "slipway.internal"
-"""Server name under which nginx tells what it serves, to ITSELF alone (templates/nginx/internal.conf.j2)."""
+"""Name of nginx's internal server. It tells ITSELF alone what nginx serves (templates/nginx/internal.conf.j2)."""
 ITSELF = "127.83.76.87"
-"""Address from which the host's own programs ask nginx: no proxy on the host comes from there."""
+"""Address from which the host's own programs ask nginx. No other proxy on the host uses it."""
 SSHD, SSHD_SOCKET = "ssh.service", "ssh.socket"
 SSHD_PROGRAM = "/usr/sbin/sshd"
 JOURNAL = "systemd-journald"
-"""Name, without its kind, of the journal's unit; an app's own has the app's name behind an @."""
+"""Name, without its kind, of the journal's unit. That of an app's own journal ends with ``@`` and the app's name."""
 FIREWALL = "slipway-firewall.service"
 TABLE = ("table", "inet", "slipway")
 """The firewall's table, as nft names it."""
 REVERT = "slipway-access-revert"
-"""Name, without its kind, of the units that take back an unconfirmed change of the ways in."""
+"""Name, without its kind, of the units that revert an unconfirmed change of access."""
 REVERT_AT_BOOT = "slipway-access-boot.service"
-"""The unit that does so before sshd and the firewall start."""
+"""The unit that reverts it before sshd and the firewall start."""
 SSHD_OUTSIDE = "slipway-access-sshd"
-"""Beginning of the name of the units in which sshd is reloaded for a program that is shut off from what that takes."""
+"""How the names of units begin that reload sshd for a program whose own sandbox forbids that."""
 BUILDS = "builds.slice"
 """systemd's slice of all builds."""
 RENEWAL, DEBSUMS = "certbot-renew", "debsums"
 """Names, without their kind, of a timer and of the service that it starts."""
 TIMED = ("service", "timer")
 CLAIMED = (".service", ".socket", ".timer", ".target", "@.service", "@.socket")
-"""With an app's name before them, units that nobody else may have on a host."""
+"""Behind an app's name: units that nothing else on a host may have."""
 FORMER = ("release", "nginx", "access", "acme")
-"""Programs of Slipway 0.1, each a file, which the host's one program takes the place of (former.py)."""
+"""Programs of Slipway 0.1, a file each; the host's one program replaces them (release/former.py)."""
 SHELL, NO_SHELL = "/bin/bash", "/usr/sbin/nologin"
-"""The operator's; and that of whoever can't log in."""
+"""Login shell of the operator, and of users who can't log in."""
 PYTHON = "/usr/bin/python3"
 """The system's."""
 PROC = Path("/proc")
-"""The kernel's own account, of which a test has no other."""
+"""The kernel's own files, the same in tests."""
 UNIX_SOCKETS = PROC / "net/unix"
 SHARED_MEMORY = "/dev/shm"
 PATH = "/usr/local/bin:/usr/bin:/bin"
 """Where programs of the system are looked for."""
 
 ENDS = ("drain", "retire")
-"""What is left to be done with a release that no longer serves: to wait for its last requests, and to end it."""
-REQUEST, ABOUT, LOG, ATTEMPT, RESULT, BUILD = "request.json", "about.json", "log", "attempt", "result.json", "build.env"
-"""In a run's folder: what it was asked for, what is known of it, what it says, and the release that it makes; what it
-came to, of an earlier Slipway's; and what a build of it gets."""
+"""What a release that no longer serves still needs: to wait for its last requests, and to be stopped."""
+REQUEST, ABOUT, LOG, RECORD, RESULT, BUILD = "request.json", "about.json", "log", "record", "result.json", "build.env"
+"""Files of a run's folder: the request, a summary of it, the log, the id of its record, the result (Slipway 0.1 only),
+and the environment of a build."""
 AUTHORIZED_KEYS = ".ssh/authorized_keys"
 """Below a person's home."""
 VENV = ".venv"
 CERTIFICATE, KEY = "fullchain.pem", "privkey.pem"
 BESIDE = ".slipway-partial."
-"""How the name of a file begins that isn't whole yet, and is about to be put in another one's place."""
+"""How the name of an incomplete file begins that will replace another one."""
 WRITTEN = ".slipway-written"
-"""In a Python's folder, once all of it is on the disk."""
+"""Marks the folder of a Python as completely on the disk."""
 OWN = "50-slipway.conf"
-"""Name of a file of ours in a folder of settings that others have theirs in, too."""
+"""Name of our file in a folder of settings that other programs use, too."""
 
 
 class Layout:
     """The paths of a host."""
 
     def __init__(self, root: str | Path = "/") -> None:
-        """`root`: the host's; a test has a folder in its place."""
+        """`root`: of the host; a test gives a folder."""
         self.root = root = Path(root)
         # Programs and what they run with: root's, readable by all.
         self.opt = root / "opt/slipway"
@@ -83,10 +83,10 @@ class Layout:
         self.versions = self.opt / "host"
         """A folder for each version of this package."""
         self.lib = self.versions / "current"
-        """Link to the version that is started from now on: has the package."""
+        """Link to the version that starts from now on; it has the package."""
         self.program = self.bin / "slipway"
         self.schema_program = self.lib / "slipway_host/schema/__main__.py"
-        """What a release's own Python runs to look at a database's schema, and to change it."""
+        """The program by which a release's own Python reads and changes a database's schema."""
         self.former_lib = self.opt / "lib"
         self.former_schema = self.bin / "slipway-schema"
         """What runs of Slipway 0.1 loaded, and started with a release's own Python."""
@@ -282,7 +282,7 @@ class AppLayout:
         self.srv = host.apps / name
         self.releases = self.srv / "releases"
         self.current = self.srv / "current"
-        """Link to the release that serves: the one truth."""
+        """Link to the release that serves. It alone decides."""
         self.home = host.data / name
         self.records = host.state / name
         self.cache = host.cache / name
@@ -290,6 +290,7 @@ class AppLayout:
         self.builder_home = self.cache / "home"
         self.mirror = host.mirrors / f"{name}.git"
         self.lock = host.run / f"{name}.lock"
+        self.mirror_lock = host.run / f"{name}.mirror.lock"
         self.runs = host.run / name
         self.seen = host.seen / name
         self.sockets = host.root / "run" / name
@@ -305,16 +306,16 @@ class AppLayout:
         self.access_log, self.error_log = (host.nginx_logs / f"{name}.{kind}.log" for kind in ("access", "error"))
         # Units.
         self.slice = f"app-{name.replace('-', '_')}.slice"
-        """Of all that runs for it. A hyphen would make it a part of another's."""
+        """Slice of all units of the app. A hyphen in it would make it part of another app's."""
         self.journal_unit, self.journal_sync = (f"{JOURNAL}{what}@{name}.service" for what in ("", "-sync"))
         self.journal = host.root / f"etc/systemd/journald@{name}.conf"
         self.run_unit = f"{name}-release.service"
         self.helpers = [f"{name}-{what}.service" for what in HELPERS]
         self.claimed = [f"{name}{kind}" for kind in CLAIMED]
         self.plan_unit = f"{name}-planning"
-        """How the names of the units begin, without their kind, in which it is planned."""
+        """How the names of the units begin that plan its releases."""
         self.plan = f"slipway-plan-{name}-"
-        """How the names of the folders begin that its plans unpack a source to."""
+        """How the names of the folders begin to which a plan unpacks a source."""
 
     def folder(self, release: str) -> Path:
         """Code and environment of a release."""
@@ -325,7 +326,7 @@ class AppLayout:
         return self.folder(release) / VENV
 
     def programs(self, release: str) -> Path:
-        """Those of its environment."""
+        """Programs of its environment."""
         return self.venv(release) / "bin"
 
     def partial(self, release: str) -> Path:
@@ -353,27 +354,27 @@ class AppLayout:
         return {path.name[len(self.name) + 1 : path.name.rindex(".")] for path in paths}
 
     def helper(self, what: str) -> str:
-        """Name, without its kind, of the unit in which a step runs something of the app's."""
+        """Name, without its kind, of a unit in which a step runs the app's code."""
         return f"{self.name}-{what}"
 
     def later(self, what: str, release: str) -> str:
         """Name, without its kind, of the unit that ends a release later on; `what` is ``drain`` or ``retire``."""
         return f"{self.name}-{what}-{release}"
 
-    def record(self, attempt: str) -> Path:
-        """What became of a release or a rollback."""
-        return self.records / f"{attempt}.json"
+    def record(self, record_id: str) -> Path:
+        """The record of a release or a rollback."""
+        return self.records / f"{record_id}.json"
 
-    def log(self, attempt: str) -> Path:
-        """What a release or a rollback said."""
-        return self.records / f"{attempt}.log"
+    def log(self, record_id: str) -> Path:
+        """The log of a release or a rollback."""
+        return self.records / f"{record_id}.log"
 
     def manifest(self, release: str) -> Path:
         """The files of a release, each with its size and digest."""
         return self.records / f"{release}.manifest"
 
     def ends(self, release: str) -> list[str]:
-        """Names of the units that end a release later on: one that waits, and two that are at it."""
+        """Names of the units that end a release later: the timer, and the two services that do it."""
         return [f"{self.later('retire', release)}.timer", *(f"{self.later(what, release)}.service" for what in ENDS)]
 
     def archive(self, commit: str) -> Path:

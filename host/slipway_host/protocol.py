@@ -1,13 +1,13 @@
-"""What the two sides tell each other, and what a host keeps: JSON objects, each with the version of its form.
+"""What the two sides send each other, and what a host stores: JSON objects with a version.
 
-Nobody reads a sentence of the other's: what a program decides by has a name here, and sentences are for people. The
-classes are for the type checker alone; when a program runs, they are plain dictionaries.
+No program parses a sentence: what it decides by is a field here, and sentences are for people. The classes exist for
+the type checker alone; at run time the objects are plain dictionaries.
 
 Versions
-  PROTOCOL  requests, answers and events, between an operator's side and a host's. A host refuses a request of another
-            version, and the operator's side puts its own program there before it asks.
-  FORMAT    what a host keeps: records, release.json, folders. A newer Slipway takes an older host over (state.py); an
-            older one refuses a newer host.
+  PROTOCOL  requests, answers and events between the operator's side and the host. A host refuses a request of another
+            version; the operator's side installs its own program there before it asks.
+  FORMAT    what a host stores: records, release.json, folders. A newer Slipway takes over an older host (state.py); an
+            older Slipway refuses a newer host.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FORMAT = 2
 VERBS = ("release", "rollback")
 """What a run does."""
 STATES = ("started", "good", "failed", "killed")
-"""What became of a release or a rollback; of a good release, `bad` tells that somebody went back from it."""
+"""States of a release or a rollback. A good release that somebody rolled back from has `bad` in its record."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         """The command by which git connects; empty where it needs none."""
 
     class Migration(TypedDict):
-        """How a database's schema is brought up; times in seconds."""
+        """How a database's schema is migrated; times in seconds."""
 
         command: Literal["auto"] | list[str] | None
         """``auto``: Alembic, where the app has it."""
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
         """Packages that may be built from source; None: all."""
 
     class Wanted(TypedDict, total=False):
-        """What an app is to be: the content of its release.json, and part of each release's record. No secret."""
+        """What an app should be: the content of release.json, and part of each release's record. It has no secret."""
 
         format: int
         app: str
@@ -84,9 +84,9 @@ if TYPE_CHECKING:
         """Lines of the app's units."""
         build: Build
         programs: list[str]
-        """What the environment must have in its bin folder, or the release can't start."""
+        """Programs that the environment must have: without one of them the release can't start."""
         advice: str
-        """What to type in the project where one of them is missing."""
+        """The command that adds a missing one to the project."""
         deaths: str
         """Pattern of the lines that the app's server writes when a worker ends."""
         secrets: list[str]
@@ -94,17 +94,17 @@ if TYPE_CHECKING:
         static: str | None
         """Folder that nginx serves, below the app's."""
         watch: int
-        """Seconds that a release is looked at once it serves."""
+        """Seconds to watch a release after it has begun to serve."""
         drain_timeout: int
-        """Seconds that what a release left behind may take."""
+        """Seconds that requests to the old release may still take."""
         graceful_timeout: int
-        """Seconds that the app's server takes to end."""
+        """Seconds that the app's server may take to stop."""
         keep_warm: int
-        """Seconds that a release runs on when it no longer serves."""
+        """Seconds that a release keeps running after it has stopped serving."""
         keep: int
-        """How many releases stay."""
+        """How many releases to keep."""
         inputs: dict[str, str]
-        """What a release is made from: where one differs from those of the release that serves, a new one is due."""
+        """What a release is made from. A release is due if one differs from those of the release that serves."""
 
     class Left(TypedDict):
         """Why a good release is bad."""
@@ -126,17 +126,17 @@ if TYPE_CHECKING:
         doc: str
         """First line of what it says of itself."""
         contract: list[str]
-        """What it does that a release which still serves may not survive, in words."""
+        """Steps that can break the release that still serves, in words."""
         downgrade: bool
-        """Whether it can be taken back."""
+        """Whether it has a downgrade."""
 
     class Record(TypedDict, total=False):
-        """What became of a release or a rollback, kept for good."""
+        """The record of a release or a rollback; it is never deleted with the release."""
 
         format: int
         id: str
         number: int
-        """Counts up: the order in which they were made, whatever the clock said."""
+        """Counts up: the order of records, independent of the clock."""
         kind: Literal["release", "rollback"]
         app: str
         state: Literal["started", "good", "failed", "killed"]
@@ -146,7 +146,7 @@ if TYPE_CHECKING:
         switched: str
         by: str
         to: str
-        """Of a rollback: the release that it went back to."""
+        """For a rollback: the release that it made serve again."""
         commit: str
         subject: str
         inputs: dict[str, str]
@@ -159,13 +159,13 @@ if TYPE_CHECKING:
         """Seconds that each step took."""
         took: float
         step: str
-        """That failed."""
+        """The step that failed."""
         error: str
         previous: str | None
-        """What served before it."""
+        """The release that served before."""
         bad: Left | None
         left: float
-        """When it no longer served, in seconds since 1970."""
+        """When it stopped serving, in seconds since 1970."""
         warm_until: float
         stopped_first: str | None
         heads: list[str]
@@ -174,23 +174,23 @@ if TYPE_CHECKING:
         hook: str
 
     class Request(TypedDict, total=False):
-        """What a run is asked for."""
+        """What the operator's side sends to start a run."""
 
         protocol: int
         verb: Literal["release", "rollback"]
         by: str
-        """Who asks, as the history names them."""
+        """Who asks, as the history shows it."""
         wait: float
-        """Seconds for another run to end."""
+        """Seconds to wait for another run to end."""
         wanted: Wanted
         build: dict[str, str]
-        """Secrets that only the build gets."""
+        """Variables with secrets for the build alone."""
         archive: str
         """Source as a tar.gz in base64, for a local folder."""
         ref: str
         """The branch, tag or commit that the inventory names, for a repository: only how its commit is fetched."""
         contract: bool
-        """Consent to migrations that the release which still serves may not survive."""
+        """Consent to migrations that can break the release that still serves."""
         again: bool
         """Release again what was rolled back from."""
         fresh: bool
@@ -200,9 +200,9 @@ if TYPE_CHECKING:
         to: str | None
         schema: Literal["code-only", "downgrade"] | None
         placeholders: dict[str, str]
-        """Of a plan: the environment that it runs migrations with, where nothing is secret."""
+        """For a plan: an environment without secrets, with which it renders migrations."""
         folder: str
-        """Of the run itself, once it is under way."""
+        """The run's own folder, once it is under way."""
 
     class Run(TypedDict):
         """A run that is under way: the content of its about.json."""
@@ -215,7 +215,7 @@ if TYPE_CHECKING:
         since: str
 
     class RolledBack(TypedDict):
-        """A release that somebody went back from."""
+        """A release that somebody rolled back from."""
 
         id: str
         inputs: dict[str, str] | None
@@ -230,7 +230,7 @@ if TYPE_CHECKING:
         commit: str | None
         inputs: dict[str, str]
         faults: list[str]
-        """Why it isn't the one that serves, fully, now and after a reboot."""
+        """Why it doesn't fully serve now, or wouldn't after a reboot."""
         steps: dict[str, float]
         wanted: Wanted | dict[str, Any]
         warm: list[str]
@@ -238,7 +238,7 @@ if TYPE_CHECKING:
         run: Run | None
 
     class Row(TypedDict):
-        """A release or a rollback, as a list of them shows it."""
+        """A release or a rollback as a row of the history."""
 
         id: str
         what: str
@@ -255,7 +255,7 @@ if TYPE_CHECKING:
         log: str | None
 
     class Planned(TypedDict, total=False):
-        """What a release would change; all of it but the commits comes from code that nobody has trusted yet."""
+        """What a release would change. All but the commits comes from code that isn't trusted yet."""
 
         commits: list[str]
         pending: list[dict[str, Any]]
@@ -272,17 +272,17 @@ if TYPE_CHECKING:
         error: str | None
 
     class NginxStatus(TypedDict):
-        """What nginx's configuration of ours is, and whether the running nginx serves just that."""
+        """Our configuration of nginx, and whether the running nginx serves exactly that."""
 
         generation: str | None
         managed: bool
         live: bool
         since: float | None
-        """When the first of the workers that accept connections now began, in seconds since 1970; None: no worker."""
+        """When the oldest worker that accepts connections started, in seconds since 1970; None without a worker."""
         files: dict[str, str]
 
     class Way(TypedDict, total=False):
-        """A file of the ways into a host; of one that is to go, the path alone, and None as its content."""
+        """A file that decides who can log in. To remove it, give its path, and None as content."""
 
         path: str
         content: str | None
@@ -292,35 +292,35 @@ if TYPE_CHECKING:
         """Whether it is the account's, not root's."""
 
     class Ways(TypedDict):
-        """A change of the ways into a host."""
+        """A change of access to a host: accounts, sshd, firewall."""
 
         account: str | None
-        """The user who is to be there and to log in; None: none of ours."""
+        """The user who must exist and be able to log in; None for no user of ours."""
         files: list[Way]
         drop_in: str
         """Path of sshd's file of ours."""
         options: list[list[str]]
-        """Keyword and value of what sshd is to go by, as ``sshd -T`` prints them."""
+        """Keyword and value of each option that sshd must have, as ``sshd -T`` prints them."""
         host_keys: dict[str, int]
-        """Kind → the bits that it has at least."""
+        """Kind of key → its least number of bits."""
         moduli: str | None
-        """Path of the file of the long ones of the package's moduli; None: as it is."""
+        """Path of a file for the package's long moduli; None keeps the file as it is."""
         ssh: bool
         """Whether sshd is to read its configuration."""
         firewall: Literal["load", "remove"] | None
 
     class Armed(TypedDict):
-        """A change of the ways in was made: it is taken back unless it is confirmed."""
+        """A change of access was made; unless it is confirmed in time, it is reverted."""
 
         token: str
         """What confirms it."""
         seconds: int
-        """After which it is taken back."""
+        """Until it is reverted."""
         said: list[str]
-        """What people should know of it: who had sshd's port, say."""
+        """Messages for people, such as which program had sshd's port."""
 
     class Kept(TypedDict):
-        """A file as it can be put back."""
+        """A file that can be restored."""
 
         content: str
         """In base64."""
@@ -329,36 +329,36 @@ if TYPE_CHECKING:
         gid: int
 
     class Before(TypedDict, total=False):
-        """What was there before a change of the ways in that isn't confirmed: the content of pending.json."""
+        """The state before an unconfirmed change of access: the content of pending.json."""
 
         format: int
         files: dict[str, Kept | None]
         """Path → file; None where there was none."""
         firewall: bool
-        """Whether the change is about it."""
+        """Whether the change concerns the firewall."""
         table: str | None
         """Its rules, as nft lists them; None where there were none."""
         ssh: bool
-        """Whether sshd is to read its configuration when they are put back."""
+        """Whether sshd must read its configuration after they are restored."""
         token: str
 
     class Lineage(TypedDict):
-        """A certificate that certbot keeps."""
+        """A certificate that certbot has stored."""
 
         server: str | None
         """URL of the ACME directory that it is from."""
         domains: list[str]
-        """For which it is, sorted."""
+        """Its domains, sorted."""
         valid: bool
-        """Whether it is one, and hasn't expired."""
+        """Whether it can be read, and hasn't expired."""
 
     class Trouble(TypedDict):
-        """Why something can't be told; what else was asked for is told all the same."""
+        """Why one answer is missing; the others are given all the same."""
 
         error: str
 
     class Question(TypedDict, total=False):
-        """What `facts` is asked on standard input."""
+        """The question to `slipway facts`, on its standard input."""
 
         protocol: int
         apps: list[str]
@@ -366,13 +366,13 @@ if TYPE_CHECKING:
         """App → the release that a rollback was asked to go to, or None."""
 
     class Facts(TypedDict):
-        """What is true of a host, for all apps at once."""
+        """Facts about a host, for all apps at once."""
 
         protocol: int
         slipway: str
         """Version of the host's program."""
         format: int
-        """Of what the host keeps."""
+        """Format of what the host stores."""
         nginx: NginxStatus | Trouble
         apps: dict[str, Status | Trouble]
         certificates: dict[str, Lineage]

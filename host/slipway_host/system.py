@@ -1,4 +1,4 @@
-"""What programs of Slipway ask of the machine: commands, files, the clock and locks. Tests put another in its place."""
+"""Access to the machine: commands, files, the clock and locks. Tests replace it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import IO, Any
 
-COMMAND_SECONDS = 3600  # for a command of ours, of which none takes minutes
+COMMAND_SECONDS = 3600  # for a command of our own; none takes more than minutes
 LONGEST_LINE = 65_536  # bytes that are read at once
 KEPT_BYTES = 2_000_000  # of what a command writes
-LOOK_EVERY = 0.05  # seconds, at a lock that somebody has
+LOOK_EVERY = 0.05  # seconds between two tries to take a lock
 TAIL_LINES, TAIL_LINE = 30, 2000  # of a command's output in a message, and characters of each
 FOLDER_MODE = 0o755
 
@@ -36,13 +36,13 @@ class Late(Failed):
     """A command didn't end in its time, and was killed."""
 
     def __init__(self, message: str, output: str = "") -> None:
-        """`output` is what it wrote, as it may be shown."""
+        """`output`: what it wrote, without secrets."""
         super().__init__(message)
         self.output = output
 
 
 class Busy(Failed):
-    """Somebody else has a lock; `holder` says who, as far as the lock's file does."""
+    """Somebody else holds a lock; `holder` says who, if the lock's file does."""
 
     def __init__(self, message: str, holder: str = "") -> None:
         super().__init__(message)
@@ -54,19 +54,19 @@ class Undecided(Failed):
 
 
 class Interrupted(Exception):
-    """The run itself was told to stop: it takes back what it did, and goes on with nothing; so this is no Failed."""
+    """The run was told to stop: it undoes what it did and ends. No Failed, so that nothing handles it and goes on."""
 
 
 class Done:
     """How a command ended."""
 
     def __init__(self, argv: tuple[str, ...], code: int, output: str) -> None:
-        """`code`: its exit status; `output`: what it wrote, on both streams, as it may be shown unless asked raw."""
+        """`code`: exit status; `output`: of both streams, without secrets unless it was asked for raw."""
         self.argv, self.code, self.output = argv, code, output
 
 
 def tail(text: str, lines: int = TAIL_LINES) -> str:
-    """The last lines of what a command wrote, as a message has room for them."""
+    """The last lines of a command's output, short enough for a message."""
     return "\n".join(short(line, TAIL_LINE) for line in text.strip().splitlines()[-lines:])
 
 
@@ -74,7 +74,7 @@ class System:
     """This machine."""
 
     def __init__(self, layout: Layout | None = None, hidden: Hidden | None = None) -> None:
-        """`layout`: its paths; `hidden`: what it shows nowhere."""
+        """`layout`: its paths; `hidden`: secrets that it never shows."""
         self.layout = layout or Layout()
         self.hidden = hidden or Hidden()
 
@@ -92,19 +92,19 @@ class System:
         said: str | bytes = "",
         **options: Any,
     ) -> Done:
-        """Run a command; its output (both streams) is returned as it may be shown.
+        """Run a command. Its output (both streams) is returned without secrets.
 
-        Without `most`, what it wrote first is forgotten once it is more than KEPT_BYTES: an app may print without end.
+        Without `most` only the last KEPT_BYTES of output are kept: an app may print without end.
 
-        + check: fail unless it ends with 0, with its output's end as the message
-        + seconds: after which it is killed, and has failed (Late), whoever holds its output
-        + heard: it takes long: called with its last line now and then, as a sign of life; a run that is told to stop
-          ends it
-        + secrets: texts that are not shown, whatever it writes, besides those of `hidden`
-        + most: bytes that it may write; one that writes more is killed, and has failed
-        + raw: return it as it is; who does that may show it as `hidden.shown` makes it
-        + said: what it reads on its standard input
-        + options: more of subprocess.Popen's
+        + check: raise Failed unless it exits with 0; the end of its output is the message
+        + seconds: after which it is killed, and Late is raised
+        + heard: for a command that takes long: called with its last line now and then, as a sign of life; such a
+          command is killed when the run is told to stop
+        + secrets: texts to hide in the output, besides those of `hidden`
+        + most: bytes of output; a command that writes more is killed, and Failed is raised
+        + raw: return the output with secrets; pass it through `hidden.shown` before you show it
+        + said: its standard input
+        + options: more options of subprocess.Popen
         """
         secrets = tuple(secrets)
         with contextlib.ExitStack() as stack:
@@ -139,9 +139,9 @@ class System:
     # ── files ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def replace(self, path: Path, content: str | bytes, mode: int = 0o644, group: str = "root") -> None:
-        """Write a file so that it is either the old or the new one, whenever the power fails; once told, the new one.
+        """Write a file atomically: after a power cut there is the old or the new one.
 
-        It is root's. A leftover of a killed run, named ``.<name>.partial``, is written over.
+        Once this returns, the new one is on the disk. Root owns it. A leftover ``.<name>.partial`` is overwritten.
         """
         partial = path.with_name(f".{path.name}.partial")
         partial.unlink(missing_ok=True)
@@ -183,7 +183,7 @@ class System:
         os.fsync(descriptor)
 
     def sync_folder(self, folder: Path) -> None:
-        """Let what was renamed or removed in a folder outlive a power cut."""
+        """Make renames and removals in a folder survive a power cut."""
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             self.sync(descriptor)
@@ -207,11 +207,11 @@ class System:
         return time.time()
 
     def clock(self) -> float:
-        """Seconds of a clock that nobody sets: for durations and deadlines."""
+        """Seconds of a clock that can't be set: for durations and deadlines."""
         return time.monotonic()
 
     def uptime(self) -> float:
-        """Seconds since the boot, those in which the machine slept included."""
+        """Seconds since the boot, including time asleep."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def sleep(self, seconds: float) -> None:
@@ -226,15 +226,16 @@ class System:
 
     @contextlib.contextmanager
     def locked(self, path: Path, seconds: float, doing: str = "", patient: bool = True) -> Iterator[None]:
-        """Hold a lock; the kernel frees it when its holder dies, however it dies.
+        """Hold a lock. The kernel frees it when the process ends, even if it is killed.
 
-        + seconds: to wait for it, then Busy
-        + doing: for those who meet it held
-        + patient: if not, go on without it after that time: who is locked out of a host can't end its holder
+        + seconds: to wait for it; then Busy is raised
+        + doing: what the holder does, for the message to others
+        + patient: if False, go on without the lock after that time. Nobody can end the holder on a host that locks
+          everybody out
         """
         path.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
         until = self.clock() + seconds
-        # Root's alone: whoever can open a file can hold its lock.
+        # For root alone: a user who can open the file could hold the lock.
         with os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "a+") as lock:
             os.fchmod(lock.fileno(), 0o600)
             held = False
@@ -264,7 +265,7 @@ class System:
 
 @contextlib.contextmanager
 def _readable(text: bytes) -> Iterator[int]:
-    """A descriptor from which a text is read: a file's, not a pipe's, so that it may have any length."""
+    """A descriptor to read a text from: a file's, not a pipe's, so the text may have any length."""
     with _nameless() as file:
         file.write(text)
         file.seek(0)
@@ -272,7 +273,7 @@ def _readable(text: bytes) -> Iterator[int]:
 
 
 def _nameless() -> IO[bytes]:
-    """A file that nobody else can open: in memory, or on the disk where the machine has no such files."""
+    """A file that no other process can open: in memory, or on the disk where the machine has no such files."""
     with contextlib.suppress(AttributeError, OSError):  # no such call, or it is refused
         return os.fdopen(os.memfd_create("said", os.MFD_CLOEXEC), "w+b")
     import tempfile

@@ -1,23 +1,23 @@
-"""What others wrote, as it may be shown: without what steers a terminal, and without secrets.
+"""Make foreign text safe to show: remove secrets, and write out characters that control a terminal.
 
-Foreign is what a command printed, a commit's subject, a line of a journal, an error's text. It is taken in through
+Foreign text is the output of a command, a commit's subject, a line of a journal, an error's message. It enters through
 `Hidden.shown`, and standard output shows nothing else (`outlet`).
 
-What is a secret: every value in the files of an app's environment and of its builds whose name is that of a secret
-(`secrets` in release.json: what came from env_file; without such a list, every one), and that isn't ordinary.
+A value is secret if it stands in the files of an app's environment or of its builds, if its name is in `secrets` of
+release.json (the names from env_file; without such a list, all names), and if it isn't ordinary.
 
-Ordinary, and shown, is
-- what is shorter than `SHORT` characters, and a word for on, off and the like, whatever its name is;
-- a URL that has no password, no parameter with a name like `SECRET_NAME`, and no user, part of its path or parameter
-  of `RANDOM` characters or more that mixes letters and digits;
+These values are ordinary, and shown:
+- values shorter than `SHORT` characters, and words such as on and off;
+- a URL without a password, without a parameter named like `SECRET_NAME`, and without a user, a part of its path or a
+  parameter that has `RANDOM` characters or more and mixes letters and digits;
 - the name of the app;
-- unless its name is that of a password, key or token (`SECRET_NAME`): a number; words of 15 letters at most, and the
-  signs ``. _ / : -`` between them ("production", "/var/lib/notes"); and what a variable has that is named as in
-  `PLAIN_NAME` (LOG_LEVEL, TZ, APP_ENV).
+- unless the variable is named like a password, key or token (`SECRET_NAME`): numbers; words of 15 letters at most,
+  joined by ``. _ / : -`` ("production", "/var/lib/notes"); and the values of variables named as in `PLAIN_NAME`
+  (LOG_LEVEL, TZ, APP_ENV).
 
-Of what is none of that, the whole value isn't shown, nor the password of a URL, the values of JSON, and each line of
-several: as written, percent-decoded, percent-encoded, and as Python or JSON quote it; nor a beginning or an end of
-`PART` characters or more that stands where something cut it: at a line's end, or beside "...", "…".
+Of a secret value these parts are hidden: the whole value, the password of a URL, the values in JSON, and each line of
+several. They are hidden as written, percent-decoded, percent-encoded, and as Python or JSON quote them. A beginning or
+an end of `PART` characters or more is hidden, too, where the text was cut: at a line's end, or beside "...", "…".
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ STEERS = re.compile(
 
 
 def visible(text: str) -> str:
-    r"""A text in which what steers a terminal is written out, such as ``\x1b``; lines and tabs stay.
+    r"""A text with control characters written out, such as ``\x1b``; lines and tabs stay.
 
-    Of a line that a progress bar wrote again and again, what it wrote last.
+    Of a line that a progress bar drew again and again, only the last state stays.
     """
     lines = text.replace("\r\n", "\n").split("\n")
     drawn = [next((part for part in reversed(line.split("\r")) if part), "") for line in lines]
@@ -74,12 +74,12 @@ def visible(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""The same of what is to stay one line, a subject say: what would end it is written out, too, as ``\x0a``."""
+    r"""The same for a text that must stay one line, such as a subject: line feeds are written out, too (``\x0a``)."""
     return STEERS.sub(_written_out, text).replace("\n", "\\x0a").replace("\t", " ")
 
 
 def short(text: object, most: int = SHORT_TEXT) -> str:
-    """A text of whatever length, as a message has room for it: its beginning and its end."""
+    """A text shortened for a message: its beginning and its end."""
     text = str(text)
     return text if len(text) <= most else f"{text[: most * 2 // 3]} … {text[-most // 3 :]}"
 
@@ -91,9 +91,9 @@ def listed(items: Sequence[object], most: int = NAMED) -> str:
 
 
 def described(error: BaseException) -> str:
-    """What is said of an error: of the system's ones the reason and a short path, of unforeseen ones the kind as well.
+    """An error in words: for an error of the system the reason and a short path, for an unforeseen one its kind, too.
 
-    Never its `repr`: that of a text which can't be decoded holds all of it.
+    Never its `repr`: that of a decoding error contains the whole text.
     """
     if isinstance(error, OSError) and error.strerror:
         where = f": {short(os.fsdecode(error.filename))!r}" if isinstance(error.filename, (str, bytes)) else ""
@@ -109,25 +109,25 @@ def _written_out(match: re.Match[str]) -> str:
 
 
 class Hidden:
-    """The secrets that a process shows nowhere."""
+    """The secrets that a process never shows."""
 
     def __init__(self) -> None:
         self._secrets: list[str] = []  # the longest first
 
     def hide(self, secrets: Iterable[str]) -> None:
-        """Show none of these texts from now on."""
+        """Hide these texts from now on."""
         self._secrets = sorted({*self._secrets, *filter(str.strip, secrets)}, key=len, reverse=True)
 
     def shown(self, text: str, secrets: Iterable[str] = ()) -> str:
-        """A foreign text as it may be shown: without secrets, these and those of `hide`, and `visible`."""
+        """A foreign text, safe to show: without these secrets and those of `hide`, and `visible`."""
         return visible(masked(text, [*secrets, *self._secrets]))
 
 
 def masked(text: str, secrets: Collection[str]) -> str:
-    """A text without these secrets; those of several lines aren't shown in part either, nor what was cut of one."""
+    """A text without these secrets, without single lines of them, and without parts of them at a cut."""
     for part in _parts(tuple(secrets)):
         if part in text:
-            # A short word isn't looked for inside of longer ones: "postgres" would tear "postgresql" apart.
+            # Don't look for a short word within longer ones: "postgres" would damage "postgresql".
             whole = len(part) < 2 * SHORT and part.isalnum()
             text = re.sub(rf"(?<![^\W_]){part}(?![^\W_])", HIDDEN, text) if whole else text.replace(part, HIDDEN)
         if len(part) > PART and "://" not in part:
@@ -137,15 +137,15 @@ def masked(text: str, secrets: Collection[str]) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _parts(secrets: tuple[str, ...]) -> list[str]:
-    """Secrets and their lines, the longest first; asked for each line of a command's."""
+    """Secrets and their lines, the longest first. Called for each line of a command's output."""
     parts = {part.strip() for secret in secrets for part in (secret, *secret.splitlines())} - {""}
     return sorted(parts, key=len, reverse=True)
 
 
 def _without_cut(text: str, secret: str) -> str:
-    """A text without a beginning of the secret that is followed by a cut, and without an end that follows one.
+    """A text without beginnings of the secret before a cut, and without ends of it after a cut.
 
-    Whoever wrote it may mean it to take long: nothing is looked at once for each part of a secret in it, but once.
+    The text may be made to take long: so each place is looked at once, not once for each part of the secret.
     """
     return _without_ends(_without_beginnings(text, secret), secret)
 
@@ -180,19 +180,19 @@ def _without_ends(text: str, secret: str) -> str:
 
 
 def _begins(text: str, secret: str, at: int, length: int) -> bool:
-    """Whether so much of a secret's beginning stands at this place."""
+    """Whether that many characters of the secret's beginning stand at this place."""
     return text.startswith(secret[:length], at)
 
 
 def _ends(text: str, secret: str, stop: int, length: int) -> bool:
-    """Whether so much of a secret's end stands before this place."""
+    """Whether that many characters of the secret's end stand before this place."""
     return text.endswith(secret[-length:], 0, stop)
 
 
 def _longest(fits: Callable[[int], bool], most: int) -> int:
-    """The greatest number up to `most` that fits, where `PART` does, and so does each that is less than one which does.
+    """The greatest number up to `most` that fits. `PART` must fit, and every number below one that fits.
 
-    It is asked as often as the number has digits (binary ones), and never for one much greater than the answer.
+    A search by halves: few questions, and none about a number much greater than the answer.
     """
     low, high = PART, 2 * PART
     while high < most and fits(high):
@@ -205,7 +205,7 @@ def _longest(fits: Callable[[int], bool], most: int) -> int:
 
 
 class _Lines:
-    """Where the lines of a text begin, and how far what marks one as going on (`CUT_BEFORE`) reaches in each."""
+    """Where the lines of a text begin, and how far a mark of continuation (`CUT_BEFORE`) reaches in each."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -226,12 +226,12 @@ class _Lines:
 
 
 def _telling(part: str) -> bool:
-    """Whether a part of a secret is more than a word that stands in it by chance."""
+    """Whether a part of a secret is more than a common word."""
     return len(part) >= 2 * PART or not part.isalpha()
 
 
 def read_environment(text: str) -> dict[str, str]:
-    """Name → value of an environment file as Slipway writes it for systemd."""
+    """Name → value, from an environment file that Slipway wrote for systemd."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         name, equals, value = line.partition("=")
@@ -243,10 +243,10 @@ def read_environment(text: str) -> dict[str, str]:
 
 
 def secrets_of(environment: Mapping[str, str], names: Collection[str] | None = None, app: str = "") -> set[str]:
-    """All texts that may not be shown of an environment (name → value).
+    """All texts of an environment (name → value) to hide.
 
-    + names: those of secrets; None: all of them
-    + app: its name is none
+    + names: names of secrets; None for all names
+    + app: its name, which is never hidden
     """
     found: set[str] = set()
     for name, value in environment.items():
@@ -256,7 +256,7 @@ def secrets_of(environment: Mapping[str, str], names: Collection[str] | None = N
 
 
 def _texts(name: str, value: str) -> set[str]:
-    """The parts of a value that are secret, as written; none of one that is ordinary."""
+    """The secret parts of a value, as written; none if it is ordinary."""
     named = bool(re.search(SECRET_NAME, name))
     if len(value) < SHORT or value.lower() in WORDS or (not named and re.search(PLAIN_NAME, name)):
         return set()
@@ -282,7 +282,7 @@ def _texts(name: str, value: str) -> set[str]:
 
 
 def _inner(name: str, value: object) -> set[str]:
-    """The secrets in what a variable's JSON says."""
+    """The secrets in a value that is JSON."""
     if isinstance(value, dict):
         return {text for key, each in value.items() for text in _inner(key, each)}
     if isinstance(value, list):
@@ -295,7 +295,7 @@ def _random(text: str) -> bool:
 
 
 def spellings(text: str) -> set[str]:
-    """A text as it may be written elsewhere."""
+    """A text in all the forms in which it may be written elsewhere."""
     from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
     plain = {text, unquote(text), unquote_plus(text)}
@@ -308,7 +308,7 @@ def spellings(text: str) -> set[str]:
 
 
 class _Outlet(io.TextIOWrapper):
-    """A stream to which nothing is written but what may be shown."""
+    """A stream that makes each text safe to show before it writes it."""
 
     hidden = Hidden()
 
@@ -322,7 +322,7 @@ class _Outlet(io.TextIOWrapper):
 
 
 def outlet(hidden: Hidden) -> None:
-    """Let standard output and standard error of this process show nothing else, whoever writes there."""
+    """Make everything safe to show that this process writes to standard output and standard error."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper) and not isinstance(stream, _Outlet):
@@ -333,7 +333,7 @@ def outlet(hidden: Hidden) -> None:
 
 
 def tell(value: object) -> None:
-    """Tell another program a value, as JSON: it is ASCII, nothing in it steers, and a secret's text may be part of it
-    by chance, which is no reason to break it.
+    """Print a value as JSON for another program, unfiltered: it is ASCII without control characters, and a filter could
+    break it where a secret equals a word by chance.
     """
     getattr(sys.stdout, "unfiltered", sys.stdout.write)(json.dumps(value) + "\n")

@@ -1,6 +1,6 @@
-"""`ways_in`: change what lets people into a host, and keep that only once a fresh connection has proven it.
+"""`ways_in`: change who can log in to a host and how, and keep the change only after a new connection has proven it.
 
-The host's part is `slipway access`: it takes a change back by itself unless it is confirmed. This is the other one.
+The host's part is `slipway access`: it reverts a change by itself unless that is confirmed. This is the other part.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from slipway.transport import paramiko_api
 from slipway.transport.connector import Anew
 
 PROOF_SECONDS = 20
-"""How long a fresh connection is tried again; the host waits three times as long before it takes the change back."""
+"""Seconds to try a new connection; the host waits three times as long before it reverts the change."""
 PATIENCE = {"timeout": 8, "banner_timeout": 8, "auth_timeout": 10}
 """Seconds that one try waits for TCP, for sshd's greeting (something else may have accepted), and for the login."""
 _OFF = (NO_SHELL, "/sbin/nologin", "/bin/false", "/usr/bin/false")
@@ -44,7 +44,7 @@ _OFF = (NO_SHELL, "/sbin/nologin", "/bin/false", "/usr/bin/false")
 
 @dataclass(frozen=True)
 class Wanted:
-    """The ways in as they should be."""
+    """Access as it should be."""
 
     files: Mapping[str, File | None]
     """Path → file; None where there must be none."""
@@ -71,13 +71,13 @@ def _look(paths: tuple[str, ...], account: str | None) -> Ask:
 def ways_in(
     wanted: Callable[[Sshd], Wanted], paths: tuple[str, ...], account: str | None, harden: bool, filtered: bool
 ) -> Commands:
-    """Make account, sshd and firewall what is wanted; taken back unless a fresh connection proves it.
+    """Set up account, sshd and firewall. The change is reverted unless a new connection proves it.
 
-    + wanted: called with sshd as it is
-    + paths: of all files that this may be about
-    + account: user who is to be there, and to sudo
-    + harden: whether sshd is ours to say
-    + filtered: whether there is to be a firewall
+    + wanted: called with the facts about sshd
+    + paths: all files that the change may concern
+    + account: user who must exist and have sudo
+    + harden: whether Slipway configures sshd
+    + filtered: whether there should be a firewall
     """
     sshd = plan.known(SshdState)
     fact, arguments = _look(paths, account)
@@ -87,7 +87,7 @@ def ways_in(
     _tell(sshd, firewall, want, filtered=filtered)
 
     files = {name: each for name, each in want.files.items() if each}
-    written = files if sshd.pending else due(files, there)  # what is there now is taken back first
+    written = files if sshd.pending else due(files, there)  # a pending change is reverted first
     removed = [name for name, each in want.files.items() if each is None and name in there]
     changes = _account(account, there)
     changes += changes_of(written, there)
@@ -116,7 +116,7 @@ def ways_in(
     elif unload:
         changes.append(Change("firewall", "inet slipway", "remove", note="every port that listens is open"))
     if not changes:
-        host.noop("the ways in are as they should be")
+        host.noop("access is as it should be")
         return
     if refusal := _refused() if harden and reload_sshd else "":
         if plan.planning():
@@ -153,9 +153,9 @@ def _sent(path: str, wanted: File | None) -> dict[str, Any]:
 
 
 def _tell(sshd: Sshd, firewall: Firewall, want: Wanted, *, filtered: bool) -> None:
-    """Say what an operator should know, whether anything changes or not."""
+    """Tell the operator what to know, even if nothing changes."""
     if sshd.pending:
-        plan.say("a change of the ways in wasn't confirmed: it is taken back, and made anew", logger.warning)
+        plan.say("an earlier change of access wasn't confirmed: it is reverted and made again", logger.warning)
     moving = [port for port in want.ports if port not in sshd.used]
     if sshd.used and moving and len(want.ports) > len(moving) and want.ports != [*sshd.used]:
         old = " and ".join(map(str, sorted(sshd.used)))
@@ -174,14 +174,14 @@ def _tell(sshd: Sshd, firewall: Firewall, want: Wanted, *, filtered: bool) -> No
 
 
 class NotProvenError(Exception):
-    """A fresh connection couldn't be made, or can't do what the inventory says."""
+    """A new connection couldn't be made, or can't do what the inventory says."""
 
 
 class Proven(StringCommand):
-    """A change of the ways in, confirmed through a connection that is made after it.
+    """A change of access, confirmed through a connection that is made after it.
 
-    + ports: where sshd is to answer
-    + used: the host's port that this run connects to
+    + ports: ports on which sshd must answer
+    + used: the host's port to which this run is connected
     """
 
     def __init__(self, *bits: str, ports: Sequence[int], used: frozenset[int], **arguments: Any) -> None:
@@ -194,7 +194,7 @@ class Proven(StringCommand):
         """Make the change, prove it, and let the host keep it; else let it take the change back."""
         rights = dict(connector_arguments)
         if not isinstance(host.connector, SSHConnector):
-            host.log("a change of the ways in can only be proven over SSH; nothing was changed", logger.error)
+            host.log("a change of access can only be proven over SSH; nothing was changed", logger.error)
             return False, CommandOutput([])
         done, output = host.run_shell_command(self, **(rights | self.connector_arguments))
         if not done:
@@ -243,12 +243,12 @@ class Proven(StringCommand):
                 StringCommand(PROGRAM, "access", "revert"), **(rights | {"_timeout": 20})
             )
             told = output.stderr
-        except Exception as error:  # whatever it is, the connection isn't there to say so
+        except Exception as error:  # of any kind: the connection may be broken
             back, told = False, str(error)
         if back:
-            message = "the ways in are again what they were before this run"
+            message = "the change of access was reverted"
         else:
-            message = f"the host puts the ways in back by itself, {seconds} s after they were changed ({told})"
+            message = f"the host itself reverts the change of access after {seconds} s ({told})"
         what = "correct slipway.ssh, slipway.firewall or slipway.operator, and run again"
         host.log(f"{message}: {what}", logger.error)
 

@@ -1,4 +1,4 @@
-"""The ways into the host: the operator's account, sshd and the firewall, as one change that can't lock anybody out."""
+"""Access to the host: the operator's account, sshd and the firewall, as one change that can't lock anybody out."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def _at_boot(unit: str) -> str:
 
 
 def packages(settings: Settings) -> list[str]:
-    """Debian packages that the ways in need."""
+    """Debian packages for access."""
     asked = [*firewall.PACKAGES] if settings.firewall.enabled else []
     return asked + ([*operator.PACKAGES] if settings.operator.user else [])
 
 
 @role("Access")
 def access(settings: Settings, overview: HostOverview) -> None:
-    """The operator's account, sshd and the firewall: proven by a fresh connection, or taken back."""
+    """The operator's account, sshd and the firewall: proven by a new connection, or reverted."""
     keys, home = operator.authorized_keys(settings, overview.users), operator.home(settings, overview.users)
     units = {
         REVERT: File(render("access/revert.service.j2", home=home)),
@@ -43,7 +43,7 @@ def access(settings: Settings, overview: HostOverview) -> None:
         units[FIREWALL] = File(render("firewall/firewall.service.j2"))
         links[_at_boot(FIREWALL)] = FIREWALL
     place(
-        name="Write the units that take a change back",
+        name="Write the units that revert a change",
         folders={WANTS: Folder()},
         files=units,
         links=links,
@@ -64,7 +64,7 @@ def access(settings: Settings, overview: HostOverview) -> None:
 
     asked = [*ssh.PATHS, firewall.TABLE, *([operator.SUDOERS, keys] if keys else [])]
     ways_in(
-        name="Change the ways in, proven by a fresh connection",
+        name="Change access, proven by a new connection",
         wanted=wanted,
         paths=tuple(asked),
         account=settings.operator.user,

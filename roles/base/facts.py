@@ -19,7 +19,7 @@ class PackageFacts:
     installed: frozenset[str]
     """Those of the packages asked for that are installed, fully."""
     interrupted: bool
-    """dpkg was interrupted, and refuses everything until it is repaired."""
+    """dpkg was interrupted, and refuses all changes until it is repaired."""
 
 
 class Packages(FactBase[PackageFacts]):

@@ -36,7 +36,7 @@ PACKAGED = {
 }
 """Versions in a distribution's packages, for a plan made before nginx is installed."""
 DROP_IN = str(LAYOUT.nginx_sandbox)
-"""What systemd shuts nginx off from."""
+"""nginx's sandbox."""
 
 
 def configuration(
@@ -131,14 +131,14 @@ def certificate(app: AppSettings, exists: Callable[[str], bool], serving: str) -
 
 @role("Nginx")
 def nginx_sandbox(settings: Settings) -> None:
-    """What systemd shuts nginx off from: there before the package is, which starts nginx at once.
+    """nginx's sandbox, written before the package is installed, because that starts nginx at once.
 
-    An nginx that runs already gets it when it is next started, by a reboot or by hand: a restart would cut off whoever
-    it serves, and what takes none (a new binary, as its package does on an upgrade) stays where the old one is.
+    A running nginx gets it with its next start, by a reboot or by hand. A restart would cut off visitors, and an
+    upgrade of the binary in place keeps the old sandbox.
     """
     drop_in = File(render("nginx/sandbox.conf.j2"), note="from nginx's next start on")
     place(
-        name="Write what nginx is shut off from",
+        name="Write the sandbox of nginx",
         folders={DROP_IN.rpartition("/")[0]: Folder()} if settings.nginx.sandbox else {},
         files={DROP_IN: drop_in if settings.nginx.sandbox else None},
     )

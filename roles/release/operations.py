@@ -69,7 +69,7 @@ class Followed(StringCommand):
         except Exception:
             self.lossless(host)
             raise
-        except BaseException:  # interrupted: nobody waits for what became of the traffic
+        except BaseException:  # interrupted: nobody waits for the result
             if self.prober:
                 self.prober.close()
             raise
@@ -77,7 +77,7 @@ class Followed(StringCommand):
         return done and lossless, output if done else CommandOutput([])
 
     def lossless(self, host: Host) -> bool:
-        """End the traffic, and say what became of it; True without a prober."""
+        """End the traffic, and say whether a request was lost. Returns True without a prober."""
         if not self.prober:
             return True
         try:
@@ -160,12 +160,12 @@ def release(
     reasons = [key for key in inputs if before.get(key) != inputs[key]]
     faults, serving = status.get("faults", []), status.get("release")
     left = [each for each in status.get("rolled_back", []) if each["inputs"] == inputs]
-    # The host holds it by itself, too.
-    held = bool(reasons and left and not request["again"] and not request["fresh"]) and not unreached
-    told = f"{serving} serves and was made from just this"
+    # The host decides the same: where no release serves, there is nothing to hold.
+    held = bool(serving and reasons and left and not request["again"] and not request["fresh"]) and not unreached
+    told = f"{serving} serves and was made from exactly this"
     if held:
-        told = f"{left[-1]['by']} went back from {left[-1]['id']}, made from just this, at {left[-1]['since']}"
-        again = "New code, or --data again=true, makes a release"
+        told = f"{left[-1]['by']} rolled back from {left[-1]['id']}, made from exactly this, at {left[-1]['since']}"
+        again = "For a release, change the code, or use --data again=true"
         plan.say(f"{app}: {told}; {serving} serves. {again}.", logger.warning)
     if not faults and not unreached and (held or not reasons) and not request["fresh"]:
         if prober:
@@ -267,32 +267,32 @@ def _rollback(app: str, apps: tuple[str, ...], request: dict[str, Any], prober: 
 
 @plan.operation(_rollback, is_idempotent=False)
 def rollback(app: str, apps: tuple[str, ...], request: dict[str, Any], prober: Prober | None = None) -> Commands:
-    """Let another release of `app` serve again.
+    """Make an older release of `app` serve again.
 
     + app: name of the app
-    + apps: names of all apps that are to go back
-    + request: who asks, which release (None: the good one from before), and what to do with a database ahead of it
+    + apps: names of all apps of this rollback
+    + request: who asks, which release (None: the previous good one), and what to do with a database ahead of it
     + prober: the traffic to do it under
     """
     facts = plan.known(HostFacts, apps=apps, targets=tuple((each, request["to"]) for each in apps))
     status, target = app_of(facts, app), target_of(facts, app)
     serving, faults = status.get("release"), status.get("faults", [])
     if not serving:
-        yield plan.failure(f"{app}: no release serves on this host, so there is nothing to go back from.")
+        yield plan.failure(f"{app}: no release serves on this host, so there is nothing to roll back.")
         return
-    # Where another run is under way, or one left the host in disorder, what serves may be another one by then.
+    # If another run is under way, or one left the host in disorder, another release may serve later.
     if not faults and not status.get("run"):
         if told := target.get("error"):
             if plan.planning():
                 plan.say(f"{app}: {told}", logger.error)
-            plan.announce(Change("rollback", f"of {app}", plan.FAIL, note="which release is to serve can't be told"))
+            plan.announce(Change("rollback", f"of {app}", plan.FAIL, note="the release for it can't be found"))
             yield plan.failure(f"{app}: {told}")
             return
         if target.get("release") == serving:
             plan.say(f"{app}: {serving} serves already", logger.warning)
             host.noop(f"{app}: {serving} serves already")
             return
-    to = target.get("release") or request["to"] or "the good one from before"
+    to = target.get("release") or request["to"] or "the previous good release"
     if to == serving:
         plan.announce(Change("release", serving, "repair", note="; ".join(faults) or "another run is under way"))
     else:

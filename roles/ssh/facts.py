@@ -35,7 +35,7 @@ class Sshd:
     used: frozenset[int] = frozenset()
     """The host's port that this run connects to; none where that can't be told."""
     pending: bool = False
-    """A change of the ways in hasn't been confirmed."""
+    """A change of access hasn't been confirmed yet."""
 
 
 _OURS = LAYOUT.sshd_drop_in

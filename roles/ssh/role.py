@@ -19,7 +19,7 @@ MODULI = str(LAYOUT.long_moduli)
 """The package's moduli for Diffie-Hellman's group exchange, without those of less than 3072 bits. A file of its own:
 that of the package is one that dpkg asks about, and an unattended upgrade of sshd would wait for the answer."""
 UNIT = str(LAYOUT.sshd_restart)
-"""What brings sshd back, whatever ended it."""
+"""The drop-in that restarts sshd after any end."""
 PATHS = (DROP_IN, ALONE, MAIN, MODULI, UNIT)
 """All files of sshd's configuration that may be written."""
 HOST_KEYS = {"ed25519": 256, "rsa": 4096}

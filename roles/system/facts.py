@@ -33,8 +33,8 @@ class KernelSettings(FactBase[dict[str, KernelSetting]]):
     @override
     def command(self, patterns: tuple[str, ...]) -> Question:
         files = " ".join(each if re.fullmatch(r"[\w*/.-]+", each) else shlex.quote(each) for each in patterns)
-        # Not `read`, whose one byte at a time these files don't bear. That root may write them says nothing where
-        # /proc/sys is mounted read-only, as in containers; access(2), which find asks, knows of that.
+        # Not the shell's `read`: it reads single bytes, and these files give only their first one. Modes say nothing if
+        # /proc/sys is mounted read-only, as in containers; find's -writable uses access(2), which knows.
         asked = f"grep -Hs '' {files}; find {files} -maxdepth 0 -writable -printf 'w %p\\n' 2>/dev/null"
         return Question(f"cd {PROC}/sys && {{ {asked}; }}; true")
 

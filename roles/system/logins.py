@@ -35,7 +35,7 @@ elif [ -z "$unseen" ]; then echo off
 elif [ "$(cat common-auth common-account common-password | sha256sum)" = "$(cat "$1" 2>/dev/null)" ]; then echo left
 fi
 """
-# $1 as above. PAM is asked as soon as it is changed: who can't log in any more can't mend it.
+# $1 as above. PAM is tested right after the change: with a broken PAM nobody can log in to repair it.
 _ADD = f"""
 set -eu
 export DEBIAN_FRONTEND=noninteractive

@@ -22,6 +22,7 @@ from typing import Any
 
 from pyinfra.api.exceptions import PyinfraError
 
+from slipway import person
 from slipway.foreign import one_line
 from slipway.settings import AppSettings, FolderSource, GitSource, load_inventory
 
@@ -114,13 +115,14 @@ def _fetch(app: AppSettings, source: GitSource, folder: Path) -> None:
     ):
         done = _run(["git", "-C", str(folder), *words], environment)
         if done.returncode:
-            raise _CannotLookError(f"{source.ref} of {source.git}: {_last(done.stderr)}")
+            advice = person.advice_on_ssh() if source.uses_ssh else ""
+            raise _CannotLookError(f"{source.ref} of {source.git}: {_last(done.stderr)}{advice}")
 
 
 def _last(text: str) -> str:
     """What a program said was wrong, in one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    wrong = [line for line in lines if line.startswith(("error:", "fatal:", "cause:"))]
+    wrong = [line for line in lines if line.startswith(("error:", "fatal:", "cause:", "No user exists"))]
     return "; ".join(wrong or lines[-1:]) or "without a word"
 
 

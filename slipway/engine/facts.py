@@ -1,6 +1,6 @@
 """What is true on any host: each fact is one command that only looks, is cheap, and ends well.
 
-What can't be told, since its tool isn't installed yet or is broken, is the fact's default.
+If a fact's tool isn't installed yet, or is broken, the fact has its default.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class JsonFact(FactBase[dict[str, Any]]):
     def process(self, output: list[str]) -> dict[str, Any]:
         try:
             answer = json.loads("\n".join(output))
-        except ValueError:  # no program of ours: whatever stands at its path is replaced by this run
+        except ValueError:  # not our program: this run replaces what stands at its path
             return {}
         return answer if isinstance(answer, dict) else {}
 

@@ -1,4 +1,4 @@
-"""What the host's own program says: all that a run wants to know of its apps and its nginx, asked once."""
+"""Facts from the host's own program: everything a run needs to know about apps and nginx, asked once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def note(of: str, event: Event) -> None:
 
 
 def under_way(of: str) -> list[str]:
-    """Apps of which a run goes on on a host, whoever stops following it."""
+    """Apps of which a run continues on a host, even if nobody follows it."""
     return list(_under_way.get(of, ()))
 
 
@@ -79,13 +79,13 @@ class HostFacts(JsonFact):
 
 
 def nginx_of(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of nginx: protocol.NginxStatus; empty where that can't be told."""
+    """nginx's status: protocol.NginxStatus; empty if it is unknown."""
     told: dict[str, Any] = facts.get("nginx", {})
     return {} if "error" in told else told
 
 
 def app_of(facts: Mapping[str, Any], app: str) -> dict[str, Any]:
-    """What is known of an app: protocol.Status; empty where that can't be told."""
+    """An app's status: protocol.Status; empty if it is unknown."""
     told: dict[str, Any] = facts.get("apps", {}).get(app, {})
     return {} if "error" in told else told
 
@@ -97,6 +97,6 @@ def certificate_of(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def target_of(facts: Mapping[str, Any], app: str) -> dict[str, Any]:
-    """What a rollback would let serve: protocol.Target; empty where that can't be told."""
+    """The release for a rollback: protocol.Target; empty if it is unknown."""
     told: dict[str, Any] = facts.get("targets", {}).get(app, {})
     return told

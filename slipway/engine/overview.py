@@ -165,5 +165,5 @@ def _kept(text: str) -> tuple[int, str]:
     try:
         told = json.loads(text)
         return int(told["format"]), str(told["slipway"])
-    except (ValueError, TypeError, KeyError):  # there is none: a bare host, or one of before
+    except (ValueError, TypeError, KeyError):  # a bare host, or one of Slipway 0.1
         return 1, ""

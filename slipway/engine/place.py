@@ -121,7 +121,7 @@ def placing(
     links: Mapping[str, str] = MappingProxyType({}),
     absent: Collection[str] = (),
 ) -> StringCommand:
-    """The command that makes all these so, whatever there is; the contents are its standard input."""
+    """The command that makes all of these, whatever exists; it reads the contents from standard input."""
     lines = [shlex.join(["account", each.name, each.home]) for each in accounts]
     lines += [shlex.join(["folder", path, f"{each.user}:{each.group}", each.mode]) for path, each in folders.items()]
     beside = dict.fromkeys(path.rpartition("/")[0] for path in [*files, *links])

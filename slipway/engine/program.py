@@ -15,7 +15,7 @@ from slipway.engine.plan import Change
 from slipway.engine.pyinfra_api import OperationMeta
 
 INSTALLING = str(LAYOUT.install_lock)
-"""Held while one is installed. Root's alone: whoever can open a file can hold its lock."""
+"""Lock during an installation. For root alone: a user who can open the file could hold the lock."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Program:
 
     @property
     def line(self) -> str:
-        """The shell command that installs it unless it is there; a host does one at a time, whoever asked for it."""
+        """The shell command that installs it unless it is there. A host runs one at a time, even for several runs."""
         folder = INSTALLING.rpartition("/")[0]
         due = f'umask 022; [ -n "$({self.satisfied})" ] || {self.command}'
         locked = f"umask 077; mkdir -p -m 755 {folder}; exec flock {INSTALLING} sh -c {shlex.quote(due)}"

@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 LOST = 3
-"""Exit status when a request was lost, or when it can't be told."""
+"""Exit status when a request was lost, or when that is unknown."""
 
 _SHOWN = 10  # lost requests that are listed
 

@@ -36,7 +36,7 @@ class Prober:
 
     The block begins once each kind of traffic was answered well, and `result` is there after it. An exception in the
     block passes, with the result of the traffic until then where there is one; ^C ends the traffic without a result.
-    No process is left, whatever happens: it ends with its standard input, so even with a parent that was killed.
+    No process is left: it ends with its standard input, even if its parent is killed.
     """
 
     def __init__(self, site: Site, load: Load | None = None) -> None:
@@ -49,7 +49,7 @@ class Prober:
 
     @property
     def result(self) -> Result:
-        """What became of the traffic. Raises ProberError as long as it isn't known."""
+        """The traffic's result. Raises ProberError until it is known."""
         if self._result is None:
             raise ProberError("the traffic has no result yet: it wasn't stopped, or was broken off")
         return self._result
@@ -107,7 +107,7 @@ class Prober:
             raise
 
     def stop(self) -> Result:
-        """End the traffic after half a second more of it, and return what became of it; what is under way is awaited.
+        """End the traffic after half a second more, await open requests, and return the result.
 
         Raises ProberError where the process ended before, or doesn't answer; it is gone then too.
         """

@@ -1,4 +1,4 @@
-"""Where traffic goes, what it is, and what became of it: plain values, which travel between two processes as JSON."""
+"""The traffic's target, its kinds and its result: plain values, sent between two processes as JSON."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Fault:
 
 @dataclass
 class Result:
-    """What became of the traffic, from the end of the warm-up to the last answer. Times are seconds."""
+    """The traffic's result, from the end of the warm-up to the last answer. Times are in seconds."""
 
     requests: int
     """All that was asked and judged: short and slow requests, uploads, messages over WebSockets, reopened WebSockets

@@ -27,7 +27,7 @@ site that is down isn't hammered, and one lost stream isn't hundreds of faults."
 
 
 class Traffic(Asking):
-    """All requests to one site, and what became of them."""
+    """All requests to one site, and their results."""
 
     def __init__(self, site: Site, load: Load) -> None:
         """Raises OSError where `site.ca_file` can't be read, ssl.SSLError where it holds no certificate."""
@@ -88,7 +88,7 @@ class Traffic(Asking):
     # --- The traffic --------------------------------------------------------------------------------------------------
 
     async def run(self, stop: asyncio.Event, after: float) -> Result:
-        """Send until `after` seconds past `stop`, await what is under way, and tell what became of it all."""
+        """Send until `after` seconds past `stop`, await open requests, and return the result."""
         load = self._load
         workers: list[Coroutine[Any, Any, None]] = []
         self._begin = self._last_good = self._loop.time()

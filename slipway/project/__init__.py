@@ -25,7 +25,7 @@ def root() -> Path:
 
 
 def find_roles() -> None:
-    """Let `roles` be found, before whatever else is called so."""
+    """Let `roles` be found before other packages of that name."""
     if sys.path[:1] != [str(root())]:
         sys.path.insert(0, str(root()))
 
@@ -33,7 +33,7 @@ def find_roles() -> None:
 def keep_bytecode_out(cache: Path | None) -> None:
     """Let Python, and what it starts, write no bytecode into an installed package: into `cache` instead, if any.
 
-    Where whoever installed it made the bytecode too, it is used, and none is written.
+    If the installer has compiled bytecode, it is used, and none is written.
     """
     if not installed() or sys.flags.dont_write_bytecode or sys.pycache_prefix:
         return

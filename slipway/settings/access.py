@@ -1,4 +1,4 @@
-"""Settings of the ways into a host: sshd, the firewall, the operator's account."""
+"""Settings of access to a host: sshd, the firewall, the operator's account."""
 
 from __future__ import annotations
 

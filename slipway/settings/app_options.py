@@ -138,7 +138,7 @@ class AppOptions(Model):
     """Seconds the old release's processes stay after a switch, so that going back takes a second; they need the memory
     of both releases. 0: they stop as soon as they are drained. Less than drain_timeout never cuts that short."""
     keep_releases: Annotated[int, t.whole(2, 100, "releases")] = 5
-    """Releases kept on the host, the serving one included: those one can go back to. At least 2; each is a folder with
+    """Releases kept on the host, the serving one included: a rollback can use them. At least 2; each is a folder with
     an environment of its own, some 100 MB."""
     lock_wait: Annotated[int, t.whole(0, 3600, "seconds")] = 60
     """Seconds a release waits for another release of the same app to end, such as one from a colleague's machine; then

@@ -151,7 +151,7 @@ def names_host(url: str) -> bool:
 
 
 def placeholder(value: str) -> str:
-    """What stands for a secret where code that nobody has trusted yet is run: of its kind, and nothing of it.
+    """A placeholder for a secret, for code that isn't trusted yet: of the same kind, without anything of the secret.
 
     A URL keeps its scheme, which says what reads it; a number, a switch and JSON stay what they are.
     """

@@ -90,7 +90,7 @@ class Source:
 
     folder: Path
     secrets: Collection[Path] = ()
-    """Paths of files that hold secrets, whatever they are called: an app's env_file, say."""
+    """Paths of files that hold secrets, with any name, such as an app's env_file."""
 
     @cached_property
     def _found(self) -> tuple[list[Path], frozenset[Path] | None]:
@@ -129,7 +129,7 @@ class Source:
         )
 
     def _named(self, *path: Path) -> str:
-        """The folder, or a file of it, as a message names it: whatever its name is, in one line."""
+        """The folder, or a file in it, for a message: always one line."""
         return one_line(str(self.folder.joinpath(*path)))
 
     def _all(self) -> list[Path]:
@@ -163,7 +163,7 @@ class Source:
     def _check_link(self, path: Path) -> None:
         whole = self.folder / path
         target = whole.readlink()
-        inside = Path(os.path.normpath(path.parent / target))  # as it is written, whatever is there now
+        inside = Path(os.path.normpath(path.parent / target))  # as it is written, even if it leads nowhere now
         try:
             real = whole.resolve()
         except (OSError, RuntimeError):  # it leads to itself

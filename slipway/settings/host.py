@@ -72,7 +72,7 @@ class Settings(Model):
     updates: Annotated[
         UpdatesSettings, t.mapping_of("options of updates", 'write a mapping, such as {"reboot": "04:30"}')
     ] = UpdatesSettings()
-    """Security updates, and what becomes of programs that still run the old code."""
+    """Security updates, and programs that still run the old code."""
     system: Annotated[
         SystemSettings, t.mapping_of("options of the system", 'write a mapping, such as {"swap_mb": 1024}')
     ] = SystemSettings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import runpy
 import sys
 import traceback
@@ -36,7 +37,7 @@ def find_inventory(arguments: Iterable[str], groups: Iterable[str]) -> Path | No
     """The inventory among pyinfra's command line arguments: the file whose stem is a group of the host.
 
     pyinfra puts every host of ``inventories/production.py`` into the group ``production``, and all of them into
-    ``all``, whatever the file is called.
+    ``all``.
     """
     known = {*groups, "all"}
     words = list(arguments)
@@ -63,7 +64,7 @@ def read_inventory(path: Path, further: Iterable[str] = ()) -> Inventory:
 
     + further: files and folders of group data, besides ``group_data`` here and beside the inventory
 
-    Raises SettingsError, with the file and the line, for whatever keeps it from being run.
+    Raises SettingsError, with the file and the line, if it can't be run.
     """
     names = _run(path, path)
     if problems := list(_unfit(path, names)):
@@ -91,7 +92,10 @@ def read_inventory(path: Path, further: Iterable[str] = ()) -> Inventory:
     hosts = {name: {**of_all, **of_group[name], **of_file, **data} for name, data in of_host.items()}
     if not hosts:
         do = 'write hosts = [("203.0.113.5", {"ssh_user": …, "slipway": {…}})]'
-        raise SettingsError(shown(path), {"all hosts": [Problem("hosts", "a list of hosts", "none", do)]})
+        where, found = ("hosts", "none")
+        if "hosts" in names:  # a mapping, say, which pyinfra takes for no group
+            where, found = f"hosts in line {_line_of(path, 'hosts')}", show(names["hosts"])
+        raise SettingsError(shown(path), {"all hosts": [Problem(where, "a list of hosts", found, do)]})
     return Inventory(hosts, {name: group for name, group in bare.items() if not hosts[name]})
 
 
@@ -100,8 +104,10 @@ def _run(path: Path, inventory: Path) -> dict[str, Any]:
     # Behind all else, and to stay: pyinfra runs the file once more.
     sys.path += [each for each in (str(Path.cwd()), str(inventory.absolute().parent)) if each not in sys.path]
     try:
-        return runpy.run_path(str(path))
-    except PyinfraError:  # the inventory's own words
+        # What it prints isn't part of an answer, and where it goes isn't where others look for its file.
+        with contextlib.redirect_stdout(sys.stderr), contextlib.chdir(Path.cwd()):
+            return runpy.run_path(str(path))
+    except (PyinfraError, KeyboardInterrupt):  # the inventory's own words
         raise
     except (SyntaxError, UnicodeDecodeError) as error:
         found = f"{error.msg} in line {error.lineno}" if isinstance(error, SyntaxError) else "other bytes"
@@ -113,7 +119,7 @@ def _run(path: Path, inventory: Path) -> dict[str, Any]:
             problem = Problem("file", "an inventory file", error.strerror or "unreadable", "correct the file's name")
         else:
             problem = _raised(path, error)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         problem = _raised(path, error)
     raise SettingsError(shown(path), {"all hosts": [problem]}) from None
 
@@ -152,13 +158,16 @@ def _unfit(path: Path, names: Mapping[str, Any]) -> Iterator[Problem]:
                 len(member) == 2 and isinstance(member[0], str) and isinstance(member[1], dict)
             )
             if not fit:
-                yield Problem(where, "hosts as text, or as (host, data)", show(member), rename)
+                found = f"({', '.join(map(show, member))})" if len(member) == len(("host", "data")) else show(member)
+                yield Problem(where, "hosts as text, or as (host, data)", found, rename)
                 break
 
 
 def _line_of(path: Path, name: str) -> int:
     """Where a file first gives a name at top level."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            return node.lineno
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(
             isinstance(each, ast.Name) and each.id == name for target in targets if target for each in ast.walk(target)

@@ -22,7 +22,7 @@ COMMAND_LINE = "command line"
 """What messages call the place of these options."""
 
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_NEAR = 0.7  # how alike a name must be to be taken for one of ours; any other may be another deploy's
+_NEAR = 0.7  # how alike a name must be to be taken for one of ours; any other may belong to another program
 
 
 def _switch(name: str) -> t.Narrow:
@@ -39,16 +39,16 @@ class RunOptions:
     app: Annotated[str, t.Narrow("the name of an app", "write --data app=NAME, or leave it out for all")] | None = None
     """Only this app; None: every app of the host."""
     contract: Annotated[bool, _switch("contract")] = False
-    """Consent to migrations that the release which still serves may not survive."""
+    """Consent to migrations that can break the release that still serves."""
     again: Annotated[bool, _switch("again")] = False
     """Release again what was rolled back from."""
     fresh: Annotated[bool, _switch("fresh")] = False
-    """Build a release from empty caches, whatever serves: nothing that an earlier build left has a part in it."""
+    """Build a release from empty caches, even if nothing has changed. Nothing of an earlier build is used."""
     stop_first: Annotated[bool, _switch("stop_first")] = False
     """End every process of the app before the new release is tried, or the one to go back to: requests are lost until
     it serves. For the day on which what serves was taken over, and kills what is to take its place."""
     to: t.ReleaseRef | None = None
-    """The release to go back to (``tasks/rollback.py``): its id, or the beginning of its id or of its commit. None: the
+    """The release to roll back to (``tasks/rollback.py``): its id, or the beginning of that or of its commit. None: the
     one before."""
     schema: (
         Annotated[
@@ -61,7 +61,7 @@ class RunOptions:
         ]
         | None
     ) = None
-    """What to do with a database that is ahead of the release one goes back to; None: refuse to go back then."""
+    """What to do with a database that is ahead of the older release; None: refuse the rollback."""
     json: Annotated[bool, _switch("json")] = False
     """Show the history (``tasks/releases.py``) as lines of JSON, one for each app of each host."""
 
@@ -107,7 +107,7 @@ def given_in(arguments: Sequence[str]) -> list[Given]:
 
 
 def dry_run() -> bool:
-    """Whether this run only shows what another would do: pyinfra tells it to nobody but its command line."""
+    """Whether this run only shows what another would do: pyinfra says so only on its command line."""
     return "--dry" in sys.argv
 
 
@@ -190,7 +190,7 @@ def command_line_problems(
     """What is wrong with the ``--data`` of a command line: host, or "all hosts" → problems.
 
     `hosts` are the inventory's with their raw data, `places` what only an inventory may set → where it stands there.
-    A name that isn't ours is refused where it looks like one of ours and no host has it; another deploy may want it.
+    An unknown name is refused if it looks like one of ours and no host has it; it may belong to another program.
     """
     known = {str(key) for data in hosts.values() for key in data}
     problems: list[Problem] = []

@@ -25,7 +25,7 @@ class HooksSettings(Model):
     """Command after the migration (also when there was none to run), before the new release is started. If it fails,
     the release fails and the old one keeps serving; what the migration did stays."""
     after_switch: t.HookCommand | None = None
-    """Command once the new release serves. If it fails, that release goes on serving, and the run fails."""
+    """Command once the new release serves. If it fails, that release keeps serving, and the run fails."""
     on_failure: t.HookCommand | None = None
     """Command when a release failed; it gets the name of the step that did as SLIPWAY_STEP. Its own failure is shown
     and changes nothing."""

@@ -36,7 +36,7 @@ BANNER = "This is a private system. Access is for authorized users only, and is 
 
 
 class UpdatesSettings(Model):
-    """Security updates, and what becomes of programs that still run the old code."""
+    """Security updates, and programs that still run the old code."""
 
     automatic: t.Switch = True
     """Install security updates by themselves, every day (unattended-upgrades). False: known holes stay open until

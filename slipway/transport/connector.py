@@ -50,7 +50,7 @@ from slipway.transport.shell import STDERR, Channel, Outcome, Shell, ShellError,
 NAME = "slipway"
 """What pyinfra knows the connector by, as pyproject.toml registers it."""
 MAX_AGE = 5.0
-"""Seconds after which an answer is asked again: somebody else may have changed the host, or an operator thought a while
+"""Seconds after which an answer is asked again: somebody else may have changed the host, or an operator waited a while
 before they pressed Enter."""
 
 NO_PASSWORD = (

@@ -69,7 +69,7 @@ class ShellError(Exception):
 
 @dataclass
 class Outcome:
-    """What became of a command."""
+    """The result of a command."""
 
     lines: list[tuple[str, str]] = field(default_factory=list)
     """("stdout" or "stderr", line) in the order they came."""

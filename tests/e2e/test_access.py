@@ -15,8 +15,8 @@ from tests.target.engine import inspect
 
 pytestmark = pytest.mark.story
 
-WAYS_IN = "Access | Change the ways in, proven by a fresh connection"
-PROGRAM = "Access | Write the units that take a change back"
+WAYS_IN = "Access | Change access, proven by a new connection"
+PROGRAM = "Access | Write the units that revert a change"
 """The units reach the operator's home, and no other."""
 DROP_IN = "/etc/ssh/slipway.conf"
 """Where sshd's configuration lies on a host that has another file before ours."""
@@ -152,7 +152,7 @@ def test_a_change_that_locks_the_operator_out_is_taken_back(
 ) -> None:
     before = ways_in(host)
     with host.changed(beside(host, settings)):
-        host.refused("not proven", told, "the ways in are again what they were before this run")
+        host.refused("not proven", told, "the change of access was reverted")
     came_back(host, before)
     host.converged()
 

@@ -101,7 +101,7 @@ def test_not_before_the_database_is_there(host: Host) -> None:
     host.app()["database_driver"] = "asyncpg"
     run = host.deploy("-vv", check=False)
     assert run.code != 0
-    run.says("failed at check (3 of 9)", "The database's schema can't be looked at:", f"{before} goes on serving")
+    run.says("failed at check (3 of 9)", "The database's schema can't be looked at:", f"{before} keeps serving")
     run.says('password authentication failed for user "notes"')
     assert PASSWORD not in run.output and "p@ss-71c0de" not in run.output
     assert said(host) == ["in a file"]
@@ -142,7 +142,7 @@ def test_failed_migration_with_postgresql(host: Host) -> None:
     with host.traffic(path="/api/notes", scheme="http") as public:
         run = host.deploy(check=False)
     public.unbroken()
-    run.says("failed at migrate (4 of 9)", "division by zero", f"{before} goes on serving")
+    run.says("failed at migrate (4 of 9)", "division by zero", f"{before} keeps serving")
     assert PASSWORD not in run.output
     assert psql(host, "SELECT version_num FROM alembic_version") == "0003"
     assert psql(host, "SELECT count(*) FROM information_schema.columns WHERE column_name = 'half'") == "0"
@@ -170,7 +170,7 @@ def release(host: Host, *says: str, **options: object) -> Run:
         run = host.task("tasks/release.py", check=False)
     public.unbroken()
     assert run.code != 0
-    run.says("failed at migrate (4 of 9)", *says, f"{before} goes on serving")
+    run.says("failed at migrate (4 of 9)", *says, f"{before} keeps serving")
     assert psql(host, "SELECT version_num FROM alembic_version") == revision
     assert leftovers(host, "notes") == []
     return run

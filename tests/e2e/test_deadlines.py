@@ -160,9 +160,9 @@ def test_what_kills_the_next_release_is_told_and_stopped_first(place: Place, sig
         told = ("It was killed by ", ", which Slipway didn't send", "--data stop_first=true")
         place.release(check=False).says("failed at check (3 of 9)", *told)
         if signal == "KILL":  # another signal is an end as good as any for what Gunicorn's master is
-            place.release(entry="rollback", check=False).says("going back to", *told)
+            place.release(entry="rollback", check=False).says("rollback to", *told)
         assert host.release("mine") == before
-        place.release(stop_first=True).says("is stopped first, as told: requests are lost", "serves (")
+        place.release(stop_first=True).says("is stopped first, as requested: requests are lost", "serves (")
         assert host.run("systemctl is-active --quiet taken-over").returncode != 0
     place.whole()
 
@@ -170,7 +170,7 @@ def test_what_kills_the_next_release_is_told_and_stopped_first(place: Place, sig
 def test_what_was_stopped_first_serves_again_where_its_successor_fails(place: Place) -> None:
     host, version = place.host, str(place.number)
     place.write(import_error="of the fix")
-    place.release(check=False, stop_first=True).says("RuntimeError: of the fix", "was started again", "goes on serving")
+    place.release(check=False, stop_first=True).says("RuntimeError: of the fix", "was started again", "keeps serving")
     assert facts(host, domain="mine.test")["version"] == version
     # A run that is killed meanwhile is made good by the next, even by one that fails.
     place.write(import_seconds=90)

@@ -174,8 +174,10 @@ FAILURES = {
     "doesn't import": Failure(
         "check (3 of 9)", ("tiny.main:app can't be imported", "no luck today"), {"import_error": "no luck today"}
     ),
-    "crashes on boot": Failure(
-        "prove (6 of 9)", ("The app crashes on boot", "tiny gives up: new moon"), {"boot": "exit", "why": "new moon"}
+    "crashes during its start": Failure(
+        "prove (6 of 9)",
+        ("The app crashes during its start", "tiny gives up: new moon"),
+        {"boot": "exit", "why": "new moon"},
     ),
     "never ends its start": Failure(
         "prove (6 of 9)", ("/readyz wasn't ready within 4 s", "no answer (timed out)"), {"boot": "wait"}
@@ -236,7 +238,7 @@ def test_a_release_that_fails_changes_nothing(place: Place, what: str) -> None:
     NOTHING.holds(public.result)
     assert run.code == 1
     run.says(f"failed at {row.step}", *row.says, "the release of tiny failed")
-    run.says(f"{before} {'serves again' if row.served else 'goes on serving'}", "Correct the cause and run again")
+    run.says(f"{before} {'serves again' if row.served else 'keeps serving'}", "Correct the cause and run again")
     assert public.result.releases[0] == before
     assert len(public.result.releases) == (2 if row.served else 1)
     assert place.serving() == before
@@ -324,12 +326,12 @@ SURROUNDINGS = {
     "another site's configuration is wrong": Surroundings(
         f"echo '{SITE}' >/etc/nginx/sites-enabled/other",
         "rm -f /etc/nginx/sites-enabled/other",
-        ("failed at check (3 of 9)", "/etc/nginx/sites-enabled/other isn't Slipway's: correct line 1 there", "lissten"),
+        ("failed at check (3 of 9)", "/etc/nginx/sites-enabled/other isn't Slipway's. Correct its line 1", "lissten"),
     ),
     "a file in conf.d is wrong": Surroundings(
         f"echo '{SITE}' >/etc/nginx/conf.d/other.conf",
         "rm -f /etc/nginx/conf.d/other.conf",
-        ("failed at check (3 of 9)", "/etc/nginx/conf.d/other.conf isn't Slipway's: correct line 1 there", "lissten"),
+        ("failed at check (3 of 9)", "/etc/nginx/conf.d/other.conf isn't Slipway's. Correct its line 1", "lissten"),
     ),
 }  # fmt: skip
 QUICK_SURROUNDINGS = ("disk full while building", "disk full while switching", "another site's configuration is wrong")
@@ -637,7 +639,7 @@ def test_the_follower_is_interrupted_and_attaches_again(place: Place) -> None:
         held = met(place, "migrate", "hold")
         left = host.run(f"timeout --signal=INT 1 {PROGRAM} follow tiny")
         assert "tiny: 3/9 check" in left.stdout
-        assert f"a run that was begun goes on without you; `{PROGRAM} follow tiny` follows it again" in left.stderr
+        assert f"a run that has begun continues; `{PROGRAM} follow tiny` shows it" in left.stderr
         assert "Traceback" not in left.stderr
         go(place, held)
         followed = host.run(f"{PROGRAM} follow tiny")
@@ -663,7 +665,7 @@ def test_two_at_once(place: Place) -> None:
         with host.changed({"apps": {"tiny": {"lock_wait": 0}}}):
             refused = place.release(check=False)
         assert refused.code == 1
-        refused.says("Another run of tiny is under way (release by", "did not end within 0 s", f"{PROGRAM} follow tiny")
+        refused.says("Another run of tiny is under way (release by", "didn't end within 0 s", f"{PROGRAM} follow tiny")
         go(place, first)
         assert f"{first.attempt} serves" in first.ends(0)
         assert f"{first.attempt} serves" in same.ends(0)

@@ -183,7 +183,7 @@ def test_an_error_that_quotes_a_secret(host: Host) -> None:
     serving = host.release()
     run = host.deploy("-vv", check=False)
     assert run.code != 0
-    run.says("failed at check (3 of 9)", "ValueError: '***' is wrong", "hello-world-42", f"{serving} goes on serving")
+    run.says("failed at check (3 of 9)", "ValueError: '***' is wrong", "hello-world-42", f"{serving} keeps serving")
     assert harmless(re.sub(r"\x1b\[[0-9;]*m", "", run.output)), "but for pyinfra's own colours"
     kept = record(host, "notes")
     assert "ValueError: '***' is wrong" in kept["error"] and harmless(kept["error"])

@@ -308,7 +308,7 @@ def _at_once(host: Host, count: int) -> Counter[int]:
 
 def test_nginx_s_sandbox_goes_and_comes_without_a_request_lost(host: Host) -> None:
     """A restart would lose some: it counts from nginx's next start, which the plan says."""
-    step = ["Nginx | Write what nginx is shut off from", "Nginx | Enable nginx"]
+    step = ["Nginx | Write the sandbox of nginx", "Nginx | Enable nginx"]
     started = host.ssh("systemctl show -p ExecMainStartTimestampMonotonic nginx")
     with host.traffic(path="/healthz") as public:
         with host.changed({"nginx": {"sandbox": False}}):

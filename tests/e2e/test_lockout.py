@@ -144,7 +144,7 @@ def test_what_another_has_is_not_taken_for_sshd_s(host: Host) -> None:
     other = "import socket, time\none = socket.socket()\none.bind(('127.0.0.9', 2299))\none.listen()\ntime.sleep(600)"
     host.ssh(shlex.join(["systemd-run", "-q", "--collect", "--unit=bystander", "--uid=nobody", "python3", "-c", other]))
     with host.afterwards("systemctl stop bystander"), host.changed({"ssh": {"port": 2299}}):
-        host.refused("the ways in are again what they were before this run")
+        host.refused("the change of access was reverted")
         assert login(host).returncode == 0
         assert host.ssh("systemctl is-active bystander") == "active"
     host.converged()

@@ -176,7 +176,7 @@ def test_a_trusted_proxy_is_believed_and_nobody_else(host: Host) -> None:
     client = "203.0.113.7"
     before = host.release()
     with host.changed({"apps": {"notes": {"trusted_proxies": [f"{gateway}/32"], "proxy_timeout": 1}}}):
-        access = "Access | Change the ways in, proven by a fresh connection"  # the firewall lets proxies have more
+        access = "Access | Change access, proven by a new connection"  # the firewall lets proxies have more
         assert host.deploy().changed == [access, "Nginx | Configure the sites"]
         assert host.release() == before
         assert host.get("/api/whoami").json()["client"] == gateway

@@ -323,7 +323,7 @@ def test_failed_alembic_leaves_the_database(site: Site) -> None:
     create = 'op.create_table("half", sa.Column("id", sa.Integer, primary_key=True))'
     add_revision(folder, "0003", "0002", create, 'op.execute("INSERT INTO nowhere VALUES (1)")')
     with host.traffic("notes.test", scheme="http") as public:
-        run = host.refused("failed at migrate (4 of 9)", "The migration `alembic` failed", f"{before} goes on serving")
+        run = host.refused("failed at migrate (4 of 9)", "The migration `alembic` failed", f"{before} keeps serving")
         run.says(
             "FAILED in revision 0003 (Revision 0003.)", "migrations/versions/0003_added.py", "no such table: nowhere"
         )

@@ -175,7 +175,7 @@ def test_back_to_the_warm_predecessor(site: Site) -> None:
     public.unbroken()
     assert run.changed == [ROLLBACK.format("tiny")]
     assert public.releases == [two, one]
-    run.says("tiny: 2/5 start", "(it was warm)", f"tiny: {one} serves again", f"{two} was before")
+    run.says("tiny: 2/5 start", "(it was warm)", f"tiny: {one} serves again", f"instead of {two}")
     told = history(host)[0]
     log.info("    the host took %.2f s: %s", told["seconds"], told["steps"])
     assert list(told["steps"]) == ["schema", "start", "prove", "switch", "commit"]
@@ -189,10 +189,10 @@ def test_what_was_rolled_back_is_not_released_by_a_plain_run(site: Site) -> None
     """A plain run says who went back from what, and changes nothing; neither does a dry one or a plain task."""
     host, one, two = site.host, site.host.release("tiny"), history(site.host)[1]["id"]
     run = host.converged()
-    run.says(f"went back from {two}, made from just this", f"{one} serves. New code, or --data again=true")
+    run.says(f"rolled back from {two}, made from exactly this", f"{one} serves. For a release, change the code, or use")
     assert task(host, "release", app="tiny").changed == []
     assert host.ssh(f"{PROGRAM} release tiny").endswith(
-        f"{one} serves. New code, or --data again=true (on the host: --again), makes a release."
+        f"{one} serves. For a release, change the code, or use --data again=true (on the host: --again)."
     )
     site.serves(one)
 
@@ -245,7 +245,7 @@ def test_a_second_rollback_goes_one_further(site: Site) -> None:
     task(host, "rollback", app="tiny")
     site.serves(good[0])
     marked = ", ".join(sorted({*bad, good[1], good[2]}))
-    refused(host, "rollback", f"Marked as bad, and skipped unless named: {marked}.", app="tiny")
+    refused(host, "rollback", f"Marked as bad, and used only if named: {marked}.", app="tiny")
     site.serves(good[0])
     four = site.release("four")
     task(host, "rollback", app="tiny")
@@ -319,10 +319,10 @@ def test_one_that_cannot_be_is_refused_with_the_nearest(site: Site) -> None:
     assert history(host)[0]["outcome"] == "failed at check"
     assert host.ssh(f"stat -c %a {history(host)[0]['log']}") == "600"
     site.serves(serving)
-    nearest = f"those one can go back to: {', '.join(sorted(host.releases('tiny')))}."
+    nearest = f"Releases that can serve again: {', '.join(sorted(host.releases('tiny')))}."
     refused(host, "rollback", f"{failed} never went live. Nearest: ", nearest, app="tiny", to=failed)
     wrong = serving[:-1] + "x"
-    refused(host, "rollback", f"There is no release {wrong}. Nearest: {serving};", nearest, app="tiny", to=wrong)
+    refused(host, "rollback", f"There is no release {wrong}. Nearest: {serving}.", nearest, app="tiny", to=wrong)
     refused(host, "rollback", "20 is the beginning of ", "name one of them", app="tiny", to="20")
 
 
@@ -369,7 +369,7 @@ def test_the_history_tells_all_that(site: Site) -> None:
     failed = next(row for row in rows if row["outcome"].startswith("failed"))
     assert host.run(f"grep -q 'no luck today' {failed['log']}").returncode == 0, "the log of what failed is gone"
     back = next(line for line, row in zip(shown, rows, strict=True) if "-rollback" in row["id"])
-    assert re.search(r"-rollback\s+good\s+\d+ (s|min)\s+\d+\.\d s\s+\S+@\S+\s+back to \d{8}T", back), back
+    assert re.search(r"-rollback\s+good\s+\d+ (s|min)\s+\d+\.\d s\s+\S+@\S+\s+rollback to \d{8}T", back), back
     told = json.loads(host.run_slipway("releases", "--json").stdout)
     assert (told["outcome"], told["error"]) == ("nothing", None)
     assert told["releases"][host.target["container"]]["tiny"] == rows
@@ -391,13 +391,13 @@ def test_a_database_that_is_ahead_is_refused_unless_told_how(site: Site) -> None
     run = task(host, "rollback", app="notes", check=False)
     assert run.code != 0
     run.says("failed at schema (1 of 5).", f"The database is ahead of {old} by:", "0003 Revision 0003.")
-    run.says("--data schema=code-only", "--data schema=downgrade", f"{new} goes on serving")
+    run.says("--data schema=code-only", "--data schema=downgrade", f"{new} keeps serving")
     assert history(host, "notes")[0]["outcome"] == "failed at schema"
     site.serves(new, "notes")
     with host.traffic() as public:
         run = task(host, "rollback", app="notes", schema="code-only")
     public.unbroken()
-    run.says("The code alone goes back, as told.", "1/5 schema", "(code only)")
+    run.says("Only the code is rolled back, as requested.", "1/5 schema", "(code only)")
     site.serves(old, "notes")
     assert revision(host) == "0003"
     task(host, "rollback", app="notes", to=new)
@@ -414,7 +414,7 @@ def test_a_downgrade_takes_the_database_back_too(site: Site) -> None:
     assert revision(host) == "0002"
     assert history(host, "notes")[0]["schema"] == "0003 -> 0002"
     run = task(host, "rollback", app="notes", to=new, check=False)
-    run.says(f"The database is behind {new}: it lacks 0003. Release its commit anew", f"{old} goes on serving")
+    run.says(f"The database is behind {new}: it lacks 0003. Release its commit anew", f"{old} keeps serving")
     site.serves(old, "notes")
     task(host, "release", app="notes", again="true")
     assert revision(host) == "0003"
@@ -427,7 +427,7 @@ def test_what_has_no_downgrade_cannot_be_taken_back(site: Site) -> None:
     serving = host.release("notes")
     run = task(host, "rollback", app="notes", schema="downgrade", check=False)
     assert run.code != 0
-    run.says("0004 Revision 0004.", "0004 can't be taken back: it has no downgrade.")
+    run.says("0004 Revision 0004.", "0004 has no downgrade.")
     site.serves(serving, "notes")
     assert revision(host) == "0004"
 
@@ -440,7 +440,7 @@ def test_a_contract_step_needs_consent(site: Site) -> None:
         run = task(host, "release", app="notes", check=False)
         assert run.code != 0
         run.says("failed at check (3 of 9)", "The release that serves may not survive these migrations:")
-        run.says("0005 drops the column notes.colour", "--data contract=true", f"{before} goes on serving")
+        run.says("0005 drops the column notes.colour", "--data contract=true", f"{before} keeps serving")
         site.serves(before, "notes")
         assert revision(host) == "0004"
         task(host, "release", app="notes", contract="true")
@@ -511,7 +511,7 @@ def test_hooks_run_at_their_moments_as_the_app(site: Site) -> None:
 
 
 def test_a_hook_that_fails_after_the_switch_fails_the_run_alone(site: Site) -> None:
-    """The new release goes on serving; the next run finds nothing to do."""
+    """The new release keeps serving; the next run finds nothing to do."""
     host, before = site.host, site.host.release("notes")
     host.app()["env"] = {"HOOK_FAILS": "after_switch"}
     with host.traffic() as public:
@@ -521,7 +521,7 @@ def test_a_hook_that_fails_after_the_switch_fails_the_run_alone(site: Site) -> N
     after = host.release("notes")
     assert after != before
     run.says(
-        f"{after} serves, and goes on serving. But",
+        f"{after} serves, and keeps serving. But",
         "hook after_switch (`python hook.py`) ended with 1:",
         "words of the hook",
     )

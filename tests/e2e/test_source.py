@@ -182,7 +182,7 @@ def test_failed_build_hides_what_it_was_given(place: Place) -> None:
     run = host.deploy("-vvv", check=False)
     assert run.code != 0
     run.says("failed at build (2 of 9)", "`uv sync --locked --no-dev` failed", "the index refused ***")
-    run.says(f"{before} goes on serving")
+    run.says(f"{before} keeps serving")
     assert TOKEN not in run.output
     assert TOKEN not in host.ssh("cat /var/lib/slipway/member/*.json")
     (place.works / "libs/built/fail").unlink()
@@ -315,7 +315,7 @@ def test_lock_of_a_git_source_must_fit(place: Place) -> None:
     trunk.push()
     run = host.deploy(check=False)
     run.says("failed at build (2 of 9)", "The lockfile at `uv.lock` needs to be updated, but `--locked` was provided")
-    run.says(f"{before} goes on serving")
+    run.says(f"{before} keeps serving")
     assert record(host, "branch")["step"] == "build"
     project.write_text(good)
     shutil.copytree(HERE / "bare", project.parent, dirs_exist_ok=True)
@@ -323,7 +323,7 @@ def test_lock_of_a_git_source_must_fit(place: Place) -> None:
     trunk.push()
     run = host.deploy(check=False)
     run.says("failed at build (2 of 9)", "The lock file has no gunicorn", "uv add gunicorn uvicorn-worker uvloop")
-    run.says(f"{before} goes on serving")
+    run.says(f"{before} keeps serving")
     assert place.seen("branch")["release"] == before
     assert leftovers(host, "branch") == []
     trunk.git("reset", "--quiet", "--hard", "feature/same")

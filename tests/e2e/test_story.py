@@ -283,7 +283,7 @@ def test_a_configuration_that_is_valid_but_cannot_go_live_is_taken_back(host: Ho
         with host.afterwards("systemctl stop squatter.service"):
             wait_until(lambda: "8123" in host.ssh("ss -Hltn 'sport = :8123'"), 10, "the foreign program")
             with host.traffic() as notes:
-                host.refused("isn't live", "127.0.0.1:8123", "put back")
+                host.refused("isn't live", "127.0.0.1:8123", "was restored")
             notes.unbroken()
         assert host.ssh("readlink /etc/nginx/slipway") == before
         assert host.ssh("nginx -t 2>&1").endswith("test is successful")

@@ -25,6 +25,7 @@ import testinfra  # type: ignore[import-untyped]
 import testinfra.host  # type: ignore[import-untyped]
 
 from roles.app import worker_count
+from slipway import person
 from slipway.engine.overview import HostOverview, Overview
 from slipway.engine.place import File
 from slipway.settings import AppSettings, Settings
@@ -83,16 +84,16 @@ def ssh_backend(name: str, data: Mapping[str, Any], control: Path) -> testinfra.
         "ControlPath": control / "%C",
         "ConnectTimeout": 10,
         "StrictHostKeyChecking": data.get("ssh_strict_host_key_checking") or ("yes" if known_hosts else "accept-new"),
-        "UserKnownHostsFile": known_hosts and Path(known_hosts).expanduser().absolute(),
+        "UserKnownHostsFile": known_hosts and person.expanded(known_hosts).absolute(),
         "IdentitiesOnly": "yes" if data.get("ssh_key") else None,
         "User": user,
         "Port": port,
     }
     words = [word for key, value in options.items() if value for word in ("-o", f"{key}={value}")]
     if data.get("ssh_config_file"):
-        words += ["-F", str(Path(data["ssh_config_file"]).expanduser())]
+        words += ["-F", str(person.expanded(data["ssh_config_file"]))]
     if data.get("ssh_key"):
-        words += ["-i", str(Path(data["ssh_key"]).expanduser())]
+        words += ["-i", str(person.expanded(data["ssh_key"]))]
     return testinfra.get_host(f"ssh://{urllib.parse.quote(address)}", sudo=sudo, ssh_extra_args=shlex.join(words))
 
 
@@ -118,7 +119,7 @@ class Target:
             done = self.host.run("id -u")
         except Exception as error:  # each backend has its own kinds
             first = error.args[0] if error.args else None
-            return f"no SSH session: {getattr(first, 'stderr', str(error)).strip()}"
+            return f"no SSH session: {getattr(first, 'stderr', str(error)).strip()}{person.advice_on_ssh()}"
         if done.rc != 0:
             return f"a command fails: {done.stderr.strip() or done.rc}; sudo must work without a password"
         if done.stdout.strip() != "0":
@@ -333,7 +334,7 @@ class App:
             found.verify_flags &= ~ssl.VERIFY_X509_STRICT  # which asks more of a CA than of a site's own certificate
             return found
         ca_file = self.target.verify.ca_file
-        path = self.target.folder / Path(ca_file).expanduser() if ca_file else None
+        path = self.target.folder / person.expanded(ca_file) if ca_file else None
         return ssl.create_default_context(cafile=path)
 
     @cached_property

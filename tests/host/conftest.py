@@ -62,6 +62,8 @@ def load_targets(inventory: str | None, limit: str | None, control: Path) -> lis
                 targets.append(Target(name, data, settings, path, control))
             except TypeError as error:
                 raise pytest.UsageError(f'{inventory}: {name}: "verify": {error}; see tests/host/conftest.py') from None
+            except PyinfraError as error:  # a path in a home folder that nobody knows
+                raise pytest.UsageError(f"{inventory}: {name}: {error}") from None
     return targets
 
 

@@ -7,6 +7,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,6 +80,28 @@ def test_ssh_options(tmp_path: Path) -> None:
     for part in ("User=deploy", "Port=2222", "UserKnownHostsFile=/hosts", "StrictHostKeyChecking=yes", "-i '/k e y'"):
         assert part in options, options
     assert "StrictHostKeyChecking=accept-new" in ssh_backend("web1", {}, tmp_path).backend.ssh_extra_args
+
+
+def test_who_has_no_home_is_told_so(inventory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the files that ssh is to read; and who is nobody, what OpenSSH wants."""
+
+    def unknown(*_: object) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("No user exists for uid 54321")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    (target,) = load_targets(str(inventory), None, tmp_path)
+    target.host = SimpleNamespace(run=refused)
+    assert target.trouble() == (
+        "no SSH session: No user exists for uid 54321; the system must know the user who runs OpenSSH: add that user, "
+        "or run this as another one"
+    )
+    inventory.write_text(INVENTORY % '"ssh_known_hosts_file": "~/known_hosts",')
+    told = refusal(str(inventory), None, tmp_path)
+    assert f"{inventory}: 203.0.113.5: your home folder isn't known" in told and "\n" not in told
 
 
 @pytest.fixture

@@ -1,18 +1,18 @@
-"""Change the ways into this host (operator, sshd, firewall) without ever locking anybody out.
+"""Change access to this host (operator, sshd, firewall) without ever locking anybody out.
 
-A change is validated, what was there before is written down, a timer is armed that puts it back, and only then is the
-change made. Who asked for it disarms the timer through a connection made after the change (`confirm`); otherwise the
-host comes back by itself, or at its next boot.
+A change is validated, the old state is saved, a timer is armed that restores it, and only then is the change made. The
+caller then opens a new connection and disarms the timer through it (`confirm`). Without that the timer, or the next
+boot, restores the old state.
 
-/var/lib/slipway/access/pending.json   what was there before, as long as a change isn't confirmed
+/var/lib/slipway/access/pending.json   the old state, until a change is confirmed
 
-  change.py   its verbs: apply, confirm, revert, reload, free
-  wanted.py   of a change: validated, and made
-  before.py   what there is, and putting it back
+  change.py   the verbs: apply, confirm, revert, reload, free
+  wanted.py   validates a change, and makes it
+  before.py   saves the old state, and restores it
   sshd.py     sshd and its ports
 
-It works on a host where little else is there. What takes a change back needs `change`, `before` and `sshd`, and what is
-below those: `system`, `commands`, `text`, `layout`. Whatever became of the rest of the package, it works.
+To revert a change, only `change`, `before`, `sshd`, `system`, `commands`, `text` and `layout` are needed: it works even
+if the rest of the package is missing or damaged.
 
 A process that calls it has the mask 022, PATH with the system's sbin folders, and LC_ALL=C.
 """

@@ -1,4 +1,4 @@
-"""What the ways into this host are, as they can be put back, and putting them back."""
+"""Save the state of access to this host, and restore it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ TABLE_BYTES = 50_000_000  # of our table: it is put back whole, or not touched
 
 
 def put(system: System, path: Path, data: bytes, mode: int, uid: int, gid: int) -> None:
-    """Write a file so that it is either the old or the new one, whenever the power fails."""
-    # A name that sshd's Include and sudo's folder pass over.
+    """Write a file atomically: after a power cut there is the old or the new one."""
+    # sshd's Include and sudo skip a file with this name.
     partial = path.with_name(f"{BESIDE}{path.name}")
     partial.unlink(missing_ok=True)
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -41,7 +41,7 @@ def put(system: System, path: Path, data: bytes, mode: int, uid: int, gid: int) 
 
 
 def file_of(path: Path) -> Kept | None:
-    """A file as it can be put back; None where there is none."""
+    """A file with all that is needed to restore it; None if there is no such file."""
     if not path.is_file():
         return None
     data, found = path.read_bytes(), path.stat()
@@ -50,7 +50,7 @@ def file_of(path: Path) -> Kept | None:
 
 
 def units_among(system: System, paths: Iterable[str]) -> bool:
-    """Whether some of these files are of systemd's units."""
+    """Whether one of these files is a unit of systemd."""
     return any(Path(each).is_relative_to(system.layout.units) for each in paths)
 
 
@@ -58,9 +58,9 @@ def units_among(system: System, paths: Iterable[str]) -> bool:
 
 
 def table(system: System) -> str | None:
-    """The rules of our table as they are loaded; None where it isn't."""
+    """The loaded rules of our table; None if it isn't loaded."""
     try:
-        # Raw: it is loaded again.
+        # Raw, because it is loaded again.
         done = system.run("nft", "--stateless", "list", *TABLE, check=False, raw=True, most=TABLE_BYTES)
     except FileNotFoundError:
         return None
@@ -68,10 +68,10 @@ def table(system: System) -> str | None:
 
 
 def load(system: System, rules: str | None) -> None:
-    """Make `rules` our table, or leave none, in one step."""
+    """Load `rules` as our table, or remove it for None, in one step."""
     if rules is None and table(system) is None:
         return
-    # Deleting what isn't there would fail.
+    # To delete a table that isn't there would fail.
     fresh = f"{' '.join(TABLE)}\ndelete {' '.join(TABLE)}\n"
     system.run("nft", "-f", "-", said=fresh + (rules or ""))
 
@@ -80,7 +80,7 @@ def load(system: System, rules: str | None) -> None:
 
 
 def restore(system: System, before: Before, booting: bool) -> list[str]:
-    """Put back what a change found; each step is tried, whatever becomes of the others. Returns what failed."""
+    """Restore the state from before a change. Every step is tried, even if another fails. Returns what failed."""
     failed: list[str] = []
 
     def attempt(step: Callable[..., object], *arguments: Any) -> None:
@@ -95,7 +95,7 @@ def restore(system: System, before: Before, booting: bool) -> list[str]:
             attempt(path.unlink, True)
         else:
             attempt(put, system, path, base64.b64decode(was["content"]), was["mode"], was["uid"], was["gid"])
-    if booting:  # sshd and the firewall start after this, from the files
+    if booting:  # sshd and the firewall start later, with the restored files
         return failed
     if units_among(system, before["files"]):
         attempt(system.run, "systemctl", "daemon-reload")
@@ -107,7 +107,7 @@ def restore(system: System, before: Before, booting: bool) -> list[str]:
 
 
 def reload_outside(system: System) -> None:
-    """Let sshd read its configuration outside of this unit, which is shut off from what that takes."""
+    """Let sshd read its configuration in a unit of its own: the sandbox of this unit forbids it."""
     reading = ["--property=Type=oneshot", f"--property=TimeoutStartSec={OUTSIDE_SECONDS}"]
     unit = f"{SSHD_OUTSIDE}-{os.getpid()}"
     argv = [str(system.layout.program), "access", "reload"]

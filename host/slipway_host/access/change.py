@@ -1,4 +1,4 @@
-"""What can be done about the ways into this host, one at a time; nothing here is printed."""
+"""The changes of access to this host, one at a time. Nothing here prints."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Refused", "apply", "confirm", "free", "reload", "revert"]
 
-SECONDS = 60  # from the arming to the timer; a fresh connection takes about one, and is tried for half a minute
+SECONDS = 60  # until the timer reverts; a new connection takes about one second, and is tried for 30
 LOCK_SECONDS = 30  # a change takes a second or two
-TAKEN_BACK = "An unconfirmed change of the ways in was taken back."
+TAKEN_BACK = "An unconfirmed change of access was reverted."
 
 
 # ── the verbs ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def apply(system: System, request: Ways) -> Armed:
-    """Arm the revert and make a change; returns what confirms it.
+    """Arm the revert and make a change. Returns the token that confirms it.
 
-    Raises Failed, and then what was there before is there.
+    Raises Failed; the old state is then restored.
     """
-    # Only here: they aren't needed to take a change back, so that works where they are damaged.
+    # Imported only here: reverting must work even if these modules are damaged.
     from slipway_host.access import wanted
     from slipway_host.protocol import FORMAT
 
@@ -57,37 +57,37 @@ def apply(system: System, request: Ways) -> Armed:
         try:
             token = _arm(system, there)
             wanted.make(system, request, made, said.append)
-        except Exception as error:  # whatever it is: nobody will confirm this
+        except Exception as error:  # of any kind: nobody will confirm this change
             take_back(system)
             told = "\n".join([*said, str(error)])
-            raise Refused(f"{told}\nNothing was changed: what was there before was put back.") from error
+            raise Refused(f"{told}\nNothing was changed: the old state was restored.") from error
     return {"token": token, "seconds": SECONDS, "said": said}
 
 
 def confirm(system: System, token: str) -> None:
-    """Keep the change that `token` names; raises Refused where it was taken back already."""
+    """Keep the change that `token` names. Raises Refused if it was reverted already."""
     with _locked(system):
         if system.json(system.layout.pending).get("token") != token:
-            raise Refused("it was taken back before it was confirmed")
+            raise Refused("it was reverted before it was confirmed")
         _done_with(system)
 
 
 def revert(system: System, booting: bool = False) -> str:
-    """Take an unconfirmed change back, whoever holds the lock. Returns what people should know: nothing if none was.
+    """Revert an unconfirmed change, even if another process holds the lock. Returns a message, empty without a change.
 
-    + booting: put back files alone, since sshd and the firewall start after this
+    + booting: restore files only; sshd and the firewall start later
     """
     with _locked(system, patient=False):
         return TAKEN_BACK if take_back(system, booting) else ""
 
 
 def reload(system: System, say: sshd.Say) -> None:
-    """Let sshd read its configuration, or start it where it has ended. Without a lock: who holds it asks for this."""
+    """Let sshd read its configuration, or start it if it has ended. It takes no lock: the lock's holder calls it."""
     sshd.reload(system, say)
 
 
 def free(system: System, say: sshd.Say) -> None:
-    """End apps that have a port of sshd's, which is about to start."""
+    """End apps that occupy a port of sshd, which is about to start."""
     sshd.free(system, sshd.ports(system), say)
 
 
@@ -95,35 +95,35 @@ def free(system: System, say: sshd.Say) -> None:
 
 
 def take_back(system: System, booting: bool = False) -> bool:
-    """Take an unconfirmed change back. Returns whether there was one."""
+    """Revert an unconfirmed change. Returns whether there was one."""
     pending = system.layout.pending
     if not pending.exists():
         return False
     there: Before = json.loads(pending.read_text())
     failed = before.restore(system, there, booting)
     if failed:
-        raise Refused("not all could be put back; it is tried again at the next boot:\n" + "\n".join(failed))
+        raise Refused("not everything could be restored; the next boot tries again:\n" + "\n".join(failed))
     _done_with(system)
     return True
 
 
 def _done_with(system: System) -> None:
-    """Nothing is pending any more."""
+    """Forget the pending change, and disarm the timer."""
     system.layout.pending.unlink(missing_ok=True)
     system.sync_folder(system.layout.access)
     system.run("systemctl", "stop", f"{REVERT}.timer", check=False)
 
 
 def _arm(system: System, there: Before) -> str:
-    """Write down what there is, and let a timer put it back. Returns the token that confirms the change."""
+    """Save the old state, and start the timer that restores it. Returns the token that confirms the change."""
     import secrets
 
     token = secrets.token_hex(16)
     before.put(system, system.layout.pending, json.dumps(there | {"token": token}).encode(), 0o600, 0, 0)
     system.run("systemctl", "stop", f"{REVERT}.timer", check=False)
-    # The units of the timer and of the firewall may have been written just now.
+    # The files of these units may be new.
     system.run("systemctl", "daemon-reload")
-    # By whichever clock it comes first: at each daemon-reload a span of time begins anew, and a clock may be set back.
+    # Whichever comes first: a daemon-reload restarts a span of time, and the clock may be set back.
     when = (f"--on-active={SECONDS}", f"--on-calendar=@{math.ceil(system.time()) + SECONDS}")
     system.run("systemd-run", "--quiet", f"--unit={REVERT}.service", *when, "--timer-property=AccuracySec=100ms")
     return token
@@ -131,9 +131,9 @@ def _arm(system: System, there: Before) -> str:
 
 @contextlib.contextmanager
 def _locked(system: System, patient: bool = True) -> Iterator[None]:
-    """Only one change at a time; the kernel frees the lock when its holder dies, however it dies.
+    """Only one change at a time.
 
-    + patient: fail where another change doesn't end; if not, go on: who is locked out can't end it
+    + patient: fail if another change doesn't end; if False, go on, since nobody may be able to log in and end it
     """
     lock = system.layout.access_lock
     with contextlib.ExitStack() as stack:
@@ -141,7 +141,7 @@ def _locked(system: System, patient: bool = True) -> Iterator[None]:
             stack.enter_context(system.locked(lock, LOCK_SECONDS, patient=patient))
         except Busy as busy:
             raise Refused(
-                f"Another change of the ways in did not end within {LOCK_SECONDS} s (`fuser -v {lock}` names it); "
+                f"Another change of access did not end within {LOCK_SECONDS} s (`fuser -v {lock}` names it); "
                 "nothing was changed. Run again."
             ) from busy
         yield

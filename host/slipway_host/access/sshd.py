@@ -1,8 +1,8 @@
-"""sshd and its ports: let it read its configuration anew, and bring it back where somebody else took a port meanwhile.
+"""sshd and its ports: reload sshd, and restart it if another process took one of its ports meanwhile.
 
-sshd closes its ports for a moment when it does that, and ends for good if it can't have one of them again.
+During a reload sshd closes its ports for a moment. If another process takes one then, sshd ends for good.
 
-`say` takes what people should know, a line each.
+`say` is called with messages for people, a line each.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
     Say = Callable[[str], object]
 
-RELOAD_SECONDS = 5  # until sshd listens anew
-PATIENCE_SECONDS = 1  # after which it doesn't by itself
-START_SECONDS = 20  # while it is tried again
-LOOK_SECONDS = 2  # at who has which socket
-LOOKED_AT = 70_000  # descriptors of a process: no app may have more open
-FREE_SECONDS = 3  # until what was ended is gone, with its ports
+RELOAD_SECONDS = 5  # for sshd to listen again
+PATIENCE_SECONDS = 1  # before we start it
+START_SECONDS = 20  # for all tries to start it
+LOOK_SECONDS = 2  # to search for the process that has a socket
+LOOKED_AT = 70_000  # descriptors of a process; an app can't have more open
+FREE_SECONDS = 3  # for killed processes to free their ports
 LISTENS = "0A"  # in the kernel's list
 PIDFD_GETFD = 438
 
 
 class Refused(Failed):
-    """The change was not made, or was taken back; the message says why."""
+    """The change was not made, or was reverted; the message says why."""
 
 
 # ── what it is ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -47,17 +47,17 @@ def active(system: System, unit: str) -> bool:
 
 
 def wanted(system: System, unit: str) -> bool:
-    """Whether a unit is to run from boot on."""
+    """Whether a unit starts at boot."""
     return system.run("systemctl", "is-enabled", "--quiet", unit, check=False).code == 0
 
 
 def dead(system: System) -> bool:
-    """Whether sshd doesn't run, though it should."""
+    """Whether sshd should run, but doesn't."""
     return wanted(system, SSHD) and not active(system, SSHD) and not active(system, SSHD_SOCKET)
 
 
 def effective(system: System) -> dict[str, list[str]]:
-    """What sshd goes by, as it says itself: keyword → values."""
+    """sshd's effective configuration, as it prints it: keyword → values."""
     private_folder(system)
     found: dict[str, list[str]] = {}
     for line in system.run(SSHD_PROGRAM, "-T", raw=True).output.splitlines():
@@ -67,27 +67,27 @@ def effective(system: System) -> dict[str, list[str]]:
 
 
 def private_folder(system: System) -> None:
-    """Make the folder without which sshd checks nothing; systemd removes it when sshd ends."""
+    """Make the folder that `sshd -t` needs; systemd removes it when sshd ends."""
     system.layout.sshd_private.mkdir(mode=0o755, parents=True, exist_ok=True)
 
 
 def ports(system: System) -> set[int]:
-    """Ports that sshd is to listen on."""
-    # Not `port`, which ListenAddress may overrule; behind the address a routing domain may stand.
+    """The ports that sshd is configured for."""
+    # Not `port`, which ListenAddress may override. A routing domain may follow the address.
     return {int(each.split()[0].rpartition(":")[2]) for each in effective(system).get("listenaddress", [])}
 
 
 def main_process(system: System) -> int:
-    """Process id of sshd itself; 0 where it doesn't run."""
+    """Process id of sshd; 0 if it doesn't run."""
     argv = ("systemctl", "show", "--property=MainPID", "--value", SSHD)
     told = system.run(*argv, check=False, raw=True).output.strip()
     return int(told) if told.isdigit() else 0
 
 
 def sockets_of(system: System, process: int, most: int | None = None) -> dict[int, str]:
-    """File descriptor → inode of the sockets that a process has open.
+    """File descriptor → inode, of the open sockets of a process.
 
-    + most: descriptors that are looked at
+    + most: how many descriptors to look at
     """
     found: dict[int, str] = {}
     try:
@@ -100,7 +100,7 @@ def sockets_of(system: System, process: int, most: int | None = None) -> dict[in
 
 
 def listening(system: System, wanted_ports: set[int]) -> dict[str, str]:
-    """Inode → family ("tcp", "tcp6") of the sockets through which sshd itself listens on these ports."""
+    """Inode → family ("tcp", "tcp6"), of the sockets on which sshd itself listens for these ports."""
     own = set(sockets_of(system, main_process(system)).values())
     found: dict[str, str] = {}
     for family in ("tcp", "tcp6"):
@@ -118,15 +118,15 @@ def listening(system: System, wanted_ports: set[int]) -> dict[str, str]:
 
 
 def reload(system: System, say: Say) -> None:
-    """Let sshd read its configuration, sessions go on; start it where it has ended, though it should run.
+    """Let sshd read its configuration; sessions continue. Start it if it should run, but has ended.
 
-    With socket activation, its socket follows the ports. Raises Failed where sshd refuses its configuration, and
-    Refused where it doesn't listen afterwards.
+    With socket activation, its socket gets the ports, too. Raises Failed if sshd refuses its configuration, and Refused
+    if it doesn't listen afterwards.
     """
     private_folder(system)
     system.run(SSHD_PROGRAM, "-t")
     if active(system, SSHD_SOCKET) or (wanted(system, SSHD_SOCKET) and not active(system, SSHD)):
-        # A generator makes the socket's addresses from sshd_config (Ubuntu since 22.10).
+        # A generator writes the socket's addresses from sshd_config (Ubuntu since 22.10).
         system.run("systemctl", "daemon-reload")
         if system.run("systemctl", "restart", SSHD_SOCKET, check=False).code != 0:
             start(system, SSHD_SOCKET, say)
@@ -140,7 +140,7 @@ def reload(system: System, say: Say) -> None:
 
 
 def anew(system: System, wanted_ports: set[int], say: Say) -> None:
-    """Reload sshd, and wait until it listens through other sockets than before, in each family that it had."""
+    """Reload sshd, and wait until it listens on new sockets, in each family that it had."""
     before, began = listening(system, wanted_ports), system.clock()
     system.run("systemctl", "reload", SSHD, check=False)
     restarted = False
@@ -149,16 +149,16 @@ def anew(system: System, wanted_ports: set[int], say: Say) -> None:
         if now and not now.keys() & before.keys() and set(before.values()) <= set(now.values()):
             return
         if not restarted and waited > PATIENCE_SECONDS and (not now or now.keys() - before.keys()):
-            # It has ended, or is without one of its addresses. Sessions go on all the same (KillMode=process).
+            # It has ended, or lacks an address. A restart keeps sessions (KillMode=process).
             restarted = True
             start(system, SSHD, say)
         elif waited > RELOAD_SECONDS:
-            raise Refused("sshd was reloaded, but doesn't listen anew (`journalctl -u ssh`)")
+            raise Refused("sshd was reloaded, but doesn't listen again (`journalctl -u ssh`)")
         system.sleep(0.02)
 
 
 def start(system: System, unit: str, say: Say) -> None:
-    """Start sshd, or its socket, anew; for a while, since somebody may have its port."""
+    """Start sshd or its socket, with several tries: another process may have its port."""
     until = system.clock() + START_SECONDS
     while True:
         free(system, ports(system), say)
@@ -175,7 +175,7 @@ def start(system: System, unit: str, say: Say) -> None:
 
 
 def taken(wanted_ports: set[int]) -> bool:
-    """Whether somebody has one of these ports: sshd asks for them just so."""
+    """Whether another process has one of these ports. It binds them the way sshd does."""
     for port in wanted_ports:
         for family, everywhere in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
             try:
@@ -192,7 +192,7 @@ def taken(wanted_ports: set[int]) -> bool:
 
 
 def takers(system: System, wanted_ports: set[int]) -> dict[int, int]:
-    """Processes other than root's that have a socket on one of these ports, whether or not it listens: id → user."""
+    """Process id → user, of processes not of root with a socket on one of these ports, listening or not."""
     found: dict[int, int] = {}
     until = system.clock() + LOOK_SECONDS
     for process in system.layout.proc.glob("[0-9]*"):
@@ -211,7 +211,7 @@ def takers(system: System, wanted_ports: set[int]) -> dict[int, int]:
 
 
 def bound(process: int, descriptor: int) -> int | None:
-    """Port that a socket of another process is bound to: /proc tells only of those that listen, or are connected."""
+    """The port to which a socket of another process is bound. /proc lists only sockets that listen or are connected."""
     import ctypes  # here, since it wants memory that is written and run, which those who only reload don't get
 
     library = ctypes.CDLL(None, use_errno=True)
@@ -232,8 +232,8 @@ def bound(process: int, descriptor: int) -> int | None:
 
 
 def unit_of(system: System, process: int) -> str | None:
-    """The app's slice, or the build, that a process is in; None where it is neither of Slipway's."""
-    # From systemd's own group on: below their own, users may name groups as they like. Of the hierarchies, systemd's is
+    """The app's slice or the build's unit that a process belongs to; None for other processes."""
+    # Only the part that systemd names: below it, users can name groups as they like. Of the hierarchies, systemd's is
     # the one that has itself in init.scope: there may be an old one beside it that knows only "/".
     of = system.groups(1)
     hierarchy = next((each for each in ("name=systemd", "") if of.get(each, "").endswith("/init.scope")), "")
@@ -249,10 +249,10 @@ def unit_of(system: System, process: int) -> str | None:
 
 
 def free(system: System, wanted_ports: set[int], say: Say) -> None:
-    """End the apps, and builds, that keep sshd from its ports: systemd starts them again, but sshd is faster.
+    """End the apps and builds that have a port of sshd. systemd starts them again, but sshd is faster.
 
-    Others are named, and left alone. Where nobody is found, all apps and builds are ended: a socket can be open where
-    nobody sees it (on its way to another process, say), and that sshd comes back counts more.
+    Other processes are named, but not ended. If no process is found, all apps and builds are ended: a socket can be
+    hidden (in a message to another process, for example), and a running sshd is worth more.
     """
     until = system.clock() + FREE_SECONDS
     while taken(wanted_ports) and system.clock() < until:
@@ -263,7 +263,7 @@ def free(system: System, wanted_ports: set[int], say: Say) -> None:
                 say(f"sshd's port is taken by a process of {users} (`ss -ltnp`)")
             return
         for each in sorted(units):
-            say(f"{each} is ended: it {'has' if found else 'may have'} a port of sshd's")
+            say(f"{each} is ended: it {'has' if found else 'may have'} a port of sshd")
             system.run("systemctl", "kill", "--signal=SIGKILL", each, check=False)
         system.sleep(0.05)
 

@@ -1,4 +1,4 @@
-"""A change of the ways into this host: validated by the programs that go by it, and made."""
+"""Validate a change of access with the programs that will use it, and make it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODULUS_BITS = 3071  # as sshd's moduli file counts them: of a modulus of 3072 b
 
 
 def validate(system: System, request: Ways) -> None:
-    """Ask the programs themselves whether they take what is wanted; nothing is changed. Raises Failed."""
+    """Let the programs check the wanted files. Nothing is changed. Raises Failed if one refuses."""
     import tempfile
 
     for each in request["files"]:
@@ -42,14 +42,14 @@ def validate(system: System, request: Ways) -> None:
 
 
 def validate_sshd(system: System, text: str) -> None:
-    """Let sshd read its configuration with `text` before everything else of it."""
+    """Let sshd check its configuration with `text` in front of it."""
     import tempfile
 
     with tempfile.TemporaryDirectory(dir=system.layout.access) as folder:
         ours, main = Path(folder, "ours"), Path(folder, "main")
         ours.write_text(text, "utf-8")
         sshd.private_folder(system)
-        # Included, so that a Match block at its end ends there.
+        # In an included file, so that a Match block at its end ends there.
         main.write_bytes(f"Include {ours}\n".encode() + system.layout.sshd_config.read_bytes())
         done = system.run(SSHD_PROGRAM, "-t", "-f", str(main), check=False)
         if done.code != 0:
@@ -57,7 +57,7 @@ def validate_sshd(system: System, text: str) -> None:
 
 
 def check_sshd(system: System, wanted: Iterable[Sequence[str]], drop_in: str) -> None:
-    """Fail unless sshd goes by what is on disk as it was meant.
+    """Raise Refused unless sshd's effective configuration has these values.
 
     + wanted: pairs of a keyword and a value
     """
@@ -66,8 +66,8 @@ def check_sshd(system: System, wanted: Iterable[Sequence[str]], drop_in: str) ->
         if value not in now.get(keyword, []):
             told = ", ".join(now.get(keyword, ["nothing"]))
             raise sshd.Refused(
-                f"sshd's {keyword} is {told} instead of {value}: a file in {config.parent} says so before {drop_in} "
-                f"does; `grep -ri {keyword} {config}*` finds it"
+                f"sshd's {keyword} is {told} instead of {value}: a file in {config.parent} sets it before {drop_in}; "
+                f"`grep -ri {keyword} {config}*` finds it"
             )
 
 
@@ -75,14 +75,14 @@ def check_sshd(system: System, wanted: Iterable[Sequence[str]], drop_in: str) ->
 
 
 def bits(system: System, path: Path) -> int:
-    """Bits of a host key; 0 where there is none that can be read."""
+    """Bits of a host key; 0 if there is none, or none that can be read."""
     done = system.run("ssh-keygen", "-lf", str(path), check=False, raw=True)
     first = done.output.split(maxsplit=1)[:1]
     return int(first[0]) if done.code == 0 and first and first[0].isdigit() else 0
 
 
 def host_keys(system: System, wanted: Mapping[str, int]) -> dict[str, Path]:
-    """Make host keys beside their place, where the one that is there has fewer bits: kind → path of the new one."""
+    """Make a new host key beside each one that has too few bits. Returns kind → path of the new key."""
     made: dict[str, Path] = {}
     for kind, least in wanted.items():
         place = system.layout.host_key(kind)
@@ -110,7 +110,7 @@ def long_moduli(system: System) -> str:
 
 
 def _modulus_bits(line: str) -> int:
-    """Bits of a modulus as its line counts them; 0 of a line that is none."""
+    """Bits of a modulus, from its line; 0 for other lines."""
     size = line.split()[4:5]
     return int(size[0]) if size and size[0].isdecimal() else 0
 
@@ -119,14 +119,14 @@ def _modulus_bits(line: str) -> int:
 
 
 def touched(system: System, request: Ways, made: Iterable[str]) -> list[Path]:
-    """The files that a change writes or removes; `made` are the kinds of its new host keys."""
+    """The files that a change writes or removes. `made`: kinds of its new host keys."""
     found = [Path(each["path"]) for each in request["files"]]
     found += [path for kind in made for path in pair(system.layout.host_key(kind))]
     return found + ([Path(request["moduli"])] if request["moduli"] else [])
 
 
 def account(system: System, name: str) -> pwd.struct_passwd:
-    """Make a user who can log in with a key, and with nothing else; what there is of it stays."""
+    """Make a user who can log in with a key and with nothing else. What exists of it stays."""
     import pwd
 
     try:
@@ -140,7 +140,7 @@ def account(system: System, name: str) -> pwd.struct_passwd:
 
 
 def make(system: System, request: Ways, made: Mapping[str, Path], say: sshd.Say) -> None:
-    """Make everything as it is wanted; `made` are the new host keys."""
+    """Make the change. `made`: the new host keys."""
     owner = account(system, request["account"]) if request["account"] else None
     for each in request["files"]:
         path, content = Path(each["path"]), each["content"]
@@ -149,7 +149,7 @@ def make(system: System, request: Ways, made: Mapping[str, Path], say: sshd.Say)
             continue
         owned = each["owned"]
         if owned and not owner:
-            raise sshd.Refused(f"{path} is to be an account's, but none is named")
+            raise sshd.Refused(f"{path} should belong to an account, but the request names none")
         uid, gid = (owner.pw_uid, owner.pw_gid) if owned and owner else (0, 0)
         if not path.parent.is_dir():
             path.parent.mkdir(mode=0o700 if owned else 0o755)

@@ -1,7 +1,7 @@
-"""The host's one program: `slipway VERB …`, for root. A verb is a module of this folder, named as it is.
+"""The host's program: `slipway VERB …`, for root. Each verb is a module of this folder with the same name.
 
-Each has `register(verbs)`, which adds its command line and what it does. Only the module of the verb that is asked for
-is loaded, so that a question is answered soon, and the ways in can be put right where all else is damaged.
+Each module has `register(verbs)`, which adds the verb's command line and its function. Only the module of the given
+verb is loaded: it starts quickly, and `access` works even if the other modules are damaged.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import os
 import re
 import sys
 
-from slipway_host import former
 from slipway_host.layout import LAYOUT
+from slipway_host.release import former
 from slipway_host.system import Failed, System
 from slipway_host.text import outlet
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 VERBS = ("status", "releases", "release", "rollback", "log", "follow", "nginx", "access", "acme")
 """In the order in which the help shows them."""
 HIDDEN = ("facts", "plan", "target", "run", "drain", "retire", "former")
-"""Those that are for the program itself, and for the operator's side."""
+"""Verbs for the program itself and for the operator's side."""
 FOLLOWING = ("release", "rollback", "follow")
-"""Those that go on without who asked for them."""
+"""Verbs whose run continues if the caller leaves."""
 NAME, NO_NAME = r"[A-Za-z0-9][A-Za-z0-9-]*", "is no name: letters, digits and hyphens"
-"""What becomes part of paths and of units' names, and what is said of what can't."""
+"""Pattern of a name that is safe in paths and unit names, and the message for other names."""
 DESCRIPTION = "Release apps on this host, and look after what serves them."
 UNIT = LAYOUT.app("APP").run_unit.removesuffix(".service")
-EPILOG = f"To stop a run that is under way: systemctl stop {UNIT}. It takes back what it did."
+EPILOG = f"To stop a run that is under way: systemctl stop {UNIT}. It undoes what it did."
 
 
 class Verbs:
@@ -50,21 +50,21 @@ class Verbs:
         self.program = program
 
     def add(self, name: str, text: str, does: Does | None = None, hidden: bool = False) -> argparse.ArgumentParser:
-        """A verb. Without `does`, its own commands say what it does (`set_defaults(does=…)`)."""
-        shown: Any = {} if hidden else {"help": text}  # without a help of its own a command isn't listed
+        """Add a verb. Without `does`, its subcommands have their own (`set_defaults(does=…)`)."""
+        shown: Any = {} if hidden else {"help": text}  # argparse lists no command without help
         made = self.commands.add_parser(name, description=text, **shown)
         made.set_defaults(does=does)
         return made
 
     def of_app(self, name: str, text: str, does: Does, hidden: bool = False) -> argparse.ArgumentParser:
-        """A verb that is about an app; it is only done where there is such an app."""
+        """Add a verb whose first argument is an app."""
         made = self.add(name, text, does, hidden)
         made.add_argument("app", metavar="APP", type=plain_name, help="name of the app")
         return made
 
 
 def plain_name(text: str) -> str:
-    """An argument that becomes part of paths and of units' names."""
+    """An argument that is used in paths and unit names."""
     if not re.fullmatch(NAME, text):
         raise argparse.ArgumentTypeError(f"{text!r} {NO_NAME}")
     return text
@@ -76,9 +76,9 @@ def add_json(parser: argparse.ArgumentParser, text: str = "for another program")
 
 
 def app_of(system: System, given: argparse.Namespace, *, hide: bool = True) -> App:
-    """The app that a command is about.
+    """The app of a command. Raises Failed if the host has none of that name.
 
-    + hide: whether its secrets are shown nowhere; not needed where nothing of the app's is run or shown
+    + hide: whether to hide its secrets; not needed if nothing of the app is run or shown
     """
     from slipway_host.release.app import App
     from slipway_host.release.progress import Progress, printed
@@ -93,7 +93,7 @@ def app_of(system: System, given: argparse.Namespace, *, hide: bool = True) -> A
 
 
 def arguments(argv: Sequence[str], program: str) -> argparse.Namespace:
-    """What the command line says; ends the program with 2 where it is wrong."""
+    """The parsed command line; a wrong one ends the program with 2."""
     verbs, named = Verbs(program), argv[0] if argv else ""
     for name in (named,) if named in (*VERBS, *HIDDEN) else VERBS:
         with contextlib.ExitStack() as stack:
@@ -104,13 +104,13 @@ def arguments(argv: Sequence[str], program: str) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None, system: System | None = None) -> NoReturn:
-    """Exit status: 0 done, 1 failed (what served goes on serving), 2 wrong usage."""
+    """Run the program. Exit status: 0 done, 1 failed (the app keeps serving), 2 wrong usage."""
     argv, system = former.words(sys.argv) if argv is None else argv, system or System()
     outlet(system.hidden)
     program = str(system.layout.program)
     given = arguments(argv, program)
     os.environ["LC_ALL"] = "C.UTF-8"
-    os.umask(0o022)  # nginx must be able to read what is for it, whatever the mask of a login is
+    os.umask(0o022)  # a login may have a stricter one, and nginx must be able to read its files
     if os.geteuid() != 0:
         sys.exit(f"slipway: only root may do that: sudo {' '.join([program, *argv])}")
     try:
@@ -121,6 +121,6 @@ def main(argv: Sequence[str] | None = None, system: System | None = None) -> NoR
         sys.exit(f"slipway: {last_word(error)}")
     except KeyboardInterrupt:
         if given.verb not in FOLLOWING:
-            sys.exit("\nslipway: ended, as told")
-        again = f"`{program} follow {given.app}` follows it again"
-        sys.exit(f"\nslipway: a run that was begun goes on without you; {again}.")
+            sys.exit("\nslipway: interrupted")
+        again = f"`{program} follow {given.app}` shows it"
+        sys.exit(f"\nslipway: interrupted; a run that has begun continues; {again}.")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from slipway_host.system import System
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where its programs are; a unit of systemd's may have another one."""
+"""PATH for its programs; a unit of systemd may have another one."""
 
 
 def register(verbs: cli.Verbs) -> None:
@@ -41,7 +41,7 @@ def register(verbs: cli.Verbs) -> None:
 
 
 def _with_path(does: Callable[[System, Namespace], None]) -> Callable[[System, Namespace], None]:
-    """The same, where its programs are found."""
+    """Do it with PATH set."""
 
     def found(system: System, given: Namespace) -> None:
         os.environ["PATH"] = PATH

@@ -1,4 +1,4 @@
-"""What `release` and `rollback` share: no verb, but how both are asked for."""
+"""Shared by `release` and `rollback`: their options, and how they start a run. This is no verb."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ WAIT_SECONDS = 60
 
 
 def asker() -> str:
-    """Who asks, as the history names them."""
+    """Who asks, as the history shows it."""
     return f"{os.environ.get('SUDO_USER') or os.environ.get('USER') or 'root'}@{os.uname().nodename}"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of both."""
+    """Add the options of both."""
     parser.add_argument(
         "--stop-first",
         action="store_true",
-        help="end all processes of the app first, so that none can kill the new one's: requests are lost meanwhile",
+        help="end all processes of the app first, so that they can't kill those of the new release; requests are lost",
     )
     parser.add_argument("--request", action="store_true", help=argparse.SUPPRESS)  # JSON on standard input
     wait = f"for another run to end ({WAIT_SECONDS})"
@@ -41,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def from_stdin() -> Any:
-    """The JSON object on standard input; Failed where it isn't of this protocol."""
+    """The JSON object on standard input; raises Failed if it has another protocol."""
     told = json.load(sys.stdin)
     spoken = told.pop("protocol", PROTOCOL)
     if spoken != PROTOCOL:
@@ -50,9 +50,9 @@ def from_stdin() -> Any:
 
 
 def ask(system: System, given: argparse.Namespace, options: tuple[str, ...]) -> int:
-    """Ask for a run, and follow it; returns its exit status.
+    """Start a run and follow it. Returns its exit status.
 
-    + options: those of the command line that are part of the request
+    + options: names of options that become part of the request
     """
     from slipway_host.release import runs, source, state
 
@@ -63,5 +63,5 @@ def ask(system: System, given: argparse.Namespace, options: tuple[str, ...]) -> 
     named = {name: getattr(given, name) for name in options}
     request: Any = {"protocol": PROTOCOL, "verb": given.verb, "wait": given.wait, **named, **told}
     if archive := request.pop("archive", None):
-        source.store(app, request["wanted"]["source"]["commit"], archive)
+        source.store(app, app.at.archive(request["wanted"]["source"]["commit"]), archive)
     return runs.submit(app, request, request["wait"], given.json)

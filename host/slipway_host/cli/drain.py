@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slipway_host import cli, former
-from slipway_host.release import retire
+from slipway_host import cli
+from slipway_host.release import former, retire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +20,6 @@ def register(verbs: cli.Verbs) -> None:
 
 def _does(system: System, given: Namespace) -> None:
     app = cli.app_of(system, given)
-    app.wanted = system.json(app.at.wanted)
+    app.wanted = retire.goes_by(app, given.release)
     retire.drain(app, given.release)
     former.settle(system, but=[f"{app.at.later('drain', given.release)}.service"])  # this one, most likely

@@ -1,4 +1,4 @@
-"""slipway facts: all that a run of the operator's wants to know of this host, for all its apps at once."""
+"""slipway facts: answers all questions of the operator's side about this host, for all its apps at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _does(system: System, _: Namespace) -> None:
 
 
 def facts(system: System, question: Question) -> Facts:
-    """What is true; where something can't be told of one app, all else is told all the same."""
+    """The facts. A part that fails has an error in its place; the others are given all the same."""
     state.require(system)
     apps = {name: App(name, system) for name in question.get("apps", []) if _named(name)}
     states = _states(system, list(apps.values()))
@@ -63,7 +63,7 @@ def _named(name: str) -> bool:
 
 
 def _states(system: System, apps: Sequence[App]) -> Mapping[str, Mapping[str, str]] | None:
-    """What systemd knows of all units of all apps, asked once; None where it doesn't say, and each asks for itself."""
+    """Unit → properties, for all apps, from one question; None if that fails, and each app asks for itself."""
     wanted = [unit for app in apps for unit in status.units(app)]
     with contextlib.suppress(Failed, OSError, ValueError):
         return apps[0].systemd.states(wanted, status.ASKED) if wanted else None

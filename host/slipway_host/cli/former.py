@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from slipway_host import cli, former
+from slipway_host import cli
+from slipway_host.release import former
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

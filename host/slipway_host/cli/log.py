@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 def register(verbs: cli.Verbs) -> None:
     """Add the verb."""
-    parser = verbs.of_app("log", "what an attempt said", _does)
-    text = "id of the attempt, or the beginning of it (the newest)"
+    parser = verbs.of_app("log", "the log of a release or a rollback", _does)
+    text = "its id, or the beginning of that (default: the newest)"
     parser.add_argument("release", nargs="?", metavar="RELEASE", type=cli.plain_name, help=text)
     cli.add_json(parser, "a line for each event")
 

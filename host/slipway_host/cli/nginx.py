@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def register(verbs: cli.Verbs) -> None:
     """Add the verb."""
-    commands = verbs.add("nginx", "nginx's configuration: never broken, and proven to be live").add_subparsers(
+    commands = verbs.add("nginx", "nginx's configuration: check it, change it, prove that it is live").add_subparsers(
         required=True, metavar="COMMAND"
     )
     status = commands.add_parser("status", help="what is configured, and whether it is live")
@@ -28,7 +28,7 @@ def register(verbs: cli.Verbs) -> None:
     check.set_defaults(does=lambda system, _: Nginx(system).check())
     reload = commands.add_parser("reload", help="validate, reload and prove what is on disk")
     reload.set_defaults(does=lambda system, _: Nginx(system).reload())
-    apply = commands.add_parser("apply", help="make the files given as JSON on standard input the configuration")
+    apply = commands.add_parser("apply", help="make the files on standard input (JSON) the configuration")
     apply.set_defaults(does=lambda system, _: Nginx(system).apply(json.load(sys.stdin)))
     switch = commands.add_parser("switch", help="let a release of an app serve")
     switch.add_argument("app", metavar="APP", type=cli.plain_name)
@@ -43,5 +43,5 @@ def _status(system: System, given: Namespace) -> None:
     elif not told["managed"]:
         print("nginx's configuration isn't Slipway's.")
     else:
-        live = "serves it" if told["live"] else "doesn't serve just that (`slipway nginx reload` says why)"
+        live = "serves it" if told["live"] else "doesn't serve it (`slipway nginx reload` says why)"
         print(f"Generation {told['generation']} is on disk; the running nginx {live}.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slipway_host import cli
 from slipway_host.cli import asking
-from slipway_host.release import plan, source, state
+from slipway_host.release import plan, state
 from slipway_host.text import tell
 
 TYPE_CHECKING = False
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def register(verbs: cli.Verbs) -> None:
     """Add the verb."""
     parser = verbs.of_app("plan", "what a request (JSON on standard input) would change", _does, hidden=True)
-    parser.add_argument("--here", action="store_true", help="in this process: it has a unit of its own already")
+    parser.add_argument("--here", action="store_true", help="in this process, which has a unit of its own already")
 
 
 def _does(system: System, given: Namespace) -> int | None:
@@ -25,8 +25,5 @@ def _does(system: System, given: Namespace) -> int | None:
     app = cli.app_of(system, given)
     if not given.here:
         return plan.in_its_unit(app)
-    request = asking.from_stdin()
-    if archive := request.pop("archive", None):
-        source.store(app, request["wanted"]["source"]["commit"], archive)
-    tell(plan.plan(app, request))
+    tell(plan.plan(app, asking.from_stdin()))
     return None

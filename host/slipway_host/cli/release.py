@@ -18,10 +18,10 @@ OPTIONS = ("contract", "again", "fresh", "stop_first")
 def register(verbs: cli.Verbs) -> None:
     """Add the verb."""
     wanted = LAYOUT.app("APP").wanted
-    parser = verbs.of_app("release", f"release what {wanted} wants, if it doesn't serve already", _does)
-    parser.add_argument("--contract", action="store_true", help="consent to migrations the old release may not bear")
-    parser.add_argument("--again", action="store_true", help="release again what was rolled back from")
-    parser.add_argument("--fresh", action="store_true", help="build all anew, from empty caches, whatever serves")
+    parser = verbs.of_app("release", f"release what {wanted} says, unless it serves already", _does)
+    parser.add_argument("--contract", action="store_true", help="consent to migrations that can break the old release")
+    parser.add_argument("--again", action="store_true", help="release again what somebody rolled back from")
+    parser.add_argument("--fresh", action="store_true", help="build from empty caches, even if nothing has changed")
     asking.add_options(parser)
 
 

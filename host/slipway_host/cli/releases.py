@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def register(verbs: cli.Verbs) -> None:
     """Add the verb."""
-    parser = verbs.of_app("releases", "every attempt: what serves, what is warm, sizes, ages", _does)
+    parser = verbs.of_app("releases", "all releases and rollbacks: outcome, age, size, and what serves", _does)
     cli.add_json(parser, "for another program, with the durations of the steps")
 
 

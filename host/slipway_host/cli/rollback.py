@@ -16,7 +16,7 @@ OPTIONS = ("to", "schema", "stop_first")
 
 def register(verbs: cli.Verbs) -> None:
     """Add the verb."""
-    parser = verbs.of_app("rollback", "let the release from before serve again", _does)
+    parser = verbs.of_app("rollback", "make the previous release serve again", _does)
     to = "this release (an id, the beginning of one, or a commit)"
     parser.add_argument("--to", metavar="RELEASE", type=cli.plain_name, help=to)
     parser.add_argument("--schema", choices=("code-only", "downgrade"), help="if the database is ahead of it")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def register(verbs: cli.Verbs) -> None:
     """Add the verb."""
-    parser = verbs.of_app("target", "what a rollback would let serve", _does, hidden=True)
+    parser = verbs.of_app("target", "the release that a rollback would make serve", _does, hidden=True)
     parser.add_argument("--to", metavar="RELEASE", type=cli.plain_name)
 
 

@@ -1,4 +1,4 @@
-"""The files of nginx's configuration: generations, each a folder, and the upstreams, which say what serves."""
+"""The files of nginx's configuration: a folder for each generation, and the upstreams that name what serves."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from slipway_host.system import System
 
 NAME = "@GENERATION@"
-"""Stands for the generation's name in its files."""
+"""Placeholder for the generation's name in its files."""
 NONE = "none"
-"""What the running nginx tells of an app before its first release."""
+"""What the running nginx answers for an app before its first release."""
 FOLDER_MODE, FILE_MODE = 0o755, 0o644
 UTF8 = "utf-8"
 
@@ -26,7 +26,7 @@ UTF8 = "utf-8"
 
 
 def upstream(at: AppLayout, release: str | None) -> str:
-    """The upstream of an app, and a variable that lets the running nginx tell which release it serves.
+    """The text of an app's upstream, with a variable by which the running nginx tells which release serves.
 
     + release: None before the first one
     """
@@ -37,8 +37,8 @@ def upstream(at: AppLayout, release: str | None) -> str:
         f"upstream {at.name} {{\n"
         f"    server unix:{socket}{'' if release else ' down'};\n"
         "    keepalive 32;\n"
-        # Shorter than Gunicorn's keep-alive: nginx must be the one who closes an idle connection, or a request
-        # could be sent into a connection that the app is closing.
+        # Shorter than the app's keep-alive: nginx must close an idle connection first, or it could send a request into
+        # a connection that the app is closing.
         "    keepalive_timeout 60s;\n"
         "    keepalive_requests 10000;\n"
         "}\n"
@@ -49,7 +49,7 @@ def upstream(at: AppLayout, release: str | None) -> str:
 
 
 def named_release(at: AppLayout) -> str | None:
-    """The release that an app's upstream file names, or else the one that `current` does; None before the first."""
+    """The release that an app's upstream file names, or else the one `current` names; None before the first."""
     path = at.host.upstream(at.name)
     text = path.read_text(UTF8, errors="replace") if path.exists() else ""
     socket = re.escape(str(at.socket("RELEASE"))).replace("RELEASE", r"(\S+)")
@@ -60,9 +60,9 @@ def named_release(at: AppLayout) -> str | None:
 
 
 def wanted_upstreams(layout: Layout, files: Iterable[str]) -> dict[Path, str]:
-    """Path → content of each site's upstream file, whatever became of it since it was written.
+    """Path → content that each site's upstream file should have.
 
-    + files: paths of a generation's
+    + files: paths in a generation
     """
     sites = f"{layout.sites.name}/"
     apps = [layout.app(Path(path).stem) for path in files if path.startswith(sites)]
@@ -73,17 +73,17 @@ def wanted_upstreams(layout: Layout, files: Iterable[str]) -> dict[Path, str]:
 
 
 def generation(layout: Layout) -> str | None:
-    """Name of the generation that the files on disk point at, or None before the first one."""
+    """Name of the generation on disk; None before the first one."""
     return layout.nginx_live.readlink().name if layout.nginx_live.is_symlink() else None
 
 
 def managed(layout: Layout) -> bool:
-    """Whether nginx's main file is ours: it isn't before the first configuration of ours was live."""
+    """Whether nginx's main file is ours. It isn't until our first configuration is live."""
     return layout.nginx_main.is_symlink() and str(layout.nginx_main.readlink()) == layout.nginx_target
 
 
 def expectation(layout: Layout) -> dict[str, str | None]:
-    """What the running nginx must answer if it serves what is on disk."""
+    """What the running nginx must answer if it serves the files on disk."""
     expected = {"/generation": generation(layout)}
     for path in sorted(layout.sites.glob(layout.site("*").name)):
         text = layout.upstream(path.stem).read_text(UTF8, errors="replace")
@@ -102,12 +102,12 @@ def files_of(folder: Path) -> dict[str, str]:
 
 
 def named(files: Mapping[str, str], name: str) -> dict[str, str]:
-    """The files of a generation, told its name so that the running nginx can tell it."""
+    """The files of a generation with its name in them, for the running nginx to tell."""
     return {path: text.replace(NAME, name) for path, text in files.items()}
 
 
 def point(system: System, name: str) -> None:
-    """Let the files on disk point at another generation, in one step."""
+    """Point the files on disk to another generation, in one step."""
     layout = system.layout
     system.link(layout.nginx_live, f"{layout.nginx_generations.name}/{name}")
 
@@ -120,11 +120,11 @@ def sweep(layout: Layout) -> None:
 
 
 def write(layout: Layout, files: Mapping[str, str]) -> str:
-    """Put a generation beside the one that serves, unless it is there already; returns its name.
+    """Write a generation beside the one that serves, unless it exists already. Returns its name.
 
     + files: relative path → content, without the generation's name
     """
-    import hashlib  # here and below, since `status`, which is asked on every run, needs none of it
+    import hashlib  # here, because `status` runs often and doesn't need it
     import json
 
     digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:12]

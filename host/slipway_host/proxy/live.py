@@ -1,4 +1,4 @@
-"""The running nginx: asked what it serves, given a configuration to read, reloaded, and proven."""
+"""The running nginx: ask what it serves, let it check a configuration, reload it, and prove it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from slipway_host.system import System
 
     Expected = Mapping[str, str | None]
-    """Path on the internal server → what the running nginx is to answer there."""
+    """Path on the internal server → the answer that the running nginx must give."""
 
 PORT = 80
 ANSWER_SECONDS = 2
-MOST_BYTES = 65536  # of an answer: somebody else may have the port
+MOST_BYTES = 65536  # of an answer: another program may have the port
 PROOF_SECONDS = 15  # a reload of a large configuration takes well under a second
 LOOK_EVERY = 0.005  # seconds
 ACCEPTING = "nginx: worker process"
-"""Title of a worker that still accepts connections; that of others goes on."""
-STARTED = 19  # of the fields behind the name in /proc/<process>/stat: ticks from the boot to its start (proc(5))
+"""Title of a worker that accepts connections; other workers have a longer title."""
+STARTED = 19  # index of a field behind the name in /proc/<process>/stat: ticks from boot to start (proc(5))
 TICKS = os.sysconf("SC_CLK_TCK")  # a second
 TITLE_BYTES = 256  # "nginx: worker process is shutting down", with the zeros behind it
 
@@ -37,12 +37,12 @@ class Refused(Failed):
 
 
 def ask(system: System, path: str) -> str | None:
-    """What the running nginx answers on its internal server, or None if it doesn't answer."""
-    # By hand: importing http.client takes longer than all the rest of `status`.
+    """The running nginx's answer on its internal server; None without an answer."""
+    # By hand: to import http.client takes longer than the rest of `status`.
     answer = b""
     try:
         with socket.create_connection(("127.0.0.1", PORT), ANSWER_SECONDS, (_own_address(system), 0)) as connection:
-            until = system.clock() + ANSWER_SECONDS  # for all of it: somebody else may have the port, and trickle
+            until = system.clock() + ANSWER_SECONDS  # in all: another program may have the port, and answer slowly
             connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {INTERNAL}\r\n\r\n".encode())
             while (part := connection.recv(4096)) and len(answer) < MOST_BYTES:
                 answer += part
@@ -62,15 +62,15 @@ def _own_address(system: System) -> str:
 
 
 def validate(system: System, mounts: Sequence[tuple[Path, Path]]) -> None:
-    """Let nginx read the configuration as it would be with each `mounts` source in its place, or raise Refused.
+    """Let nginx check the configuration with each source of `mounts` in its place. Raises Refused if nginx refuses it.
 
-    The candidate is mounted over the live path in a mount namespace of its own, so that nothing anybody else
-    sees has changed before nginx has accepted it.
+    The candidates are mounted over the live paths in a mount namespace: no other process sees them before nginx has
+    accepted them.
     """
-    # A log that isn't there yet is made by that, too, and tells who visits a site.
+    # umask, because nginx makes missing log files even now, and they hold visitors' addresses.
     script = 'set -e; umask 027; while [ $# -gt 1 ]; do mount --bind "$1" "$2"; shift 2; done; exec nginx -t -q'
     argv = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
-    # It is read, and a secret may be a word of it by chance.
+    # Raw, because we parse it: a secret may equal one of its words by chance.
     done = system.run(*argv, *(str(part) for pair in mounts for part in pair), check=False, raw=True)
     if done.code != 0:
         told = system.hidden.shown(explain(system, done.output))
@@ -78,18 +78,18 @@ def validate(system: System, mounts: Sequence[tuple[Path, Path]]) -> None:
 
 
 def explain(system: System, output: str) -> str:
-    """nginx's own words, and whose file is wrong when it isn't Slipway's."""
+    """nginx's own message, and a hint if the wrong file isn't Slipway's."""
     layout = system.layout
     ours = tuple(map(str, (layout.nginx_live, layout.nginx_generations, layout.upstreams)))
     named = re.search(r" in (/\S+):(\d+)", output)
     text = output.strip()
     if named and not named[1].startswith(ours):
-        text += f"\n{named[1]} isn't Slipway's: correct line {named[2]} there (`nginx -t` checks it) and run again."
+        text += f"\n{named[1]} isn't Slipway's. Correct its line {named[2]} (`nginx -t` checks it), then run again."
     return text
 
 
 def workers(system: System) -> dict[int, str]:
-    """Process id → title of nginx's workers. Any process can take their title, but only nginx's are its children."""
+    """Process id → title, of nginx's workers. Only children of nginx count: any process can take such a title."""
     found: dict[int, str] = {}
     try:
         master = system.layout.nginx_pid.read_text().strip().encode()
@@ -97,20 +97,20 @@ def workers(system: System) -> dict[int, str]:
         return found
     for process in system.layout.proc.glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it may end while we look
-            # First whose it is: a stranger's title may be longer than the memory there is.
+            # Check the parent first: the title of another process may be huge.
             if _parent(process) == master and (title := _title(process)).startswith(ACCEPTING):
                 found[int(process.name)] = title
     return found
 
 
 def _parent(process: Path) -> bytes:
-    """Process id of a process's parent, as it is written there."""
-    # proc(5): the parent is the second field after the name, which may have any letters.
+    """Process id of a process's parent, in digits."""
+    # proc(5): the second field after the name. The name may contain any character.
     return (process / "stat").read_bytes().rpartition(b")")[2].split()[1]
 
 
 def _title(process: Path) -> str:
-    """What a process calls itself, as far as a title of nginx's goes."""
+    """A process's title, up to the longest that nginx uses."""
     with (process / "cmdline").open("rb") as file:
         return file.read(TITLE_BYTES).rstrip(b"\0 ").decode(errors="replace")
 
@@ -121,9 +121,9 @@ def accepting(system: System) -> set[int]:
 
 
 def since(system: System) -> float | None:
-    """When the first of the workers began that accept connections now, in seconds since 1970; None: there are none.
+    """When the oldest worker that accepts connections started, in seconds since 1970; None without a worker.
 
-    What they serve, they have read by then.
+    Its configuration was read before that.
     """
     booted = system.time() - system.uptime()
     began = []
@@ -137,18 +137,17 @@ def since(system: System) -> float | None:
 def reload_and_prove(system: System, expected: Expected, unmask: bool = False, alone: bool = True) -> None:
     """Reload nginx and wait until it answers every path of `expected` with its value, from new workers.
 
-    It is started where it doesn't run. Raises Refused where it doesn't come to that within PROOF_SECONDS.
+    nginx is started if it doesn't run. Raises Refused if that takes longer than PROOF_SECONDS.
 
-    + unmask: start it, too, where somebody kept it from starting; a renewal of certificates mustn't
-    + alone: wait until the old workers accept no connections any more, which nginx lets them do for a tenth of a second
-      beside the new ones
+    + unmask: start it even if it is masked; a renewal of certificates mustn't
+    + alone: wait until the old workers accept no more connections; nginx lets them for a tenth of a second
     """
     before: set[int] = set()
     if system.run("systemctl", "is-active", "--quiet", NGINX, check=False).code != 0:
         _start(system, unmask)
     else:
         before = accepting(system)
-        # What `systemctl reload` comes to, but that reads the whole configuration once more to find the process.
+        # As `systemctl reload` does, but without its second reading of the whole configuration.
         system.run("systemctl", "kill", "--kill-whom=main", "--signal=HUP", NGINX)
     deadline = system.clock() + PROOF_SECONDS
     while True:

@@ -1,4 +1,4 @@
-"""What can be done about nginx's configuration, one at a time."""
+"""Changes of nginx's configuration, one at a time."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Nginx", "Refused"]
 
-LOCK_SECONDS = 120  # a change takes live.PROOF_SECONDS at most, and what `nginx -t` takes
+LOCK_SECONDS = 120  # a change takes live.PROOF_SECONDS at most, plus `nginx -t`
 
 
 class Nginx:
-    """nginx on this host. What changes something raises Refused, and then the configuration of before serves.
+    """nginx on this host. A change that fails raises Refused; the old configuration then keeps serving.
 
-    A process that calls it has the mask 022, since nginx's user reads what is written.
+    Call it with umask 022: nginx's user must be able to read the files.
     """
 
     def __init__(self, system: System) -> None:
@@ -36,7 +36,7 @@ class Nginx:
     # ── questions ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def status(self) -> NginxStatus:
-        """What is on disk, and whether the running nginx serves just that."""
+        """The configuration on disk, and whether the running nginx serves exactly that."""
         layout, on_disk = self.layout, generations.generation(self.layout)
         files = generations.files_of(layout.nginx_live) if on_disk and layout.nginx_live.is_dir() else {}
         ours = generations.managed(layout)
@@ -51,24 +51,24 @@ class Nginx:
         return {"generation": on_disk, "managed": ours, "live": is_live, "since": since, "files": files}
 
     def workers(self) -> dict[int, str]:
-        """Process id → title of nginx's workers; of those that only end what they have begun it says so at its end."""
+        """Process id → title, of nginx's workers. The title of a worker that is shutting down says so at its end."""
         return live.workers(self.system)
 
     # ── changes ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def check(self) -> None:
-        """Fail, and change nothing, if nginx would refuse what is on disk, whoever wrote it."""
+        """Raise Refused if nginx refuses the files on disk. Nothing is changed."""
         with self._locked():
             live.validate(self.system, [])
 
     def reload(self) -> None:
-        """Validate what is on disk and make it live (after a certificate was renewed, or a run was killed)."""
+        """Validate the files on disk and make them live (after a renewed certificate, or a killed run)."""
         with self._locked():
             live.validate(self.system, [])
             live.reload_and_prove(self.system, generations.expectation(self.layout))
 
     def switch(self, app: str, release: str) -> None:
-        """Let `release` of `app` serve from now on."""
+        """Make `release` of `app` serve from now on."""
         with self._locked():
             path = self.layout.upstream(app)
             for leftover in self.layout.upstreams.glob(f".*{path.name}*.partial"):  # of a run that was killed
@@ -80,19 +80,19 @@ class Nginx:
                 live.validate(self.system, [(candidate, path)])
                 candidate.rename(path)
                 try:
-                    # What is still sent to the release from before is answered by it.
+                    # Requests that old workers still send to the previous release are answered by it.
                     live.reload_and_prove(self.system, {f"/release/{app}": release}, alone=False)
                 except Failed as refusal:
                     self.system.replace(path, before)
                     self._reload_anyway()
-                    raise Refused(f"{refusal}\nThe release from before goes on serving.") from None
+                    raise Refused(f"{refusal}\nThe previous release keeps serving.") from None
             finally:
                 candidate.unlink(missing_ok=True)
 
     def apply(self, files: Mapping[str, str]) -> None:
-        """Make `files` (relative path → content, without the generation's name) the configuration that serves.
+        """Make `files` (relative path → content, without the generation's name) the configuration.
 
-        The one that served before it is kept.
+        The previous one is kept.
         """
         with self._locked():
             self._apply(files)
@@ -127,26 +127,26 @@ class Nginx:
             live.reload_and_prove(self.system, generations.expectation(layout), unmask=True)
         except Failed as refusal:
             if not first and before in (None, name):
-                # Nothing older to go back to: what is on disk is what was wanted, and the next run tries again.
+                # There is no older one. The files on disk are the wanted ones, and the next run tries again.
                 raise
             self._put_back(None if first else before)
-            raise Refused(f"{refusal}\nThe configuration from before was put back.") from None
+            raise Refused(f"{refusal}\nThe previous configuration was restored.") from None
         generations.forget(layout, (name, before))
 
     def _upstreams(self, files: Mapping[str, str]) -> list[tuple[Path, Path]]:
-        """Write the upstream files that are missing; of those that are damaged, the right one and its place."""
+        """Write missing upstream files. For damaged ones, return pairs of a correct file and its place."""
         repaired: list[tuple[Path, Path]] = []
         for path, text in generations.wanted_upstreams(self.layout, files).items():
             if not path.exists():
                 self.system.replace(path, text)  # read by nobody yet
-            elif path.read_text(generations.UTF8, errors="replace") != text:  # half a file, or a hand's edit
+            elif path.read_text(generations.UTF8, errors="replace") != text:  # half a file, or edited by hand
                 right = path.with_name(f".{path.name}.repair.partial")
                 self.system.replace(right, text)
                 repaired.append((right, path))
         return repaired
 
     def _put_back(self, before: str | None) -> None:
-        """`before`: the generation that served; None: the configuration of before there was one."""
+        """Restore the generation `before`; None restores nginx's own configuration from before Slipway."""
         layout = self.layout
         if before is None:
             partial = layout.nginx_main.with_name(f".{layout.nginx_main.name}.partial")
@@ -161,7 +161,7 @@ class Nginx:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        """Only one change at a time; the kernel frees the lock when its holder dies, however it dies."""
+        """Only one change at a time."""
         lock = self.layout.nginx_lock
         with contextlib.ExitStack() as stack:
             try:

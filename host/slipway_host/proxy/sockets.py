@@ -1,7 +1,7 @@
-"""How many connections a Unix socket has, as the kernel's own list says (sock_diag(7)).
+"""How many connections a Unix socket has, from the kernel's own list (sock_diag(7)).
 
-A socket is known by the device and the inode of its path. /proc/net/unix has names alone, as text: those without a
-path are whoever's, with whatever bytes, a whole line of another socket's among them.
+A socket is identified by the device and the inode of its path. /proc/net/unix lists names as text, and any user can
+choose a name without a path that looks like the line of another socket.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ BUFFER = 1 << 16
 
 
 def connections(path: Path) -> int:
-    """How many connections a listening socket has, those included that nobody has accepted yet; 0 if it isn't there.
+    """How many connections a listening socket has, including those not accepted yet; 0 if it doesn't exist.
 
-    Raises OSError where the kernel doesn't say.
+    Raises OSError if the kernel doesn't answer.
     """
     try:
         told = path.lstat()
     except FileNotFoundError:
         return 0
-    # As the kernel has both: twelve bits for the kind of the device, and the lower half of the inode's number.
+    # In the kernel's form: the device's major number in twelve bits, and the lower half of the inode's number.
     wanted = (told.st_ino & 0xFFFFFFFF, os.major(told.st_dev) << 20 | os.minor(told.st_dev))
     try:
         return sum(count for where, count in _listed() if where == wanted)
@@ -57,7 +57,7 @@ def connections(path: Path) -> int:
 
 
 def _listed() -> Iterator[tuple[Where | None, int]]:
-    """(inode, device) of the path that each socket has, and how many connections that is."""
+    """(inode, device) of the path of each socket, and how many connections it counts for."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG) as kernel:
         kernel.settimeout(SECONDS)
         states, shown = 1 << ESTABLISHED | 1 << LISTEN, SHOW_PATH | SHOW_WAITING
@@ -81,7 +81,7 @@ def _listed() -> Iterator[tuple[Where | None, int]]:
 
 
 def _counted(message: bytes) -> tuple[Where | None, int]:
-    """Where one socket is, and how many connections it stands for."""
+    """(inode, device) of the path of one socket, and how many connections it counts for."""
     where: Where | None = None
     state, waiting = MESSAGE.unpack_from(message)[2], 0
     at = MESSAGE.size
@@ -101,9 +101,9 @@ def _aligned(size: int) -> int:
 
 
 def _by_name(path: bytes) -> int:
-    """The same where the kernel has no such list: of lines that are whole, and have just this path, not a name.
+    """The same for kernels without that list: count whole lines of /proc/net/unix with exactly this path.
 
-    A stranger may write such a line, by a socket's name with a line end in it: then a drain takes as long as it may.
+    Any user can forge such a line by a socket's name with a line feed. A drain then takes its longest time.
     """
     line = re.compile(rb"[0-9a-f]+: [0-9A-F]{8} [0-9A-F]{8} [0-9A-F]{8} [0-9A-F]{4} 0[23] +\d+ " + re.escape(path))
     with contextlib.suppress(FileNotFoundError):

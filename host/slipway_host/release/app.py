@@ -1,4 +1,4 @@
-"""An app of this host: what is true of it now."""
+"""An app on this host, and its state."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import re
 
 from slipway_host.protocol import FORMAT
+from slipway_host.release import forms
 from slipway_host.release import manifest as manifests
 from slipway_host.release.progress import Progress
 from slipway_host.system import System
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def digest(*parts: object) -> str:
-    """SHA-256 of bytes, and of what JSON can hold."""
+    """SHA-256 of bytes, and of values that JSON can hold."""
     told = hashlib.sha256()
     for part in parts:
         told.update(part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode())
@@ -34,12 +35,12 @@ def digest(*parts: object) -> str:
 
 
 def digest_of_text(text: str) -> str:
-    """SHA-256 of a text, as the operator's side tells an environment."""
+    """SHA-256 of a text, as the operator's side computes it for an environment."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class App:
-    """An app, and the run that is under way for it, if this is one."""
+    """An app, and the run for it, if this process is one."""
 
     def __init__(self, name: str, system: System | None = None, progress: Progress | None = None) -> None:
         self.name = name
@@ -49,41 +50,40 @@ class App:
         """Its paths and units."""
         self.progress = progress or Progress(name, self.system)
         self.wanted: Wanted = {}
-        """What it is to be."""
+        """What it should be."""
         self.request: Request = {}
-        """What the run was asked for."""
-        self.attempt: str | None = None
-        """Id of what the run does, once there is one."""
+        """The request of the run."""
+        self.record_id: str | None = None
+        """Id of the run's record, once there is one."""
         self.launched: float | None = None
-        """When the run started a release, in seconds since 1970."""
-        self.knower: str | None = None
-        """A release that has every revision of the database's."""
+        """When the run started a release's units, in seconds since 1970."""
+        self.migrator: str | None = None
+        """A release whose migrations have every revision of the database."""
         self.mark = f"slipway-schema {os.urandom(16).hex()}: "
-        """How answers of the schema program begin (database.py): nothing of the app's knows it."""
+        """How answers of the schema program begin (database.py). The app's code doesn't know it."""
 
     def work(self, release: str) -> Path:
-        """The app's folder in a release: where its pyproject.toml is."""
+        """The app's folder in a release, with its pyproject.toml."""
         return self.at.folder(release) / self.subdir(release)
 
     def subdir(self, release: str) -> str:
-        """The same, below the release's folder."""
+        """The same, relative to the release's folder."""
         return (self.record(release).get("wanted") or self.wanted)["source"]["subdir"]
 
     # ── records ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def record(self, attempt: str | None) -> Record:
-        """What became of a release or a rollback; empty if it has no record, or none that can be read."""
-        found: Record = self.system.json(self.at.record(attempt)) if attempt else {}
-        return found
+    def record(self, record_id: str | None) -> Record:
+        """The record of a release or a rollback; empty if there is none, or none that can be read."""
+        return forms.record(self.system.json(self.at.record(record_id))) if record_id else {}
 
-    def write_record(self, attempt: str, **facts: Any) -> None:
-        """Add facts to a record, which is made where there is none yet."""
+    def write_record(self, record_id: str, **facts: Any) -> None:
+        """Add facts to a record; make it if there is none."""
         self.at.records.mkdir(mode=0o700, parents=True, exist_ok=True)
-        known = dict(self.record(attempt)) or {"format": FORMAT, "id": attempt, "number": self.next_number()}
-        self.system.replace(self.at.record(attempt), json.dumps(known | facts, indent=1), 0o600)
+        known = dict(self.record(record_id)) or {"format": FORMAT, "id": record_id, "number": self.next_number()}
+        self.system.replace(self.at.record(record_id), json.dumps(known | facts, indent=1), 0o600)
 
     def history(self) -> list[Record]:
-        """Every record, oldest first: by their numbers, since a host's clock may have been set back."""
+        """All records, oldest first. Their numbers decide: the host's clock may have been set back."""
         found = [self.record(path.stem) for path in self.at.records.glob(self.at.record("*").name)]
         return sorted((each for each in found if each.get("id")), key=order)
 
@@ -92,7 +92,7 @@ class App:
         return max((each.get("number", 0) for each in self.history()), default=0) + 1
 
     def number(self, release: str) -> tuple[int, str]:
-        """By which releases are put in the order in which they were made."""
+        """Key to sort releases by, in the order in which they were made."""
         return order(self.record(release))
 
     # ── releases ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -102,27 +102,27 @@ class App:
         return self.at.current.readlink().name if self.at.current.is_symlink() else None
 
     def good(self) -> list[str]:
-        """Ids of the releases that went live and are still there, oldest first."""
+        """Ids of releases that have served and still exist, oldest first."""
         if not self.at.releases.is_dir():
             return []
         there = {folder.name for folder in self.at.releases.iterdir()}
         return [each["id"] for each in self.history() if each["id"] in there and each.get("state") == "good"]
 
     def unfinished(self) -> list[str]:
-        """Names of what lies among the releases and never went live."""
+        """Names in the folder of releases that never served."""
         there = self.at.releases.iterdir() if self.at.releases.is_dir() else []
         return sorted(each.name for each in there if self.record(each.name).get("state") != "good")
 
     def installed(self, *folders: Path) -> set[str]:
-        """Ids of the releases that have a unit file, in these folders only if some are given."""
+        """Ids of releases with a unit file, in the given folders or else in all."""
         folders = folders or (self.system.layout.units, self.system.layout.warm_units)
         found = (path for folder in folders for path in folder.glob(self.at.unit("?*", "s*")))
         return self.at.released(path for path in found if path.is_file() and not path.is_symlink())
 
     def warm(self) -> set[str]:
-        """Ids of the releases that don't serve any more, but may run on for a while.
+        """Ids of releases that no longer serve, but keep running for a while.
 
-        That is until their time is over, and as long as what ends them is still to come, or at it.
+        They are warm until their time is over, and as long as a unit that ends them waits or works.
         """
         layout = self.system.layout
         left = self.installed(layout.warm_units) - self.installed(layout.units) - {self.serving() or ""}
@@ -130,7 +130,7 @@ class App:
         return in_time | self._ending(left - in_time)
 
     def _ending(self, releases: Iterable[str]) -> set[str]:
-        """Those of these releases for which something waits, or works, to end them: it may be late."""
+        """Those of these releases that a unit is going to end; it may be late."""
         units = {release: self.at.ends(release) for release in sorted(releases)}
         if not units:
             return set()
@@ -147,7 +147,7 @@ class App:
         return None
 
     def rolled_back(self) -> Record | None:
-        """The record of the release that the operator went back from and that is still what is wanted, or None."""
+        """The record of a bad release that was made from exactly what is wanted now, or None."""
         inputs = self.wanted.get("inputs")
         bad = [record for record in self.history() if record.get("bad") and record.get("inputs") == inputs]
         return bad[-1] if bad and self.record(self.serving()).get("inputs") != inputs else None
@@ -155,7 +155,7 @@ class App:
     # ── files of releases ────────────────────────────────────────────────────────────────────────────────────────
 
     def describe(self, release: str, base: str | None = None) -> None:
-        """Write down what a release consists of: of what it shares with `base`, which is whole, as that one says."""
+        """Write a release's manifest. For files shared with `base`, which is whole, its manifest is used."""
         known: manifests.Manifest = self.system.json(self.at.manifest(base)) if base else {}
         shared = manifests.stamps(self.at.folder(base), known) if base else {}
         taken = manifests.take(self.at.folder(release), known, shared)
@@ -165,25 +165,25 @@ class App:
         self._remember(release, self._look(release, map(os.fsencode, taken)))
 
     def seen(self, release: str) -> Path:
-        """Where is kept how the files of a release looked that were found right since the host booted."""
+        """File with the stamps of a release's files when they were last found whole, since the boot."""
         return self.at.seen / release
 
     def _look(self, release: str, paths: Iterable[bytes]) -> bytes:
-        """How the files of a release look, and its manifest."""
+        """The stamps of a release's files and of its manifest, as one text."""
         told = str(self.record(release).get("manifest"))
         about = map(str, manifests.stamp(self.at.manifest(release).lstat()))
         return manifests.look(self.at.folder(release), [*paths], told, *about)
 
     def _remember(self, release: str, look: bytes) -> None:
-        """Write down how it looked when it was found right; the next look is quicker by it."""
-        with contextlib.suppress(OSError):  # a full memory
+        """Store the stamps of a whole release; they make the next look quicker."""
+        with contextlib.suppress(OSError):  # /run may be full
             self.seen(release).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.system.replace(self.seen(release), look, 0o600)
 
     def damage(self, release: str) -> dict[str, str]:
-        """What is wrong with the files of a release (path → words); empty when all is as its manifest says."""
+        """Path → what is wrong, of a release's files that differ from its manifest; empty if none does."""
         told, folder = self.record(release).get("manifest"), self.at.folder(release)
-        if not told:  # of an earlier Slipway, and not described yet
+        if not told:  # Slipway 0.1 made it, and it has no manifest yet
             program = self.at.programs(release) / "python"
             return {} if os.access(program, os.X_OK) else {str(program.relative_to(folder)): "is missing"}
         text = ""
@@ -203,7 +203,7 @@ class App:
         return wrong
 
     def faults(self, release: str, states: Mapping[str, Mapping[str, str]]) -> list[str]:
-        """Why `release` isn't the one that serves, fully, now and after a reboot; empty when it is.
+        """Why `release` doesn't fully serve now, or wouldn't after a reboot; empty if it does.
 
         + states: what systemd knows of its units
         """
@@ -227,7 +227,7 @@ class App:
     # ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def secrets(self) -> set[str]:
-        """All texts of this app's environments that may not be shown (text.py says which)."""
+        """All texts of this app's environments to hide; see text.py."""
         named: Wanted = self.wanted or self.system.json(self.at.wanted)
         given = self.system.json(self.at.build_environment) | self.request.get("build", {})
         found = secrets_of(given, app=self.name)
@@ -241,10 +241,10 @@ class App:
 
 
 def order(record: Record) -> tuple[int, str]:
-    """By which records are put in order: their number; of those of before there were any, their id."""
+    """Key to sort records by: their number; records of Slipway 0.1 have none, and their id decides."""
     return record.get("number", 0), record.get("id", "")
 
 
 def in_order(app: App, releases: Iterable[str]) -> list[str]:
-    """Releases in the order in which they were made, the oldest first."""
+    """Releases in the order in which they were made, oldest first."""
     return sorted(releases, key=app.number)

@@ -1,4 +1,4 @@
-"""Build: Python, the locked dependencies, and that all of the release is root's in the end."""
+"""Build: install Python and the locked dependencies; then root owns the whole release."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def build(app: App, release: str) -> str | None:
-    """Install Python and the locked dependencies into the release's own environment; then it becomes root's.
+    """Install Python and the locked dependencies into the release's own environment, and give it to root.
 
-    Returns whose environment it has, where it is another release's.
+    Returns a note if the environment comes from another release.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -35,7 +35,7 @@ def build(app: App, release: str) -> str | None:
     environment.compile_library(app, python)
     with ThreadPoolExecutor() as pool:
         adopted = pool.submit(environment.adopt, app, base, release) if base else None
-        # A file that doesn't compile may be one that is never imported (a template, say): not a reason to fail.
+        # A file that doesn't compile is no failure: it may never be imported, such as a template.
         compiling = [python, "-ISm", "compileall", "-q", "-x", r"/\.venv/", str(folder)]
         builder.must_run(app, builder.run(app, release, compiling, {}, network=False))
         own(app, release)
@@ -47,9 +47,9 @@ def build(app: App, release: str) -> str | None:
 
 
 def read(app: App, folder: Path) -> tuple[bytes, list[bytes]]:
-    """What a source says of its dependencies: its lock file, and the projects that it is of.
+    """What a source says about its dependencies: its lock file, and its projects.
 
-    The lock file of a member of a workspace lies above its own project.
+    For a member of a workspace the lock file lies above its own project.
     """
     subdir = app.wanted["source"]["subdir"]
     if source.of_source(app, folder, "pyproject.toml") is None:
@@ -65,7 +65,7 @@ def read(app: App, folder: Path) -> tuple[bytes, list[bytes]]:
 
 
 def own(app: App, release: str) -> None:
-    """All is root's, and readable by the app alone; of the static folder, and the way to it, nginx may read too."""
+    """Give everything to root, readable by the app alone; nginx may read the static folder and enter its parents."""
     folder = app.at.folder(release)
     guest.take_over(folder, 0, group_id(app.at.group), [app.wanted["uv_env"]["UV_PYTHON_INSTALL_DIR"]])
     static = app.wanted.get("static")

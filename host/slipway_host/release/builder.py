@@ -1,7 +1,8 @@
-"""Commands of a build: they run code of the app and of its dependencies, so each runs as the app's builder, in a unit.
+"""Run the commands of a build. They run code of the app and its dependencies, so each runs as the app's builder, in a
+unit of its own.
 
-The unit can write to the release and to the app's caches. When a command has ended, nothing that it started is left:
-systemd has ended all of the unit, and what escaped it would be found.
+The unit can write to the release and to the app's caches. When a command has ended, nothing of it is left: systemd has
+ended the whole unit, and a process that escaped is found.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from slipway_host.release.app import App
 
-BUILD_SECONDS = 3600  # a package that is compiled from source may take long
+BUILD_SECONDS = 3600  # to compile a package may take long
 
 
 def run(
@@ -32,13 +33,13 @@ def run(
     network: bool = True,
     secrets: Iterable[str] = (),
 ) -> Done:
-    """Run a command of a build; returns its end, whatever that is.
+    """Run a command of a build. Returns how it ended, even if it failed.
 
-    + environment: its variables; they are seen by nobody else
-    + network: whether it may ask the network, though never this host
-    + secrets: texts that are not shown
+    + environment: its variables; no other process can read them
+    + network: whether it may use the network (but never reach this host)
+    + secrets: texts to hide in its output
 
-    Raises Failed where it took too long or left too little room on a disk, and where something of it runs on.
+    Raises Failed if it took too long, left too little room on a disk, or left a process running.
     """
     folder, layout = app.at.folder(release), app.system.layout
     file = Path(app.request["folder"]) / BUILD
@@ -49,7 +50,7 @@ def run(
         f"User={app.at.builder}",
         f"Group={app.at.builder}",
         *app.wanted["build"]["sandbox"],
-        # Other apps aren't there, nor the sockets of this host's services.
+        # It doesn't see other apps, nor the sockets of this host's services.
         f"TemporaryFileSystem={layout.apps} {layout.run.parent}",
         f"BindPaths={folder}",
         f"ReadWritePaths={folder} {app.at.cache}",
@@ -61,7 +62,7 @@ def run(
     ]
     unit, began = app.at.helper("build"), app.system.clock()
     written = [each for each in (folder, app.at.cache, *layout.temporary) if each.is_dir()]
-    try:  # in the file, not in the unit's own properties: those everybody may read
+    try:  # not in the unit's properties: every user can read those
         with room.Guard(written, lambda: app.systemd.kill(f"{unit}.service")) as guard:
             done: Done = app.systemd.run(
                 unit, properties, {}, argv, BUILD_SECONDS, noting=False, heard=app.progress.heard, secrets=secrets
@@ -79,8 +80,8 @@ def run(
 
 
 def must_run(app: App, done: Done) -> None:
-    """Fail where a command of a build wasn't run at all; how it ended is the caller's affair."""
-    # What runs in a build writes nothing before its own words.
+    """Raise Failed if a command of a build wasn't run at all; how it ended is for the caller to judge."""
+    # systemd-run writes this before the command could write anything.
     if done.code in NOT_RUN or done.output.startswith("Failed to start transient service unit"):
         unit = f"{app.at.helper('build')}.service"
         raise Failed(f"`{done.argv[0]}` couldn't be run in {unit}:\n{tail(done.output)}")

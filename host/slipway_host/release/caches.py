@@ -1,4 +1,4 @@
-"""What fetches and builds of an app leave for later ones: a copy of the repository, uv's cache, the builder's home."""
+"""Caches of an app's fetches and builds: a copy of the repository, uv's cache, the builder's home."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ HOME_MB = 2048  # of what builds leave in their home: beyond that the next one b
 
 
 def forget(app: App) -> None:
-    """Empty all of it."""
+    """Empty all caches of the app."""
     trees.remove(app.at.mirror)
     empty(app)
 
 
 def empty(app: App, *folders: Path) -> None:
-    """Empty these folders of builds, or all of them."""
+    """Empty these folders of builds, or else all of them."""
     for folder in folders or (app.at.uv_cache, app.at.builder_home):
         trees.remove(folder)
         folder.mkdir(mode=0o700)
@@ -29,14 +29,14 @@ def empty(app: App, *folders: Path) -> None:
 
 
 def bound(app: App) -> None:
-    """Empty those that have become too large."""
+    """Empty the folders that have become too large."""
     for folder, most in ((app.at.uv_cache, CACHE_MB), (app.at.builder_home, HOME_MB)):
         if too_large(app, folder, most):
             empty(app, folder)
 
 
 def too_large(app: App, folder: Path, most_mb: int) -> bool:
-    """Whether builds have left more in a folder of theirs than they may, or what can't be measured."""
+    """Whether a folder of builds is too large, or can't be measured."""
     told = app.system.run("du", "-sm", str(folder), check=False).output.splitlines()
-    size = told[-1].partition("\t")[0] if told else ""  # at last the sum, whatever is said before
+    size = told[-1].partition("\t")[0] if told else ""  # the last line is the sum
     return not size.isdigit() or int(size) > most_mb

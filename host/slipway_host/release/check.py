@@ -1,4 +1,4 @@
-"""Check: all that can be known before anything changes."""
+"""Check: everything that can be known before anything changes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from slipway_host.release.app import App
 
-# The app's module, found as its server finds it: from the folder it starts in. Nothing is collected, at the end least
-# of all: that takes a third of the time.
+# Imports the app's module as its server does: from the folder it starts in. Without garbage collection, which would
+# take a third of the time.
 IMPORT = """
 import functools, gc, importlib, sys
 gc.disable()
@@ -32,7 +32,7 @@ def check(app: App, release: str) -> None:
 
     prepare(app, release)
     hooks.missing_hooks(app, release)
-    with ThreadPoolExecutor() as pool:  # the last two take as long as the app's own imports, on a core each
+    with ThreadPoolExecutor() as pool:  # the last two take as long as the app's imports, each on a core
         checks = [
             pool.submit(flush, app),  # ahead: little is left to be written when it counts
             pool.submit(Nginx(app.system).check),
@@ -48,7 +48,7 @@ def check(app: App, release: str) -> None:
 
 
 def flush(app: App) -> None:
-    """Let all that a release consists of outlive a power cut: sources, environment, units, settings, records."""
+    """Write a release to the disk, so that it survives a power cut: sources, environment, units, settings, records."""
     try:
         manifest.flush(app.at.srv, app.at.etc, app.at.records, app.system.layout.units)
     except (subprocess.CalledProcessError, OSError) as error:
@@ -56,10 +56,10 @@ def flush(app: App) -> None:
 
 
 def valid_units(app: App, release: str) -> None:
-    """Fail unless systemd takes the release's units."""
+    """Raise Failed unless systemd accepts the release's units."""
     paths = [str(app.system.layout.units / unit) for unit in app.at.units(release)]
     done = app.system.run("systemd-analyze", "verify", *paths, check=False)
-    # It ends with 0 for a key it doesn't know, so that what it prints of our files is what counts.
+    # It ends with 0 even for an unknown key, so what it prints about our files counts.
     complaints = [line for line in done.output.splitlines() if f"{app.name}@{release}" in line]
     if complaints:
         raise Failed("systemd refuses the unit:\n" + "\n".join(complaints))
@@ -81,7 +81,7 @@ def prepare(app: App, release: str) -> None:
 def write_units(app: App, release: str, texts: Mapping[str, str]) -> None:
     """Write a release's units: kind → text, where ``@RELEASE@`` stands for its id.
 
-    Of a release that is new, systemd needs no daemon-reload: it reads the file of a unit that it doesn't know yet.
+    A new release needs no daemon-reload: systemd reads the file of a unit that it doesn't know yet.
     """
     for kind, text in texts.items():
         path = app.system.layout.units / app.at.unit(release, kind)
@@ -89,7 +89,7 @@ def write_units(app: App, release: str, texts: Mapping[str, str]) -> None:
 
 
 def imports(app: App, release: str) -> None:
-    """Fail unless the app can be imported."""
+    """Raise Failed unless the app can be imported."""
     python, named = str(app.at.programs(release) / "python"), app.wanted["app"]
     argv = [python, "-c", IMPORT, *named.split(":")]
     done = sandbox.as_app(app, release, "check", argv, sandbox.IMPORT_SECONDS)

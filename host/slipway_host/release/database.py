@@ -1,8 +1,7 @@
-"""Migrate, and what the database and a release know of each other.
+"""Migrate, and compare the database with a release's migrations.
 
-That comes from the schema program (slipway_host/schema), which a release's own Python runs with the release's own
-Alembic. Its output is foreign, since env.py and migrations print what they like: an answer is what follows a mark that
-only the program was told, on its standard input.
+A release's own Python runs the schema program (slipway_host/schema) with the release's own Alembic. env.py and
+migrations can print anything, so an answer follows a mark, which only the schema program got, on its standard input.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ RETRY_SECONDS = 2
 
 
 def has_alembic(app: App, folder: Path, subdir: str) -> bool:
-    """Whether the schema of the code in this folder is Alembic's affair.
+    """Whether the code in this folder uses Alembic.
 
     + subdir: the app's folder below it
     """
@@ -43,7 +42,7 @@ def has_alembic(app: App, folder: Path, subdir: str) -> bool:
 
 
 def uses_alembic(app: App, release: str) -> bool:
-    """The same of a release's code."""
+    """Whether a release's code uses Alembic."""
     return has_alembic(app, app.at.folder(release), app.subdir(release))
 
 
@@ -54,7 +53,7 @@ def schema(app: App, release: str, *argv: str, what: str = "schema", seconds: fl
     """Run the schema program with the release's own Python and Alembic, as the app's user.
 
     + argv: its command and options
-    + what: it is for, as `sandbox.as_app` takes it
+    + what: name of the unit, as `sandbox.as_app` takes it
     """
     if argv[0] in ("upgrade", "downgrade"):
         limits = app.wanted["migration"]
@@ -65,14 +64,14 @@ def schema(app: App, release: str, *argv: str, what: str = "schema", seconds: fl
 
 
 def schema_command(app: App, release: str, *argv: str) -> list[str]:
-    """The command line of the schema program with a release's own Python and Alembic."""
+    """The command line of the schema program with a release's own Python."""
     return [str(app.at.programs(release) / "python"), str(app.system.layout.schema_program), *argv]
 
 
 def answer(app: App, done: Done, doing: str) -> Any:
-    """What the schema program answered, which is JSON: behind the mark that env.py, whose output it is in, can't know.
+    """The schema program's answer (JSON), which follows the mark in its output.
 
-    + doing: what the schema was, for the message of Failed where there is no answer: "looked at", say
+    + doing: for the message if there is no answer, such as "looked at"
     """
     lines = [line for line in done.output.splitlines() if line.startswith(app.mark)]
     if done.code != 0 or not lines:
@@ -81,7 +80,7 @@ def answer(app: App, done: Done, doing: str) -> Any:
 
 
 def look(app: App, release: str) -> Any:
-    """What a release's migrations and the database know of each other; None where Alembic isn't used."""
+    """A release's migrations compared with the database; None if the app doesn't use Alembic."""
     return answer(app, schema(app, release, "look"), "looked at") if uses_alembic(app, release) else None
 
 
@@ -89,9 +88,9 @@ def look(app: App, release: str) -> Any:
 
 
 def fits(app: App, seen: Mapping[str, Any]) -> None:
-    """Fail if the release's migrations can't be applied, or may break the release that still serves.
+    """Raise Failed if the release's migrations can't be applied, or can break the release that still serves.
 
-    + seen: as `look` returns it
+    + seen: the result of `look`
     """
     if len(seen["heads"]) > 1:
         heads = ", ".join(seen["heads"])
@@ -100,7 +99,7 @@ def fits(app: App, seen: Mapping[str, Any]) -> None:
     if seen["unknown"] and not same_code(app, serving):
         unknown = ", ".join(seen["unknown"])
         way_out = "it is older than the database, which another release has migrated. Release code that has that too."
-        if not knower(app):
+        if not migrator(app):
             way_out = (
                 "no release on this host has it either. Release code that has it; or, if it was never one of the "
                 "app's, set the database right: `alembic stamp --purge REVISION`, with the app's environment."
@@ -116,13 +115,13 @@ def fits(app: App, seen: Mapping[str, Any]) -> None:
 
 
 def same_code(app: App, record: Record) -> bool:
-    """Whether what is wanted is the code of this record, with another environment or other settings at most."""
+    """Whether the wanted code is that of this record; environment and settings may differ."""
     mine, theirs = app.wanted["inputs"], record.get("inputs", {})
     return all(mine.get(key) == theirs.get(key) for key in ("source", "folder"))
 
 
-def knower(app: App) -> str | None:
-    """A release whose migrations know all that the database has: the one that serves, else the newest; or None."""
+def migrator(app: App) -> str | None:
+    """A release whose migrations have all revisions of the database: the one that serves, else the newest, or None."""
     for release in dict.fromkeys(filter(None, [app.serving(), *reversed(app.good())])):
         with contextlib.suppress(Failed):
             seen = look(app, release)
@@ -135,7 +134,7 @@ def knower(app: App) -> str | None:
 
 
 def migrate(app: App, release: str) -> str | None:
-    """Bring the database's schema up, once, as the app's user, before traffic shifts."""
+    """Migrate the database, once, as the app's user, before traffic is switched."""
     command, record = app.wanted["migration"]["command"], app.record(release)
     pending = [each["revision"] for each in record.get("pending", [])]
     hooks.hook(app, release, "before_migrate", SLIPWAY_PENDING=",".join(pending))
@@ -158,10 +157,10 @@ def migrate(app: App, release: str) -> str | None:
 
 
 def patient(app: App, name: str, command: Callable[[int], Done]) -> str:
-    """Run a migration, and again where it met a lock of the database's; says how often that was.
+    """Run a migration; try again if the database has a lock. Returns a note if it took several tries.
 
-    + name: the command, for the message of Failed
-    + command: takes the seconds that it may take
+    + name: the command, for messages
+    + command: called with the seconds that it may take
     """
     migration = app.wanted["migration"]
     limit, most = migration["timeout"], migration["retries"] + 1

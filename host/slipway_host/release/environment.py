@@ -1,4 +1,4 @@
-"""A release's own Python environment: installed by uv from the lock file, or taken along from another release."""
+"""A release's own Python environment: installed by uv from the lock file, or shared from another release."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from slipway_host.release.app import App
 
-SCRIPT_BYTES = 1_000_000  # a larger file in an environment's bin is a program, and doesn't name the environment
-PROGRAMS = ("python",)  # what an environment must have in any case
-# What uv says of a cache that it can't read.
+SCRIPT_BYTES = 1_000_000  # a larger file in an environment's bin is no script, and doesn't name the environment
+PROGRAMS = ("python",)  # that every environment must have
+# uv's words about a cache that it can't read.
 DAMAGED_CACHE = re.compile(r"(?i)wheel is invalid|deserialize|corrupt|truncated|unexpected end|failed to read")
 
 
@@ -31,7 +31,7 @@ def sync(app: App, release: str, lock: bytes) -> None:
         "UV_CACHE_DIR": str(app.at.uv_cache),
         "UV_PROJECT_ENVIRONMENT": str(app.at.venv(release)),
         "UV_NO_PROGRESS": "1",
-        # Copies, since a hard link would share its owner and its mode with the cache that builders may write to.
+        # Copies: a hard link would share owner and mode with the cache, which builders can write.
         "UV_LINK_MODE": "copy",
         **app.wanted["uv_env"],
     }
@@ -44,10 +44,10 @@ def sync(app: App, release: str, lock: bytes) -> None:
     done = builder.run(app, release, command, given, secrets=secrets.values())
     differing = unlike_records(app, release) if done.code == 0 else []
     if differing or (done.code != 0 and DAMAGED_CACHE.search(done.output)):
-        why = f"{short(listed(differing))} isn't as it says of itself" if differing else tail(done.output, 1)
+        why = f"{short(listed(differing))} differs from its RECORD" if differing else tail(done.output, 1)
         app.progress.say(f"{why}; the dependencies are installed once more, without uv's cache")
         trees.remove(app.at.venv(release))
-        # Who still differs says something wrong of itself.
+        # A package that still differs has a wrong RECORD.
         done = builder.run(app, release, [*command, "--no-cache"], given, secrets=secrets.values())
         if done.code == 0 and not (set(differing) & set(unlike_records(app, release))):
             cleaned = builder.run(app, release, [uv, "cache", "clean"], environment, network=False)
@@ -55,7 +55,7 @@ def sync(app: App, release: str, lock: bytes) -> None:
     if done.code != 0:
         text = done.output.strip()
         raise Failed(f"`uv sync --locked --no-dev` failed:\n{tail(text)}{uv_advice(text, python)}")
-    # uv lets everybody write to its locks.
+    # uv makes its lock files writable by everybody.
     closing = ["find", str(app.at.uv_cache), "-type", "f", "-perm", "-o+w", "-exec", "chmod", "o-w", "{}", "+"]
     builder.must_run(app, builder.run(app, release, closing, {}, network=False))
     caches.bound(app)
@@ -63,16 +63,16 @@ def sync(app: App, release: str, lock: bytes) -> None:
 
 
 def complete(app: App, release: str) -> None:
-    """Fail unless the environment has what the app's server needs."""
+    """Raise Failed unless the environment has the programs that the app's server needs."""
     advice = app.wanted.get("advice")
-    todo = f"`{advice}` in the project" if advice else "add what has it to the project, `uv lock`"
+    todo = f"`{advice}` in the project" if advice else "add its package to the project, `uv lock`"
     for program in app.wanted.get("programs", PROGRAMS):
         if not (app.at.programs(release) / program).exists():
             raise Failed(f"The lock file has no {program}: {todo}, commit, and run again.")
 
 
 def others_in_lock(lock: bytes, only: Iterable[str]) -> list[str]:
-    """Packages of a lock file but for those that are named: none of them may be built here."""
+    """Packages of a lock file except the named ones."""
     named = {re.sub(r"[-_.]+", "-", each).lower() for each in only}
     # As uv writes it; Python 3.10 can't read TOML.
     packages = re.findall(r'^\[\[package\]\]\nname = "([^"]+)"$', lock.decode(errors="replace"), re.MULTILINE)
@@ -80,19 +80,19 @@ def others_in_lock(lock: bytes, only: Iterable[str]) -> list[str]:
 
 
 def unlike_records(app: App, release: str) -> list[str]:
-    """Packages that differ from what they say of themselves, as those from a cache that a power cut has damaged."""
+    """Packages that differ from their RECORD, for example because a power cut has damaged uv's cache."""
     venv = app.at.venv(release)
     if venv.is_symlink() or not venv.is_dir():
         return []
-    trees.measure(app.at.folder(release), guest.WHAT)  # before any of it is read
+    trees.measure(app.at.folder(release), guest.WHAT)  # before anything of it is read
     return manifest.unlike_records(venv, manifest.take(venv))
 
 
 def uv_advice(text: str, python: str) -> str:
-    """What to do about an error of uv's, where it doesn't say so itself.
+    """What to do about an error of uv, if uv itself doesn't say it.
 
-    + text: what uv said
-    + python: the version that is wanted
+    + text: uv's output
+    + python: the wanted version
     """
     if "needs to be updated" in text:
         return "\nuv.lock is older than pyproject.toml: `uv lock` in the project, commit it, and run again."
@@ -104,10 +104,10 @@ def uv_advice(text: str, python: str) -> str:
 
 
 def compile_library(app: App, python: str) -> None:
-    """Byte-compile the standard library of a Python that uv has installed, once: half of the time of an app's start.
+    """Byte-compile the standard library of a Python that uv has installed, once. It halves the time of an app's start.
 
-    An app may not write there, so each of its starts would compile anew. uv is told to do it when it installs one; this
-    is for a Python from before, or whose compiling was killed.
+    An app can't write there, so it would compile at each start. uv compiles when it installs a Python; this is for
+    older ones, and after a killed run.
 
     + python: path of the program
     """
@@ -116,7 +116,7 @@ def compile_library(app: App, python: str) -> None:
         return
     compiled = {path.name.partition(".")[0] for path in library.glob("__pycache__/*.pyc")}
     if any(path.stem not in compiled for path in library.glob("*.py")):
-        # By name, so that one which was killed before the end is noticed. What can't be compiled is only slower.
+        # A check by name notices a killed run. A file that can't be compiled is only slower.
         skipped = r"/(tests?|idlelib|turtledemo|site-packages)/"
         command = [python, "-IS", "-m", "compileall", "-q", "-x", skipped, str(library)]
         app.system.run(*command, check=False, heard=app.progress.heard)
@@ -126,7 +126,7 @@ def compile_library(app: App, python: str) -> None:
 
 
 def reusable(app: App, environment: str) -> str | None:
-    """The newest release that has just this environment, and one that can be taken along; None if there is none.
+    """The newest release with exactly this environment, if that can be shared; None if there is none.
 
     + environment: digest of what it is made from
     """
@@ -134,7 +134,7 @@ def reusable(app: App, environment: str) -> str | None:
         venv = app.at.venv(release)
         if app.record(release).get("environment") != environment or app.damage(release):
             continue
-        # A project, or a member of its workspace, that is installed itself is named by its path: build that anew.
+        # An installed project, or a member of its workspace, is named by its path: then build anew.
         packages = next(venv.glob("lib/python3*/site-packages"), None)
         if not packages:
             continue
@@ -149,7 +149,7 @@ def reusable(app: App, environment: str) -> str | None:
 
 
 def names(path: Path, folder: Path) -> bool:
-    """Whether a file of an installed package names a folder, as far as can be told."""
+    """Whether a file of an installed package contains the path of a folder; True if it can't be read."""
     try:
         content = trees.read(path.parent, path.name)
     except Strange:
@@ -158,9 +158,9 @@ def names(path: Path, folder: Path) -> bool:
 
 
 def adopt(app: App, base: str, release: str) -> Path:
-    """Take another release's environment along: hard links of what is root's and never written to again.
+    """Share another release's environment by hard links: root owns its files, and they never change.
 
-    Returns the folder that is to become the release's environment.
+    Returns the folder, which must still be renamed to the release's environment.
     """
     before, after, partial = app.at.venv(base), app.at.venv(release), app.at.partial(release)
     app.system.run("cp", "-al", str(before), str(partial))

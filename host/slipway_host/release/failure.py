@@ -1,4 +1,4 @@
-"""What is said of an error, and what to do about it."""
+"""Words for an error, and what to do about it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ FULL_DISK = r"No space left on device|: Wrote only \d+ of \d+ bytes"  # the seco
 
 
 def said_of(error: BaseException) -> str:
-    """What a message says of an error, however long what it is about."""
+    """An error in words, shortened."""
     return str(error) if isinstance(error, (Failed, Interrupted)) else described(error)
 
 
 def advice(error: BaseException) -> str:
-    """What to do about an error of the system's."""
+    """What to do about an error of the system."""
     if getattr(error, "errno", None) == errno.ENOSPC or re.search(FULL_DISK, str(error)):
         return "\nThe disk is full, of bytes (`df -h`) or of files (`df -i`): make room, or lower keep_releases."
     return ""
 
 
 def last_word(error: BaseException) -> str:
-    """What is said of the error that ends a run, or a command."""
+    """The message for the error that ends a run or a command."""
     return f"{said_of(error)}{advice(error) if isinstance(error, OSError) else ''}"

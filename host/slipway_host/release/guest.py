@@ -1,8 +1,8 @@
-"""What a build leaves: nothing that runs, and files that are root's.
+"""Take over the files of a build: no process of it is left, and root owns its files.
 
-A build runs code of the app and of its dependencies, as a user of its own in a unit of its own (builder.py). Until root
-has taken its files over they are a stranger's: each is opened without following a link and changed by its descriptor,
-and what has no place in a release is refused by its path.
+A build runs code of the app and its dependencies, as a user of its own in a unit of its own (builder.py). Until root
+owns its files, they aren't trusted: each is opened without following links, and changed by its descriptor. Files that
+don't belong in a release are refused, with their path.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ LISTS = ("system.posix_acl_access", "system.posix_acl_default")  # who else may 
 
 
 def processes(user: str) -> list[int]:
-    """Process ids of what runs as this user, by whichever of its ids."""
+    """Ids of processes that run as this user, by any of their user ids."""
     uid, found = b"%d" % pwd.getpwnam(user).pw_uid, []
     for process in PROC.glob("[0-9]*"):
         try:
             status = (process / "status").read_bytes()
         except OSError:  # it has just ended
             continue
-        # A process names itself as it likes; a line end in its name is written as two characters.
+        # A process chooses its name; a line feed in it is written as two characters.
         uids = re.search(rb"^Uid:\s*(.*)$", status, re.MULTILINE)
         if uids and uid in uids[1].split():
             found.append(int(process.name))
@@ -41,15 +41,14 @@ def processes(user: str) -> list[int]:
 
 
 def take_over(folder: Path, uid: int, gid: int, outside: Iterable[str | Path] = ()) -> None:
-    """Make a folder and all in it one user's, readable by one group and by nobody else.
+    """Give a folder and everything in it to one user, readable by one group and by nobody else.
 
-    + uid: who owns it then (root)
+    + uid: the new owner (root)
     + gid: group that may read it
     + outside: folders that links may lead to, besides the folder itself
 
-    Raises Strange, with paths, for what isn't a file, a folder or a link; for a file that runs as its owner or group;
-    for a link that leads out of the folder; where something isn't the user's in the end; and for more than a release
-    may have (trees.py).
+    Raises Strange, with the path, for anything but files, folders and links; for a setuid or setgid file; for a link
+    out of the folder; if the user doesn't own something in the end; and if a release is too large (trees.py).
     """
     links: list[tuple[Path, str]] = []
     top = os.open(folder, FOLDER)
@@ -57,7 +56,7 @@ def take_over(folder: Path, uid: int, gid: int, outside: Iterable[str | Path] = 
         _take(top, Path(), uid, gid, links, Tally(WHAT))
     finally:
         os.close(top)
-    # Nobody else can change a link any more.
+    # From here on only root can change links.
     real = [os.path.realpath(each) for each in (folder, *outside)]
     leaving = [
         f"{short(path)} -> {short(target)}"
@@ -66,16 +65,16 @@ def take_over(folder: Path, uid: int, gid: int, outside: Iterable[str | Path] = 
     ]
     if leaving:
         raise Strange(
-            f"A link leads out of the release: {listed(leaving)}. Put what it leads to in the source, or let the app "
-            "find it by a setting."
+            f"A link leads out of the release: {listed(leaving)}. Put its target into the source, or give the app its "
+            "path by a setting."
         )
     strange = [short(path.relative_to(folder)) for path in _all(folder) if path.lstat().st_uid != uid]
     if strange:
-        raise Strange(f"Not root's, though all was given to it: {listed(strange)}. Somebody else writes there.")
+        raise Strange(f"Root doesn't own {listed(strange)}: something still writes to the release.")
 
 
 def _take(descriptor: int, path: Path, uid: int, gid: int, links: list[tuple[Path, str]], tally: Tally) -> None:
-    """Take a folder over, by its descriptor; `path` is its own below the release."""
+    """Take over a folder by its descriptor. `path`: below the release."""
     tally.depth(len(path.parts), path)
     _give(descriptor, uid, gid, 0o750)
     with os.scandir(descriptor) as found:
@@ -104,7 +103,7 @@ def _take(descriptor: int, path: Path, uid: int, gid: int, links: list[tuple[Pat
 
 
 def _take_file(descriptor: int, path: Path, uid: int, gid: int, tally: Tally) -> None:
-    """Take a file over, by its descriptor."""
+    """Take over a file by its descriptor."""
     told = os.fstat(descriptor)
     mode = told.st_mode
     tally.add(told.st_size)
@@ -116,7 +115,7 @@ def _take_file(descriptor: int, path: Path, uid: int, gid: int, tally: Tally) ->
 
 
 def _give(descriptor: int, uid: int, gid: int, mode: int) -> None:
-    """Owner, group and mode of what is open, and no list of others who may."""
+    """Set owner, group and mode of an open file, and remove its access control list."""
     os.fchown(descriptor, uid, gid)
     os.fchmod(descriptor, mode)
     for name in os.listxattr(descriptor):

@@ -1,10 +1,10 @@
-"""Leave what `current` says, and nothing else: at the end of a run, and after one that was killed."""
+"""Restore the state that `current` names, and remove the rest: at the end of a run, and after a killed one."""
 
 from __future__ import annotations
 
 from slipway_host.layout import ABOUT
 from slipway_host.proxy import nginx
-from slipway_host.release import database, failure, proof, retire, start, trees, truth
+from slipway_host.release import current, database, failure, proof, retire, start, trees
 from slipway_host.release import manifest as manifests
 from slipway_host.release import plan as plans
 from slipway_host.system import Failed
@@ -18,26 +18,27 @@ if TYPE_CHECKING:
 
 KEEP_RECORDS = 50
 NO_RELEASE = "none"
-"""What nginx's upstream names where no release serves."""
+"""Name in nginx's upstream when no release serves."""
 
 
 def tidy(app: App, forward: bool = True) -> None:
-    """Leave what `current` says, what is warm, and nothing else: it heals a killed run just as it ends a good one.
+    """Keep what `current` names and what is warm, and remove the rest. It heals after a killed run and ends a good one.
 
-    + forward: a release that nginx names and that answers was killed between switch and commit: it becomes the truth
+    + forward: whether a release that nginx names and that answers becomes the current one: its run was killed between
+      switch and commit
     """
     units = [*app.at.helpers, *(app.at.unit(release, "service") for release in sorted(app.installed()))]
     states = app.systemd.loaded(units)
     stop_helpers(app, states)
     serving, proxied = app.serving(), app.proxied()
     if forward and proxied and proxied != serving and answers(app, proxied) and not app.damage(proxied):
-        # Its file was written; whether it was reloaded isn't known.
+        # The upstream's file was written, but nginx may not have read it.
         nginx.Nginx(app.system).switch(app.name, proxied)
         lost = bool(serving and app.damage(serving) and not answers(app, serving))
-        truth.settle(app, proxied, damaged=lost)
+        current.settle(app, proxied, damaged=lost)
         serving = proxied
         left = " Its after_switch hook wasn't run." if app.wanted["hooks"].get("after_switch") else ""
-        app.progress.say(f"{proxied} was killed after the switch; it answers, so it stays, unwatched.{left}")
+        app.progress.say(f"the run of {proxied} was killed after the switch. It answers, so it stays.{left}")
     elif serving and proxied != serving:  # the upstream was lost or changed by hand, or its release turned bad
         start.ensure_running(app, serving)
         nginx.Nginx(app.system).switch(app.name, serving)
@@ -54,7 +55,7 @@ def tidy(app: App, forward: bool = True) -> None:
         record = app.record(release)
         served = release == proxied or record.get("state") == "good"
         if "left" in record:
-            retire.drained(app, release, until=record["left"] + app.wanted["drain_timeout"])
+            retire.drained(app, release, until=retire.drain_end(app, release))
         retire.remove(app, release, at_once=not served)
     plans.sweep_plans(app)
     sweep_partials(app)
@@ -65,7 +66,7 @@ def tidy(app: App, forward: bool = True) -> None:
 
 
 def sweep_partials(app: App) -> None:
-    """Remove what was written in part when its writer was killed."""
+    """Remove incomplete files of killed runs."""
     layout = app.system.layout
     for partial in [
         *app.at.srv.glob(".*.partial"),
@@ -75,15 +76,15 @@ def sweep_partials(app: App) -> None:
         *layout.units.glob(f".{app.at.unit('*', 'partial')}"),
     ]:
         trees.remove(partial)
-    for partial in layout.sources.glob(f".{app.name}.*.partial"):  # named by who was writing it
-        if not (layout.proc / partial.name.split(".")[-2]).exists():
+    for partial in layout.sources.glob(f".{app.name}.*.partial"):
+        if not (layout.proc / partial.name.split(".")[-2]).exists():  # the writer's process id
             partial.unlink()
 
 
 def prune(app: App, serving: str | None, left: str | None = None) -> None:
-    """Keep the newest releases, and always the one that serves, its predecessor and those that are warm.
+    """Keep the newest releases, and always the one that serves, its predecessor and warm ones. Remove the others.
 
-    + left: the one that is about to be warm
+    + left: the release that is about to be warm
     """
     good = app.good()
     keep = {serving, left, app.record(serving).get("previous"), *app.warm(), *good[-app.wanted["keep"] :]}
@@ -112,13 +113,13 @@ def prune(app: App, serving: str | None, left: str | None = None) -> None:
 
 
 def heal(app: App) -> str | None:
-    """Put the host in order after whatever ended the last run, and write down that it was ended.
+    """Put the host in order after a killed run, and record that it was killed.
 
-    Returns the release that took the place of a damaged one, or None.
+    Returns the release that replaced a damaged one, or None.
     """
-    app.progress.begin("looking at what is here")  # the first time after a boot, at every file
+    app.progress.begin("checking the host")  # after a boot this reads every file of the releases
     for release in app.good():
-        if not app.record(release).get("manifest") and not app.damage(release):  # an earlier Slipway made it
+        if not app.record(release).get("manifest") and not app.damage(release):  # Slipway 0.1 made it
             app.describe(release)
     replacing = replace_damaged(app)
     if not app.request.get("stop_first") and (told := start.start_again(app)):
@@ -132,9 +133,9 @@ def heal(app: App) -> str | None:
 
 
 def stop_helpers(app: App, states: Collection[str]) -> None:
-    """End what a killed run may have left running: a migration, say.
+    """Stop helper units that a killed run has left, such as a migration.
 
-    + states: the units that systemd has in memory
+    + states: the units that systemd has loaded
     """
     if left := [unit for unit in app.at.helpers if unit in states]:
         app.systemd.stop(*left)
@@ -142,10 +143,10 @@ def stop_helpers(app: App, states: Collection[str]) -> None:
 
 
 def replace_damaged(app: App) -> str | None:
-    """Let the last whole release serve in the place of one that is damaged and doesn't answer.
+    """If the serving release is damaged and doesn't answer, let the last whole one serve instead.
 
-    Returns that release; None where there is nothing to replace, or none that can take its place: one that somebody
-    went back from can't, nor one that doesn't fit the database as it is.
+    Returns that release; None if nothing needs a replacement, or none fits. A bad release doesn't fit, nor one that
+    doesn't match the database.
     """
     serving = app.serving()
     wrong = app.damage(serving) if serving else {}
@@ -162,19 +163,19 @@ def replace_damaged(app: App) -> str | None:
         if release == serving or bad or not app.at.env(release).exists() or app.damage(release):
             continue
         if not fits_database(app, release):
-            app.progress.say(f"{release} can't take its place: the database isn't at its revision")
+            app.progress.say(f"{release} can't replace it: the database isn't at its revision")
         elif bring_back(app, release):
-            truth.settle(app, release, damaged=True)
-            app.progress.say(f"{release} serves in its place")
+            current.settle(app, release, damaged=True)
+            app.progress.say(f"{release} serves instead")
             return release
         else:
             retire.remove(app, release, at_once=True)
-    app.progress.say("no other release can take its place")
+    app.progress.say("no other release can replace it")
     return None
 
 
 def fits_database(app: App, release: str) -> bool:
-    """Whether the database is just where a release's migrations end, as far as Alembic can tell."""
+    """Whether the database is exactly at the head of a release's migrations, as far as Alembic knows."""
     try:
         seen = database.look(app, release)
     except (Failed, OSError):
@@ -183,40 +184,40 @@ def fits_database(app: App, release: str) -> bool:
 
 
 def answers(app: App, release: str) -> bool:
-    """Whether a release is there and answers that it is ready."""
+    """Whether a release exists and answers that it is ready."""
     return app.at.socket(release).exists() and app.at.folder(release).is_dir() and proof.probe(app, release)[0]
 
 
 def bring_back(app: App, release: str) -> bool:
-    """Let the release that `current` names serve, fully; say whether it does."""
+    """Make the release that `current` names serve fully. Returns whether it does."""
     try:
         start.ensure_running(app, release)
         proof.prove(app, release)
         nginx.Nginx(app.system).switch(app.name, release)
     except (Failed, OSError) as error:
-        app.progress.say(f"{release} can't be brought back.\n{failure.said_of(error)}")
+        app.progress.say(f"{release} doesn't serve again.\n{failure.said_of(error)}")
         return False
     return True
 
 
 def undo(app: App, release: str) -> str:
-    """Take a failed release away; its record and its log stay. Returns what there is to say of that, if anything."""
+    """Remove a failed release; its record and log stay. Returns a message, or an empty text."""
     if app.serving() == release:
         return ""
     try:
         tidy(app, forward=False)
     except (Failed, OSError) as error:
-        return f"\nWhat was begun can't be taken away yet ({failure.said_of(error)}); the next run does it."
+        return f"\nNot everything could be undone ({failure.said_of(error)}); the next run does it."
     return f"\n{told}" if (told := start.start_again(app)) else ""
 
 
 def take_back(app: App) -> str:
-    """Take back what a run did that was told to stop before it made an attempt; returns what came of it, if anything.
+    """Undo a run that was told to stop before it had a record. Returns a message, or an empty text.
 
-    What `current` says serves: as the next run would begin, and without what this one let run beside it.
+    What `current` names serves, as at the beginning of the next run.
     """
     try:
         tidy(app)
     except (Failed, OSError) as error:
-        return f"\nWhat was begun can't be taken back yet ({failure.said_of(error)}); the next run does it."
+        return f"\nNot everything could be undone ({failure.said_of(error)}); the next run does it."
     return f"\n{told}" if (told := start.start_again(app)) else ""

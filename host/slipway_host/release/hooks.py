@@ -1,4 +1,4 @@
-"""Commands of the user's own at the moments of a release, and how their programs are found."""
+"""Hooks: the user's own commands at certain moments of a release, and how their programs are found."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from slipway_host.release.app import App
 
-SECONDS = 60  # for a hook, where the app's settings say nothing else
+SECONDS = 60  # for a hook, if the app's settings say nothing else
 
 
 def in_path(app: App, release: str, command: Sequence[str]) -> list[str]:
-    """A command whose program is one of the release's environment where it has one of that name, or of its folder."""
+    """A command with the path of its program: in the app's folder if it has a slash, else in the environment."""
     if "/" in command[0]:
         return [str(app.work(release) / command[0]), *command[1:]]
     program = app.at.programs(release) / command[0]
@@ -27,7 +27,7 @@ def in_path(app: App, release: str, command: Sequence[str]) -> list[str]:
 
 
 def missing_hooks(app: App, release: str) -> None:
-    """Fail if a hook's program is nowhere to be found."""
+    """Raise Failed if a hook's program doesn't exist."""
     for name, command in app.wanted["hooks"].items():
         if name == "timeout" or not command:
             continue
@@ -47,7 +47,7 @@ def missing_hooks(app: App, release: str) -> None:
 
 
 def hook(app: App, release: str, name: str, **told: str) -> None:
-    """Run a command of the user's own at its moment; no output of it is shown unless it fails.
+    """Run a hook. Its output is shown only if it fails.
 
     + told: more environment variables
     """

@@ -1,7 +1,7 @@
-"""What a release consists of, file by file, and whether it still does.
+"""The files of a release, and whether they are still whole.
 
-A power cut takes what was not on the disk yet: it leaves files that are empty, cut off, or not there, in a folder that
-looks whole. So each release has a manifest, and is compared with it by content: once a boot, and when a file changes.
+A power cut can leave files empty, cut off or missing in a folder that looks whole. So each release has a manifest, and
+its content is compared with it: once after each boot, and when a file changes.
 
 A manifest is JSON: path → [size in bytes, whether it is executable, SHA-256] of a file, or the target of a link.
 """
@@ -40,18 +40,18 @@ _digests: dict[tuple[int, int, int, int], str] = {}
 
 
 def flush(*paths: Path) -> None:
-    """Write to the disk all that is due, of the file systems of these paths: each once, however many the files are."""
+    """Write everything pending to the disk, for the file systems of these paths; each only once."""
     devices = {Path(path).stat().st_dev: path for path in paths}
     subprocess.run(["sync", "--file-system", *map(str, devices.values())], check=True)
 
 
 def stamp(told: os.stat_result) -> list[int]:
-    """What changes when a file is written to, or its mode is, from its lstat: size, mode, time in ns, inode."""
+    """A file's stamp, from its lstat: size, mode, time in ns, inode. It changes with the file or its mode."""
     return [told.st_size, told.st_mode, told.st_mtime_ns, told.st_ino]
 
 
 def stamps(folder: Path, paths: Iterable[str]) -> Stamps:
-    """Path → stamp, of those of these paths that are there."""
+    """Path → stamp, of those paths that exist."""
     found: Stamps = {}
     for path in paths:
         try:
@@ -100,7 +100,7 @@ def entries(folder: Path) -> dict[str, os.stat_result]:
 
 
 def sha256(path: str, told: os.stat_result) -> str:
-    """SHA-256 of a file's content, which is read once as long as it isn't written to."""
+    """SHA-256 of a file's content; the file is read only once until it changes."""
     key = (told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns)
     if key not in _digests:
         digest = hashlib.sha256()
@@ -112,7 +112,7 @@ def sha256(path: str, told: os.stat_result) -> str:
 
 
 def entry(path: str, told: os.stat_result) -> Entry:
-    """What a manifest says of a file or a link."""
+    """The manifest's entry for a file or a link."""
     if stat.S_ISLNK(told.st_mode):
         return str(Path(path).readlink())
     executable = bool(told.st_mode & stat.S_IXUSR)
@@ -120,10 +120,10 @@ def entry(path: str, told: os.stat_result) -> Entry:
 
 
 def take(folder: Path, known: Manifest | None = None, known_stamps: Stamps | None = None) -> Manifest:
-    """The manifest of a folder as it is.
+    """The manifest of a folder as it is now.
 
-    + known: manifest of another folder, found whole just now, which this one shares files with by hard links
-    + known_stamps: the stamps of that one's files
+    + known: manifest of another folder that was just found whole and shares files by hard links
+    + known_stamps: the stamps of that folder's files
     """
     found, known, known_stamps = entries(folder), known or {}, known_stamps or {}
     manifest = {path: known[path] for path, told in found.items() if known_stamps.get(path) == stamp(told)}
@@ -136,7 +136,7 @@ def take(folder: Path, known: Manifest | None = None, known_stamps: Stamps | Non
 
 
 def compare(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """What is wrong with a folder, by content: path → words."""
+    """Path → what is wrong in words, by content."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor() as pool:
@@ -145,7 +145,7 @@ def compare(folder: Path, manifest: Manifest) -> dict[str, str]:
 
 
 def difference(path: str, wanted: Entry) -> str:
-    """How a file or a link differs from its entry, in words; empty where it doesn't."""
+    """How a file or a link differs from its entry, in words; empty if it doesn't."""
     try:
         told = os.lstat(path)
         if isinstance(wanted, list) and stat.S_ISREG(told.st_mode) and told.st_size != wanted[0]:
@@ -156,7 +156,7 @@ def difference(path: str, wanted: Entry) -> str:
     except OSError as error:  # of a damaged file system
         return f"can't be read ({error.strerror})"
     if isinstance(wanted, list) and isinstance(found, list) and wanted[2] == found[2] and wanted[1] != found[1]:
-        return "can't be started any more" if wanted[1] else "can be started now"
+        return "is no longer executable" if wanted[1] else "has become executable"
     return "" if found == wanted else "has other content"
 
 
@@ -168,13 +168,12 @@ def listed(wrong: Mapping[str, str]) -> str:
 
 
 def unlike_records(folder: Path, manifest: Manifest) -> list[str]:
-    """Names of the installed distributions that differ from what they say of themselves.
+    """Names of installed distributions that differ from their RECORD.
 
-    Each names its files with their digests in its RECORD (packaging.python.org, "Recording installed projects"); those
-    that come from a cache which a power cut has damaged don't agree with it. Where two have a file of one name, the one
-    that was installed last counts.
+    A RECORD lists a distribution's files with digests (packaging.python.org, "Recording installed projects"). Files
+    from a cache that a power cut has damaged don't match. If two distributions have the same file, the last one counts.
 
-    All of it is whoever's was built: one whose RECORD can't be read differs, too.
+    The files aren't trusted: a RECORD that can't be read counts as a difference.
     """
     named: dict[str, dict[str, str]] = {}
     differing: set[str] = set()
@@ -203,7 +202,7 @@ def unlike_records(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def rows(content: bytes) -> Iterator[list[str]]:
-    """The first two columns of a RECORD, a path and a digest; up to where it is no such list any more."""
+    """The first two columns of a RECORD, path and digest, up to the first line that isn't of that form."""
     with contextlib.suppress(csv.Error):
         for row in csv.reader(io.StringIO(content.decode(errors="replace"), newline="")):
             if len(row) >= 2:
@@ -211,7 +210,7 @@ def rows(content: bytes) -> Iterator[list[str]]:
 
 
 def from_record(value: str) -> str:
-    """A SHA-256 of a RECORD, which has it in base64 without its padding, as a manifest has it."""
+    """A SHA-256 from a RECORD (base64 without padding) in the manifest's form."""
     try:
         return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)).hex()
     except ValueError:  # binascii.Error is one

@@ -1,7 +1,7 @@
 """What a release would change, without making one: its commits, and the migrations with their SQL.
 
-Nothing of the new source is run but in `sandbox.sandboxed`. The new one isn't built yet, so that its migrations are
-read with the packages of the release that serves; which is also who asks the database where it is.
+The new source is run only in `sandbox.sandboxed`. It isn't built yet: so its migrations are read with the packages of
+the release that serves, which also asks the database for its revision.
 """
 
 from __future__ import annotations
@@ -25,30 +25,33 @@ if TYPE_CHECKING:
 
 
 SECONDS = source.FETCH_SECONDS + 10 * sandbox.PLAN_SECONDS
-"""A plan takes a few; this is more than all of its parts may take."""
+"""The limit for a plan: more than all its parts may take. Usually it takes a few seconds."""
 
 
 def plan(app: App, request: Request) -> Planned:
-    """What a request would change; where that can't be told, `error` says why."""
+    """What a request would change. If that can't be found out, `error` says why."""
     import tempfile
 
     app.request, app.wanted, serving = request, request["wanted"], app.serving()
     wanted, served = app.wanted["source"], app.record(serving).get("commit")
     told: Planned = {"commits": [], "pending": [], "error": None, "sql_error": None}
     sweep_plans(app)
-    # Readable, as is what it is shown in the sandbox; to its name nobody comes first.
+    # Readable, because the sandbox shows it. mkdtemp's name can't be guessed.
     made = tempfile.mkdtemp(prefix=app.at.plan, suffix=f".{os.getpid()}", dir=app.system.layout.plans)
     folder = Path(made)
     folder.chmod(0o755)
-    unpacked = folder / "source"
+    unpacked, archive = folder / "source", None
     try:
-        source.unpack(app, unpacked)
+        if given := request.get("archive"):  # in the plan's own folder: no release uses it or deletes it
+            archive = folder / "source.tar.gz"
+            source.store(app, archive, given)
+        source.unpack(app, unpacked, archive)
         if wanted["kind"] == "git" and served:
             told["commits"] = source.subjects(app, f"{served}..{wanted['commit']}")
         if serving and database.has_alembic(app, unpacked, wanted["subdir"]):
             app.system.run("chown", "-hR", f"root:{app.at.group}", str(unpacked))
             told.update(planned_migrations(app, serving, folder, request.get("placeholders", {})))
-    except Exception as error:  # whatever a source makes of its own plan, the operator hears of it
+    except Exception as error:  # of any kind, for the source isn't trusted: the operator must see it
         told["error"] = app.system.hidden.shown(failure.said_of(error))
     finally:
         trees.remove(folder)
@@ -56,9 +59,9 @@ def plan(app: App, request: Request) -> Planned:
 
 
 def in_its_unit(app: App) -> int:
-    """Plan in a unit with the memory of a run: what is planned is a stranger's. Returns the exit status.
+    """Plan in a unit with a limit of memory, since the source isn't trusted. Returns the exit status.
 
-    The request is read from standard input, and the answer written to standard output.
+    The request comes on standard input, and the answer goes to standard output.
     """
     limits = (f"MemoryMax={runs.RUN_MEMORY}", f"RuntimeMaxSec={SECONDS}", *runs.SHUT_OFF)
     argv = [str(app.system.layout.program), "plan", "--here", app.name]
@@ -67,21 +70,21 @@ def in_its_unit(app: App) -> int:
 
 
 def sweep_plans(app: App) -> None:
-    """Remove what plans that were killed have left."""
+    """Remove the folders of killed plans."""
     for folder in app.system.layout.plans.glob(f"{app.at.plan}*.*"):
         with contextlib.suppress(FileNotFoundError):
             pid, owner = folder.name.rpartition(".")[2], folder.lstat().st_uid
-            # Others may write there, too.
+            # Other users may write there, too.
             if owner == os.geteuid() and pid.isdigit() and not (PROC / pid).exists():
                 trees.remove(folder)
 
 
 def planned_migrations(app: App, serving: str, folder: Path, placeholders: Mapping[str, str]) -> Planned:
-    """What of a new source's migrations the database lacks, each with its SQL as far as that can be written.
+    """The migrations of a new source that the database lacks, with their SQL if it can be written.
 
-    + serving: the release whose packages they are read with
+    + serving: the release with whose packages they are read
     + folder: has the source
-    + placeholders: name → value of the environment that its env.py gets
+    + placeholders: environment of env.py, name → value
     """
     seen: Any = {"current": [], "dialect": None}
     if database.uses_alembic(app, serving):
@@ -94,7 +97,7 @@ def planned_migrations(app: App, serving: str, folder: Path, placeholders: Mappi
         return database.answer(app, done, doing)
 
     at = f"--at={','.join(seen['current']) or 'base'}"
-    # Nothing else of the environment, by which Python itself could be told to run something of the source.
+    # No other variable: some would make Python run code of the source.
     where = {name: value for name, value in placeholders.items() if name == "ALEMBIC_CONFIG"}
     known: Planned = {"current": seen["current"]}
     known.update(read("compared with the new migrations", where, "read", at))
@@ -102,7 +105,7 @@ def planned_migrations(app: App, serving: str, folder: Path, placeholders: Mappi
     if known["pending"]:
         dialect = [f"--dialect={seen['dialect']}"] if seen["dialect"] else []
         shown = app.system.hidden.shown
-        try:  # whatever it answers comes from the new source: it is a text to show, and nothing else
+        try:  # the answer comes from the new source: it is only shown
             sql = read("written as SQL", placeholders, "render", at, *dialect)["sql"]
             known["pending"] = [
                 each | {"sql": shown(str(sql.get(each["revision"]) or ""))} for each in known["pending"]

@@ -1,4 +1,4 @@
-"""What a run says while it works: events, each a line of JSON (events.py), and how people read them."""
+"""The events of a run, each a line of JSON (events.py), and their form for people."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ LAST = 150  # characters of a command's last line in one
 
 
 class Progress:
-    """The events of a run, and a sign of life in a step that takes long."""
+    """Writes the events of a run, and a sign of life in a long step."""
 
     def __init__(self, app: str, system: System, write: Callable[[Event], object] | None = None) -> None:
-        """`write`: takes each event; without it they go to standard output."""
+        """`write`: called with each event; without it they go to standard output."""
         self.app, self.system, self.write = app, system, write or written
         self.what = ""
-        """What is under way, as a sign of life names it; empty where nothing is."""
+        """What is under way, for signs of life; empty if nothing is."""
         self.last = ""
-        """The last line that a command of it wrote."""
+        """The last line of output of its command."""
         self.began = 0.0
         self.number = self.of = 0
 
     def say(self, text: str) -> None:
-        """Tell people something."""
+        """Write a message for people."""
         self.write({"event": "said", "app": self.app, "text": self.system.hidden.shown(text)})
 
     def begun(self, unit: str, text: str = "") -> None:
-        """A run is under way as this unit, whose name is given without its kind.
+        """A run has begun in this unit (its name without the kind).
 
-        + text: for people, where it isn't theirs
+        + text: for people, if another run is followed
         """
-        text = text or f"runs on the host as {unit}, and goes on if you leave (`systemctl stop {unit}` ends it)"
+        text = text or f"runs on the host as {unit}, even if you leave (`systemctl stop {unit}` ends it)"
         self.write({"event": "begun", "app": self.app, "unit": unit, "text": self.system.hidden.shown(text)})
 
     def begin(self, what: str, number: int = 0, of: int = 0) -> None:
-        """Something begins; with numbers it is a step."""
+        """Something begins; with a number it is a step."""
         self.what, self.number, self.of, self.last = what, number, of, ""
         self.began = self.system.clock()
 
@@ -62,11 +62,11 @@ class Progress:
         self.write(event)
 
     def end(self) -> None:
-        """Nothing is under way any more."""
+        """Nothing is under way from here on."""
         self.what = ""
 
     def ended(self, code: int, release: str | None, error: str | None) -> Ended:
-        """The run has ended, with this exit status; returns the event, which is for the caller to write."""
+        """Returns the event for the end of a run; the caller writes it."""
         shown = error and self.system.hidden.shown(error)
         return {"event": "ended", "app": self.app, "code": code, "release": release, "error": shown}
 
@@ -75,11 +75,11 @@ class Progress:
         return self.system.clock() - self.began
 
     def heard(self, line: str) -> None:
-        """A command of it wrote a line."""
+        """The command has written a line."""
         self.last = line
 
     def beat(self) -> None:
-        """Say every few seconds how long it takes, and the last line that its command wrote; it never returns."""
+        """Write a sign of life every few seconds: how long it takes, and the command's last line. It never returns."""
         while True:
             self.system.sleep(BEAT_SECONDS)
             if self.what and self.elapsed() >= BEAT_SECONDS:
@@ -90,13 +90,13 @@ class Progress:
 
 
 def written(event: Event) -> None:
-    """Write an event; a full disk or a reader that went away is no reason to fail."""
+    """Write an event. A full disk or a closed pipe is no failure."""
     with contextlib.suppress(OSError):
         tell(event)
 
 
 def printed(event: Event) -> None:
-    """Print an event as people read it."""
+    """Print an event for people."""
     with contextlib.suppress(OSError):
         if text := for_people(event):
             print(text, flush=True)

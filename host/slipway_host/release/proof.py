@@ -1,4 +1,4 @@
-"""prove and watch: a release's own answers, and the site's."""
+"""prove and watch: check the answers of a release, and of the site."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ CONNECT_SECONDS = 5  # to a release's own socket
 SITE_SECONDS = 10  # to this host's nginx
 PUBLIC_SECONDS = 5  # nginx's old workers accept for an instant after its new ones do
 BODY_BYTES = 400  # of an answer, for a message
-BAD_IN_A_ROW = 3  # one bad answer may be a hiccup
-CRASHES = 2  # on boot: by then it isn't waited for any more
+BAD_IN_A_ROW = 3  # a single bad answer doesn't count
+CRASHES = 2  # during its start; then we don't wait any longer
 LOOK_EVERY = 0.1
 WATCH_EVERY = 0.2
 PUBLIC_EVERY = 0.01
-NOT_READY = (0, 502, 504)  # of the site: no answer, or nginx's own where it got none
+NOT_READY = (0, 502, 504)  # of the site: no answer, or nginx got none
 LOADED = "MainPID,ControlGroup,EnvironmentFiles,FragmentPath,NeedDaemonReload"
 
 
 def ask(
     connect: Callable[[], socket.socket], readiness: Readiness, seconds: float = ANSWER_SECONDS
 ) -> tuple[int, str, str | None]:
-    """Ask the readiness path: (status, body, release nginx names); status 0 is no answer, and the body says why.
+    """Ask the readiness path. Returns status, body, and the release that nginx names. Status 0 means no answer.
 
     + connect: opens the connection
-    + seconds: for the whole question, however slowly an answer trickles
+    + seconds: for the whole answer
     """
     headers = {
         "Host": readiness["host"],
@@ -53,11 +53,11 @@ def ask(
 
 
 def probe(app: App, release: str) -> tuple[bool, str]:
-    """Ask a release for its readiness, by its own path and socket: (answered 2xx, what was seen)."""
+    """Ask a release on its own socket whether it is ready. Returns whether it answered 2xx, and the answer."""
     made = app.record(release).get("wanted") or app.wanted
     readiness: Readiness = {**app.wanted["readiness"], "path": made["readiness"]["path"]}
     status, body, _ = ask(lambda: own_socket(app.at.socket(release)), readiness)
-    # Here, where it ends: of a secret that is cut off there, the rest isn't shown either.
+    # Hide secrets before the text is put together: the body is cut off, maybe within a secret.
     return 200 <= status < 300, app.system.hidden.shown(f"{status} {body}" if status else body)
 
 
@@ -76,7 +76,7 @@ def own_socket(path: Path) -> socket.socket:
 
 
 def site_socket(name: str, tls: bool) -> socket.socket:
-    """A connection to this host's own nginx, as to a site's public name; from where it knows us."""
+    """A connection to this host's nginx for a site's public name, from the address that it knows."""
     import socket
 
     plain = socket.create_connection(("127.0.0.1", 443 if tls else 80), SITE_SECONDS, (ITSELF, 0))
@@ -84,14 +84,14 @@ def site_socket(name: str, tls: bool) -> socket.socket:
         return plain
     import ssl
 
-    # Which certificate is served is no affair of a release's; a private CA's isn't known to this host.
+    # The certificate isn't checked: it isn't part of a release, and the host may not know a private CA.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context.wrap_socket(plain, server_hostname=name)
 
 
 def public(app: App, release: str) -> str | None:
-    """Fail unless the site, asked by its public name, is answered by this release; says what can't be asked."""
+    """Raise Failed unless this release answers for the site's public name. Returns a note if that can't be asked."""
     readiness = app.wanted["readiness"]
     site = app.system.layout.site(app.name)
     tls = readiness["scheme"] == "https"
@@ -104,12 +104,13 @@ def public(app: App, release: str) -> str | None:
             return None
         if app.system.clock() > until:
             url = f"{readiness['scheme']}://{host}{readiness['path']}"
-            raise Failed(f"{url} isn't answered by {release} but by {named or 'no release'}: {status} {body}")
-        app.system.sleep(PUBLIC_EVERY)  # a worker of the configuration from before may have taken the connection
+            told = f"{status} {body} from {named or 'no release'}"
+            raise Failed(f"{url} should be answered by {release}, but got {told}")
+        app.system.sleep(PUBLIC_EVERY)  # an old worker may have taken the connection
 
 
 def prove(app: App, release: str) -> None:
-    """Wait until this very release answers 2xx on its readiness path, through its own socket."""
+    """Wait until this release answers 2xx on its readiness path, through its own socket."""
     readiness = app.wanted["readiness"]
     unit = app.at.unit(release, "service")
     deadline = app.system.clock() + readiness["timeout"]
@@ -120,7 +121,7 @@ def prove(app: App, release: str) -> None:
             break
         state = app.systemd.state(unit)
         if int(state["NRestarts"]) >= CRASHES or state["ActiveState"] == "failed":
-            raise Failed("The app crashes on boot:\n" + start.journal(app, release))
+            raise Failed("The app crashes during its start:\n" + start.journal(app, release))
         if app.system.clock() > deadline:
             missed = f"{readiness['path']} wasn't ready within {readiness['timeout']} s; it last answered {seen}."
             raise Failed(f"{missed} The journal's last lines:\n{start.journal(app, release)}")
@@ -129,15 +130,14 @@ def prove(app: App, release: str) -> None:
 
 
 def identify(app: App, release: str) -> None:
-    """Fail unless what runs is this release's, by what systemd and the kernel know.
+    """Raise Failed unless the running process belongs to this release, according to systemd and the kernel.
 
-    A process can write whatever it likes to its own environment and command line in /proc.
+    A process can change its own environment and command line in /proc.
     """
     unit, warm = app.at.unit(release, "service"), str(app.system.layout.warm_units)
     state = _loaded(app, release)
     if state.get("NeedDaemonReload") == "yes" and not state["FragmentPath"].startswith(f"{warm}/"):
-        # Its files have changed since: what a restart would take is to be right as well. Those of a release that was
-        # warm have only moved.
+        # Its files have changed: a restart must use the right ones, too. The files of a warm release have only moved.
         app.systemd.reread()
         state = _loaded(app, release)
     group, paths = state.get("ControlGroup", ""), app.system.groups(int(state.get("MainPID", "0"))).values()
@@ -146,11 +146,11 @@ def identify(app: App, release: str) -> None:
 
 
 def _loaded(app: App, release: str) -> dict[str, str]:
-    """What systemd goes by for a release's service; Failed where that isn't this release's."""
+    """What systemd has loaded for a release's service. Raises Failed if it belongs to another release."""
     unit, layout = app.at.unit(release, "service"), app.system.layout
     told = [line.partition("=") for line in app.systemd.ctl("show", f"--property={LOADED}", unit).output.splitlines()]
     state = {name: value for name, _, value in told}
-    # A line for each file: those of the owner's own settings, too.
+    # One line for each file, including the owner's own drop-ins.
     files = [Path(value.partition(" (")[0]) for name, _, value in told if name == "EnvironmentFiles"]
     ours = [each for each in files if each.parent == app.at.environments]
     places = [str(folder / unit) for folder in (layout.units, layout.warm_units)]
@@ -160,9 +160,9 @@ def _loaded(app: App, release: str) -> dict[str, str]:
 
 
 def watch(app: App, release: str) -> str | None:
-    """Look at the readiness of a release that has just begun to serve in the place of another."""
+    """Watch the readiness of a release that has just begun to serve."""
     if not app.serving():
-        return "none to go back to"
+        return "no previous release"
     unit, bad, seconds = app.at.unit(release, "service"), 0, app.wanted["watch"]
     restarts = app.systemd.state(unit)["NRestarts"]
     until = app.system.clock() + seconds

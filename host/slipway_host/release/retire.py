@@ -1,4 +1,4 @@
-"""The old one: let go when it no longer serves, drained, warm for a while, and ended."""
+"""The old release: let go when it no longer serves, drained, kept warm for a while, and ended."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import math
 import shutil
 
 from slipway_host.proxy import nginx, sockets
-from slipway_host.release import runs
+from slipway_host.release import forms, runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from slipway_host.protocol import Wanted
     from slipway_host.release.app import App
 
 LOOK_EVERY = 0.1
-STOP_MORE_SECONDS = 30  # beyond what a release may take to drain and to stop
+STOP_MORE_SECONDS = 30  # beyond the time to drain and to stop
 LEAVING = " is shutting down"
-"""nginx's words, at the end of the title of a worker of an earlier configuration."""
+"""End of the title of an nginx worker that has an old configuration."""
 
 
 def let_go(app: App, release: str) -> None:
-    """Let a release that no longer serves finish what it has, in the background, and stay warm as long as is set."""
+    """Let a release that no longer serves finish its requests in the background, and stay warm for keep_warm."""
     from concurrent.futures import ThreadPoolExecutor
 
     grace, warm, layout = app.wanted["drain_timeout"], app.wanted["keep_warm"], app.system.layout
@@ -34,8 +35,10 @@ def let_go(app: App, release: str) -> None:
     for unit in units:  # in /run, so that a reboot ends it
         layout.warm_units.mkdir(mode=0o755, parents=True, exist_ok=True)
         shutil.copy(layout.units / unit, layout.warm_units / unit)
-    # A time of the clock: at each daemon-reload, any app's, a span of time would begin anew.
-    later = ["--timer-property=AccuracySec=1s", f"--on-calendar=@{math.ceil(left + max(warm, grace))}"]
+    # Whichever comes first: a daemon-reload, of any app, restarts a span of time, and the clock may be set back.
+    stays = max(warm, grace)
+    when = [f"--on-active={stays}", f"--on-calendar=@{math.ceil(left + stays)}"]
+    later = ["--timer-property=AccuracySec=1s", *when]
     common = ["systemd-run", "--quiet", "--collect", *(f"--property={each}" for each in runs.SHUT_OFF)]
     program = str(layout.program)
     commands = [
@@ -46,34 +49,50 @@ def let_go(app: App, release: str) -> None:
         disabled = pool.submit(app.systemd.ctl, "disable", "--quiet", "--no-reload", *units, check=False)
         begun = [pool.submit(app.system.run, *command, check=False) for command in commands]
     disabled.result()
-    if any(each.result().code != 0 for each in begun):  # those of a run that was killed are there
+    if any(each.result().code != 0 for each in begun):  # units of a killed run have these names
         forget_drain(app, release)
         for command in commands:
             app.system.run(*command)
     for unit in units:
         (layout.units / unit).unlink()
-    # At last: a release that nothing is there to end isn't warm but a stray, and the next run takes it away.
+    # Last: a release that no unit ends isn't warm, and the next run removes it.
     app.write_record(release, warm_until=app.system.time() + max(warm, stopping))
 
 
 def forget_drain(app: App, release: str) -> None:
-    """End what would stop a release later on."""
-    timer, drain, _ = app.at.ends(release)  # the last one may be what this runs in
+    """Stop the units that would end a release later."""
+    timer, drain, _ = app.at.ends(release)  # this process may run in the last one
     app.systemd.ctl("stop", timer, drain, check=False)
 
 
 def busy(app: App, release: str) -> int:
-    """How many connections of nginx's the release has."""
+    """How many connections nginx has to the release."""
     return sockets.connections(app.at.socket(release))
 
 
 def leaving(app: App) -> bool:
-    """Whether workers of an earlier configuration of nginx's are left: each may still hold a request."""
+    """Whether nginx has workers with an old configuration: they may still have a request."""
     return any(title.endswith(LEAVING) for title in nginx.Nginx(app.system).workers().values())
 
 
+def goes_by(app: App, release: str) -> Wanted:
+    """The settings for a release's end: those wanted now, or else its own, or else no time."""
+    now, then = app.system.json(app.at.wanted), app.record(release).get("wanted", {})
+    left: Wanted = {"drain_timeout": 0, "keep_warm": 0}
+    return next((each for each in (now, then) if not forms.lacking(each, "rollback")), left)
+
+
+def drain_end(app: App, release: str) -> float:
+    """When a release that was let go may be ended even with open requests, in seconds since 1970.
+
+    At most drain_timeout from now: the host's clock may have been set back.
+    """
+    now = app.system.time()
+    return min(app.record(release).get("left", 0), now) + app.wanted["drain_timeout"]
+
+
 def drained(app: App, release: str, until: float) -> None:
-    """Wait until no request can be at the release any more; at most until that time (in seconds since 1970)."""
+    """Wait until no request can be at the release any more, at most until a time (in seconds since 1970)."""
     while app.system.time() < until:
         if not leaving(app) and not busy(app, release):
             return
@@ -81,10 +100,10 @@ def drained(app: App, release: str, until: float) -> None:
 
 
 def drain(app: App, release: str) -> None:
-    """Wait for the last requests of a release; what is still open then (WebSockets, streams) gets a clean close."""
-    with runs.locked(app, "drain", runs.RUN_SECONDS):  # once the run that let it go has ended, which needn't wait
+    """Wait for the last requests of a release. Then close what is still open (WebSockets, streams) cleanly."""
+    with runs.locked(app, "drain", runs.RUN_SECONDS):  # after the run that let it go has ended
         app.systemd.ctl("daemon-reload", check=False)
-    drained(app, release, until=app.record(release).get("left", 0) + app.wanted["drain_timeout"])
+    drained(app, release, until=drain_end(app, release))
     with runs.locked(app, "drain", runs.RUN_SECONDS):
         if release == app.serving() or release not in app.installed():
             return
@@ -102,16 +121,16 @@ def retire(app: App, release: str) -> None:
 
 
 def remove(app: App, release: str, at_once: bool = False) -> None:
-    """Stop a release, and what would stop it later on, and take its units and its socket away; its folder stays.
+    """Stop a release, cancel its later end, and remove its units and its socket. Its folder stays.
 
-    + at_once: it never served, so there is no request to wait for
+    + at_once: kill it; it never served, so it has no request
     """
     forget_drain(app, release)
     take_away(app, release, at_once)
 
 
 def take_away(app: App, release: str, at_once: bool = False) -> None:
-    """The same from within the unit that does it later on."""
+    """The same, from within the unit that ends it later."""
     units, layout = app.at.units(release), app.system.layout
     app.systemd.ctl("disable", "--quiet", "--no-reload", *units, check=False)
     if at_once:
@@ -121,14 +140,14 @@ def take_away(app: App, release: str, at_once: bool = False) -> None:
         (layout.units / unit).unlink(missing_ok=True)
         (layout.warm_units / unit).unlink(missing_ok=True)
     app.systemd.ctl("reset-failed", *units, check=False)
-    # As a rule systemd has forgotten them by now; not if what it has read last wants them still.
+    # Usually systemd has forgotten the units by now, unless other units that it has loaded want them.
     if any(state["LoadState"] != "not-found" for state in app.systemd.states(units, "LoadState").values()):
         app.systemd.reread()
     app.at.socket(release).unlink(missing_ok=True)
 
 
 def clear(app: App, release: str) -> None:
-    """Take away what made room for this release, as far as it has ended: now there is time, a commit would wait."""
+    """Remove stopped releases, while there is time: at the commit it would take longer."""
     others = sorted(app.installed() - {release, app.serving()})
     states = app.systemd.states([app.at.unit(other, "service") for other in others], "ActiveState") if others else {}
     for other in others:

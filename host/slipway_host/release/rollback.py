@@ -1,4 +1,4 @@
-"""Back to a release that served before: nothing is fetched and nothing built."""
+"""Make an older release serve again. Nothing is fetched or built."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from slipway_host.release.transaction import Step
 
 MADE_FROM = ("app", "source", "units", "sandbox", "migration", "static", "inputs", "programs", "deaths")
-"""What a release has of its own of what is wanted; the rest is the host's."""
+"""What a rollback takes from the release's own settings; the rest is what is wanted now."""
 
 
 def rollback(app: App) -> None:
-    """Let a release that served before serve again."""
+    """Make an older release serve again."""
     replacing = heal.heal(app)
     serving, named = app.serving(), app.request.get("to")
     if replacing and not named:
-        return  # the damaged one was to go back from
+        return  # the release to leave was the damaged one
     chosen = target.choose(app, serving, named)
     if chosen == serving:
         if not heal.bring_back(app, serving):
-            raise Failed(f"{serving} doesn't serve, though it is what should: go back to another one, or release anew.")
+            raise Failed(f"{serving} should serve, but doesn't: roll back to another release, or release anew.")
         app.progress.say(f"{serving} serves already")
         return
     made: dict[str, Any] = {**app.record(chosen)["wanted"]}
@@ -35,16 +35,16 @@ def rollback(app: App) -> None:
     wanted |= {key: made[key] for key in MADE_FROM if key in made}
     wanted["readiness"] = {**wanted["readiness"], "path": made["readiness"]["path"]}
     app.wanted.update(wanted)  # type: ignore[typeddict-item]
-    app.attempt = transaction.new_id(app, "rollback")
+    app.record_id = transaction.new_id(app, "rollback")
     taken = steps(bool(app.request.get("stop_first")))
-    took = transaction.transact(app, app.attempt, chosen, taken, kind="rollback", previous=serving, to=chosen)
-    app.progress.say(f"{chosen} serves again ({took:.1f} s); {serving} was before")
+    took = transaction.transact(app, app.record_id, chosen, taken, kind="rollback", previous=serving, to=chosen)
+    app.progress.say(f"{chosen} serves again ({took:.1f} s), instead of {serving}")
 
 
 def steps(stop_first: bool = False) -> list[Step]:
     """The steps of a rollback.
 
-    + stop_first: whether the app is stopped before anything of the other release runs
+    + stop_first: whether to stop the app before anything of the other release runs
     """
     return [
         *([transaction.stop()] if stop_first else []),
@@ -57,7 +57,7 @@ def steps(stop_first: bool = False) -> list[Step]:
 
 
 def consider(app: App, release: str) -> str | None:
-    """Look whether the database is ahead of the release one goes back to; go on only when told how."""
+    """Compare the database with the release. If the database is ahead, continue only if the operator has said how."""
     missing = {} if app.at.env(release).exists() else {str(app.at.env(release)): "is missing"}
     if wrong := missing or app.damage(release):
         listed = manifests.listed(wrong)
@@ -73,30 +73,30 @@ def consider(app: App, release: str) -> str | None:
 
 
 def _back(app: App, release: str, seen: dict[str, Any]) -> str:
-    """What becomes of a database that is ahead of the release; says what was done."""
+    """Handle a database that is ahead of the release. Returns a note on what was done."""
     told, to = app.request.get("schema"), ",".join(seen["heads"]) or "base"
-    app.knower = knower = database.knower(app)
+    app.migrator = migrator = database.migrator(app)
     undone = [
         {"revision": each, "doc": "(no release on this host has it)", "downgrade": False} for each in seen["unknown"]
     ]
-    if knower:
-        undone = database.answer(app, database.schema(app, knower, "undone", "--to", to), "looked at")["undone"]
+    if migrator:
+        undone = database.answer(app, database.schema(app, migrator, "undone", "--to", to), "looked at")["undone"]
     stuck = ", ".join(each["revision"] for each in undone if not each["downgrade"])
     listed = "\n".join(f"  {each['revision']} {each['doc']}" for each in undone)
     ahead = f"The database is ahead of {release} by:\n{listed}\n"
     if told == "code-only":
-        app.progress.say(f"{ahead}The code alone goes back, as told.")
+        app.progress.say(f"{ahead}Only the code is rolled back, as requested.")
         return "code only"
-    if not knower:
-        back = f"It can't be taken back from here: release code that has {stuck}, and go back from that."
+    if not migrator:
+        back = f"It can't be downgraded from here: release code that has {stuck}, and roll back from that."
     elif stuck:
-        back = f"{stuck} can't be taken back: it has no downgrade."
+        back = f"{stuck} has no downgrade."
     else:
-        back = "To take that back first, and lose what is stored in what it added: --data schema=downgrade."
-    if stuck or not knower or told != "downgrade":
-        alone = f"To let the code alone go back, if {release} can live with that: --data schema=code-only."
+        back = "To downgrade the database first, and lose the data in what it added: --data schema=downgrade."
+    if stuck or not migrator or told != "downgrade":
+        alone = f"To roll back only the code, if {release} works with this database: --data schema=code-only."
         raise Undecided(f"{ahead}{alone}\n{back} (On the host: --schema.)")
-    who = knower
+    who = migrator
     down = ("downgrade", "--to", to)
     database.patient(app, "downgrade", lambda limit: database.schema(app, who, *down, what="migrate", seconds=limit))
     _note(app, seen["current"], seen["heads"])
@@ -104,13 +104,13 @@ def _back(app: App, release: str, seen: dict[str, Any]) -> str:
 
 
 def _note(app: App, before: list[str], after: list[str]) -> None:
-    """Write down where the database was, and is."""
-    if app.attempt:
-        app.write_record(app.attempt, revisions={"before": before, "after": after})
+    """Record the database's revisions before and after."""
+    if app.record_id:
+        app.write_record(app.record_id, revisions={"before": before, "after": after})
 
 
 def revive(app: App, release: str) -> str | None:
-    """Start the release again, where it isn't warm."""
+    """Start the release again, unless it is warm."""
     state = app.systemd.state(app.at.unit(release, "service"), "ActiveState")["ActiveState"]
     retire.forget_drain(app, release)
     check.write_units(app, release, app.wanted["units"])
@@ -119,7 +119,7 @@ def revive(app: App, release: str) -> str | None:
     if state in ACTIVE:
         return "it was warm"
     app.systemd.reread()
-    if state == "deactivating":  # a start would wait for its end
+    if state == "deactivating":  # a start would wait for the stop
         app.systemd.stop(app.at.unit(release, "service"))
     app.systemd.ctl("reset-failed", *app.at.units(release), check=False)
     start.start(app, release)

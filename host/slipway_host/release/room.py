@@ -1,8 +1,7 @@
-"""That a build leaves room on the host's disks.
+"""Keep builds from filling the host's disks.
 
-A build may take what there is but for the last RESERVE_MB, or the last quarter where less than four times that is free;
-where hardly anything is, it meets the disk's end itself. No file of its may be larger than that, and while it runs,
-what is left is looked at again and again.
+A build must leave RESERVE_MB free, or a quarter if less than four times that is free. If hardly anything is free, it
+may fill the disk. No single file may be larger than what it may use, and free space is checked while it runs.
 """
 
 from __future__ import annotations
@@ -17,36 +16,36 @@ if TYPE_CHECKING:
 
 RESERVE_MB = 512
 RESERVE_FILES = 20_000
-LEAST_MB, LEAST_FILES = 16, 1000  # to be left: with less than that there is nothing to keep
+LEAST_MB, LEAST_FILES = 16, 1000  # a smaller reserve isn't worth keeping
 EVERY = 0.1  # seconds
 
 
 def free(path: Path) -> tuple[int, int | None]:
-    """Bytes and files that others than root may still have on a disk; no limit of files is None."""
+    """Bytes and files that users other than root can still store on a disk; None for no limit of files."""
     told = os.statvfs(path)
     return told.f_bavail * told.f_frsize, told.f_favail if told.f_files else None
 
 
 def floors(path: Path) -> tuple[int, int]:
-    """Bytes and files that are to be left there; 0 is no floor."""
+    """Bytes and files that must stay free; 0 for no floor."""
     size, files = free(path)
     size, files = min(RESERVE_MB << 20, size // 4), min(RESERVE_FILES, (files or 0) // 4)
     return size if size >= LEAST_MB << 20 else 0, files if files >= LEAST_FILES else 0
 
 
 def largest(path: Path) -> int | str:
-    """Bytes of the largest file that may be written there, as systemd's LimitFSIZE= takes it."""
+    """Bytes of the largest file that may be written there, for systemd's LimitFSIZE=."""
     least = floors(path)[0]
     return free(path)[0] - least if least else "infinity"
 
 
 class Guard:
-    """Watches the disks of some folders as long as the block lasts, and calls `end` once when one gets too full."""
+    """Watches the disks of folders during the block, and calls `end` once if one gets too full."""
 
     def __init__(self, folders: Iterable[Path], end: Callable[[], object]) -> None:
-        """`end`: ends who fills them, and may take a while."""
+        """`end`: ends the process that fills them; it may take a while."""
         self.short = ""
-        """In words, how full one was when it was too full."""
+        """How full a disk was, in words; empty if none got too full."""
         self._end, self._over = end, threading.Event()
         one_each = {each.stat().st_dev: each for each in folders}.values()
         self._floors = [(folder, *floors(folder)) for folder in one_each]

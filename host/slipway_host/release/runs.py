@@ -1,8 +1,7 @@
-"""The unit that a run is: started, waited for, followed, and forgotten.
+"""A run is a unit: start it, wait for it, follow it, and clean up after it.
 
-/run/slipway/<app>/<run>/ has what a run was asked for (request.json, which may have secrets, until it is read), what is
-known of it (about.json), what it says (log: a line of JSON for each event, the last one of which is `ended`), and which
-attempt it makes (attempt).
+/run/slipway/<app>/<run>/ has the request (request.json, which may have secrets, until it is read), a summary of it
+(about.json), the log (a line of JSON for each event; the last one is `ended`), and the id of the run's record (record).
 """
 
 from __future__ import annotations
@@ -11,11 +10,10 @@ import contextlib
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 from slipway_host.events import event_of, readable
-from slipway_host.layout import ABOUT, ATTEMPT, LOG, REQUEST, RESULT
+from slipway_host.layout import ABOUT, LOG, RECORD, REQUEST, RESULT
 from slipway_host.protocol import PROTOCOL
 from slipway_host.release import trees
 from slipway_host.system import Busy, Failed, tail
@@ -30,19 +28,19 @@ if TYPE_CHECKING:
     from slipway_host.release.app import App
 
 KEEP_RUNS = 5
-RUN_MEMORY = "75%"  # of the host's: git takes most, for a large repository
-STOP_SECONDS = 180  # for undoing what was done, when the run itself is told to stop
-RUN_SECONDS = 2 * 86_400  # more than any run takes: a build an hour, a migration a day at most
-ASK_EVERY = 1  # second: how often systemd is asked whether a run that says nothing is there
+RUN_MEMORY = "75%"  # of the host's memory; git takes most, for a large repository
+STOP_SECONDS = 180  # to undo its steps, when the run is told to stop
+RUN_SECONDS = 2 * 86_400  # more than any run takes: a build takes an hour at most, a migration a day
+ASK_EVERY = 1  # seconds between two questions to systemd whether a silent run still exists
 LOOK_EVERY = 0.01
 WAIT_EVERY = 0.1
 OVER = ("inactive", "failed")  # states of a unit that isn't under way
-# What our own units are shut off from. They are root's: they write units, give a build to another user, and mount a
-# candidate over nginx's configuration, for a `nginx -t` that opens the ports it is to listen on.
+# The sandbox of our own units. They run as root: they write units, run builds as another user, and mount a candidate
+# over nginx's configuration for `nginx -t`, which opens its ports.
 CAPABILITIES = "CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_KILL CAP_NET_BIND_SERVICE CAP_SETGID CAP_SETUID CAP_SYS_ADMIN"
 SHUT_OFF = (
     "NoNewPrivileges=yes",
-    # In one line: of a unit that systemd-run makes, a second line takes the place of the first.
+    # In one line: systemd-run lets a second line replace the first.
     f"CapabilityBoundingSet={CAPABILITIES}",
     "RestrictNamespaces=mnt",
     "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
@@ -67,23 +65,23 @@ SHUT_OFF = (
 
 
 def busy_message(app: App, holder: str, waited: float) -> str:
-    """What is said where another run didn't end in time.
+    """The message if another run didn't end in time.
 
-    + holder: who that is
+    + holder: who runs it
     + waited: seconds
     """
     return (
-        f"Another run of {app.name} is under way ({holder}), and did not end within {waited:g} s. "
+        f"Another run of {app.name} is under way ({holder}) and didn't end within {waited:g} s. "
         f"Follow it with `{app.system.layout.program} follow {app.name}`, or wait, then run again."
     )
 
 
 @contextlib.contextmanager
 def locked(app: App, doing: str, wait: float) -> Iterator[None]:
-    """Hold the app's lock: one release at a time; the kernel frees it when its holder dies, however it dies.
+    """Hold the app's lock: one run at a time. The kernel frees it when the process ends, even if it is killed.
 
-    + doing: for those who meet it held
-    + wait: seconds to wait for it, then Failed
+    + doing: what the holder does, for the message to others
+    + wait: seconds to wait for it; then Failed is raised
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -99,7 +97,7 @@ def locked(app: App, doing: str, wait: float) -> Iterator[None]:
 def under_way(app: App, shown: Mapping[str, str] | None = None) -> Path | None:
     """Folder of the run that is under way, or None.
 
-    + shown: what systemd knows of its unit, if it was asked already: ActiveState and Description
+    + shown: ActiveState and Description of its unit, if they are known already
     """
     shown = shown or app.systemd.state(app.at.run_unit, "ActiveState,Description")
     if shown["ActiveState"] in OVER:
@@ -109,7 +107,7 @@ def under_way(app: App, shown: Mapping[str, str] | None = None) -> Path | None:
 
 
 def about(app: App, folder: Path) -> Run | None:
-    """What is known of a run; None where that can't be read."""
+    """The summary of a run; None if it can't be read."""
     found: Run = app.system.json(folder / ABOUT)
     return found or None
 
@@ -118,11 +116,11 @@ def about(app: App, folder: Path) -> Run | None:
 
 
 def submit(app: App, request: Request, wait: float, as_json: bool = False) -> int:
-    """Start a run as a unit of its own and follow it; returns its exit status.
+    """Start a run in a unit of its own and follow it. Returns its exit status.
 
-    Who asks for a release that is under way already follows that one.
+    If the same release is under way already, that run is followed instead.
 
-    + wait: seconds for another run to end
+    + wait: seconds to wait for another run
     + as_json: as `follow` takes it
     """
     folder = _asked(app, request)
@@ -153,17 +151,16 @@ def submit(app: App, request: Request, wait: float, as_json: bool = False) -> in
         elif over or (free and state["ActiveState"] in OVER):
             trees.remove(folder)
             raise Failed(f"{app.at.run_unit} can't be started:\n{tail(done.output)}")
-        # The one that was in the way may just have ended: only where none was before the next try is it something else.
+        # The other run may just have ended. If there was none before the next try, either, something else is wrong.
         free = state["ActiveState"] in OVER
         app.system.sleep(WAIT_EVERY)
 
 
 def _asked(app: App, request: Request) -> Path:
-    """The folder of a new run, with what it is asked for."""
+    """Make the folder of a new run, with its request."""
     app.at.runs.mkdir(mode=0o755, parents=True, exist_ok=True)
-    at = int(app.system.time() * 1e6)
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(at // 10**6)) + f"{at % 10**6:06}"
-    folder = app.at.runs / f"{stamp}-{os.getpid()}"
+    # Named by the time since the boot, which can't be set: so their names give their order. A boot removes them.
+    folder = app.at.runs / f"run-{int(app.system.uptime() * 1e6):016}-{os.getpid()}"
     folder.mkdir(mode=0o700)
     known: Run = {
         "protocol": PROTOCOL,
@@ -187,7 +184,7 @@ def _command(app: App, request: Request, folder: Path) -> list[str]:
         f"StandardError=append:{folder}/{LOG}",
         "KillMode=mixed",
         f"TimeoutStopSec={STOP_SECONDS}",
-        # What it reads is bounded; if all that fails, it ends before the host's memory does.
+        # Everything that it reads is limited. This is the last resort for the host's memory.
         f"MemoryMax={RUN_MEMORY}",
         *SHUT_OFF,
     ]
@@ -201,14 +198,14 @@ def _command(app: App, request: Request, folder: Path) -> list[str]:
 
 
 def follow(app: App, folder: Path, as_json: bool = False) -> int:
-    """Print what a run says until it ends; returns its exit status.
+    """Print the events of a run until it ends. Returns its exit status.
 
-    + as_json: print its lines as they are, not as people read them
+    + as_json: print them as JSON, not for people
     """
     looked, rest = app.system.clock(), ""
     with (folder / LOG).open(errors="replace") as log:
         while True:
-            # In this order: what is said before the end is read after the end is known.
+            # In this order: first learn that it has ended, then read its last lines.
             gone = False
             if app.system.clock() - looked > ASK_EVERY:
                 looked, gone = app.system.clock(), under_way(app) != folder
@@ -220,17 +217,17 @@ def follow(app: App, folder: Path, as_json: bool = False) -> int:
             if gone:
                 if rest:
                     _told(rest, as_json)
-                if former := app.system.json(folder / RESULT):  # of an earlier Slipway's run
+                if former := app.system.json(folder / RESULT):  # of a run of Slipway 0.1
                     return int(former["code"])
                 raise Failed(
                     f"The run ended without a result: it was killed, or the host ran out of memory "
-                    f"(`journalctl -u {app.at.run_unit}`). Run again: it begins by putting the host in order."
+                    f"(`journalctl -u {app.at.run_unit}`). Run again: the next run puts the host in order first."
                 )
             app.system.sleep(LOOK_EVERY)
 
 
 def follow_any(app: App, as_json: bool = False) -> int:
-    """Follow the run that is under way; without one, show the last that can be found. Returns its exit status."""
+    """Follow the run that is under way, or else show the last one. Returns its exit status."""
     runs = sorted(known.parent for known in app.at.runs.glob(f"*/{ABOUT}"))
     if not runs:
         program = app.system.layout.program
@@ -240,12 +237,12 @@ def follow_any(app: App, as_json: bool = False) -> int:
     current = under_way(app)
     if not current:
         began = app.system.json(runs[-1] / ABOUT).get("since")
-        app.progress.say(f"no run is under way; this is what the last one, begun at {began}, said")
+        app.progress.say(f"no run is under way; this is the log of the last one, begun at {began}")
     return follow(app, current or runs[-1], as_json)
 
 
 def _told(line: str, as_json: bool) -> int | None:
-    """Print a line of a run's log; returns the run's exit status where it is the last one."""
+    """Print a line of a run's log. Returns the run's exit status if it is the last line."""
     event = event_of(line)
     if as_json and event:
         from slipway_host.text import tell
@@ -263,27 +260,27 @@ def _told(line: str, as_json: bool) -> int | None:
 
 
 def sweep_runs(app: App, own: Path) -> None:
-    """Forget earlier runs, but for the newest; of those whose asker died, the question too.
+    """Remove the folders of earlier runs except the newest, and their requests if the asking process has ended.
 
-    + own: folder of the run that does this
+    + own: folder of this run
     """
     others = sorted(folder for folder in app.at.runs.iterdir() if folder != own)
     left = {each for each in others if not (app.system.layout.proc / each.name.rpartition("-")[2]).exists()}
-    for folder in left:  # killed: what it said is kept with what became of it
-        attempt = folder / ATTEMPT
-        if attempt.exists() and not ended(folder):
-            keep_log(app, folder, attempt.read_text())
-            attempt.unlink()
+    for folder in left:  # of killed runs: keep their logs with their records
+        record = folder / RECORD
+        if record.exists() and not ended(folder):
+            keep_log(app, folder, record.read_text())
+            record.unlink()
     for folder in others:
-        if folder in left and (folder.name.startswith("plan-") or folder in others[:-KEEP_RUNS]):  # one of before
+        if folder in left and (folder.name.startswith("plan-") or folder in others[:-KEEP_RUNS]):
             trees.remove(folder)
         elif folder in left:
             (folder / REQUEST).unlink(missing_ok=True)
 
 
 def ended(folder: Path) -> bool:
-    """Whether a run came to its end."""
-    if (folder / RESULT).exists():  # of an earlier Slipway
+    """Whether a run has ended by itself."""
+    if (folder / RESULT).exists():  # of a run of Slipway 0.1
         return True
     with contextlib.suppress(OSError):
         lines = (folder / LOG).read_text(errors="replace").splitlines()
@@ -292,14 +289,14 @@ def ended(folder: Path) -> bool:
     return False
 
 
-def keep_log(app: App, folder: Path, attempt: str, event: Ended | None = None) -> None:
-    """Keep what a run said beside the record of what it did.
+def keep_log(app: App, folder: Path, record_id: str, event: Ended | None = None) -> None:
+    """Keep the log of a run beside its record.
 
-    + event: how it ended, where the log hasn't that yet
+    + event: its end, if the log doesn't have it yet
     """
     with contextlib.suppress(OSError):  # a full disk
         text = (folder / LOG).read_bytes()
-        kept = app.at.log(attempt)
+        kept = app.at.log(record_id)
         kept.touch(0o600)
         kept.write_bytes(text + (json.dumps(event) + "\n").encode() if event else text)
         kept.chmod(0o600)

@@ -1,4 +1,4 @@
-"""Commands that run code of an app's: as its user in its own sandbox, or of a source that nobody has trusted yet."""
+"""Run code of an app: as its user in its own sandbox, or from a source that isn't trusted yet in an empty one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JOURNAL_SECONDS = 10  # an app's journal ends within a few hundredths of one
 LOOK_EVERY = 0.05  # seconds
 PLAN_SECONDS = 60  # for reading or running a source's migrations offline, which takes one or two
 PLAN_BYTES = 8_000_000  # of what that prints
-# What a plan runs of a source that nobody has trusted yet is shut off from; `sandboxed` has the rest.
+# The sandbox in which a plan runs code of a source that isn't trusted yet; `sandboxed` adds the rest.
 SANDBOX = (
     "DynamicUser=yes",
     "NoNewPrivileges=yes",
@@ -76,13 +76,13 @@ def as_app(
 ) -> Ran:
     """Run a command as the app's user, with the release's environment and folder, in the app's own sandbox.
 
-    It is a unit of its own name, so that two can never run at once and one that outlived us is found (heal.py). Where
-    its time or a signal ended it, what is returned says so.
+    The unit's name is fixed: two can't run at once, and heal.py finds one that was left. If a time-out or a signal
+    ended it, the output says so.
 
-    + what: it is for, as one of layout's HELPERS or for a plan
+    + what: one of layout's HELPERS, or a name for a plan
     + seconds: that it may take
-    + told: more environment variables, none of them secret
-    + said: what it reads on its standard input
+    + told: more environment variables, without secrets
+    + said: its standard input
     """
     unit, venv = app.at.helper(what), app.at.venv(release)
     properties = [
@@ -107,7 +107,7 @@ def as_app(
 
 
 def killed_by(signal: str, user: str) -> str:
-    """What to say of a program of an app's that a signal ended.
+    """The message for a program of an app that a signal ended.
 
     + signal: its name
     """
@@ -122,15 +122,15 @@ def killed_by(signal: str, user: str) -> str:
 def sandboxed(
     app: App, release: str, folder: Path, argv: Sequence[str], environment: Mapping[str, str], said: str = ""
 ) -> Done:
-    """Run a command on a source that nobody has trusted yet, with a release's packages, and shut off from all else.
+    """Run a command on a source that isn't trusted yet, with a release's packages, in an empty sandbox.
 
-    It sees of the host's files the system's programs, those packages, and the source; it can write nowhere, reaches no
-    network and no socket, and runs as a user that there is only for it. It is in the app's group, which those files
-    are for: of what else that group may read, it sees nothing.
+    It sees only the system's programs, those packages, and the source. It can't write, reaches no network and no
+    socket, and runs as a user of its own. It is in the app's group to read those files, and sees no other file of that
+    group.
 
     + folder: has the source, as ``source``
-    + environment: all that it gets, none of it secret
-    + said: what it reads on its standard input
+    + environment: all its variables, without secrets
+    + said: its standard input
     """
     root, venv = folder / "root", app.at.venv(release)
     for name in ("usr", "proc", "sys", "dev", "run", "tmp", "var/tmp", "etc", "source"):

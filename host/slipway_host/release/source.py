@@ -1,4 +1,4 @@
-"""Fetch: an app's source, from a commit of a repository or from an archive that came with the request."""
+"""Fetch: get an app's source, from a commit of a repository or from the archive in the request."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from slipway_host.release.app import App
 
 FETCH_SECONDS = 900
-# What git says of a repository that it can't read.
+LOCK_SECONDS = 2 * FETCH_SECONDS  # for another run or a plan to fetch and unpack
+# git's words about a repository that it can't read.
 DAMAGED_COPY = re.compile(r"not a git repository|corrupt|is empty|bad object|unable to (read|parse|unpack)|bad config")
-TOO_LARGE = f"signal {signal.SIGXFSZ:d}"  # git's words for what ended a part of it
+TOO_LARGE = f"signal {signal.SIGXFSZ:d}"  # git's words when the limit of a file's size ended it
 
 
 class DamagedCopy(Failed):
-    """The copy of a repository can't be read, as after a power cut."""
+    """The copy of a repository can't be read, for example after a power cut."""
 
 
 def fetch(app: App, release: str) -> None:
-    """Bring the source into the release's folder, owned by the builder."""
+    """Put the source into the release's folder, owned by the builder."""
     unpack(app, app.at.folder(release))
     source = app.wanted["source"]
     if source["kind"] == "git":
@@ -36,8 +37,8 @@ def fetch(app: App, release: str) -> None:
 
 
 def subjects(app: App, *argv: str) -> list[str]:
-    """Lines of `git log` of the source, each as it may be shown: commit and subject."""
-    # Its map of names may be as large as whoever committed it liked.
+    """Commit and subject, from `git log` of the source; safe to show."""
+    # Without the mailmap: it may be huge.
     options = ("-c", "log.mailmap=false", "-c", "log.showSignature=false")
     command = ["git", "-C", str(app.at.mirror), *options, "log", "-z", "--format=%h %s", *argv]
     done = app.system.run(*command, check=False, raw=True)
@@ -45,17 +46,28 @@ def subjects(app: App, *argv: str) -> list[str]:
     return [app.system.hidden.shown(one_line(each)) for each in told]
 
 
-def unpack(app: App, folder: Path) -> None:
-    """Make a folder of the source, owned by the builder."""
-    source, mirror = app.wanted["source"], app.at.mirror
+def unpack(app: App, folder: Path, archive: Path | None = None) -> None:
+    """Make a folder of the source, owned by the builder.
+
+    + archive: path of an archive; by default that of the wanted commit
+    """
+    source = app.wanted["source"]
     folder.mkdir(mode=0o750, parents=True)
     app.system.chown(folder, app.at.builder, app.at.builder)
     taking = [*as_builder(app), "tar", "-x", "-C", str(folder), "--no-same-owner"]
     if source["kind"] == "archive":
-        with sources.plain(app.at.archive(source["commit"])) as archive:
-            # -m: the archive has no times, and nginx tells versions of a static file apart by them.
-            app.system.run(*taking, "-m", stdin=archive)
+        with sources.plain(archive or app.at.archive(source["commit"])) as tar:
+            # -m sets new times: the archive has none, and nginx distinguishes versions of static files by them.
+            app.system.run(*taking, "-m", stdin=tar)
         return
+    # One at a time: of two fetches, git's own locks would let one fail. And a damaged copy is replaced here.
+    with app.system.locked(app.at.mirror_lock, LOCK_SECONDS, "a fetch"):
+        _unpack_commit(app, taking)
+
+
+def _unpack_commit(app: App, taking: Sequence[str]) -> None:
+    """Unpack the wanted commit of a repository; replace a damaged copy. See `export`."""
+    mirror = app.at.mirror
     try:
         export(app, mirror, taking)
     except DamagedCopy as failure:
@@ -73,32 +85,33 @@ def unpack(app: App, folder: Path) -> None:
 
 
 def of_source(app: App, folder: Path, name: str, subdir: str | None = None) -> bytes | None:
-    """Content of a regular file of a source; None if it has none of that name.
+    """Content of a file of a source; None if there is no such file.
 
     + folder: has the source
-    + subdir: the file's folder below it; None is the app's
+    + subdir: the file's folder below it; by default the app's
 
-    Raises Strange for what is no such file, or too large to be read.
+    Raises Strange if it isn't a regular file, or too large.
     """
     subdir = app.wanted["source"]["subdir"] if subdir is None else subdir
     return trees.read(folder, Path(subdir) / name)
 
 
 def as_builder(app: App) -> list[str]:
-    """The beginning of a command that runs as the app's builder, where it runs no code of the app's; see builder.py."""
+    """The beginning of a command that runs as the app's builder; for code of the app use builder.py."""
     return ["setpriv", f"--reuid={app.at.builder}", f"--regid={app.at.builder}", "--clear-groups", "--no-new-privs"]
 
 
 def export(app: App, mirror: Path, taking: Sequence[str]) -> None:
-    """Unpack the wanted commit of a repository, which is fetched where the mirror of it hasn't that commit.
+    """Unpack the wanted commit of a repository; fetch it if the mirror doesn't have it.
 
-    + taking: the command that takes a tar of it
+    + taking: the command that reads a tar of it
 
-    Raises DamagedCopy where the mirror can't be read.
+    Raises DamagedCopy if the mirror can't be read.
     """
     source, run = app.wanted["source"], app.system.run
-    # A line that has become too slow ends the fetch: waiting for it would be for ever. Large files aren't for memory.
-    options = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60", "core.bigFileThreshold=8m")
+    # A fetch that has become too slow ends. Large files stay out of memory. Nothing continues in the background, so any
+    # lock that is there is left from a killed fetch.
+    options = ("http.lowSpeedLimit=1000", "http.lowSpeedTime=60", "core.bigFileThreshold=8m", "gc.autoDetach=false")
     git = ["git", "-C", str(mirror), *(word for each in options for word in ("-c", each))]
     known = (mirror / "HEAD").exists() and run(*git, "remote", "get-url", "origin", check=False).output.strip()
     if known != source["url"]:
@@ -107,6 +120,8 @@ def export(app: App, mirror: Path, taking: Sequence[str]) -> None:
         run(*git, "remote", "add", "origin", "--", source["url"])
     present = [*git, "cat-file", "-e", source["commit"] + "^{commit}"]
     if run(*present, check=False).code != 0:
+        for left in [*mirror.glob("*.lock"), *mirror.glob("refs/**/*.lock")]:  # of a fetch that was killed
+            left.unlink()
         _fetch(app, git)
     if run(*present, check=False).code != 0:
         raise Failed(f"Commit {source['commit']} is on no branch and no tag of {source['url']}.")
@@ -124,17 +139,17 @@ def export(app: App, mirror: Path, taking: Sequence[str]) -> None:
 
 
 def _fetch(app: App, git: Sequence[str]) -> None:
-    """Bring the wanted commit of the repository into its mirror, or else all branches and tags."""
+    """Fetch the wanted commit into the mirror, or else all branches and tags."""
     source = app.wanted["source"]
     environment = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
     if ssh := source.get("ssh"):
         environment |= {"GIT_SSH_COMMAND": ssh}
-    # Tags by force: one that moved, whichever, would end the fetch.
+    # Tags with force: a moved tag would end the fetch.
     everything = ["--prune", "origin", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
-    # By itself where it was looked up as that of a branch or a tag: what else is there isn't needed. One that somebody
-    # named has to be on one of them, and a server gives those of strangers' copies, too.
+    # Alone if it was looked up from a branch or a tag. A commit that somebody named must be on a branch or a tag: some
+    # servers also give commits of strangers' forks.
     alone = ["--no-tags", "origin", f"+{source['commit']}:refs/slipway/wanted"]
-    # A repository without end ends at the disk's last quarter, in one file as a rule.
+    # A huge repository ends at three quarters of the free space; git usually writes one file.
     bound = f"--fsize={room.free(app.system.layout.cache)[0] * 3 // 4}"
     named = app.request.get("ref", source["commit"]) == source["commit"]
     for refs in [everything] if named else [alone, everything]:
@@ -149,16 +164,15 @@ def _fetch(app: App, git: Sequence[str]) -> None:
         raise failure(f"{source['url']} can't be fetched:\n{tail(done.output)}{large}")
 
 
-def store(app: App, commit: str, archive: str) -> None:
-    """Keep a source that came with a request, where the fetch finds it.
+def store(app: App, path: Path, archive: str) -> None:
+    """Store the archive of a request.
 
-    + commit: its SHA-256
+    + path: where to
     + archive: a tar.gz in base64
     """
     import base64
 
-    path = app.at.archive(commit)
-    # Two may bring the same one at a time; what a killed one leaves is named by who wrote it (heal.py).
+    # Two processes may store the same one. The name has the process id, so that heal.py removes it after a kill.
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.touch(0o600)
     with partial.open("wb") as file:

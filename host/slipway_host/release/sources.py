@@ -1,6 +1,6 @@
-"""What a source is unpacked from, a commit or an archive: how large that is, before it takes the host's disk.
+"""Read a commit or an archive, and limit its size before it fills the host's disk.
 
-Whoever may commit says what is in it: a few kilobytes of a repository can stand for a folder without end.
+The source isn't trusted: a few kilobytes of a repository can unpack to a huge folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MOST_FILES = 200_000
 CHUNK = 1 << 18  # bytes read at once
 LONGEST = 1 << 20  # bytes of one entry of git's list: its path, as a rule
 ATTRIBUTES = "* -export-subst -text -ident -filter !eol !working-tree-encoding\n"
-"""For git, before what a commit's own .gitattributes say: by these, few bytes would become many, or others."""
+"""For git, overriding a commit's own .gitattributes, which could multiply or change bytes."""
 
 
 class Incomplete(Exception):
@@ -32,12 +32,12 @@ class Incomplete(Exception):
 
 
 def survey(git: Sequence[str], commit: str) -> bool:
-    """Strange if a commit has more, or deeper folders, than a source may have; says whether git could list it.
+    """Raise Strange if a commit is too large or too deep. Returns whether git could list it.
 
     + git: the beginning of a command line, up to the repository
     """
     tally, rest = Tally(WHAT, MOST_MB, MOST_FILES), b""
-    # With its folders (-t), which count as well: of those without files it would tell nothing, and never end.
+    # With folders (-t), which count, too: without it, git lists nothing of nested empty folders, and never ends.
     command = [*git, "ls-tree", "-r", "-t", "-l", "-z", commit]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as listing:
         assert listing.stdout is not None
@@ -60,11 +60,11 @@ def survey(git: Sequence[str], commit: str) -> bool:
 
 @contextlib.contextmanager
 def exported(git: Sequence[str], commit: str) -> Iterator[int]:
-    """The read end of a pipe with a tar of a commit; Strange if there is more of it than a source may have.
+    """The read end of a pipe with a tar of a commit. Raises Strange if it is too large.
 
     + git: the beginning of a command line, up to the repository
 
-    Raises Incomplete where the repository can't be read.
+    Raises Incomplete if the repository can't be read.
     """
     command = [*git, "archive", "--format=tar", commit]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as archive:
@@ -82,7 +82,7 @@ def exported(git: Sequence[str], commit: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def plain(archive: Path) -> Iterator[int]:
-    """The read end of a pipe with the tar that a .tar.gz holds; Strange if there is more of it than a source may have.
+    """The read end of a pipe with the tar of a .tar.gz. Raises Strange if it is too large.
 
     + archive: path of the file
     """
@@ -91,7 +91,7 @@ def plain(archive: Path) -> Iterator[int]:
 
 
 def _unpacked(file: BinaryIO, archive: Path) -> Iterator[bytes]:
-    """Pieces of what an open .tar.gz holds."""
+    """The content of an open .tar.gz, in pieces."""
     import zlib
 
     unzip = zlib.decompressobj(16 + zlib.MAX_WBITS)
@@ -105,7 +105,7 @@ def _unpacked(file: BinaryIO, archive: Path) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def _bounded(pieces: Iterable[bytes]) -> Iterator[int]:
-    """The read end of a pipe with these; Strange if they are more than a source may have, or as they are made."""
+    """The read end of a pipe with these pieces. Raises Strange if they are too large, or from `pieces` itself."""
     import threading
 
     seen: list[Strange] = []
@@ -128,7 +128,7 @@ def _bounded(pieces: Iterable[bytes]) -> Iterator[int]:
     try:
         yield reading
     finally:
-        os.close(reading)  # who feeds somebody who has gone, ends
+        os.close(reading)  # this ends the feeder
         feeder.join()
-        if seen:  # which says more than who has read a part of it
+        if seen:  # it says more than an error of the reader
             raise seen[0]

@@ -1,4 +1,4 @@
-"""start: the new one beside the old one; or in its place, where that is to be stopped first."""
+"""start: start the new release beside the old one, or after the old one was stopped."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ LOOK_EVERY = 0.05
 def start(app: App, release: str) -> None:
     """Start the new release beside the old one, on its own socket."""
     for other in sorted(app.warm() - {release}):  # memory for two releases is needed, not for three
-        retire.drained(app, other, until=app.record(other).get("left", 0) + app.wanted["drain_timeout"])
+        retire.drained(app, other, until=retire.drain_end(app, other))
         retire.forget_drain(app, other)
         app.systemd.ctl("stop", "--no-block", app.at.unit(other, "service"), check=False)
     launch(app, release)
 
 
 def launch(app: App, release: str) -> None:
-    """Start both units of a release; nothing happens to those that run."""
+    """Start both units of a release, unless they run."""
     app.launched = app.system.time()
     app.systemd.ctl("start", app.at.unit(release, "socket"))
     done = app.systemd.in_time("start", app.at.unit(release, "service"))
@@ -43,9 +43,9 @@ def launch(app: App, release: str) -> None:
 
 
 def journal(app: App, release: str) -> str:
-    """The last lines that the release wrote: up to the death of its workers, not what its server says after that.
+    """The last lines of the release's journal, up to the death of its workers, without what its server writes later.
 
-    Behind them what there is to say where a signal ended it.
+    If a signal ended it, a hint follows.
     """
     unit = app.at.unit(release, "service")
     command = ["journalctl", f"--namespace=+{app.name}", "-u", unit, "-n", str(JOURNAL_LINES), "-o", "cat"]
@@ -54,14 +54,14 @@ def journal(app: App, release: str) -> str:
     words = app.wanted.get("deaths")
     died = [number for number, line in enumerate(lines) if re.search(words, line)] if words else []
     killed = None
-    if app.launched:  # what ended it earlier may have been us
+    if app.launched:  # an earlier signal may have been ours
         killed = killed_in(app.system.run(*command, f"--since=@{app.launched:.6f}", check=False).output)
     more = f"\n{sandbox.killed_by(killed, app.at.user)}" if killed else ""
     return tail("\n".join(lines[: died[-1] + 1] if died else lines)) + more
 
 
 def ensure_running(app: App, release: str) -> None:
-    """Both units of a release there, enabled and running."""
+    """Write, enable and start both units of a release."""
     units, layout = app.record(release).get("wanted", {}).get("units", {}), app.system.layout
     missing = {kind: text for kind, text in units.items() if not (layout.units / app.at.unit(release, kind)).exists()}
     check.write_units(app, release, missing)
@@ -79,19 +79,19 @@ def ensure_running(app: App, release: str) -> None:
 
 
 def make_way(app: App, release: str) -> str | None:
-    """End every process of the app's before anything of a release runs: one that was taken over could kill that.
+    """End all processes of the app before anything of a release runs: a compromised one could kill the new ones.
 
-    Old and new are one user's, and nothing keeps a user's processes from killing each other.
+    Old and new release run as the same user, so they can kill each other.
     """
     serving = app.serving()
     if serving:
-        app.progress.say(f"{serving} is stopped first, as told: requests are lost until a release serves")
-        # A run that is killed from here on is made good by the next.
+        app.progress.say(f"{serving} is stopped first, as requested: requests are lost until a release serves")
+        # If this run is killed from here on, the next one starts it again.
         app.write_record(serving, stopped_first=app.system.stamp())
-    others = sorted(app.installed())  # what one goes back to, too, where it is warm
+    others = sorted(app.installed())  # including a warm release, even as the target of a rollback
     for other in others:
         retire.forget_drain(app, other)
-    # In this order: systemd would start anew what is killed, and what a connection asks for.
+    # Stop first, then kill: otherwise systemd would restart killed services, and sockets would start them.
     if units := [unit for other in others for unit in app.at.units(other)]:
         app.systemd.ctl("stop", "--no-block", *units, check=False)
     until = app.system.clock() + KILL_SECONDS
@@ -116,7 +116,7 @@ def _kill(app: App, slices: list[str]) -> None:
 
 
 def start_again(app: App) -> str:
-    """Start what was stopped first, where no other release took its place; returns what came of it, if anything."""
+    """Start a release that was stopped first, if no other serves. Returns a message, or an empty text."""
     serving = app.serving()
     if not serving or not app.record(serving).get("stopped_first"):
         return ""

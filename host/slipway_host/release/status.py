@@ -1,4 +1,4 @@
-"""What serves, and the history of it: as data, and for people."""
+"""What serves, and the history, as data and for people."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from slipway_host.release.app import App
 
 ASKED = "ActiveState,Description"
-"""Properties of units that a status goes by."""
-WHAT = 50  # characters of what a release is, in a table
+"""Properties of units that a status needs."""
+WHAT = 50  # characters of a subject, in a table
 COMMIT = 12
 
 
 def units(app: App) -> list[str]:
-    """The units that a status is asked of."""
+    """The units that a status needs."""
     serving = app.serving()
     return [app.at.run_unit, *(app.at.units(serving) if serving else [])]
 
 
 def status(app: App, states: Mapping[str, Mapping[str, str]] | None = None) -> Status:
-    """What serves and how it was made.
+    """What serves, and what is wrong.
 
-    + states: what systemd knows of `units`, by ASKED, if it was asked already
+    + states: properties of `units` (ASKED), if they are known already
     """
     serving = app.serving()
     record = app.record(serving)
@@ -56,7 +56,7 @@ def status(app: App, states: Mapping[str, Mapping[str, str]] | None = None) -> S
 
 
 def summary(app: App, told: Status) -> str:
-    """A status for a person: what serves, and then what is wrong."""
+    """A status for people: what serves, then what is wrong."""
     serving = told["release"]
     lines = [f"{serving} serves (commit {(told['commit'] or 'unknown')[:COMMIT]})." if serving else ""]
     lines += [f"Wrong: {each}." if serving else "No release serves yet." for each in told["faults"]]
@@ -70,13 +70,13 @@ def summary(app: App, told: Status) -> str:
 
 
 def releases(app: App) -> list[Row]:
-    """The attempts as rows, newest first; sizes in MB, of what a release doesn't share with an older one."""
+    """Releases and rollbacks as rows, newest first; sizes in MB, without files shared with an older release."""
     serving, warm, there = app.serving(), app.warm(), app.good()
     sizes = _sizes(app, there)
     rows: list[Row] = []
     for record in reversed(app.history()):
         release = record["id"]
-        what = f"back to {record.get('to')}" if record.get("kind") == "rollback" else record.get("subject", "")
+        what = f"rollback to {record.get('to', '')}" if record.get("kind") == "rollback" else record.get("subject", "")
         rows.append(
             {
                 "id": release,
@@ -106,7 +106,7 @@ def _sizes(app: App, releases: Sequence[str]) -> dict[str, int]:
 
 
 def _outcome(app: App, record: Record, there: bool) -> str:
-    """What became of an attempt, in words."""
+    """The outcome of a release or a rollback, in words."""
     words: str = record.get("state", "?")
     if record.get("bad"):
         words = "bad"
@@ -120,7 +120,7 @@ def _outcome(app: App, record: Record, there: bool) -> str:
 
 
 def _schema(record: Record) -> str:
-    """Where the database was, and is."""
+    """The database's revisions before and after."""
     revisions = record.get("revisions", {})
     before = ",".join(revisions.get("before") or ["none"])
     after = ",".join(revisions["after"] or ["none"]) if "after" in revisions else before
@@ -128,7 +128,7 @@ def _schema(record: Record) -> str:
 
 
 def table(app: App) -> str:
-    """The history for a person."""
+    """The history for people."""
     head = ("RELEASE", "NOW", "OUTCOME", "AGE", "TOOK", "BY", "SCHEMA", "SIZE", "WHAT")
     lines: list[tuple[str, ...]] = [head]
     for row in releases(app):
@@ -143,8 +143,11 @@ def table(app: App) -> str:
 
 
 def age(app: App, stamp: str) -> str:
-    """How long ago a time was, as records have it, in words as short as can be."""
-    seconds = seconds_since(app, stamp)
+    """How long ago a time of a record was, in short words; empty if it isn't a time."""
+    try:
+        seconds = seconds_since(app, stamp)
+    except ValueError:
+        return ""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
@@ -152,17 +155,17 @@ def age(app: App, stamp: str) -> str:
 
 
 def seconds_since(app: App, stamp: str) -> float:
-    """Seconds since a time as records have it."""
+    """Seconds since a time of a record; 0 if it lies in the future."""
     import datetime
 
     at = datetime.datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
-    return app.system.time() - at.timestamp()
+    return max(0.0, app.system.time() - at.timestamp())  # the clock may have been set back
 
 
 def log(app: App, named: str = "", as_json: bool = False) -> None:
-    """Print what an attempt said: the newest one, or the one whose id begins so.
+    """Print a log: the newest, or the one whose id begins with `named`.
 
-    + as_json: its lines as they are, not as people read them
+    + as_json: print its events as JSON, not for people
     """
     logs = sorted(app.at.records.glob(app.at.log("*").name), key=lambda path: (app.number(path.stem), path.stem))
     found = [path for path in logs if path.stem.startswith(named)]

@@ -1,9 +1,9 @@
-"""switch and commit: it serves, and it is the truth."""
+"""switch and commit: it serves, and it is the current."""
 
 from __future__ import annotations
 
 from slipway_host.proxy import nginx
-from slipway_host.release import check, heal, proof, truth
+from slipway_host.release import check, current, heal, proof
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -11,22 +11,22 @@ if TYPE_CHECKING:
 
 
 def switch(app: App, release: str) -> str | None:
-    """Let nginx send new requests to the new release; both are enabled meanwhile, for a reboot right now."""
-    # Links for the next boot: the systemd that runs needn't read them.
+    """Let nginx send new requests to the new release. Until the commit both are enabled, in case of a reboot."""
+    # For the next boot only: the running systemd needn't read the links.
     app.systemd.ctl("enable", "--quiet", "--no-reload", *app.at.units(release))
     app.write_record(release, switched=app.system.stamp())
-    check.flush(app)  # from here on a boot may bring the new one
+    check.flush(app)  # from here on a boot may start the new one
     nginx.Nginx(app.system).switch(app.name, release)
     return proof.public(app, release)
 
 
 def commit(app: App, release: str) -> None:
-    """Make it the truth; the old one is let go."""
+    """Let `current` name the new release, and let the old one go."""
     from concurrent.futures import ThreadPoolExecutor
 
-    before = truth.confirm(app, release)
-    with ThreadPoolExecutor() as pool:  # to delete a release takes as long as all the rest
+    before = current.confirm(app, release)
+    with ThreadPoolExecutor() as pool:  # to delete a release takes as long as everything else
         pruned = pool.submit(heal.prune, app, release, before)
-        truth.leave(app, before, release)
+        current.leave(app, before, release)
     pruned.result()
     heal.tidy(app)

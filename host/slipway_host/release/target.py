@@ -1,4 +1,4 @@
-"""Which release a rollback goes back to."""
+"""Choose the release for a rollback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def target(app: App, named: str | None) -> Target:
-    """The release that a rollback would let serve, or why there is none."""
+    """The release that a rollback would make serve, or why there is none."""
     try:
         return {"release": choose(app, app.serving(), named), "error": None}
     except Failed as failure:
@@ -21,18 +21,18 @@ def target(app: App, named: str | None) -> Target:
 
 
 def choose(app: App, serving: str | None, named: str | None) -> str:
-    """The release to go back to; the nearest valid choice is told where there is none of that name.
+    """The release to roll back to. If there is none of the given name, the message has the nearest one.
 
-    + named: an id, the beginning of one, or a commit; None: the newest good one before the one that serves
+    + named: an id, the beginning of one, or a commit; None for the newest good one before the one that serves
     """
     if not serving:
-        raise Failed("No release serves yet, so there is nothing to go back from.")
+        raise Failed("No release serves yet, so there is nothing to roll back.")
     there = [each for each in app.good() if app.at.env(each).exists() and app.record(each).get("wanted")]
     return _named(app, there, named) if named else _before(app, there, serving)
 
 
 def _named(app: App, there: list[str], named: str) -> str:
-    """The one that somebody named, of those one can go back to."""
+    """The named release, of those that can serve again."""
     found = [release for release in there if release.startswith(named) or without_t(release).startswith(named)]
     # A commit may have been released again, with another environment: then the newest one that isn't bad.
     of_commit = [release for release in there if app.record(release).get("commit", "").startswith(named)]
@@ -52,10 +52,12 @@ def _named(app: App, there: list[str], named: str) -> str:
         why = f"{known[0]} isn't on this host any more (keep_releases)"
     else:
         why = f"There is no release {named}"
+    if not there:
+        raise Failed(f"{why}, and no release on this host can serve again: release anew.")
     import difflib
 
-    near = difflib.get_close_matches(named, there, n=1) or there[-1:] or ["none"]
-    raise Failed(f"{why}. Nearest: {near[0]}; those one can go back to: {', '.join(there)}.")
+    near = difflib.get_close_matches(named, there, n=1) or there[-1:]
+    raise Failed(f"{why}. Nearest: {near[0]}. Releases that can serve again: {', '.join(there)}.")
 
 
 def _before(app: App, there: list[str], serving: str) -> str:
@@ -66,11 +68,11 @@ def _before(app: App, there: list[str], serving: str) -> str:
         if not app.damage(release):
             return release
     bad = [release for release in there if app.record(release).get("bad")]
-    marked = f" Marked as bad, and skipped unless named: {', '.join(bad)}." if bad else ""
+    marked = f" Marked as bad, and used only if named: {', '.join(bad)}." if bad else ""
     marked += f" Damaged: {', '.join(older)}." if older else ""
     raise Failed(f"There is no good release before {serving} on this host.{marked}")
 
 
 def without_t(release: str) -> str:
-    """An id as one types it who takes its time for a number: without the T of its format (ISO 8601's)."""
+    """An id without the T in its time, as some people type it."""
     return release.replace("T", "", 1)

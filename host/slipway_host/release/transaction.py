@@ -1,4 +1,4 @@
-"""The steps of a release in their order, each recorded; a failure leaves what served before serving."""
+"""Take the steps of a release in order, and record each. After a failure the old release keeps serving."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import threading
 import time
 from pathlib import Path
 
-from slipway_host.layout import ATTEMPT
+from slipway_host.layout import RECORD
 from slipway_host.release import (
     build,
     check,
+    current,
     database,
     failure,
     heal,
@@ -22,7 +23,6 @@ from slipway_host.release import (
     source,
     start,
     switch,
-    truth,
 )
 from slipway_host.release import manifest as manifests
 from slipway_host.system import Failed, Interrupted, Undecided, tail
@@ -36,19 +36,18 @@ if TYPE_CHECKING:
     from slipway_host.release.app import App
 
     Step = tuple[str, Callable[[App, str], str | None]]
-    """Its name, and what it does with a release; that returns what there is to note, if anything."""
+    """Name and function of a step. The function may return a note."""
 
 AHEAD = ("concurrent.futures.thread", "http.client", "ssl")
-"""Modules that steps are going to need."""
-AHEAD_AFTER = 0.1  # seconds: by then the first step waits for its command, and nothing for the interpreter
-ID_EVERY = 0.1  # seconds until another id is free
+"""Modules that the steps will need."""
+AHEAD_AFTER = 0.1  # seconds: by then the first step waits for its command, and the interpreter is idle
+ID_EVERY = 0.1  # seconds between two tries for a free id
 
 
 def steps(stop_first: bool = False) -> list[Step]:
     """The steps of a release.
 
-    + stop_first: whether the app is stopped before anything of it runs; as late as can be, since what fetches and
-      builds is another user's
+    + stop_first: whether to stop the app before anything of the new release runs as its user, as late as possible
     """
     return [
         ("fetch", source.fetch),
@@ -69,21 +68,21 @@ def stop() -> Step:
     return ("stop", start.make_way)
 
 
-def transact(app: App, attempt: str, release: str, taken: Sequence[Step], **facts: Any) -> float:
-    """Take the steps, each recorded; a failure leaves what served before serving. Returns the seconds that it took.
+def transact(app: App, record_id: str, release: str, taken: Sequence[Step], **facts: Any) -> float:
+    """Take the steps, and record each. Returns the seconds that they took. Raises Failed after undoing a failure.
 
-    + attempt: id of the record; that of the release, or of the rollback to it
-    + taken: the steps, in their order
-    + facts: more of the record
+    + record_id: id of the release, or of the rollback to it
+    + taken: the steps, in order
+    + facts: more facts for the record
     """
     begun = app.system.clock()
     ahead = threading.Timer(AHEAD_AFTER, import_ahead)
     ahead.daemon = True
     ahead.start()
     with contextlib.suppress(KeyError, OSError):  # for the next run, if this one is killed
-        Path(app.request["folder"], ATTEMPT).write_text(attempt)
+        Path(app.request["folder"], RECORD).write_text(record_id)
     stamp, by = app.system.stamp(), app.request["by"]
-    app.write_record(attempt, app=app.name, state="started", started=stamp, by=by, steps={}, **facts)
+    app.write_record(record_id, app=app.name, state="started", started=stamp, by=by, steps={}, **facts)
     seconds: dict[str, float] = {}
     name, number = "start", 0
     try:
@@ -91,73 +90,75 @@ def transact(app: App, attempt: str, release: str, taken: Sequence[Step], **fact
             app.progress.begin(name, number, len(taken))
             note = step(app, release)
             seconds[name] = round(app.progress.elapsed(), 2)
-            app.write_record(attempt, steps=seconds)
+            app.write_record(record_id, steps=seconds)
             app.progress.step(seconds[name], note)
-    except Exception as error:  # whatever it is, what was begun is taken back
+    except Exception as error:  # of any kind: undo the steps
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with contextlib.suppress(OSError):  # a full disk
-            app.write_record(attempt, took=round(app.system.clock() - begun, 1))
-        fail(app, attempt, release, f"failed at {name} ({number} of {len(taken)})", name, error)
+            app.write_record(record_id, took=round(app.system.clock() - begun, 1))
+        fail(app, record_id, release, f"failed at {name} ({number} of {len(taken)})", name, error)
     finally:
         app.progress.end()
-    app.write_record(attempt, state="good", finished=app.system.stamp())
+    app.write_record(record_id, state="good", finished=app.system.stamp())
     return sum(seconds.values())
 
 
 def import_ahead() -> None:
-    """Import what the steps are going to need, while they wait for their commands."""
+    """Import what the steps will need, while they wait for their commands."""
     for module in AHEAD:
-        with contextlib.suppress(ImportError):  # who needs it says so
+        with contextlib.suppress(ImportError):  # the step that needs it reports it
             importlib.import_module(module)
 
 
-def fail(app: App, attempt: str, release: str, where: str, step: str, error: Exception) -> None:
-    """Undo, write down and say what happened; always raises Failed."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def fail(app: App, record_id: str, release: str, where: str, step: str, error: Exception) -> None:
+    """Undo the steps and record the failure. Always raises Failed."""
     before = app.proxied() == release and app.serving() != release
     later = failure_hook(app, release, step)
-    schema_left = schema_after(app, attempt, release, step)
+    schema_left = schema_after(app, record_id, release, step)
     undone = heal.undo(app, release)
     told = failure.said_of(error)
-    with contextlib.suppress(OSError):  # a full disk: the room was made by undoing, or there is none
-        state = "good" if app.serving() == attempt else "failed"  # it is the truth already: the next run ends it
+    with contextlib.suppress(OSError):  # the disk may be full even after undoing
+        state = "good" if app.serving() == release else "failed"  # after the commit it stands
         shown = app.system.hidden.shown(told)
-        app.write_record(attempt, state=state, finished=app.system.stamp(), step=step, error=shown)
+        app.write_record(record_id, state=state, finished=app.system.stamp(), step=step, error=shown)
     serving = app.serving()
-    after = f"{serving} {'serves again' if before else 'goes on serving'}." if serving else "No release serves yet."
+    after = f"{serving} {'serves again' if before else 'keeps serving'}." if serving else "No release serves yet."
     if serving and app.damage(serving) and not heal.answers(app, serving):
-        after = f"{serving}, which should serve, is damaged and doesn't answer."
+        after = f"{serving} should serve, but is damaged and doesn't answer."
     after += schema_left
-    kind = "release" if attempt == release else "going back to"
+    kind = "release" if record_id == release else "rollback to"
     more = "" if isinstance(error, (Undecided, Interrupted)) else " Correct the cause and run again."
     advice = failure.advice(error)
     raise Failed(f"{kind} {release} {where}.\n{told}{advice}{later}{undone}\n{after}{more}") from error
 
 
-def schema_after(app: App, attempt: str, release: str, step: str) -> str:
-    """What a failed attempt left of the database's schema; a downgrade is made good."""
-    if step == "migrate" and app.record(attempt).get("pending"):
+def schema_after(app: App, record_id: str, release: str, step: str) -> str:
+    """The state of the database after a failure, in words. A downgrade is undone."""
+    if step == "migrate" and app.record(record_id).get("pending"):
         with contextlib.suppress(Failed, OSError):
             seen = database.look(app, release)
             return f" The database is at {', '.join(seen['current']) or 'no revision'}." if seen else ""
-    revisions = app.record(attempt).get("revisions", {})
+    revisions = app.record(record_id).get("revisions", {})
     before = revisions.get("before") or []
     after = revisions.get("after", before)
     if before == after:
         return ""
-    if attempt == release:
-        return f" The database stays at {', '.join(after)}: migrations aren't taken back."
-    knower, stays = app.knower, f"stays at {', '.join(after) or 'base'}"
-    if not knower:
-        return f" The database {stays}, and no release here can bring it to {', '.join(before)} again."
+    if app.serving() == release != record_id:  # the rollback stands, and its release wants this schema
+        return ""
+    if record_id == release:
+        return f" The database stays at {', '.join(after)}: migrations aren't undone."
+    migrator, stays = app.migrator, f"stays at {', '.join(after) or 'base'}"
+    if not migrator:
+        return f" The database {stays}: no release here can migrate it to {', '.join(before)} again."
     limit = app.wanted["migration"]["timeout"]
-    done = database.schema(app, knower, "upgrade", what="migrate", seconds=limit)
+    done = database.schema(app, migrator, "upgrade", what="migrate", seconds=limit)
     if done.code == 0:
-        return f" The database was downgraded, and is at {', '.join(before)} again, without what was lost by that."
-    return f" The database {stays}, and can't be brought to {', '.join(before)} again:\n{tail(done.output)}\n"
+        return f" The database was downgraded and is at {', '.join(before)} again; data in what was removed is lost."
+    return f" The database {stays}, and can't be migrated to {', '.join(before)} again:\n{tail(done.output)}\n"
 
 
 def failure_hook(app: App, release: str, step: str) -> str:
-    """Run the hook on_failure, with the failed release's environment, or else with that of the one that serves."""
+    """Run the hook on_failure with the environment of the failed or else the serving release. Returns a message."""
     if not app.wanted["hooks"].get("on_failure"):
         return ""
     able = [each for each in (release, app.serving()) if each and app.at.env(each).exists() and not app.damage(each)]
@@ -171,18 +172,18 @@ def failure_hook(app: App, release: str, step: str) -> str:
 
 
 def release(app: App) -> None:
-    """Bring the host to what is wanted."""
+    """Release what is wanted, unless it serves already."""
     if "build" in app.request:
         app.system.replace(app.at.build_environment, json.dumps(app.request["build"]), 0o600)
     heal.heal(app)
     serving = app.serving()
     if serving and (_held(app, serving) or _is_wanted(app, serving)):
-        truth.remember(app, app.wanted)
+        current.remember(app, app.wanted)
         return
     commit = app.wanted["source"]["commit"]
     made = new_id(app, commit[:7])
     facts = {"commit": commit, "inputs": app.wanted["inputs"], "wanted": _recorded(app.wanted)}
-    app.attempt = made
+    app.record_id = made
     taken = steps(bool(app.request.get("stop_first")))
     took = transact(app, made, made, taken, kind="release", **facts)
     app.progress.say(f"{made} serves ({took:.1f} s)")
@@ -190,46 +191,46 @@ def release(app: App) -> None:
         hooks.hook(app, made, "after_switch")
     except (Failed, Interrupted) as error:
         app.write_record(made, hook="after_switch failed")
-        again = "A run doesn't call it again: see to what it should have done."
-        raise Failed(f"{made} serves, and goes on serving. But: {error}\n{again}") from error
+        again = "No run repeats it: do by hand what it should have done."
+        raise Failed(f"{made} serves. But: {error}\n{again}") from error
 
 
 def _recorded(wanted: Wanted) -> dict[str, Any]:
-    """What a record keeps of what is wanted: it has the version of its form itself."""
+    """The part of what is wanted that a record stores; the record has its own format."""
     return {key: value for key, value in wanted.items() if key != "format"}
 
 
 def _held(app: App, serving: str) -> bool:
-    """Whether what is wanted was gone back from, and isn't released again for that; what serves goes on, then."""
+    """Whether somebody rolled back from what is wanted, so that it isn't released again. The serving release stays."""
     bad = app.rolled_back()
     if not bad or app.request.get("again") or app.request.get("fresh"):
         return False
     left = bad["bad"]
     assert left  # as `rolled_back` looks for
-    told = f"{bad['id']} was made from just this, and {left['by']} went back from it at {left['since']}"
+    told = f"{bad['id']} was made from exactly this, and {left['by']} rolled back from it at {left['since']}"
     if wrong := app.damage(serving):
-        ways = "Go back to another release (--to), or release that again (--data again=true; on the host: --again)"
-        raise Failed(f"{serving} is damaged: {manifests.listed(wrong)}. And {told}. {ways}.")
+        ways = "Roll back to another release (--to), or release it again (--data again=true; on the host: --again)"
+        raise Failed(f"{serving} is damaged: {manifests.listed(wrong)}. {told}. {ways}.")
     if not heal.bring_back(app, serving):
-        raise Failed(f"{serving} doesn't serve, and {told}: --data again=true releases that again.")
-    again = "New code, or --data again=true (on the host: --again), makes a release."
+        raise Failed(f"{serving} doesn't serve, and {told}: --data again=true releases it again.")
+    again = "For a release, change the code, or use --data again=true (on the host: --again)."
     app.progress.say(f"{told}; {serving} serves. {again}")
     return True
 
 
 def _is_wanted(app: App, serving: str) -> bool:
-    """Whether what serves was made from just what is wanted, and is whole; it is brought back where it doesn't run."""
+    """Whether the serving release was made from what is wanted, and is whole. It is started if it doesn't run."""
     wanted = app.record(serving).get("inputs") == app.wanted["inputs"] and not app.request.get("fresh")
     if not wanted or app.damage(serving) or not heal.bring_back(app, serving):
         return False
-    app.progress.say(f"{serving} already is what is wanted; it serves")
+    app.progress.say(f"{serving} serves, and is what is wanted")
     return True
 
 
 def new_id(app: App, name: str) -> str:
-    """An id with the time in it; none is given twice.
+    """A new id, with the time in it.
 
-    + name: what it ends with
+    + name: its end
     """
     while True:
         made = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(app.system.time()))}-{name}"

@@ -1,8 +1,8 @@
-"""Folders that strangers made: to read a file of one, to measure it, and to remove it.
+"""Read files of untrusted folders, measure such folders, and remove them.
 
-A commit and a build leave what they like: folders without end, links to devices, pipes, names that are no text. So all
-here goes by descriptors, opens nothing but folders and regular files, follows no link out of the folder, and reads no
-more than it was told to.
+A commit or a build can leave anything: very deep folders, links to devices, pipes, names that are no text. So all
+functions here work by descriptors, open only folders and regular files, follow no link out of the folder, and limit how
+much they read.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ FOLDER = READ | os.O_DIRECTORY
 
 
 class Strange(Failed):
-    """Something is no file or folder as they may be; the message names it, and says what to do."""
+    """A file or folder isn't allowed as it is; the message names it, and says what to do."""
 
 
 def read(folder: Path, path: str | Path, most: int = MOST_TEXT) -> bytes | None:
-    """The bytes of a regular file below a folder, or None if there is no such file.
+    """The content of a regular file below a folder; None if there is no such file.
 
-    Raises Strange for what is no regular file, is larger than `most`, or lies out of the folder by a link.
+    Raises Strange if it isn't a regular file, is larger than `most`, or a link leads out of the folder.
     """
     top = os.open(folder, FOLDER)
     try:
@@ -49,7 +49,7 @@ def read(folder: Path, path: str | Path, most: int = MOST_TEXT) -> bytes | None:
 
 
 def _open(top: int, path: str) -> int:
-    """A regular file below an open folder, opened to be read; links are followed as long as they stay below it."""
+    """Open a regular file below an open folder for reading. Links are followed only below the folder."""
     todo, links, way = path.split("/")[::-1], 0, [os.dup(top)]
     try:
         while todo:
@@ -84,7 +84,7 @@ def _open(top: int, path: str) -> int:
 
 
 def _regular(descriptor: int, path: str) -> int:
-    """The same descriptor, if it still is a regular file's."""
+    """The same descriptor, if it still belongs to a regular file."""
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise Strange(f"{short(path)} was a file a moment ago: something still writes there.")
@@ -92,15 +92,15 @@ def _regular(descriptor: int, path: str) -> int:
 
 
 class Tally:
-    """How large a tree is, told while it is walked; Strange as soon as it is larger than it may be."""
+    """Counts a tree while it is walked. Raises Strange as soon as it is too large."""
 
     def __init__(self, what: str, most_mb: int | None = None, most_files: int | None = None) -> None:
-        """`what`: "The release", say, for the message; `most_mb`, `most_files`: what it may have."""
+        """`what`: for the message, such as "The release"; `most_mb`, `most_files`: the limits."""
         self.what, self.size, self.files = what, 0, 0
         self.most_mb, self.most_files = most_mb or MOST_MB, most_files or MOST_FILES
 
     def add(self, size: int = 0) -> None:
-        """One more file, link or folder."""
+        """Count a file, a link or a folder."""
         self.files += 1
         self.size += size
         if self.files > self.most_files:
@@ -109,13 +109,13 @@ class Tally:
             raise Strange(f"{self.what} is larger than {self.most_mb:,} MB.")
 
     def depth(self, levels: int, path: str | Path) -> None:
-        """A folder that lies so deep."""
+        """Count a folder at this depth."""
         if levels > DEEPEST:
             raise Strange(f"Folders lie deeper than {DEEPEST} below each other: {short(path)}.")
 
 
 def measure(folder: Path, what: str, most_mb: int | None = None, most_files: int | None = None) -> Tally:
-    """Walk through a folder; Strange if it is larger than it may be (see `Tally`), or deeper than DEEPEST."""
+    """Walk through a folder. Raises Strange if it is too large (see `Tally`), or deeper than DEEPEST."""
     tally = Tally(what, most_mb, most_files)
     top = os.open(folder, FOLDER)
     try:
@@ -140,10 +140,10 @@ def _measure(descriptor: int, path: str, levels: int, tally: Tally) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder and all in it, whoever made it, or a file or a link; what isn't there is no error.
+    """Remove a file, a link, or a folder with everything in it, even an untrusted one. A missing one is no error.
 
-    It takes two descriptors and a little memory, however deep and large the folder is, follows no link, and stops
-    with an error where a folder is moved meanwhile.
+    For any depth and size it takes two descriptors and little memory. It follows no link, and stops with an error if a
+    folder is moved meanwhile.
     """
     try:
         parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -162,7 +162,7 @@ def remove(path: Path) -> None:
 
 
 def _remove_folder(parent: int, name: str) -> None:
-    """Remove a folder of an open one. The way back is by "..", which is to lead where it came from."""
+    """Remove a folder in an open one. It returns by "..", which must lead back to where it came from."""
     here = os.dup(parent)
     levels: list[tuple[str, tuple[int, int], list[str]]] = [("", _identity(parent), [name])]
     try:
@@ -186,7 +186,7 @@ def _remove_folder(parent: int, name: str) -> None:
 
 
 def _in_place_of(descriptor: int, name: str) -> int:
-    """A folder below the open one, which is closed."""
+    """Open a folder in the open one, and close that."""
     inner = os.open(name, FOLDER, dir_fd=descriptor)
     os.close(descriptor)
     return inner
@@ -198,7 +198,7 @@ def _identity(descriptor: int) -> tuple[int, int]:
 
 
 def _emptied(descriptor: int) -> list[str]:
-    """Unlink what lies in an open folder, but for folders: names of these, not more than AT_ONCE."""
+    """Unlink everything but folders in an open folder. Returns the names of folders, at most AT_ONCE."""
     folders: list[str] = []
     unlinked = True
     while unlinked and not folders:  # again, since a folder that changes may be listed in part

@@ -1,4 +1,4 @@
-"""What the unit of a run runs: one request, under the app's lock."""
+"""The program of a run's unit: it does one request, under the app's lock."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import threading
 from slipway_host import VERSION, commands
 from slipway_host.layout import REQUEST
 from slipway_host.protocol import PROTOCOL
-from slipway_host.release import failure, heal, rollback, runs, state, transaction
+from slipway_host.release import failure, forms, heal, rollback, runs, state, transaction
 from slipway_host.system import Failed, Interrupted
+from slipway_host.text import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from slipway_host.protocol import Request
     from slipway_host.release.app import App
 
-DRAIN_END_SECONDS = 120  # a drain holds the lock while it stops the old release: graceful_timeout, and less than this
+DRAIN_END_SECONDS = 120  # beyond graceful_timeout; a drain holds the lock while it stops the old release
 
 
 def work(app: App, token: str) -> int:
-    """Do what a run was asked for; how it ended is left for those who follow. Returns its exit status.
+    """Do the request of a run, and log how it ended. Returns the exit status.
 
     + token: name of the run's folder
     """
@@ -33,7 +34,7 @@ def work(app: App, token: str) -> int:
     app.system.hidden.hide(app.secrets())
 
     def told_to_stop(*_: object) -> None:
-        commands.end_all()  # a step's threads wait for these
+        commands.end_all()  # threads of a step wait for these
         raise Interrupted(f"{app.at.run_unit} was told to stop.")
 
     signal.signal(signal.SIGTERM, told_to_stop)
@@ -51,27 +52,30 @@ def work(app: App, token: str) -> int:
         raise
     finally:
         event = app.progress.ended(code, app.serving(), error)
-        if app.attempt:
-            runs.keep_log(app, folder, app.attempt, event)
+        if app.record_id:
+            runs.keep_log(app, folder, app.record_id, event)
         app.progress.write(event)
     return code
 
 
 def do(app: App, token: str) -> None:
-    """The same, without a word on how it ends."""
+    """Do the request."""
     if not app.wanted:
-        raise Failed(f"{app.at.wanted} is missing: nothing was ever released here; run deploy.py.")
-    if app.request.get("protocol") != PROTOCOL:  # who asked waited for another run, while this program came
-        raise Failed(f"an older Slipway asked for this, and Slipway {VERSION} keeps this host now: upgrade that one.")
+        raise Failed(f"{app.at.wanted} is missing: nothing was ever released here. Run deploy.py.")
+    if app.request.get("protocol") != PROTOCOL:  # the caller waited for another run, and this program came meanwhile
+        raise Failed(f"An older Slipway asked for this. Slipway {VERSION} keeps this host now: upgrade the older one.")
     state.require(app.system)
     verb, by = app.request["verb"], app.request["by"]
-    # Other runs were waited for by who asked: this is for the end of a drain.
+    if lacking := forms.lacking(app.wanted, verb):
+        told = f"{app.at.wanted} was written by another Slipway, or by hand: it lacks {listed(lacking)}"
+        raise Failed(f"{told}, which a {verb} needs. A run of deploy.py writes it anew.")
+    # The asking process has waited for other runs: this is for the end of a drain.
     patience = max(app.wanted["graceful_timeout"] + DRAIN_END_SECONDS, app.request["wait"])
     with runs.locked(app, f"{verb} by {by}", patience):
         try:
             state.take_over(app)
             runs.sweep_runs(app, app.at.runs / token)
             {"release": transaction.release, "rollback": rollback.rollback}[verb](app)
-        except Interrupted as told:  # outside of a transaction, which takes back itself
+        except Interrupted as told:  # outside of a transaction, which undoes its own steps
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             raise Interrupted(f"{told}{heal.take_back(app)}") from told

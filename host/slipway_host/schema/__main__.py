@@ -1,9 +1,8 @@
 """Starts the schema program: ``<a release's python> …/slipway_host/schema/__main__.py COMMAND …``.
 
-The app's own code runs in this process, env.py and what it imports. It finds `sys.path`, `sys.argv[0]`, `sys.modules`
-and the environment as a script of one file in the folder of Slipway's programs would leave them: no module of ours is
-in its way, and none of its modules is in ours, whatever they are called. For that, all of ours are loaded before
-anything of the app's, and nothing of ours is imported later on.
+The app's own code (env.py and its imports) runs in this process. For it, `sys.path`, `sys.argv[0]`, `sys.modules` and
+the environment look as if this were a script of one file: modules of ours and of the app can have the same names. So
+all modules of ours are loaded first, and none later.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ NAME = "slipway-schema"
 
 
 def taken() -> dict[str, ModuleType]:
-    """The loaded modules that have our package's name; they are loaded no more."""
+    """Remove the loaded modules with our package's name from `sys.modules`, and return them."""
     names = [name for name in sys.modules if name.partition(".")[0] == PACKAGE]
     return {name: sys.modules.pop(name) for name in names}
 
 
 def main() -> int:
-    """Do what the command line asks for; the exit code."""
+    """Run the command of the command line. Returns the exit code."""
     folder = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120  # pathlib isn't loaded yet
     lib = folder.removesuffix(f"/{PACKAGE}/schema")
     programs = os.path.join(os.path.dirname(os.path.dirname(lib)), "bin")  # noqa: PTH118, PTH120  # layout.bin
-    # Python has put this file's folder there; not so with PYTHONSAFEPATH, which may be in the app's environment.
+    # Python puts this file's folder first, unless the app's environment has PYTHONSAFEPATH.
     paths = sys.path[0 if sys.flags.safe_path else 1 :]
     theirs = taken()  # by a .pth file of its packages, say
     sys.path[:] = [lib, *paths]
@@ -41,7 +40,7 @@ def main() -> int:
     sys.path[:] = paths if sys.flags.safe_path else [programs, *paths]
     sys.argv[0] = os.path.join(programs, NAME)  # noqa: PTH118
     code = cli.main()
-    del ours  # kept until here: a module that nobody has any more may be taken apart
+    del ours  # kept until here: Python may clear a module without references
     return code
 
 

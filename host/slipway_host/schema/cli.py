@@ -19,7 +19,7 @@ LEAST_SECONDS = 0.1  # of a lock's time-out: 0 would be "for ever" to PostgreSQL
 
 
 def seconds(text: str) -> float:
-    """A time in seconds; ValueError if it is none."""
+    """A time in seconds. Raises ValueError for anything else."""
     number = float(text)
     if not 0 <= number <= MOST_SECONDS:
         raise ValueError
@@ -27,7 +27,7 @@ def seconds(text: str) -> float:
 
 
 def some_seconds(text: str) -> float:
-    """The same, and more than none."""
+    """A time in seconds, greater than 0."""
     return max(LEAST_SECONDS, seconds(text))
 
 
@@ -37,7 +37,7 @@ def revisions(text: str) -> list[str]:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """What a command line asks for; `command` is the function that does it."""
+    """The parsed command line; `command` is the function to call."""
     parser = argparse.ArgumentParser(
         prog=NAME,
         description=(schema.__doc__ or "").partition("\n")[0],
@@ -128,7 +128,7 @@ def _at(made: argparse.ArgumentParser) -> None:
 
 
 def main() -> int:
-    """Do what the command line asks for; the exit code."""
+    """Run the command of the command line. Returns the exit code."""
     options = arguments(sys.argv[1:])
     answer = commands.apart()
     try:

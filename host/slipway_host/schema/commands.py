@@ -1,4 +1,4 @@
-"""What each command does, with the configuration that the `alembic` command would use here, and what it answers."""
+"""The commands, with the configuration that the `alembic` command would use here, and their answers."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 MARK = "slipway-schema: "
 MARKED = "SLIPWAY_MARKED"
-"""In the environment where the beginning of the answer comes on standard input."""
+"""Environment variable: the beginning of the answer comes on standard input."""
 
 
 class Answer:
-    """Where an answer goes: what else is printed by env.py, by a revision or by what they start goes elsewhere."""
+    """Where the answer goes. Other output (of env.py, of a revision, of their children) goes elsewhere."""
 
     def __init__(self, file: TextIO, mark: str = MARK) -> None:
-        """`mark` begins the answer's line."""
+        """`mark`: beginning of the answer's line."""
         self.file, self.mark = file, mark
 
     def __call__(self, **facts: Any) -> None:
-        """Give it, as a line of JSON."""
+        """Print the answer as a line of JSON."""
         sys.stderr.flush()
         print(self.mark + json.dumps(facts), file=self.file, flush=True)
 
 
 def apart() -> Answer:
-    """Keep standard output for the answer; what others print there goes to standard error from now on.
+    """Reserve standard output for the answer; all other output goes to standard error from now on.
 
-    With SLIPWAY_MARKED it begins with the line on standard input, which nothing that runs here is told.
+    With SLIPWAY_MARKED the answer begins with the line from standard input, which the app's code never sees.
     """
     mark = MARK
     if os.environ.pop(MARKED, ""):
-        mark = "\n" + sys.stdin.readline().rstrip("\n")  # whatever was printed last may not have ended
+        mark = "\n" + sys.stdin.readline().rstrip("\n")  # the last output may lack a line feed
     sys.stdout.flush()
     file = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -54,10 +54,10 @@ class Task:
     """A command under way."""
 
     def __init__(self, options: argparse.Namespace, answer: Answer) -> None:
-        """`options`: of the command line."""
+        """`options`: the parsed command line."""
         self.options, self.answer = options, answer
         self.run: Run | None = None
-        """That of env.py, once there is one."""
+        """The run of env.py, once there is one."""
         self.config: Any = None
         """Alembic's Config."""
         self.script: Any = None
@@ -65,7 +65,7 @@ class Task:
 
 
 def look(task: Task) -> None:
-    """Tell what the database has and what an upgrade would do."""
+    """Print what the database has and what an upgrade would do."""
     task.run = run = Look(task.config, task.script)
     run("heads")
     pending = [described(one) for one in run.pending]
@@ -74,19 +74,19 @@ def look(task: Task) -> None:
 
 
 def read(task: Task) -> None:
-    """Tell what an upgrade would do to a database that is at `--at`, and run nothing."""
+    """Print what an upgrade would do to a database at `--at`; run nothing."""
     unknown, todo = to_do(task.script, task.options.at)
     task.answer(heads=task.script.get_heads(), unknown=unknown, pending=[described(one) for one in todo])
 
 
 def render(task: Task) -> None:
-    """Write the SQL of what a database at `--at` lacks."""
+    """Print the SQL of the revisions that a database at `--at` lacks."""
     options = task.options
     task.run = run = Render(task.config, task.script, to_do(task.script, options.at)[1], options.dialect)
     why = None
     try:
         run("heads")
-    except (Exception, SystemExit) as error:  # it has no offline mode, say, and misses its database
+    except (Exception, SystemExit) as error:  # it may have no offline mode, for example
         if not options.dialect:
             raise
         why = told(error)
@@ -95,7 +95,7 @@ def render(task: Task) -> None:
 
 
 def undone(task: Task) -> None:
-    """Tell what a downgrade to `--to` would undo."""
+    """Print what a downgrade to `--to` would undo."""
     task.run = run = Look(task.config, task.script)
     run("heads")
     known = [described(one) for one in to_undo(task.script, run.current, task.options.to)]
@@ -111,18 +111,18 @@ def upgrade(task: Task) -> None:
 
 
 def downgrade(task: Task) -> None:
-    """Undo all that isn't part of the heads of `--to`."""
+    """Undo all revisions that don't lead to the heads of `--to`."""
     options = task.options
     task.run = run = Back(task.config, task.script, options.lock_timeout, options.statement_timeout, options.to)
     run(options.to[0] if options.to else "base")
 
 
 BRIEF = (look, read, undone)
-"""Commands that end at once and keep nothing."""
+"""Commands that end quickly and keep nothing."""
 
 
 def act(options: argparse.Namespace, answer: Answer) -> int:
-    """Run a command with the configuration that the `alembic` command would use here; the exit code."""
+    """Run a command with the configuration that the `alembic` command would use here. Returns the exit code."""
     if options.command in BRIEF:
         gc.disable()  # a sixth of the time
     try:
@@ -135,7 +135,7 @@ def act(options: argparse.Namespace, answer: Answer) -> int:
         untrusted.run_nothing()
 
     class Line(CommandLine):  # type: ignore[misc]  # Alembic is the app's own
-        """Alembic's command line up to the point where it has read the configuration."""
+        """Alembic's command line, up to the point where it has read the configuration."""
 
         def run_cmd(self, config: Any, _: Any) -> None:
             paths = list(sys.path)
@@ -154,7 +154,7 @@ def act(options: argparse.Namespace, answer: Answer) -> int:
 
 
 def _failed(error: BaseException, task: Task) -> int:
-    """Tell of an error on standard error; the exit code."""
+    """Print an error on standard error. Returns the exit code."""
     at = task.run.at if task.run else None
     if isinstance(error, Locked) or is_lock(error):
         if not isinstance(error, Locked):

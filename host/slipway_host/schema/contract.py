@@ -1,4 +1,4 @@
-"""What a revision does to code that still serves: read from its source, nothing is run."""
+"""What a revision does to the release that still serves, read from its source. Nothing is run."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     Function = ast.FunctionDef | ast.AsyncFunctionDef
 
-UNTOLD = "does what can't be told: its source is too long"
-UNREAD = "does what can't be read: it has no source"
+UNTOLD = "can't be checked: its source is too long"
+UNREAD = "can't be checked: it has no source"
 
 
 def functions_of(tree: ast.Module) -> dict[str, Function]:
-    """The functions of a module, by their names."""
+    """Name → function, of a module."""
     return {node.name: node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
 
 
 def only_downgrade(tree: ast.Module) -> set[str]:
-    """Names of the functions that nothing but downgrade() uses (`downgrade_engine1`, of the multidb template, too)."""
+    """Names of functions that only downgrade() uses (or `downgrade_engine1` of the multidb template)."""
     functions = functions_of(tree)
 
     def reached(starts: Iterable[str]) -> set[str]:
@@ -51,9 +51,9 @@ def only_downgrade(tree: ast.Module) -> set[str]:
 
 
 def contract(source: str | bytes) -> list[str]:
-    """What upgrade() does that a release which still serves may not survive, in words.
+    """The steps of upgrade() that can break the release that still serves, in words.
 
-    SyntaxError if it isn't Python.
+    Raises SyntaxError if the source isn't Python.
     """
     tree = ast.parse(source)
     functions, unread = functions_of(tree), only_downgrade(tree)
@@ -76,7 +76,7 @@ def contract(source: str | bytes) -> list[str]:
 
 
 def has_downgrade(source: str | bytes) -> bool:
-    """Whether downgrade() takes back what upgrade() did, as far as its source tells: nothing, if that did nothing."""
+    """Whether downgrade() undoes upgrade(), judged by the source. It may do nothing if upgrade() does nothing."""
     tree = ast.parse(source)
     functions = functions_of(tree)
     if "downgrade" not in functions:
@@ -90,7 +90,7 @@ def has_downgrade(source: str | bytes) -> bool:
 
 
 def is_idle(body: Iterable[ast.stmt]) -> bool:
-    """Nothing but `pass`, a docstring, `...`, `return` and `raise`."""
+    """Whether a body has nothing but `pass`, a docstring, `...`, `return` and `raise`."""
     return all(
         isinstance(node, (ast.Pass, ast.Raise))
         or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
@@ -100,12 +100,12 @@ def is_idle(body: Iterable[ast.stmt]) -> bool:
 
 
 def first_line(script: Any) -> str:
-    """What a revision says of itself (`script`: an Alembic Script)."""
+    """First line of a revision's docstring (`script`: an Alembic Script)."""
     return (script.doc or "").strip().partition("\n")[0].strip()
 
 
 def described(script: Any) -> Revision:
-    """A revision, for the answer (`script`: an Alembic Script)."""
+    """A revision as part of the answer (`script`: an Alembic Script)."""
     path = Path(script.path)
     if path.suffix != ".py":  # Alembic's `sourceless`
         steps, back = [UNREAD], hasattr(script.module, "downgrade")

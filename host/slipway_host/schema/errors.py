@@ -1,4 +1,4 @@
-"""How a failure is told, and which one is only a lock that somebody has."""
+"""Words for a failure, and whether it is only a lock that somebody else holds."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SHOWN_SQL = 400  # characters
 LOCKED = {"55P03", "40P01", "40001", 1205, 1213, 3572}
 """SQLSTATEs of PostgreSQL and numbers of MySQL: a lock, a deadlock, a concurrent change."""
 LOCKED_TABLES = {"55P03", "40P01"}
-"""Those of PostgreSQL where somebody has a lock on a table."""
+"""The ones of PostgreSQL for a lock on a table."""
 LATE = {"57014", 1969}
-"""A statement was ended: PostgreSQL's and MariaDB's time-out, or somebody's request."""
+"""A statement was ended by a time-out of PostgreSQL or MariaDB, or by request."""
 
 
 class Failed(Exception):
@@ -28,11 +28,11 @@ class Failed(Exception):
 
 
 class Locked(Exception):
-    """Somebody else holds a lock that is needed; the message, or what is added to that of the cause, says who."""
+    """Somebody else holds a lock that is needed. The message says who; it may continue the cause's message."""
 
 
 def chain(error: BaseException | None) -> list[BaseException]:
-    """An error with its causes and with what the driver raised."""
+    """An error, its causes, and the errors of the driver."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)
@@ -44,7 +44,7 @@ def chain(error: BaseException | None) -> list[BaseException]:
 
 
 def state_of(error: BaseException) -> Any:
-    """The SQLSTATE of PostgreSQL, or the number of MySQL, or None."""
+    """SQLSTATE of PostgreSQL, or error number of MySQL, or None."""
     for one in chain(error):
         first = one.args[0] if one.args else None
         driver = re.match(r"(pymysql|MySQLdb|aiomysql|asyncmy|mysql|mariadb)\b", type(one).__module__)
@@ -59,7 +59,7 @@ def state_of(error: BaseException) -> Any:
 
 
 def is_lock(error: BaseException) -> bool:
-    """Whether a lock, a deadlock or a concurrent change is all that ended it."""
+    """Whether only a lock, a deadlock or a concurrent change ended it."""
     if state_of(error) in LOCKED:
         return True
     return any(
@@ -70,7 +70,7 @@ def is_lock(error: BaseException) -> bool:
 
 
 def first_words(error: BaseException) -> str:
-    """An error's own words: what the driver said, without SQLAlchemy's additions and without the parameters."""
+    """An error's message: the driver's, without SQLAlchemy's additions and without parameters."""
     orig = getattr(error, "orig", None)
     own = orig if isinstance(orig, BaseException) else error
     text = re.sub(r"^<class '[\w.]+'>: ", "", str(own).strip())  # SQLAlchemy's adapters of async drivers
@@ -79,7 +79,7 @@ def first_words(error: BaseException) -> str:
 
 
 def told(error: BaseException, at: Any = None) -> str:
-    """Why it failed: where in the project's own code, then the cause, which comes last.
+    """Why it failed: the place in the project's own code, then the cause.
 
     + at: the revision that ran (Alembic's Script), or None
     """

@@ -1,6 +1,6 @@
-"""One migration of a database at a time, and its time-outs: for PostgreSQL, MySQL, MariaDB and SQLite.
+"""One migration of a database at a time, and its time-outs, for PostgreSQL, MySQL, MariaDB and SQLite.
 
-Connections and contexts are SQLAlchemy's and Alembic's, the app's own and of any version.
+Connections and contexts are objects of the app's own SQLAlchemy and Alembic, of any version.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from slipway_host.schema import alembic_api
 from slipway_host.schema.errors import Locked
 
 TYPE_CHECKING = False
@@ -21,26 +22,26 @@ if TYPE_CHECKING:
     from typing import Any
 
 LOCK = (0x736C6970, 0x77617921)
-"""PostgreSQL's advisory lock of Slipway, constant: whoever migrates takes it."""
+"""Slipway's advisory lock in PostgreSQL: every migration takes it. It must never change."""
 POLL_SECONDS = 0.2
 SHOWN_HOLDERS = 3
-QUIET_SECONDS = 60  # at least, that a transaction may be idle
+QUIET_SECONDS = 60  # a transaction may be idle at least that long
 
 
 class Guard:
-    """What a run that migrates holds of a database until it ends."""
+    """The lock and the settings of a run that migrates."""
 
     def __init__(self, lock_timeout: float, statement_timeout: float) -> None:
-        """Seconds to wait for another migration, and each statement for a lock; and that one statement may take."""
+        """Time-outs in seconds: `lock_timeout` for another migration and for each lock, the other for a statement."""
         self.lock_timeout = lock_timeout
         self.statement_timeout = statement_timeout
         self.pid: int | None = None
-        """Of PostgreSQL's process for the connection that migrates."""
+        """Process id of PostgreSQL's process for the migrating connection."""
         self.folders: dict[str, int] = {}
         """SQLite: folder → the descriptor that locks it."""
 
     def take(self, context: Any, plan: Callable[[], Iterable[Any]]) -> None:
-        """Have a connection's database for this run alone; Locked if another one has it for too long.
+        """Reserve a connection's database for this run. Raises Locked if another migration has it for too long.
 
         + context: Alembic's MigrationContext
         + plan: gives Alembic's steps
@@ -50,8 +51,8 @@ class Guard:
             guard(context, plan)
 
     def _wait(self, taken: Callable[[], Any], who: Callable[[], str]) -> None:
-        """Until `taken()`, for lock_timeout at most. Asked again and again: a statement that waits would block a
-        CREATE INDEX CONCURRENTLY of the one who holds the lock."""
+        """Wait until `taken()`, for lock_timeout at most. It polls: a statement that waits would block a
+        CREATE INDEX CONCURRENTLY of the lock's holder."""
         deadline = time.monotonic() + self.lock_timeout
         while not taken():
             if time.monotonic() >= deadline:
@@ -63,15 +64,15 @@ class Guard:
 
     def _postgresql(self, context: Any, plan: Callable[[], Iterable[Any]]) -> None:
         connection = context.connection
-        # A run that is one transaction keeps lock and settings inside of it: then they end with it, even behind a
-        # pooler that hands the server's process to somebody else afterwards. Else they last as long as the session.
-        whole = connection.in_transaction() and not context.opts.get("transaction_per_migration")
+        # If the run is one transaction, lock and settings are bound to it. They then end with it, even behind a pooler
+        # that gives the server's process to another client. Otherwise they last as long as the session.
+        whole = connection.in_transaction() and not alembic_api.options_of(context).get("transaction_per_migration")
         if whole and any("autocommit_block" in text_of(step) for step in plan()):
             whole = False
         settings = {"lock_timeout": self.lock_timeout, "statement_timeout": self.statement_timeout}
         if self.statement_timeout:
             settings["idle_in_transaction_session_timeout"] = max(QUIET_SECONDS, self.statement_timeout)
-        # PostgreSQL 14: notices within this time that we are gone, instead of waiting for a lock on our behalf.
+        # PostgreSQL 14: it notices within this time that we are gone, and stops waiting for a lock.
         settings["client_connection_check_interval"] = 2
         rows = ", ".join(f"('{name}', '{round(seconds * 1000)}')" for name, seconds in settings.items())
         held = f"locktype = 'advisory' AND classid = {LOCK[0]} AND objid = {LOCK[1]} AND objsubid = 2"
@@ -85,14 +86,14 @@ class Guard:
                 partial(answered, connection, f"SELECT {function}({LOCK[0]}, {LOCK[1]})"),
                 partial(holders, connection, held, self.pid),
             )
-            # With an engine in AUTOCOMMIT a transaction is one in name only.
+            # With AUTOCOMMIT the lock has ended already: then take it for the session.
             if answered(connection, f"SELECT count(*) FROM pg_locks WHERE pid = {self.pid} AND {held}"):
                 break
 
     def relation_holders(self, connection: Any, error: BaseException) -> str:
         """Who has locks on the tables that the failed statement names, as the end of a sentence.
 
-        PostgreSQL itself doesn't keep it.
+        PostgreSQL's own error doesn't say it.
         """
         statement = getattr(error, "statement", None) or ""
         with contextlib.suppress(Exception), connection.engine.connect() as other:
@@ -106,7 +107,7 @@ class Guard:
         seconds = max(1, round(self.lock_timeout))
         settings: dict[str, float] = {"innodb_lock_wait_timeout": seconds, "lock_wait_timeout": seconds}
         if getattr(connection.dialect, "is_mariadb", False) and self.statement_timeout:
-            settings["max_statement_time"] = self.statement_timeout  # MySQL has none for what isn't a SELECT
+            settings["max_statement_time"] = self.statement_timeout  # MySQL has one for SELECT only
         for name, value in settings.items():
             connection.exec_driver_sql(f"SET SESSION {name} = {value:g}")
         name = "CONCAT('slipway ', MD5(COALESCE(DATABASE(), '')))"
@@ -130,12 +131,13 @@ class Guard:
         files = [row[2] for row in connection.exec_driver_sql("PRAGMA database_list") if row[1] == "main"]
         folder = os.path.dirname(files[0]) if files else ""  # noqa: PTH120  # "" of a database in memory stays ""
         if folder and folder not in self.folders:
-            # SQLite's own lock ends with a transaction, of which a run may have many or, with Python's sqlite3 before
-            # the first INSERT, none. The folder outlives the database's files, and nothing needs to be left in it.
+            # SQLite's own lock ends with each transaction, and Python's sqlite3 begins none before the first INSERT. So
+            # lock the folder: it exists before the database's files, and a lock leaves nothing in it.
             self._wait(partial(self._locks, folder), lambda: ".")
         if getattr(connection.connection.driver_connection, "in_transaction", False):
-            # A transaction that has read can't wait for its turn to write: have the turn before anything is read.
-            versions = table(context.version_table, schema=context.version_table_schema)
+            # A transaction that has read can't wait to write. So write before anything is read.
+            name, schema = alembic_api.version_table_of(context)
+            versions = table(name, schema=schema)
             try:
                 connection.execute(delete(versions).where(false()))
             except OperationalError as error:
@@ -155,22 +157,22 @@ class Guard:
 
 
 def answered(connection: Any, statement: str) -> Any:
-    """The first value that a statement gives."""
+    """The first value of a statement's result."""
     return connection.exec_driver_sql(statement).scalar()
 
 
 def text_of(step: Any) -> str:
-    """The source of a step's revision; of one without a source, what it might be."""
+    """The source of a step's revision; without a source, the text that it may contain."""
     path = Path(step.revision.path)
     return path.read_text(errors="replace") if path.suffix == ".py" else "autocommit_block?"
 
 
 def holders(connection: Any, which: str, own: int | None, statement: str | None = None) -> str:
-    """Who holds such locks of PostgreSQL, as the end of a sentence.
+    """Who holds certain locks of PostgreSQL, as the end of a sentence.
 
     + which: a condition on pg_locks
-    + own: pid of the process that isn't meant, besides the connection's
-    + statement: only the locks of the tables it names
+    + own: pid of a process to leave out, besides the connection's
+    + statement: only locks on tables that it names
     """
     rows = connection.exec_driver_sql(
         "SELECT pid, usename, application_name, state, left(query, 80), "
@@ -183,9 +185,7 @@ def holders(connection: Any, which: str, own: int | None, statement: str | None 
     said: dict[int, str] = {}
     for pid, user, program, state, query, since, relation in rows:
         if statement is None or (relation and re.search(rf"\b{re.escape(relation)}\b", statement)):
-            # Of another user's session the database tells no more than this.
-            doing = (
-                f"{state} since {since} UTC: {' '.join((query or '').split())}" if state else "doing what isn't told"
-            )
+            # The database shows no more of another user's session.
+            doing = f"{state} since {since} UTC: {' '.join((query or '').split())}" if state else "activity hidden"
             said[pid] = f"  pid {pid}, user {user}, {program or 'no application_name'}, {doing}"
     return "\n".join(["; held by", *list(said.values())[:SHOWN_HOLDERS]]) if said else "."

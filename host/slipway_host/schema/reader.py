@@ -1,4 +1,4 @@
-"""The operations of a revision's source, Alembic's and those in SQL; nothing of it is run."""
+"""The operations in a revision's source, Alembic's and SQL. Nothing is run."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ MOST_PARTS = 8  # texts of one of these parts
 
 
 class TooLong(Exception):
-    """It would take longer than anybody waits to tell what a source does."""
+    """To read the source would take too long."""
 
 
 class Budget:
-    """What may still be looked at of a source, in characters."""
+    """How many characters of a source may still be read."""
 
     def __init__(self, left: int = MOST) -> None:
         self.left = left
 
     def spend(self, amount: int) -> None:
-        """Take so much of it; TooLong where there isn't so much."""
+        """Use that many characters. Raises TooLong if fewer are left."""
         self.left -= amount
         if self.left < 0:
             raise TooLong
 
     def spent(self, texts: Iterable[str]) -> list[str]:
-        """Texts, each of which takes as much as it is long."""
+        """The same texts; each uses its length."""
         kept = []
         for text in texts:
             self.spend(len(text) + 1)
@@ -50,24 +50,24 @@ class Budget:
 
 
 class Reader(ast.NodeVisitor):
-    """Collects the steps of a revision's source; the names it meets are looked up among what is assigned there."""
+    """Collects the steps of a revision's source. Names are replaced by the values assigned to them."""
 
     def __init__(self, budget: Budget | None = None, known: Known | None = None) -> None:
-        """`budget`: of the whole source; `known`: what is assigned outside of what is read."""
+        """`budget`: for the whole source; `known`: assignments outside of the part that is read."""
         self.budget = budget or Budget()
         self.known: Known = known or {}
         self.found: list[str] = []
         self.values: dict[str, list[ast.expr]] = {}
         self.batches: dict[str, list[str]] = {}
-        """Name → the tables it stands for."""
+        """Name of a batch → its tables."""
 
     def read(self, nodes: Iterable[ast.AST]) -> None:
-        """Note the steps of these."""
+        """Collect the steps of these nodes."""
         for node in nodes:
             self.visit(node)
 
     def learn(self, nodes: Iterable[ast.AST]) -> None:
-        """Note what is assigned to names, before anything is read."""
+        """Collect assignments, before anything is read."""
         for node in nodes:
             for inner in ast.walk(node):
                 pairs: list[tuple[ast.expr, Sequence[ast.expr]]]
@@ -85,7 +85,7 @@ class Reader(ast.NodeVisitor):
                         self.values.setdefault(target.id, []).extend(values)
 
     def assigned(self, name: str) -> list[ast.expr]:
-        """All that is assigned to a name."""
+        """All values assigned to a name."""
         values = [*self.known.get(name, ()), *self.values.get(name, ())]
         self.budget.spend(len(values))
         return values
@@ -99,7 +99,7 @@ class Reader(ast.NodeVisitor):
     # ── texts ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def texts(self, node: ast.expr | None, depth: int = 0) -> list[str]:
-        """The strings that an expression may be, one at least, with holes for what isn't constant."""
+        """The strings that an expression can be, at least one, with holes for parts that aren't constant."""
         return self.budget.spent(self._texts(node, depth))
 
     def _texts(self, node: ast.expr | None, depth: int) -> list[str]:
@@ -147,11 +147,11 @@ class Reader(ast.NodeVisitor):
     # ── operations ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def note(self, *steps: str) -> None:
-        """Steps that were found."""
+        """Add steps."""
         self.found += self.budget.spent(steps)
 
     def visit_With(self, node: ast.With) -> None:
-        """Batch mode: `with op.batch_alter_table(table) as batch_op`."""
+        """Read batch mode: `with op.batch_alter_table(table) as batch_op`."""
         self.budget.spend(len(self.batches))
         before = dict(self.batches)
         for item in node.items:
@@ -175,7 +175,7 @@ class Reader(ast.NodeVisitor):
         )
 
     def visit_Call(self, call: ast.Call) -> None:
-        """An operation, maybe; and what is in it."""
+        """Read a call: it may be an operation."""
         name = called(call)
         if name == "drop_table":
             for table in self._tables(call, argument(call, 0, "table_name")):
@@ -192,7 +192,7 @@ class Reader(ast.NodeVisitor):
         self.generic_visit(call)
 
     def _of_column(self, call: ast.Call, name: str) -> None:
-        """`op.drop_column(table, column)` or, in batch mode, `batch_op.drop_column(column)`."""
+        """Read `op.drop_column(table, column)` or, in batch mode, `batch_op.drop_column(column)`."""
         keyword = "column" if name == "add_column" else "column_name"
         receiver = call.func.value if isinstance(call.func, ast.Attribute) else None
         own_table = len(call.args) + sum(word.arg in {"table_name", keyword} for word in call.keywords) > 1
@@ -227,7 +227,7 @@ class Reader(ast.NodeVisitor):
             self.note(f"makes {sql.column_words(table, column, '')} NOT NULL")
 
     def _required(self, node: ast.expr | None) -> list[str]:
-        """The names of a column that old code can't leave out, none if it can."""
+        """The names of a column, if old code must give it a value; none otherwise."""
         nodes = self.assigned(node.id) if isinstance(node, ast.Name) else [node]
         names = []
         for column in nodes:
@@ -247,7 +247,7 @@ class Reader(ast.NodeVisitor):
 
 
 def called(node: ast.expr) -> str | None:
-    """The last name of what a call calls, or None."""
+    """The last name of a call's function, or None."""
     func = node.func if isinstance(node, ast.Call) else None
     if isinstance(func, ast.Attribute):
         return func.attr
@@ -255,7 +255,7 @@ def called(node: ast.expr) -> str | None:
 
 
 def argument(call: ast.Call, place: int | None, keyword: str) -> ast.expr | None:
-    """What a call gives by this keyword or at this place (None: only by keyword), or None."""
+    """A call's argument with this keyword or at this position (None: by keyword only), or None."""
     for word in call.keywords:
         if word.arg == keyword:
             return word.value
@@ -263,5 +263,5 @@ def argument(call: ast.Call, place: int | None, keyword: str) -> ast.expr | None
 
 
 def is_constant(node: ast.expr | None, value: object, absent: bool = False) -> bool:
-    """Whether it is this very constant; `absent` is the answer where there is no node."""
+    """Whether a node is this constant; `absent` is the answer for no node."""
     return absent if node is None else isinstance(node, ast.Constant) and node.value is value

@@ -1,6 +1,6 @@
-"""Runs of an app's env.py, with something else in the place of, or around, what it asks Alembic to do.
+"""Runs of an app's env.py, in which Alembic does something else, or something more, than env.py asks for.
 
-Configurations, scripts and contexts are Alembic's, the app's own and of any version.
+Configurations, scripts and contexts are objects of the app's own Alembic, of any version.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import io
 import logging
 import sys
 
+from slipway_host.schema import alembic_api
 from slipway_host.schema.errors import LOCKED_TABLES, Failed, Locked, state_of
 from slipway_host.schema.locks import Guard
 
@@ -18,51 +19,47 @@ if TYPE_CHECKING:
     from typing import Any
 
 RENDERED = 1_000_000
-"""Characters of SQL that are told at most of a revision."""
+"""Most characters of SQL to print for a revision."""
 
 
 class Run:
-    """One run of env.py, with `visit` in the place of, or around, what it asks Alembic to do to each connection."""
+    """One run of env.py. `visit` is called where env.py asks Alembic to migrate a connection."""
 
     offline = False
-    """Without a connection, as for `alembic upgrade --sql`."""
+    """Whether it runs without a connection, as for `alembic upgrade --sql`."""
 
     def __init__(self, config: Any, script: Any) -> None:
-        """Alembic's Config and ScriptDirectory."""
+        """`config`, `script`: Alembic's Config and ScriptDirectory."""
         self.config = config
         self.script = script
         self.error: BaseException | None = None
-        """What ended a run, even if env.py should swallow it."""
+        """The error that ended the run, even if env.py swallows it."""
         self.at: Any = None
-        """The revision that runs."""
+        """The running revision."""
         self.environment: Any = None
         """Alembic's EnvironmentContext, while there is one."""
         self.visited = False
 
     def steps(self, heads: Any, context: Any) -> Iterable[Any]:
-        """What Alembic is to do (`fn` of EnvironmentContext)."""
+        """The steps for Alembic (`fn` of EnvironmentContext)."""
         return []
 
     def visit(self, context: Any, options: dict[str, Any], run_migrations: Callable[..., Any]) -> None:
-        """What is done to a connection.
+        """Handle a connection.
 
         + context: its MigrationContext
         + options: what env.py gave to context.run_migrations()
-        + run_migrations: what Alembic would have done
+        + run_migrations: what Alembic would do
         """
         run_migrations(context, **options)
 
     def after(self) -> None:
-        """What is left to do when env.py has ended, with its context still there."""
+        """Called when env.py has ended, while its context is still there."""
 
     def __call__(self, target: str) -> None:
-        """Run env.py; `target` is the revision that it may ask for."""
+        """Run env.py. `target`: the revision that it may ask for."""
         from alembic.runtime.environment import EnvironmentContext
-        from alembic.runtime.migration import MigrationContext
 
-        run_migrations = MigrationContext.run_migrations
-
-        # Not in `fn`, the place for it: by then the heads are read and the version table is made, before any lock.
         def visited(context: Any, **options: Any) -> None:
             if not self.offline and (context.as_sql or context.connection is None):
                 raise Failed("env.py gave Alembic no connection to a database.")
@@ -73,9 +70,9 @@ class Run:
                 self.error = error
                 raise
 
-        MigrationContext.run_migrations = visited
-        try:
-            with EnvironmentContext(
+        with (
+            alembic_api.migrated_by(visited) as run_migrations,
+            EnvironmentContext(
                 self.config,
                 self.script,
                 fn=self.steps,
@@ -83,30 +80,29 @@ class Run:
                 starting_rev=None,
                 destination_rev=target,
                 tag=None,
-            ) as self.environment:
-                self.script.run_env()
-                if self.error is not None:
-                    raise self.error
-                if not self.visited:
-                    raise Failed(f"{self.script.env_py_location} ended without context.run_migrations().")
-                self.after()
-        finally:
-            MigrationContext.run_migrations = run_migrations
+            ) as self.environment,
+        ):
+            self.script.run_env()
+            if self.error is not None:
+                raise self.error
+            if not self.visited:
+                raise Failed(f"{alembic_api.env_of(self.script)} ended without context.run_migrations().")
+            self.after()
 
 
 class Look(Run):
-    """Reads which revisions the database has. Nothing is run, so that not even the version table is made."""
+    """Reads which revisions the database has. Nothing is migrated; not even the version table is made."""
 
     def __init__(self, config: Any, script: Any) -> None:
         super().__init__(config, script)
         self.current: list[str] = []
         self.pending: list[Any] = []
-        """Of every database that env.py visits (one, as a rule), together."""
+        """For all databases that env.py visits (usually one) together."""
         self.unknown: list[str] = []
         self.dialect: str | None = None
 
     def visit(self, context: Any, options: dict[str, Any], run_migrations: Callable[..., Any]) -> None:
-        """Only look."""
+        """Read the heads."""
         heads = context.get_current_heads()
         self.dialect = context.connection.dialect.name
         unknown, todo = to_do(self.script, heads)
@@ -116,23 +112,23 @@ class Look(Run):
 
 
 class Render(Run):
-    """Writes the SQL of revisions, as `alembic upgrade --sql` would: that runs env.py and each upgrade(), offline."""
+    """Writes the SQL of revisions like `alembic upgrade --sql`: it runs env.py and each upgrade(), offline."""
 
     offline = True
 
     def __init__(self, config: Any, script: Any, pending: Sequence[Any], dialect: str | None) -> None:
-        """`pending`: Alembic's Scripts; `dialect`: the database's, or None for that of env.py."""
+        """`pending`: Alembic's Scripts; `dialect`: of the database, or None for env.py's."""
         super().__init__(config, script)
         self.pending = pending
         self.dialect = dialect
         self.opts: dict[str, Any] = {}
         self.options: dict[str, Any] = {}
         self.sql: dict[str, str | None] = {}
-        """Revision → its SQL, or None where that can't be written."""
+        """Revision → its SQL; None if it can't be written."""
 
     def visit(self, context: Any, options: dict[str, Any], run_migrations: Callable[..., Any]) -> None:
-        """Note what env.py wants."""
-        self.opts, self.options = context.opts, options
+        """Remember env.py's options."""
+        self.opts, self.options = alembic_api.options_of(context), options
         self.dialect = self.dialect or context.dialect.name
 
     def after(self) -> None:
@@ -151,11 +147,11 @@ class Render(Run):
                 with Operations.context(context):
                     script.module.upgrade(**self.options)
                 self.sql[script.revision] = buffer.getvalue().strip()[:RENDERED]
-            except Exception:  # it reads data, say: what it does can't be known without a database
+            except Exception:  # it may read data, which needs a database
                 self.sql[script.revision] = None
 
     def without_env(self) -> None:
-        """The same where env.py can't be run without a database."""
+        """Write the SQL without env.py, if that needs a database."""
         from alembic.runtime.environment import EnvironmentContext
 
         self.opts, self.options = {}, {}
@@ -167,28 +163,27 @@ class Change(Run):
     """Migrates, under a lock and with time-outs."""
 
     def __init__(self, config: Any, script: Any, lock_timeout: float, statement_timeout: float) -> None:
-        """The time-outs in seconds, as Guard has them."""
+        """The time-outs are in seconds; see Guard."""
         super().__init__(config, script)
         self.guard = Guard(lock_timeout, statement_timeout)
 
     def plan(self, heads: Any) -> Sequence[Any]:
-        """Alembic's steps from these heads to where this goes."""
-        steps: Sequence[Any] = self.script._upgrade_revs("head", heads)
-        return steps
+        """Alembic's steps from these heads to the target."""
+        return alembic_api.upgrade_steps(self.script, heads)
 
     def steps(self, heads: Any, context: Any) -> Iterator[Any]:
-        """One after the other; `at` tells which one runs."""
+        """The steps, one after the other; `at` is the running one."""
         logger = logging.getLogger("alembic.runtime.migration")
         silent = not (logger.isEnabledFor(logging.INFO) and logger.hasHandlers())
         for step in self.plan(heads):
             self.at = step.revision
-            if silent:  # env.py sets up no logging
+            if silent:  # env.py has set up no logging
                 print(f"Running {step}", file=sys.stderr, flush=True)
             yield step
         self.at = None
 
     def visit(self, context: Any, options: dict[str, Any], run_migrations: Callable[..., Any]) -> None:
-        """Migrate, once nobody else does."""
+        """Migrate, once no other migration runs."""
         self.guard.take(context, lambda: self.plan(context.get_current_heads()))
         try:
             run_migrations(context, **options)
@@ -199,38 +194,33 @@ class Change(Run):
 
 
 class Back(Change):
-    """Undoes what isn't part of some earlier heads."""
+    """Undoes all revisions that don't lead to earlier heads."""
 
     def __init__(
         self, config: Any, script: Any, lock_timeout: float, statement_timeout: float, targets: Sequence[str]
     ) -> None:
-        """`targets`: the heads to go back to; none for the very beginning."""
+        """`targets`: the heads to go back to; none means base."""
         super().__init__(config, script, lock_timeout, statement_timeout)
         self.targets = targets
 
     def plan(self, heads: Any) -> Sequence[Any]:
         """Alembic's steps from these heads back."""
-        from alembic.runtime.migration import MigrationStep
-
-        return [
-            MigrationStep.downgrade_from_script(self.script.revision_map, script)
-            for script in to_undo(self.script, heads, self.targets)
-        ]
+        return alembic_api.downgrade_steps(self.script, to_undo(self.script, heads, self.targets))
 
 
 def to_do(script: Any, heads: Iterable[str]) -> tuple[list[str], list[Any]]:
-    """Those of a database's heads that the scripts don't have, and the revisions that it lacks, in order."""
+    """The heads of a database that the scripts don't have, and the revisions that the database lacks, in order."""
     known = {one.revision for one in script.walk_revisions()}
     unknown = sorted(head for head in heads if head not in known)
-    # What is between a revision that isn't known and the heads, nobody can tell.
+    # From an unknown revision there is no known way to the heads.
     lacks = [] if unknown else script.iterate_revisions("heads", tuple(heads), implicit_base=True)
     return unknown, list(lacks)[::-1]
 
 
 def to_undo(script: Any, heads: Iterable[str], targets: Iterable[str]) -> list[Any]:
-    """The revisions at `heads` or before them that aren't at `targets` or before those, newest first."""
+    """The revisions that lead to `heads` but not to `targets`, newest first."""
     heads = tuple(heads)
-    script.get_revisions(heads)  # says which one isn't known
+    script.get_revisions(heads)  # raises an error that names an unknown one
     wanted = tuple(one.revision for one in script.get_revisions(tuple(targets)))
     applied = list(script.iterate_revisions(heads, "base")) if heads else []
     missing = sorted(set(wanted) - {one.revision for one in applied})

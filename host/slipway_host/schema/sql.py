@@ -1,7 +1,7 @@
-"""What some SQL does to code that still serves: its words are read, nothing is run.
+"""What SQL does to the release that still serves, judged by its words. Nothing is run.
 
-The SQL is a stranger's when a plan reads it. What looks at it takes a time that grows with its length and no faster:
-no expression here starts again from many places of what it has looked at already.
+A plan reads SQL that isn't trusted. So the time to read it grows only with its length: no expression here reads the
+same text again from many places.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 HOLE = "\0"
-"""Stands for what only running the revision could tell."""
+"""Placeholder for a value that is known only when the revision runs."""
 LONGEST = 200_000
-"""Characters of a statement that is read, without its comments and literals."""
-TOO_LONG = "does what can't be told: a statement of its SQL is too long"
+"""Most characters of a statement to read, without comments and literals."""
+TOO_LONG = "can't be checked: a statement of its SQL is too long"
 DEEPEST = 4
-"""DO blocks that are read inside of each other."""
+"""Most nested DO blocks to read."""
 
 LONGEST_NAME = 1000  # characters between quotes: no database's names are that long
 PART = rf'(?:"[^"]{{1,{LONGEST_NAME}}}"|`[^`]{{1,{LONGEST_NAME}}}`|\[[^\]]{{1,{LONGEST_NAME}}}\]|[\w$\0]+)'
@@ -72,27 +72,27 @@ WORDS = tuple(
 
 
 def table_words(table: str) -> str:
-    """A table, as a step says it."""
+    """A table in words."""
     return "a table" if HOLE in table else f"the table {table}"
 
 
 def column_words(table: str, column: str, article: str = "the column ") -> str:
-    """A column, as a step says it; `article` comes before what is known in full."""
+    """A column in words; `article` comes before a name that is known."""
     if HOLE in column:
         return "a column" if HOLE in table else f"a column of {table}"
     return f"the column {column} of a table" if HOLE in table else f"{article}{table}.{column}"
 
 
 def to_words(name: str) -> str:
-    """What something is renamed to, as the end of a step."""
+    """The new name, as the end of a step."""
     return "" if HOLE in name else f" to {name}"
 
 
 def sql_contract(text: str) -> list[str]:
-    """The steps of some SQL that code which still serves may not survive, in words."""
+    """The steps in SQL that can break the release that still serves, in words."""
     found = []
     for statement in clean_sql(text).split(";"):
-        # TRUNCATE is a privilege too, and an event of triggers.
+        # TRUNCATE is also a privilege, and an event of triggers.
         if OTHER.match(statement) or not CHANGES.search(statement):
             continue
         if len(statement) > LONGEST:
@@ -103,9 +103,9 @@ def sql_contract(text: str) -> list[str]:
 
 
 def clean_sql(text: str, depth: int = 0) -> str:
-    """SQL without comments and literals; the body of a DO block counts as statements, that of a function doesn't.
+    """SQL without comments and literals. The body of a DO block counts as statements; that of a function doesn't.
 
-    What is opened and never closed is no comment and no literal. `depth`: the DO blocks around it.
+    An opening mark that is never closed begins no comment and no literal. `depth`: number of DO blocks around it.
     """
     find, close = _finder(text), _closer(text)
     pieces: list[str] = []
@@ -113,7 +113,7 @@ def clean_sql(text: str, depth: int = 0) -> str:
     done = position = 0  # where what isn't in `pieces` begins, and where to look on
 
     def take(end: int) -> None:
-        """As it is, up to there."""
+        """Copy the text up to this place."""
         nonlocal is_do
         piece = text[done:end]
         if is_do is None and piece.strip():
@@ -152,7 +152,7 @@ def clean_sql(text: str, depth: int = 0) -> str:
 
 
 def _finder(text: str) -> Callable[[str, int], int]:
-    """`text.find`, for places further and further on: what it has looked at it doesn't look at again."""
+    """`text.find` for growing positions: it reads no part of the text twice."""
     known: dict[str, int] = {}
 
     def find(what: str, start: int) -> int:
@@ -179,14 +179,14 @@ def _closer(text: str) -> Callable[[str, int], int]:
 
 
 def _end_of_literal(text: str, find: Callable[[str, int], int], start: int) -> int:
-    """Where the quote is that ends a literal which begins before `start`, or -1; a doubled one is part of it."""
+    """Position of the quote that ends a literal which begins before `start`, or -1. A doubled quote doesn't end it."""
     while (found := find("'", start)) >= 0 and text[found + 1 : found + 2] == "'":
         start = found + 2
     return found
 
 
 def identifier(text: str) -> str:
-    """A name as it is said: without its quotes; of one that no database has for its length, the beginning."""
+    """A name for a message: without quotes, and shortened if it is longer than any database allows."""
     name = ".".join(part.strip().strip('"`[]') for part in text[: LONGEST_NAME + 1].split("."))
     return name if len(text) <= LONGEST_NAME else f"{name}…"
 
@@ -217,7 +217,7 @@ def statement_contract(statement: str) -> list[str]:
 
 
 def without_parentheses(text: str) -> str:
-    """A text in which a space stands for each pair of parentheses and what is between them."""
+    """A text with each pair of parentheses and its content replaced by a space."""
     opened: list[int] = []
     pairs: list[tuple[int, int]] = []
     for match in re.finditer(r"[()]", text):

@@ -1,4 +1,4 @@
-"""A source that nobody has trusted yet: Alembic reads it as text, and nothing of it is run."""
+"""Let Alembic read a source that isn't trusted yet as text. Nothing of it is run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import types
 from pathlib import Path
 
+from slipway_host.schema import alembic_api
 from slipway_host.schema.errors import Failed
 from slipway_host.schema.sql import HOLE
 
@@ -16,19 +17,16 @@ if TYPE_CHECKING:
     from typing import Any
 
 FACTS = ("revision", "down_revision", "branch_labels", "depends_on")
-"""What Alembic reads in a revision's module."""
+"""Names that Alembic reads in a revision's module."""
 
 
 def run_nothing() -> None:
-    """Let Alembic read revisions, and the place where they are, without running what it reads: for good."""
-    from alembic import util
-
-    util.load_python_file = lambda folder, name: read_revision(Path(folder, name))
-    util.coerce_resource_to_filename = located
+    """From now on, let Alembic find and read revisions without running them."""
+    alembic_api.read_by(lambda folder, name: read_revision(Path(folder, name)), located)
 
 
 def located(location: str) -> Path:
-    """The folder of a `script_location`; of a package's, in the source itself, and without importing that."""
+    """The folder of a `script_location`. If that names a package, look in the source, and import nothing."""
     if ":" not in location or os.path.isabs(location):  # noqa: PTH117
         return Path(location)
     package, *parts = location.split(":")
@@ -37,9 +35,9 @@ def located(location: str) -> Path:
 
 
 def read_revision(path: Path) -> types.SimpleNamespace:
-    """What Alembic wants of a revision's module, from its text; Failed where that doesn't tell it."""
+    """What Alembic needs of a revision's module, from its text. Raises Failed if the text doesn't say it."""
     if path.suffix != ".py":
-        raise Failed(f"{path} has no source: what it is can't be told without running it.")
+        raise Failed(f"{path} has no source: it can't be read without running it.")
     tree = ast.parse(path.read_bytes())
     values: dict[str, Any] = {}
     for node in tree.body:
@@ -50,12 +48,12 @@ def read_revision(path: Path) -> types.SimpleNamespace:
     unclear = [name for name, value in told.items() if value is HOLE]
     if unclear or "down_revision" not in told:
         named = ", ".join(unclear or ["down_revision"])
-        raise Failed(f"{path}: its {named} is no constant, so what it is can't be told without running it.")
+        raise Failed(f"{path}: its {named} is no constant, so it can't be read without running it.")
     return types.SimpleNamespace(__doc__=ast.get_docstring(tree, clean=False), **told)
 
 
 def assigned(node: ast.stmt) -> Iterator[tuple[ast.expr, ast.expr | None]]:
-    """What a statement assigns to, and what to each."""
+    """Targets and values of an assignment."""
     if isinstance(node, ast.AnnAssign):
         yield node.target, node.value
     elif isinstance(node, ast.Assign):
@@ -67,7 +65,7 @@ def assigned(node: ast.stmt) -> Iterator[tuple[ast.expr, ast.expr | None]]:
 
 
 def literal(node: ast.expr | None) -> Any:
-    """A constant's value, None where there is none; a hole for what isn't one."""
+    """A constant's value; None for no node; a hole for anything else."""
     try:
         return None if node is None else ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):

@@ -22,7 +22,7 @@ def _twice(apps: Iterator[tuple[str, Any]]) -> dict[Any, list[str]]:
 
 
 def check_login(report: Report, settings: Settings, at: Callable[..., str], user: object) -> None:
-    """Judge the ways in together with `user`, the inventory's ssh_user."""
+    """Check access together with `user`, the inventory's ssh_user."""
     if settings.ssh.enabled and not settings.ssh.root_login and user in ("root", None):
         found = '"ssh_user": "root"' if user else "no ssh_user"
         do = 'set ssh_user to another user who may sudo, with "_sudo": True, or root_login to True'

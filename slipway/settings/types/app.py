@@ -206,4 +206,4 @@ ReleaseRef = Annotated[
         _check_release,
     ),
 ]
-"""Which of the releases on the host to go back to."""
+"""The release on the host to roll back to."""

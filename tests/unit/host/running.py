@@ -181,7 +181,7 @@ class Host:
 
     @property
     def newest(self) -> dict[str, Any]:
-        """The record of the newest attempt."""
+        """The record of the newest release or rollback."""
         return {**self.app.history()[-1]}
 
     def switched(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A change of the ways in, on a host that is a folder: what is put back, when, and what is done in which order."""
+"""A change of access, on a host that is a folder: what is put back, when, and what is done in which order."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_it_is_armed_before_anything_changes(access: Access) -> None:
 def test_what_nobody_confirms_is_taken_back(access: Access) -> None:
     there = tree(access.layout.ssh)
     change.apply(access.system, access.request(host_keys={}, firewall=None))
-    assert change.revert(access.system) == "An unconfirmed change of the ways in was taken back."
+    assert change.revert(access.system) == "An unconfirmed change of access was reverted."
     assert tree(access.layout.ssh) == there
     assert not access.layout.pending.exists()
     assert change.revert(access.system) == ""
@@ -133,10 +133,10 @@ def test_what_takes_a_change_back_waits_for_nobody(access: Access, monkeypatch: 
 
 
 def test_another_change_cannot_be_confirmed(access: Access) -> None:
-    with pytest.raises(Refused, match="taken back before"):
+    with pytest.raises(Refused, match="reverted before"):
         change.confirm(access.system, "0" * 32)
     change.apply(access.system, access.request())
-    with pytest.raises(Refused, match="taken back before"):
+    with pytest.raises(Refused, match="reverted before"):
         change.confirm(access.system, "0" * 32)
     assert access.layout.pending.exists()
 
@@ -170,7 +170,7 @@ def test_what_fails_in_the_middle_is_taken_back_at_once(access: Access, fault: s
     there = tree(access.layout.ssh)
     # The validation before has another command line.
     access.system.doing["systemd-run"] = lambda line: access.system.failing.update({fault: "broken"})
-    with pytest.raises(Refused, match=r"broken\nNothing was changed: what was there before was put back\.$"):
+    with pytest.raises(Refused, match=r"broken\nNothing was changed: the old state was restored\.$"):
         change.apply(access.system, access.request())
     assert tree(access.layout.ssh) == there
     assert not access.layout.pending.exists() and access.system.calls[-1] == DISARMED
@@ -183,10 +183,10 @@ def test_what_was_said_of_a_change_is_told(access: Access, monkeypatch: pytest.M
 
     def fail(system: FakeSystem, say: sshd.Say) -> None:
         say("app-y.slice is ended")
-        raise Refused("sshd doesn't listen anew")
+        raise Refused("sshd doesn't listen again")
 
     monkeypatch.setattr(sshd, "reload", fail)
-    with pytest.raises(Refused, match=r"^app-y.slice is ended\nsshd doesn't listen anew\nNothing was changed"):
+    with pytest.raises(Refused, match=r"^app-y.slice is ended\nsshd doesn't listen again\nNothing was changed"):
         change.apply(access.system, access.request())
 
 
@@ -219,7 +219,7 @@ def test_what_cannot_be_put_back_is_told_and_tried_again(access: Access) -> None
     """All the rest is."""
     change.apply(access.system, access.request(firewall="load"))
     access.system.failing["access reload"] = "sshd is broken"
-    with pytest.raises(Refused, match=r"^not all could be put back; it is tried again at the next boot:\nsshd could"):
+    with pytest.raises(Refused, match=r"^not everything could be restored; the next boot tries again:\nsshd could"):
         change.revert(access.system)
     assert access.layout.pending.exists() and not access.drop_in.exists()
     assert len(access.system.matching(DISARMED)) == 1, "when it was armed: it isn't done with"
@@ -269,7 +269,7 @@ def test_a_host_without_nft_has_no_table(access: Access, monkeypatch: pytest.Mon
 def test_sshd_must_go_by_what_was_written(access: Access) -> None:
     wanted.check_sshd(access.system, [["passwordauthentication", "no"], ["hostkey", "/etc/ssh/b"]], "x.conf")
     said = (
-        r"passwordauthentication is no instead of yes: a file in .*/etc/ssh says so before x\.conf does; "
+        r"passwordauthentication is no instead of yes: a file in .*/etc/ssh sets it before x\.conf; "
         r"`grep -ri passwordauthentication .*/etc/ssh/sshd_config\*` finds it$"
     )
     with pytest.raises(Refused, match=said):
@@ -326,7 +326,7 @@ def test_a_new_host_key_takes_its_place_and_the_old_one_comes_back(access: Acces
 def test_a_file_of_an_account_needs_one(access: Access) -> None:
     request = access.request()
     request["files"][0]["owned"] = True
-    with pytest.raises(Refused, match=r"is to be an account's, but none is named\nNothing was changed"):
+    with pytest.raises(Refused, match=r"should belong to an account, but the request names none\nNothing was changed"):
         change.apply(access.system, request)
     assert not access.drop_in.exists()
 

@@ -92,7 +92,7 @@ def test_an_app_that_has_sshd_s_port_is_ended_and_nobody_else(
     ended = ("app-mine.slice", "mine-build.service")
     assert system.matching("kill") == [f"systemctl kill --signal=SIGKILL {each}" for each in ended]
     assert said == [
-        *(f"{each} is ended: it has a port of sshd's" for each in ended),
+        *(f"{each} is ended: it has a port of sshd" for each in ended),
         "sshd's port is taken by a process of 4243 (`ss -ltnp`)",
     ]
 
@@ -140,7 +140,7 @@ def test_where_nobody_is_seen_to_have_the_port_all_apps_are_ended(
     sshd.free(system, {2222}, said.append)
     ended = ("app-mine.slice", "app-other.slice", "builds.slice")
     assert system.calls == [f"systemctl kill --signal=SIGKILL {each}" for each in ended]
-    assert said == [f"{each} is ended: it may have a port of sshd's" for each in ended]
+    assert said == [f"{each} is ended: it may have a port of sshd" for each in ended]
 
 
 def test_a_look_at_sockets_ends(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_sshd_that_ended_while_it_was_reloaded_is_started(system: FakeSystem, mo
 def test_sshd_that_does_not_come_back_is_told(system: FakeSystem, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sshd, "listening", lambda system, ports: {"1": "tcp"})
     monkeypatch.setattr(sshd, "taken", lambda ports: False)
-    with pytest.raises(Refused, match="doesn't listen anew"):
+    with pytest.raises(Refused, match="doesn't listen again"):
         sshd.anew(system, {2222}, lambda line: None)
     assert 5 < sum(system.slept) < 5.1
     system.failing = {"restart ssh.service": "Job failed"}

@@ -45,29 +45,30 @@ def test_the_release_to_go_back_to(many: Host, named: str | None, found: int) ->
 
 
 GOABLE = ", ".join((IDS[0], IDS[1], IDS[3], IDS[4], IDS[5]))
+AGAIN = f"Releases that can serve again: {GOABLE}."
 
 
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        (IDS[2], f"{IDS[2]} never went live. Nearest: {{}}; those one can go back to: {GOABLE}."),
+        (IDS[2], f"{IDS[2]} never went live. Nearest: {{}}. {AGAIN}"),
         (
             IDS[6],
-            f"{IDS[6]} isn't on this host any more (keep_releases). Nearest: {{}}; those one can go back to: {GOABLE}.",
+            f"{IDS[6]} isn't on this host any more (keep_releases). Nearest: {{}}. {AGAIN}",
         ),
         (
             "20260105T000000Z-bbbbbbb",
-            f"There is no release 20260105T000000Z-bbbbbbb. Nearest: {IDS[4]}; those one can go back to: {GOABLE}.",
+            f"There is no release 20260105T000000Z-bbbbbbb. Nearest: {IDS[4]}. {AGAIN}",
         ),
-        ("zzz", f"There is no release zzz. Nearest: {IDS[5]}; those one can go back to: {GOABLE}."),
-        (IDS[7], f"There is no release {IDS[7]}. Nearest: {{}}; those one can go back to: {GOABLE}."),
+        ("zzz", f"There is no release zzz. Nearest: {IDS[5]}. {AGAIN}"),
+        (IDS[7], f"There is no release {IDS[7]}. Nearest: {{}}. {AGAIN}"),
         ("2026010", f"2026010 is the beginning of {GOABLE}: name one of them."),
         ("aaaaaa", f"aaaaaa is the beginning of {GOABLE}: name one of them."),
     ],
 )
 def test_a_release_that_one_cannot_go_back_to(many: Host, named: str, message: str) -> None:
     told = failure(target.choose, many.app, IDS[4], named)
-    nearest = told.partition("Nearest: ")[2].partition(";")[0]
+    nearest = told.partition("Nearest: ")[2].partition(".")[0]
     assert told == message.format(nearest) and (not nearest or nearest in GOABLE)
 
 
@@ -124,9 +125,7 @@ def test_a_release_that_is_not_whole_is_skipped(many: Host, lost: str) -> None:
 
 
 def test_nothing_to_go_back_to(host: Host) -> None:
-    assert failure(target.choose, host.app, None, None) == (
-        "No release serves yet, so there is nothing to go back from."
-    )
+    assert failure(target.choose, host.app, None, None) == ("No release serves yet, so there is nothing to roll back.")
     host.add(IDS[2], current=True)
     message = f"There is no good release before {IDS[2]} on this host."
     assert failure(target.choose, host.app, IDS[2], None) == message
@@ -134,7 +133,7 @@ def test_nothing_to_go_back_to(host: Host) -> None:
     host.add(IDS[1], bad={"by": "bob"})
     host.add(IDS[3])  # newer than the one that serves: not to be gone back to unless named
     assert failure(target.choose, host.app, IDS[2], None) == (
-        f"{message} Marked as bad, and skipped unless named: {IDS[0]}, {IDS[1]}."
+        f"{message} Marked as bad, and used only if named: {IDS[0]}, {IDS[1]}."
     )
 
 
@@ -142,7 +141,7 @@ def test_a_name_where_no_release_is_whole(host: Host) -> None:
     """All are of an older Slipway, say."""
     host.add(IDS[0], current=True, wanted=None)
     assert failure(target.choose, host.app, IDS[0], "x") == (
-        "There is no release x. Nearest: none; those one can go back to: ."
+        "There is no release x, and no release on this host can serve again: release anew."
     )
 
 

@@ -11,9 +11,9 @@ from slipway_host.system import Done
 
 from tests.unit.host.running import IDS, Host, failure, host_at
 
-ATTEMPT = "20260103T000000Z-rollback"
+RECORD = "20260103T000000Z-rollback"
 AHEAD = f"The database is ahead of {IDS[0]} by:\n  r4 does r4\n  r3 does r3\n"
-ALONE = f"To let the code alone go back, if {IDS[0]} can live with that: --data schema=code-only."
+ALONE = f"To roll back only the code, if {IDS[0]} works with this database: --data schema=code-only."
 
 
 def seen(**other: Any) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Alembic:
         for each in IDS[:2]:
             host.add(each)
         host.system.link(host.at.current, f"releases/{IDS[1]}")
-        host.app.attempt = ATTEMPT
+        host.app.record_id = RECORD
 
     def look(self, app: object, release: str) -> dict[str, Any]:
         self.looked.append(release)
@@ -61,7 +61,7 @@ def alembic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Alembic:
     made = Alembic(host_at(tmp_path, monkeypatch))
     monkeypatch.setattr(database, "look", made.look)
     monkeypatch.setattr(database, "schema", made.schema)
-    monkeypatch.setattr(database, "knower", lambda app: IDS[1])
+    monkeypatch.setattr(database, "migrator", lambda app: IDS[1])
     monkeypatch.setattr(database, "answer", lambda app, done, doing: {"undone": made.undone})
     monkeypatch.setattr(database, "patient", lambda app, name, command: command(60) and "")
     return made
@@ -96,7 +96,7 @@ def test_a_schema_that_cannot_be_looked_at(
 def test_a_database_that_fits_the_release(alembic: Alembic) -> None:
     alembic.seen = seen()
     assert rollback.consider(alembic.host.app, IDS[0]) is None
-    assert alembic.host.app.record(ATTEMPT)["revisions"] == {"before": ["r2"], "after": ["r2"]}
+    assert alembic.host.app.record(RECORD)["revisions"] == {"before": ["r2"], "after": ["r2"]}
     assert alembic.looked == [IDS[0]], "with its own migrations"
 
 
@@ -109,8 +109,8 @@ def test_a_database_that_is_behind_the_release(alembic: Alembic) -> None:
 
 def test_a_database_that_is_ahead_needs_a_word(alembic: Alembic) -> None:
     assert failure(rollback.consider, alembic.host.app, IDS[0]) == (
-        f"{AHEAD}{ALONE}\nTo take that back first, and lose what is stored in what it added: --data schema=downgrade. "
-        "(On the host: --schema.)"
+        f"{AHEAD}{ALONE}\nTo downgrade the database first, and lose the data in what it added: --data schema=downgrade."
+        " (On the host: --schema.)"
     )
     assert alembic.asked == [(IDS[1], "undone", "--to", "r2", "schema")], "by who knows these revisions"
 
@@ -118,7 +118,7 @@ def test_a_database_that_is_ahead_needs_a_word(alembic: Alembic) -> None:
 def test_the_code_alone_goes_back(alembic: Alembic) -> None:
     alembic.host.app.request["schema"] = "code-only"
     assert rollback.consider(alembic.host.app, IDS[0]) == "code only"
-    assert alembic.host.told() == f"notes: {AHEAD}The code alone goes back, as told.\n"
+    assert alembic.host.told() == f"notes: {AHEAD}Only the code is rolled back, as requested.\n"
     assert alembic.downgrades() == []
 
 
@@ -126,8 +126,8 @@ def test_the_database_goes_back_too(alembic: Alembic) -> None:
     alembic.host.app.request["schema"] = "downgrade"
     assert rollback.consider(alembic.host.app, IDS[0]) == "downgraded to r2"
     assert alembic.downgrades() == [(IDS[1], "downgrade", "--to", "r2", "migrate")]
-    assert alembic.host.app.record(ATTEMPT)["revisions"] == {"before": ["r4"], "after": ["r2"]}
-    assert alembic.host.app.knower == IDS[1], "who can make it good if the rollback fails"
+    assert alembic.host.app.record(RECORD)["revisions"] == {"before": ["r4"], "after": ["r2"]}
+    assert alembic.host.app.migrator == IDS[1], "who can make it good if the rollback fails"
 
 
 def test_a_database_goes_back_to_nothing(alembic: Alembic) -> None:
@@ -140,7 +140,7 @@ def test_a_migration_that_cannot_be_taken_back(alembic: Alembic) -> None:
     alembic.host.app.request["schema"] = "downgrade"
     alembic.undone = [revision("r4"), revision("r3", downgrade=False)]
     assert failure(rollback.consider, alembic.host.app, IDS[0]) == (
-        f"{AHEAD}{ALONE}\nr3 can't be taken back: it has no downgrade. (On the host: --schema.)"
+        f"{AHEAD}{ALONE}\nr3 has no downgrade. (On the host: --schema.)"
     )
     assert alembic.downgrades() == []
 
@@ -148,14 +148,14 @@ def test_a_migration_that_cannot_be_taken_back(alembic: Alembic) -> None:
 @pytest.mark.parametrize("told", [None, "downgrade", "code-only"])
 def test_a_database_that_no_release_here_knows(alembic: Alembic, monkeypatch: pytest.MonkeyPatch, told: Any) -> None:
     """One that failed after it had migrated, say: the code alone can go back, and nothing is in the way."""
-    monkeypatch.setattr(database, "knower", lambda app: None)
+    monkeypatch.setattr(database, "migrator", lambda app: None)
     alembic.host.app.request["schema"] = told
     if told == "code-only":
         assert rollback.consider(alembic.host.app, IDS[0]) == "code only"
     else:
         assert failure(rollback.consider, alembic.host.app, IDS[0]) == (
             f"The database is ahead of {IDS[0]} by:\n  r4 (no release on this host has it)\n{ALONE}\n"
-            "It can't be taken back from here: release code that has r4, and go back from that. "
+            "It can't be downgraded from here: release code that has r4, and roll back from that. "
             "(On the host: --schema.)"
         )
     assert alembic.asked == []

@@ -58,7 +58,7 @@ def test_a_release_that_a_power_cut_has_damaged_is_made_anew(
     transaction.release(host.app)
     assert host.said[0] == f"notes: {IDS[1]} is damaged: main.py is empty"
     assert (IDS[0] in host.switched()) != alive
-    assert (f"notes: {IDS[0]} serves in its place" in host.said) != alive
+    assert (f"notes: {IDS[0]} serves instead" in host.said) != alive
     assert host.newest["id"] == host.app.serving() not in IDS[:2]
     assert not host.app.record(IDS[1]).get("bad"), "nobody went back from it: the same is released again"
 
@@ -69,7 +69,7 @@ def test_a_damaged_release_that_cannot_be_made_anew_leaves_the_last_whole_one(
     after_a_power_cut(host)
     answers(monkeypatch)
     story.fails = "fetch"
-    assert f"\n{IDS[0]} goes on serving." in failure(transaction.release, host.app)
+    assert f"\n{IDS[0]} keeps serving." in failure(transaction.release, host.app)
     assert host.app.serving() == host.app.proxied() == IDS[0]
 
 
@@ -79,7 +79,7 @@ def test_a_damaged_release_is_not_said_to_serve(host: Host, story: Story, monkey
     answers(monkeypatch, "none")
     story.fails = "fetch"
     told = failure(transaction.release, host.app)
-    assert f"{IDS[1]}, which should serve, is damaged and doesn't answer." in told and "goes on serving" not in told
+    assert f"{IDS[1]} should serve, but is damaged and doesn't answer." in told and "keeps serving" not in told
 
 
 def test_a_rollback_from_a_damaged_release_ends_with_the_last_whole_one(
@@ -139,8 +139,8 @@ def test_what_takes_the_place_of_a_damaged_release_is_what_one_would_choose(
     else:
         monkeypatch.setattr(database, "look", lambda app, each: {"pending": [], "unknown": ["r9"]})
     assert heal.replace_damaged(host.app) is None
-    assert host.said[-1] == "notes: no other release can take its place" and host.app.serving() == IDS[1]
-    other = f"{IDS[0]} can't take its place: the database isn't at its revision"
+    assert host.said[-1] == "notes: no other release can replace it" and host.app.serving() == IDS[1]
+    other = f"{IDS[0]} can't replace it: the database isn't at its revision"
     assert (other in host.told()) == (why == "its revision")
 
 
@@ -171,9 +171,9 @@ def test_a_damaged_release_that_was_gone_back_to_says_the_ways_out(host: Host, m
     host.answering(IDS[1])
     (host.at.folder(IDS[1]) / "main.py").write_text("")
     told = failure(transaction.release, host.app)
-    assert told.startswith(f"{IDS[1]} is damaged: main.py is empty. And {IDS[2]} was made from just this")
+    assert told.startswith(f"{IDS[1]} is damaged: main.py is empty. {IDS[2]} was made from exactly this")
     assert told.endswith(
-        "Go back to another release (--to), or release that again (--data again=true; on the host: --again)."
+        "Roll back to another release (--to), or release it again (--data again=true; on the host: --again)."
     )
 
 
@@ -182,7 +182,7 @@ def test_a_broken_release_of_an_earlier_slipway_is_not_taken_for_whole(host: Hos
         host.app.write_record(each, manifest=None)
     (host.at.venv(IDS[0]) / "bin/python").unlink()
     heal.heal(host.app)
-    assert not host.app.record(IDS[0])["manifest"] and host.app.record(IDS[1])["manifest"]
+    assert not host.app.record(IDS[0]).get("manifest") and host.app.record(IDS[1])["manifest"]
 
 
 @pytest.mark.parametrize("spoil", ["gone", "cut off"])
@@ -217,7 +217,7 @@ def test_a_run_that_is_told_to_stop_makes_no_release_after_all(
     monkeypatch.setattr(*((start, "launch") if at == "start" else (proof, "prove")), stopped)
     with pytest.raises(Interrupted):
         verb(host.app)  # type: ignore[operator]
-    assert story.steps == [] and host.app.attempt is None and host.releases == IDS[:2]
+    assert story.steps == [] and host.app.record_id is None and host.releases == IDS[:2]
 
 
 def test_what_a_run_began_that_is_told_to_stop_is_taken_back(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

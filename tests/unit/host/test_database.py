@@ -89,11 +89,11 @@ def test_who_knows_what_the_database_has(place: Place, monkeypatch: pytest.Monke
         return seen(unknown=lacks[each])
 
     monkeypatch.setattr(database, "look", look)
-    assert database.knower(place.app) == IDS[2]
+    assert database.migrator(place.app) == IDS[2]
     lacks[IDS[1]] = []
-    assert database.knower(place.app) == IDS[1]
+    assert database.migrator(place.app) == IDS[1]
     lacks.clear()
-    assert database.knower(place.app) is None
+    assert database.migrator(place.app) is None
 
 
 # ── whether they fit ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -114,7 +114,7 @@ def test_several_heads(place: Place) -> None:
 
 def test_code_that_is_older_than_the_database(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.add(IDS[0], current=True)
-    monkeypatch.setattr(database, "knower", lambda app: IDS[0])
+    monkeypatch.setattr(database, "migrator", lambda app: IDS[0])
     message = (
         "The database is at revision r4, x4, which this release doesn't have: it is older than the database, "
         "which another release has migrated. Release code that has that too."

@@ -127,8 +127,8 @@ def test_what_to_do_about_a_failed_build(place: Place, said: str, advice: str | 
     ("wanted", "message"),
     [
         ({"programs": ["granian"], "advice": ADVICE}, f"has no granian: `{ADVICE}` in the project, commit, and run"),
-        ({"programs": ["granian"]}, "has no granian: add what has it to the project, `uv lock`, commit, and run"),
-        ({}, "has no python: add what has it to the project, `uv lock`, commit, and run"),
+        ({"programs": ["granian"]}, "has no granian: add its package to the project, `uv lock`, commit, and run"),
+        ({}, "has no python: add its package to the project, `uv lock`, commit, and run"),
     ],
 )
 def test_an_environment_without_what_the_server_needs(place: Place, wanted: dict[str, Any], message: str) -> None:
@@ -181,7 +181,7 @@ def test_a_build_from_a_damaged_cache_is_made_once_more_without_it(place: Place)
     assert [call.partition("bin/uv ")[2].partition(" --")[0] for call in ran] == ["sync", "sync"], "and no clean"
     assert ran[1].endswith(" --no-cache"), "the cache may be right: web_kit differs without it"
     assert place.said() == [
-        "web_kit isn't as it says of itself; the dependencies are installed once more, without uv's cache"
+        "web_kit differs from its RECORD; the dependencies are installed once more, without uv's cache"
     ]
 
 

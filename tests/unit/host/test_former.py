@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from slipway_host import cli, former
-from slipway_host.release import retire, work
+from slipway_host import cli
+from slipway_host.release import former, retire, work
 
 from tests.unit.host.running import IDS, Host, failure, host_at
 
@@ -158,6 +158,6 @@ def test_a_run_that_an_older_slipway_asked_for_does_nothing(host: Host, protocol
     host.app.request = {"verb": "deploy", "by": "ann@desk", "wait": 60}  # type: ignore[typeddict-item]
     if protocol:
         host.app.request["protocol"] = protocol
-    message = "an older Slipway asked for this, and Slipway 0.2.0 keeps this host now: upgrade that one."
+    message = "An older Slipway asked for this. Slipway 0.2.0 keeps this host now: upgrade the older one."
     assert failure(work.do, host.app, "token") == message
     assert host.system.calls == [] and not host.layout.format.exists()

@@ -134,7 +134,9 @@ def test_a_file_that_runs_as_its_owner(folder: Path, bits: int) -> None:
 def test_what_is_given_and_still_is_somebody_elses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fchown", lambda *_: None)
     monkeypatch.setattr(os, "chown", lambda *_, **__: None)
-    with pytest.raises(Strange, match=r"^Not root's, though all was given to it: .*, notes, .* and \d more\."):
+    with pytest.raises(
+        Strange, match=r"^Root doesn't own .*, notes, .* and \d more: something still writes to the release\."
+    ):
         guest.take_over(folder, ME + 1, GROUP)
 
 

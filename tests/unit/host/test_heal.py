@@ -159,6 +159,17 @@ def test_tidying_waits_for_the_requests_of_the_one_that_nginx_named(
     assert waited == [(IDS[1], 30)]
 
 
+def test_tidying_does_not_wait_for_what_the_clock_will_say(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was set back by a day since a release was let go, which a client still has a stream from."""
+    host.app.wanted["drain_timeout"] = 30
+    host.add(IDS[0], units=True, current=True)
+    host.add(IDS[1], units=True, left=host.system.time() + 86_400)
+    monkeypatch.setattr(retire, "busy", lambda app, release: 1)
+    began = host.system.time()
+    heal.tidy(host.app)
+    assert host.system.time() - began < 31 and host.app.installed() == {IDS[0]}
+
+
 def named_by_nginx(host: Host, monkeypatch: pytest.MonkeyPatch, before: str | None) -> None:
     """Between switch and commit: nginx names a release that isn't the truth yet, and that answers."""
     if before:
@@ -199,7 +210,7 @@ def test_tidying_ends_a_rollback_that_was_killed_between_switch_and_commit(
     heal.tidy(host.app)
     assert host.app.serving() == IDS[0] and host.app.record(IDS[0])["previous"] == "older"
     bad: Any = host.app.record(IDS[1])["bad"]
-    assert bad.pop("since") and bad == {"by": "a run that was killed", "why": f"went back to {IDS[0]}"}
+    assert bad.pop("since") and bad == {"by": "a run that was killed", "why": f"rolled back to {IDS[0]}"}
     rolled_back = host.app.rolled_back()
     assert rolled_back and rolled_back["id"] == IDS[1]
 

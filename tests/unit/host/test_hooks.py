@@ -39,7 +39,7 @@ def test_hooks_of_an_app_in_a_subfolder(place: Place) -> None:
     (folder / "apps/notes").mkdir(parents=True)
     (folder / "bin").rename(folder / "apps/notes/bin")
     (place.at.venv("r1") / "bin/tool").touch(0o755)
-    place.app.write_record("r1", wanted={"source": {"subdir": "apps/notes"}})
+    place.app.write_record("r1", wanted={**place.app.wanted, "source": {"subdir": "apps/notes"}})
     place.app.wanted["hooks"] |= {"before_migrate": ["bin/hook"], "after_migrate": ["tool"]}
     hooks.missing_hooks(place.app, "r1")
 

@@ -144,11 +144,11 @@ def test_a_source_that_comes_with_a_request_is_kept(
 ) -> None:
     made: list[Any] = []
     monkeypatch.setattr(runs, "submit", lambda app, request, *_: made.append(request) or 0)  # type: ignore[func-returns-value]
-    monkeypatch.setattr(source, "store", lambda app, commit, archive: made.append((commit, archive)))
+    monkeypatch.setattr(source, "store", lambda app, path, archive: made.append((path, archive)))
     archive = base64.b64encode(b"\x1f\x8b\0").decode()
     stdin = {"wait": 0, "wanted": host.app.wanted, "archive": archive}
     assert command("release", "notes", "--request", stdin=stdin) == 0
-    assert made[0] == ("c" * 40, archive), "before the run begins"
+    assert made[0] == (host.at.archive("c" * 40), archive), "before the run begins"
     assert "archive" not in made[1] and made[1]["wanted"] == host.app.wanted
 
 
@@ -222,7 +222,7 @@ def test_commands_that_answer_in_json(
     monkeypatch.setattr(plan, "plan", lambda app, request: {"commits": [request["wanted"]["app"]]})
     monkeypatch.setattr(Nginx, "status", lambda self: {"live": True})
     monkeypatch.setattr(change, "apply", lambda system, request: armed)
-    target = {"release": None, "error": "No release serves yet, so there is nothing to go back from."}
+    target = {"release": None, "error": "No release serves yet, so there is nothing to roll back."}
     expected: dict[tuple[str, ...], Any] = {
         ("status", "notes", "--json"): status.status(host.app),
         ("releases", "notes", "--json"): [],
@@ -244,7 +244,7 @@ def test_commands_that_answer_in_json(
         (
             True,
             False,
-            "Generation g1 is on disk; the running nginx doesn't serve just that (`slipway nginx reload` says why).",
+            "Generation g1 is on disk; the running nginx doesn't serve it (`slipway nginx reload` says why).",
         ),
     ],
 )
@@ -298,7 +298,7 @@ def test_the_ways_in_need_nothing_else(
         ),
         (
             KeyboardInterrupt(),
-            "\nslipway: a run that was begun goes on without you; `{program} follow notes` follows it again.",
+            "\nslipway: interrupted; a run that has begun continues; `{program} follow notes` shows it.",
         ),
     ],
 )
@@ -329,5 +329,5 @@ def test_an_app_that_is_not_on_this_host(
 def test_a_newer_host_is_refused(host: Host, command: Callable[..., Any], verb: str) -> None:
     host.layout.format.write_text('{"format": 3, "slipway": "9.9.9"}')
     told = command(verb, "notes")
-    assert told.startswith("slipway: What this host keeps is in the form of Slipway 9.9.9 ")
+    assert told.startswith("slipway: This host has the format of Slipway 9.9.9 ")
     assert "\n" not in told and IDS[0] not in told

@@ -1,4 +1,7 @@
-"""What modules of the host load: few things where a question is asked on every run, or where little else works."""
+"""What the host's modules import: nothing of the operator's side, in no circle, and few things where that counts.
+
+Few where a question is asked on every run, and where little else works.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,27 @@ import ast
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.unit.test_imports import at_load
+
 PACKAGE = Path(__file__).resolve().parents[3] / "host/slipway_host"
-MODULES = sorted(
-    str(path.relative_to(PACKAGE))
-    for path in [*PACKAGE.glob("access/*"), *PACKAGE.glob("proxy/*"), PACKAGE / "acme.py"]
-    if path.suffix == ".py"
-)
+MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
+ARROWS: dict[str, set[str]] = {
+    "cli": {"access", "acme", "proxy", "release", "system", "layout", "protocol", "text"},
+    "release": {"proxy", "systemd", "http", "system", "commands", "events", "layout", "protocol", "text"},
+    "proxy": {"system", "layout", "protocol"},
+    "access": {"system", "layout", "protocol"},
+    "acme": {"http", "system", "protocol"},
+    "systemd": {"system"},
+    "system": {"commands", "layout", "text"},
+    "schema": {"protocol"},
+    **{name: set() for name in ("commands", "events", "http", "layout", "protocol", "text")},
+}
+"""Subject (a folder, or a module beside them) → those below it that it may import, besides itself."""
 HEAVY = {"typing", "dataclasses", "argparse", "http.client", "ssl", "concurrent.futures", "tempfile", "difflib", "csv"}
 NEWER = {"UTC", "StrEnum", "file_digest", "batched"}
 """Attributes that Python 3.10 hasn't."""
@@ -44,9 +58,51 @@ def test_a_module_needs_python_3_10_and_nothing_else(path: str) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
     }
-    assert imported <= sys.stdlib_module_names | {"slipway_host"}, imported
+    apps = {"alembic", "sqlalchemy"} if path.startswith("schema/") else set()  # an app's own, in its own Python
+    assert imported <= sys.stdlib_module_names | {"slipway_host"} | apps, imported
     assert "tomllib" not in imported, "since Python 3.11"
     assert not {node.attr for node in ast.walk(parsed) if isinstance(node, ast.Attribute)} & NEWER
+
+
+def others(path: str, nodes: Iterator[ast.stmt] | Iterator[ast.AST]) -> set[str]:
+    """Paths of the package's other modules that these statements import."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "slipway_host":
+            whole = [".".join([*str(node.module).split(".")[1:], each.name]) for each in node.names]
+            for dotted in [*whole, ".".join(str(node.module).split(".")[1:])]:
+                file = dotted.replace(".", "/")
+                found |= {each for each in (f"{file}.py", f"{file}/__init__.py".lstrip("/")) if each in MODULES}
+    return found - {path}
+
+
+def subject_of(path: str) -> str:
+    """The subject of a module."""
+    return path.partition("/")[0].removesuffix(".py").replace("__init__", "")
+
+
+def test_no_circle_and_no_arrow_upwards() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        tree = ast.parse((PACKAGE / path).read_text(encoding="utf-8"))
+        # Who names a module of a folder doesn't need the folder's own, which says what is in it.
+        graph[path] = {each for each in others(path, at_load(tree)) if not each.endswith("__init__.py")}
+        for other in others(path, ast.walk(tree)):
+            here, there = subject_of(path), subject_of(other)
+            assert there in {"", here, *ARROWS.get(here, ())}, f"{path} imports {other}"  # "" is the package's own
+    done: set[str] = set()
+
+    def visit(name: str, way: list[str]) -> None:
+        assert name not in way, f"a circle: {' → '.join([*way[way.index(name) :], name])}"
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, [*way, name])
+            done.add(name)
+
+    for name in graph:
+        visit(name, [])
+    order = list(ARROWS)
+    assert all(order.index(to) > order.index(name) for name, all_to in ARROWS.items() for to in all_to), "upwards"
 
 
 @pytest.mark.parametrize("module", ["proxy.nginx", "proxy.sockets", "access.change", "acme"])

@@ -51,7 +51,7 @@ def test_a_manifest_names_each_file_and_link(folder: Path) -> None:
         (lambda folder: (folder / "run").write_bytes(b""), "run", "is empty"),
         (lambda folder: (folder / "run").write_bytes(b"#!/b"), "run", "has 4 of 10 bytes"),
         (lambda folder: (folder / "run").write_bytes(b"\0" * 10), "run", "has other content"),
-        (lambda folder: (folder / "run").chmod(0o640), "run", "can't be started any more"),
+        (lambda folder: (folder / "run").chmod(0o640), "run", "is no longer executable"),
         (lambda folder: (folder / "python").unlink(), "python", "is missing"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import subprocess
@@ -30,7 +31,7 @@ def planned(place: Place) -> Any:
 def unpacks(monkeypatch: pytest.MonkeyPatch, **links: str) -> None:
     """Let the source have alembic.ini, or these links in its place: name → target."""
 
-    def unpack(app: Any, folder: Path) -> None:
+    def unpack(app: Any, folder: Path, archive: Path | None) -> None:
         folder.mkdir(parents=True)
         for name, target in links.items():
             (folder / name.replace("_", ".")).symlink_to(target)
@@ -72,6 +73,22 @@ def test_a_plan_of_what_is_no_file(place: Place, monkeypatch: pytest.MonkeyPatch
 
 def test_a_plan_of_a_source_that_is_not_there(place: Place) -> None:
     assert str(planned(place)["error"]).startswith("[Errno 2] No such file or directory: ")
+
+
+def test_a_source_that_comes_with_a_plan_is_its_own(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release that ends meanwhile takes nothing of it away, and nothing is left of it."""
+    seen: list[tuple[str, bool]] = []
+    monkeypatch.setattr(
+        source,
+        "unpack",
+        lambda app, folder, archive: seen.append((archive.name, archive.read_bytes() == b"\x1f\x8b\0")),
+    )
+    request: Any = {"wanted": place.app.wanted, "archive": base64.b64encode(b"\x1f\x8b\0").decode()}
+    assert plan.plan(place.app, request)["error"] is None
+    assert seen == [("source.tar.gz", True)]
+    assert list(place.layout.sources.iterdir()) == [] == list(place.layout.plans.iterdir())
 
 
 def test_a_plan_before_the_first_release(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,7 @@ def test_a_process_that_dies_while_it_is_brought_back(host: Host, monkeypatch: p
     probes(monkeypatch, GOOD)
     runs(host, MainPID="0", ActiveState="active", NRestarts="0")
     assert heal.bring_back(host.app, "r1") is False
-    assert host.told().endswith(f"r1 can't be brought back.\n{NO_PROCESS}\n")
+    assert host.told().endswith(f"r1 doesn't serve again.\n{NO_PROCESS}\n")
 
 
 def test_a_proof_that_does_not_come(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +208,7 @@ def test_a_crash_on_boot_is_not_waited_for(host: Host, monkeypatch: pytest.Monke
     probes(monkeypatch, BAD)
     host.system.printing = {"systemctl show": state, "journalctl": "ValueError: no database"}
     message = failure(proof.prove, host.app, "r1")
-    assert message == "The app crashes on boot:\nValueError: no database" and host.system.slept == []
+    assert message == "The app crashes during its start:\nValueError: no database" and host.system.slept == []
 
 
 @pytest.mark.parametrize(
@@ -276,5 +276,5 @@ def test_no_watch(host: Host, monkeypatch: pytest.MonkeyPatch, seconds: int, fir
         host.add(IDS[0], current=True)
     host.app.wanted["watch"] = seconds
     given = probes(monkeypatch, BAD)
-    assert proof.watch(host.app, "r1") == ("none to go back to" if first else None)
+    assert proof.watch(host.app, "r1") == ("no previous release" if first else None)
     assert given == []

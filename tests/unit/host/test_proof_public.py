@@ -68,11 +68,11 @@ def test_an_answer_that_trickles_is_none(host: Host, trickle: bytes) -> None:
         ([(200, "ok", "r1")], None),
         ([(503, "no db", "r1")], None),  # it is the app that answers; `watch` judges it
         ([(200, "ok", "r0"), (200, "ok", "r1")], None),  # by one of nginx's workers that are leaving
-        ([(200, "ok", "r0")], "by r0: 200 ok"),
-        ([(200, "ok", None)], "by no release: 200 ok"),
-        ([(502, "Bad Gateway", "r1")], "by r1: 502 Bad Gateway"),
-        ([(504, "", "r1")], "by r1: 504 "),
-        ([(0, "no answer (timed out)", None)], "by no release: 0 no answer (timed out)"),
+        ([(200, "ok", "r0")], "200 ok from r0"),
+        ([(200, "ok", None)], "200 ok from no release"),
+        ([(502, "Bad Gateway", "r1")], "502 Bad Gateway from r1"),
+        ([(504, "", "r1")], "504  from r1"),
+        ([(0, "no answer (timed out)", None)], "0 no answer (timed out) from no release"),
     ],
 )
 @pytest.mark.parametrize("scheme", ["https", "http"])
@@ -100,7 +100,7 @@ def test_the_public_name_is_answered_by_the_new_release(
         assert proof.public(host.app, "r1") is None and asked[0] == len(answers)
     else:
         message = failure(proof.public, host.app, "r1")
-        assert message == f"{scheme}://notes.example.com/readyz isn't answered by r1 but {wrong}"
+        assert message == f"{scheme}://notes.example.com/readyz should be answered by r1, but got {wrong}"
     assert reached == {("notes.example.com", scheme == "https")}
 
 

@@ -67,7 +67,7 @@ def test_the_first_configuration_refused(proxy: Proxy) -> None:
 @pytest.mark.parametrize("error", [Refused, Failed])
 def test_the_first_configuration_not_live(proxy: Proxy, error: type[Failed]) -> None:
     proxy.not_live, proxy.error = "port 80 is taken", error
-    with pytest.raises(Refused, match=r"^port 80 is taken\nThe configuration from before was put back.$"):
+    with pytest.raises(Refused, match=r"^port 80 is taken\nThe previous configuration was restored.$"):
         proxy.nginx.apply(configuration())
     assert not (proxy.etc / "nginx.conf").is_symlink()
     assert (proxy.etc / "nginx.conf").read_text() == "# Debian's\n"
@@ -106,7 +106,7 @@ def test_a_configuration_that_is_not_live_is_taken_back(proxy: Proxy, error: typ
     proxy.nginx.apply(configuration())
     first = proxy.live
     proxy.not_live, proxy.error = "no new worker", error
-    with pytest.raises(Refused, match=r"^no new worker\nThe configuration from before was put back.$"):
+    with pytest.raises(Refused, match=r"^no new worker\nThe previous configuration was restored.$"):
         proxy.nginx.apply(configuration("two"))
     assert proxy.live == first
     assert proxy.system.calls == ["systemctl reload nginx"]

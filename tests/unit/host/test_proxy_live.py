@@ -35,7 +35,7 @@ def system(tmp_path: Path) -> FakeSystem:
 )
 def test_whose_file_is_wrong(path: str, told: bool) -> None:
     said = f'nginx: [emerg] unknown directive "x" in {path}:7\n'
-    advice = f"\n{path} isn't Slipway's: correct line 7 there (`nginx -t` checks it) and run again."
+    advice = f"\n{path} isn't Slipway's. Correct its line 7 (`nginx -t` checks it), then run again."
     assert live.explain(System(Layout()), said) == said.strip() + (advice if told else "")
 
 

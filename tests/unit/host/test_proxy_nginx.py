@@ -89,7 +89,7 @@ def test_a_switch_that_fails(proxy: Proxy, what: str, error: type[Failed]) -> No
     with pytest.raises(Refused) as told:
         proxy.nginx.switch("notes", "r2")
     assert tree(proxy.etc) == before
-    assert str(told.value) == ("no" if what == "refuses" else "no\nThe release from before goes on serving.")
+    assert str(told.value) == ("no" if what == "refuses" else "no\nThe previous release keeps serving.")
     assert proxy.system.calls == ([] if what == "refuses" else ["systemctl reload nginx"])
 
 

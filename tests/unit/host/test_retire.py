@@ -14,6 +14,7 @@ from tests.unit.host.running import IDS, Host, failure, host_at, tree
 
 LEFT = 1_767_225_600
 """When it is let go, by the clock of a FakeSystem."""
+TIMED = "--timer-property=AccuracySec=1s"
 
 
 @pytest.fixture
@@ -24,9 +25,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 @pytest.mark.parametrize(
     ("grace", "warm", "stays", "timers"),
     [
-        (30, 300, 300, ["drain", f"--timer-property=AccuracySec=1s --on-calendar=@{LEFT + 300} retire"]),
+        (30, 300, 300, ["drain", f"{TIMED} --on-active=300 --on-calendar=@{LEFT + 300} retire"]),
         (30, 0, 70, ["drain"]),  # as long as it may take to stop
-        (60, 20, 100, ["drain", f"--timer-property=AccuracySec=1s --on-calendar=@{LEFT + 60} retire"]),
+        (60, 20, 100, ["drain", f"{TIMED} --on-active=60 --on-calendar=@{LEFT + 60} retire"]),
     ],
 )
 def test_the_old_one_is_let_go(host: Host, grace: int, warm: int, stays: int, timers: list[str]) -> None:
@@ -55,12 +56,21 @@ def test_the_old_one_is_let_go(host: Host, grace: int, warm: int, stays: int, ti
 
 
 def test_the_end_of_a_warm_release_is_a_whole_second_and_never_before_its_time(host: Host) -> None:
+    """That of the calendar, which no daemon-reload moves; the span beside it ends it where the clock was set back."""
     host.system.at += 0.25
     host.app.wanted["keep_warm"] = 5
     host.add(IDS[0], units=True)
     retire.let_go(host.app, IDS[0])
     (timer,) = host.system.matching("--on-calendar")
-    assert f" --on-calendar=@{LEFT + 6} " in timer and host.system.matching("--on-active") == []
+    assert f" --on-active=5 --on-calendar=@{LEFT + 6} " in timer
+
+
+@pytest.mark.parametrize(("left", "end"), [(LEFT, LEFT + 30), (LEFT - 20, LEFT + 10), (LEFT + 86_400, LEFT + 30)])
+def test_a_drain_has_its_time_whatever_the_clock_says(host: Host, left: float, end: float) -> None:
+    """The last one was let go before the clock was set back by a day."""
+    host.app.wanted["drain_timeout"] = 30
+    host.add(IDS[0], left=left)
+    assert retire.drain_end(host.app, IDS[0]) == end
 
 
 def test_an_old_one_that_a_killed_run_began_to_let_go(host: Host) -> None:

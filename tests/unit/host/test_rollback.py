@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slipway_host.release import database, rollback, transaction
-from slipway_host.system import Done
+from slipway_host.release import database, retire, rollback, transaction
+from slipway_host.release.app import App
+from slipway_host.system import Done, Failed, Interrupted
 
 from tests.unit.host.running import IDS, Host, Story, failure, host_at, story_at
 
@@ -50,16 +51,16 @@ def test_a_rollback(two: Host, story: Story) -> None:
         f"systemctl start notes@{IDS[0]}.socket",
         f"systemctl start notes@{IDS[0]}.service",
     ]
-    attempt = two.app.record(two.app.attempt)
-    assert (attempt["kind"], attempt["state"], attempt["to"]) == ("rollback", "good", IDS[0])
-    assert (attempt["previous"], attempt["by"]) == (IDS[1], "ann@desk") and "revisions" not in attempt
-    assert attempt["id"].endswith("Z-rollback") and list(attempt["steps"]) == BACK
+    record = two.app.record(two.app.record_id)
+    assert (record["kind"], record["state"], record["to"]) == ("rollback", "good", IDS[0])
+    assert (record["previous"], record["by"]) == (IDS[1], "ann@desk") and "revisions" not in record
+    assert record["id"].endswith("Z-rollback") and list(record["steps"]) == BACK
     left = two.app.record(IDS[1])
     assert left["state"] == "good" and left["bad"] and left["bad"]["by"] == "ann@desk"
-    assert left["bad"]["why"] == f"went back to {IDS[0]}" and left["bad"]["since"]
+    assert left["bad"]["why"] == f"rolled back to {IDS[0]}" and left["bad"]["since"]
     assert two.app.warm() == {IDS[1]} and two.releases == IDS[:2]
     assert two.said[0] == "notes: 1/5 schema 0.0 s (no migrations)"
-    assert two.said[-1] == f"notes: {IDS[0]} serves again (0.0 s); {IDS[1]} was before"
+    assert two.said[-1] == f"notes: {IDS[0]} serves again (0.0 s), instead of {IDS[1]}"
 
 
 def test_a_rollback_to_a_warm_release_starts_nothing(two: Host, story: Story) -> None:
@@ -120,7 +121,7 @@ def test_a_rollback_to_what_serves(two: Host, story: Story) -> None:
     two.app.request["to"] = IDS[1]
     rollback.rollback(two.app)
     assert two.said == [f"notes: {IDS[1]} serves already"]
-    assert story.steps == ["prove"] and two.app.attempt is None and two.app.record(IDS[1]).get("bad") is None
+    assert story.steps == ["prove"] and two.app.record_id is None and two.app.record(IDS[1]).get("bad") is None
 
 
 def test_a_rollback_to_what_should_serve(two: Host, story: Story) -> None:
@@ -133,7 +134,7 @@ def test_a_rollback_to_what_should_serve(two: Host, story: Story) -> None:
     assert two.said == [down, f"notes: {IDS[1]} serves already"]
     story.fails = "prove"
     assert failure(rollback.rollback, two.app) == (
-        f"{IDS[1]} doesn't serve, though it is what should: go back to another one, or release anew."
+        f"{IDS[1]} should serve, but doesn't: roll back to another release, or release anew."
     )
 
 
@@ -142,13 +143,13 @@ def test_a_rollback_that_fails(two: Host, story: Story, step: str) -> None:
     before = two.on_disk()
     story.fails = step
     assert failure(rollback.rollback, two.app).splitlines() == [
-        f"going back to {IDS[0]} failed at {step} ({BACK.index(step) + 1} of 5).",
+        f"rollback to {IDS[0]} failed at {step} ({BACK.index(step) + 1} of 5).",
         f"{step} is broken",
-        f"{IDS[1]} goes on serving. Correct the cause and run again.",
+        f"{IDS[1]} keeps serving. Correct the cause and run again.",
     ]
     assert (two.app.serving(), two.on_disk()) == (IDS[1], before)
-    attempt = two.app.record(two.app.attempt)
-    assert (attempt["state"], attempt["step"], attempt["to"]) == ("failed", step, IDS[0])
+    record = two.app.record(two.app.record_id)
+    assert (record["state"], record["step"], record["to"]) == ("failed", step, IDS[0])
     assert two.app.record(IDS[0])["state"] == "good", "it can be tried again"
     assert not two.app.record(IDS[1]).get("bad")
 
@@ -157,14 +158,14 @@ def test_a_rollback_that_fails(two: Host, story: Story, step: str) -> None:
     ("before", "after", "failing", "told"),
     [
         (["r4"], ["r4"], "", ""),
-        (["r4"], ["r2"], "", " The database was downgraded, and is at r4 again, without what was lost by that."),
+        (["r4"], ["r2"], "", " The database was downgraded and is at r4 again; data in what was removed is lost."),
         (
             ["r4"],
             ["r2"],
             "no disk",
-            " The database stays at r2, and can't be brought to r4 again:\nno disk\n",
+            " The database stays at r2, and can't be migrated to r4 again:\nno disk\n",
         ),
-        (["r4"], [], "no disk", " The database stays at base, and can't be brought to r4 again:\nno disk\n"),
+        (["r4"], [], "no disk", " The database stays at base, and can't be migrated to r4 again:\nno disk\n"),
     ],
 )
 def test_a_downgrade_is_made_good_if_the_rollback_fails(
@@ -183,15 +184,37 @@ def test_a_downgrade_is_made_good_if_the_rollback_fails(
         return Done(argv, 1 if failing else 0, failing)
 
     def downgraded() -> None:
-        two.app.write_record(str(two.app.attempt), revisions={"before": before, "after": after})
+        two.app.write_record(str(two.app.record_id), revisions={"before": before, "after": after})
 
     monkeypatch.setattr(database, "schema", schema)
-    two.app.knower = IDS[1]
+    two.app.migrator = IDS[1]
     story.fails, story.before["prove"] = "prove", downgraded
     message = failure(rollback.rollback, two.app)
-    assert message.endswith(f"\n{IDS[1]} goes on serving.{told} Correct the cause and run again.")
+    assert message.endswith(f"\n{IDS[1]} keeps serving.{told} Correct the cause and run again.")
     by_who_knows_how = (IDS[1], "upgrade", "migrate", 60)
     assert upgrades == ([by_who_knows_how] if before != after else [])
+
+
+@pytest.mark.parametrize(
+    "error", [Failed("it can't be let go"), Interrupted("notes-release.service was told to stop.")]
+)
+def test_a_rollback_that_ends_after_the_commit_stands(
+    two: Host, story: Story, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Its record says so, and the database stays where the release wants it."""
+
+    def let_go(app: App, each: str) -> None:
+        raise error
+
+    def downgraded() -> None:
+        two.app.write_record(str(two.app.record_id), revisions={"before": ["r4"], "after": ["r2"]})
+
+    monkeypatch.setattr(retire, "let_go", let_go)
+    monkeypatch.setattr(database, "schema", lambda *_, **__: pytest.fail("the database is right"))
+    two.app.migrator, story.before["prove"] = IDS[1], downgraded
+    told = failure(rollback.rollback, two.app).splitlines()
+    assert told[1] == str(error) and told[2].startswith(f"{IDS[0]} keeps serving.")
+    assert two.app.serving() == IDS[0] and two.app.record(two.app.record_id)["state"] == "good"
 
 
 @pytest.mark.parametrize("step", ["prove", "switch"])
@@ -208,6 +231,6 @@ def test_nothing_to_go_back_from(two: Host, story: Story) -> None:
     """The link was deleted: no name is made of that."""
     two.at.current.unlink()
     two.name(None)
-    message = "No release serves yet, so there is nothing to go back from."
+    message = "No release serves yet, so there is nothing to roll back."
     assert failure(rollback.rollback, two.app) == message
     assert not [call for call in two.system.calls if "None" in call]

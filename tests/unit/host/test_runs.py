@@ -34,7 +34,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 def test_only_one_run_of_an_app_at_a_time(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getpid", lambda: 4711)
     held = (
-        "Another run of notes is under way (release by ann, process 4711, since 2026-01-01T00:00:00Z), and did not end "
+        "Another run of notes is under way (release by ann, process 4711, since 2026-01-01T00:00:00Z) and didn't end "
         f"within 0 s. Follow it with `{host.layout.program} follow notes`, or wait, then run again."
     )
     with runs.locked(host.app, "release by ann", 0):
@@ -158,9 +158,7 @@ def test_a_run_is_a_unit_of_its_own(host: Host, capsys: pytest.CaptureFixture[st
         + f"{host.layout.program} run notes {folder.name}"
     )
     assert "s3cr3t" not in started
-    begun = (
-        "notes: runs on the host as notes-release, and goes on if you leave (`systemctl stop notes-release` ends it)"
-    )
+    begun = "notes: runs on the host as notes-release, even if you leave (`systemctl stop notes-release` ends it)"
     assert host.said == [begun]
     assert capsys.readouterr().out == ("notes: begun\nbroken\n" if code else "notes: begun\n")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -196,7 +194,7 @@ def test_a_run_that_asks_for_something_else_waits_and_gives_up(host: Host, other
     folder, began = under_way(host, "t1", **other), host.system.clock()
     verb = other.get("verb", "release")
     assert failure(runs.submit, host.app, ask_for(host), 3) == (
-        f"Another run of notes is under way ({verb} by bob since noon), and did not end within 3 s. "
+        f"Another run of notes is under way ({verb} by bob since noon) and didn't end within 3 s. "
         f"Follow it with `{host.layout.program} follow notes`, or wait, then run again."
     )
     assert host.said == [f"notes: waiting for another run ({verb} by bob since noon), 3 s at most"]
@@ -278,7 +276,7 @@ def test_a_run_that_was_killed(host: Host, capsys: pytest.CaptureFixture[str]) -
     (folder / "log").write_text(said("3/9 check") + "half a li")
     assert failure(runs.follow, host.app, folder) == (
         "The run ended without a result: it was killed, or the host ran out of memory "
-        "(`journalctl -u notes-release.service`). Run again: it begins by putting the host in order."
+        "(`journalctl -u notes-release.service`). Run again: the next run puts the host in order first."
     )
     assert capsys.readouterr().out == "notes: 3/9 check\nhalf a li\n" and host.system.clock() - began < 2
 
@@ -323,7 +321,24 @@ def test_the_run_that_is_there_is_followed(host: Host, capsys: pytest.CaptureFix
     assert runs.follow_any(host.app) == 1 and capsys.readouterr().out == "notes: t1\n"
     host.system.states["notes-release.service"] = {"ActiveState": "inactive", "Description": "run t1"}
     assert runs.follow_any(host.app) == 0 and capsys.readouterr().out == "notes: t2\n"
-    assert host.said == ["notes: no run is under way; this is what the last one, begun at noon, said"]
+    assert host.said == ["notes: no run is under way; this is the log of the last one, begun at noon"]
+
+
+def test_the_last_run_is_the_last_whatever_the_clock_said(
+    host: Host, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host's clock is set back between two runs; an earlier Slipway has made one before them."""
+    under_way(host, "20260101T000000000000-1", "inactive")
+    for uptime, clock in ((1000.25, 1_767_225_600), (1001.5, 1_767_139_200)):
+        monkeypatch.setattr(host.system, "uptime", lambda seconds=uptime: seconds)
+        host.system.at = clock
+        host.system.doing["systemd-run"] = ending(host, said(f"up for {uptime} s") + ended(0))
+        runs.submit(host.app, ask_for(host), 0)
+    names = sorted(path.name.rpartition("-")[0] for path in host.at.runs.iterdir())
+    assert names == ["20260101T000000000000", "run-0000001000250000", "run-0000001001500000"]
+    capsys.readouterr()
+    host.system.states["notes-release.service"] = {"ActiveState": "inactive", "Description": "x"}
+    assert runs.follow_any(host.app) == 0 and capsys.readouterr().out == "notes: up for 1001.5 s\n"
 
 
 def test_a_dry_runs_folder_is_no_run_to_follow(host: Host) -> None:

@@ -198,7 +198,7 @@ def test_a_revision_is_described(tmp_path: Path) -> None:
     told = {"revision": "0001", "doc": "First line"}
     assert contract.described(Script(str(path))) == told | {"contract": ["drops the table a"], "downgrade": False}
     compiled = contract.described(Script("0001.pyc", Script))
-    assert compiled == told | {"contract": ["does what can't be read: it has no source"], "downgrade": False}
+    assert compiled == told | {"contract": ["can't be checked: it has no source"], "downgrade": False}
 
 
 def test_what_is_no_python_is_told() -> None:
@@ -240,7 +240,7 @@ def test_a_source_that_means_to_take_long_does_not(what: str) -> None:
     began = time.monotonic()
     found = contract.contract((HOSTILE | PLAIN)[what])
     assert time.monotonic() - began < DEADLINE
-    assert found[-1:] == (["does what can't be told: its source is too long"] if what in HOSTILE else [])
+    assert found[-1:] == (["can't be checked: its source is too long"] if what in HOSTILE else [])
 
 
 def test_what_was_found_before_it_took_too_long_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def test_who_holds_a_table_that_a_statement_names() -> None:
     error = SimpleNamespace(statement="ALTER TABLE notes ADD x int")
     assert guard.relation_holders(connection, error).splitlines() == [  # type: ignore[arg-type]
         "; held by",
-        "  pid 1, user a, no application_name, doing what isn't told",
+        "  pid 1, user a, no application_name, activity hidden",
         "  pid 3, user c, web, active since 2026-01-01 00:00:00 UTC: SELECT 3",
         "  pid 4, user d, web, active since 2026-01-01 00:00:00 UTC: ",
     ]

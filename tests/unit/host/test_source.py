@@ -7,10 +7,16 @@ import os
 import stat
 import subprocess
 import tarfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from slipway_host.release import room, source, sources
+from slipway_host.release.app import App
+from slipway_host.release.progress import Progress
+from typing_extensions import override
 
 from tests.unit.host.prepared import COMMIT, Place, RealCommands, failure, place_at, tree
 
@@ -48,7 +54,7 @@ def test_a_damaged_archive_fails_the_step(place: Place) -> None:
 
 
 def test_a_source_that_comes_with_a_request_is_kept(place: Place) -> None:
-    source.store(place.app, COMMIT, base64.b64encode(b"\x1f\x8b\0").decode())
+    source.store(place.app, place.at.archive(COMMIT), base64.b64encode(b"\x1f\x8b\0").decode())
     (path,) = place.layout.sources.iterdir()
     assert path.name == f"notes.{COMMIT}.tar.gz" and path.read_bytes() == b"\x1f\x8b\0"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -130,6 +136,44 @@ def test_a_commit_that_a_branch_led_to_is_fetched_alone(
     assert (f"+{commits[1]}:refs/slipway/wanted" in fetched) is not others
 
 
+class RealTime(RealCommands):
+    """And it waits, as a host does."""
+
+    @override
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    @override
+    def clock(self) -> float:
+        return time.monotonic()
+
+
+@pytest.mark.parametrize("named", ["a branch", "a commit"])
+def test_a_plan_and_a_release_may_fetch_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repository: tuple[str, list[str]], named: str
+) -> None:
+    """Twelve of them: each has what it wants, and none is in another's way."""
+    monkeypatch.setattr(source, "as_builder", lambda app: [])
+    url, commits = repository
+    place = place_at(tmp_path / "several", monkeypatch, RealTime)
+    start = threading.Barrier(12)
+
+    def fetch(number: int) -> dict[str, str]:
+        app = App("notes", RealTime(tmp_path / "several"), Progress("notes", place.system, place.events.append))
+        app.wanted = {**place.app.wanted}
+        app.wanted["source"] = {"kind": "git", "url": url, "ssh": "", "subdir": "", "commit": commits[number % 2]}
+        app.request["ref"] = "main" if named == "a branch" else commits[number % 2]
+        folder = place.at.folder(f"r{number}")
+        start.wait()
+        source.unpack(app, folder)
+        return tree(folder)
+
+    with ThreadPoolExecutor(12) as pool:
+        found = list(pool.map(fetch, range(12)))
+    assert found == [{"pyproject.toml": f"# {number % 2}\n"} for number in range(12)]
+    assert place.said() == [], "no copy was taken for damaged"
+
+
 def test_a_commit_that_is_not_there(place: Place, repository: tuple[str, list[str]]) -> None:
     url, _ = repository
     wants(place, url, "0" * 40)
@@ -160,6 +204,24 @@ def test_a_mirror_that_a_power_cut_has_damaged_is_made_anew(
     source.fetch(place.app, "r2")
     assert files and tree(place.at.folder("r2")) == {"pyproject.toml": "# 1\n"}
     assert list(place.layout.mirrors.iterdir()) == [place.at.mirror]
+
+
+@pytest.mark.parametrize("left", ["HEAD.lock", "packed-refs.lock", "refs/heads/main.lock", "refs/slipway/wanted.lock"])
+@pytest.mark.parametrize("named", ["a branch", "a commit"])
+def test_a_fetch_that_was_killed_is_in_nobodys_way(
+    place: Place, repository: tuple[str, list[str]], named: str, left: str
+) -> None:
+    """git's locks outlive it."""
+    url, commits = repository
+    wants(place, url, commits[0])
+    place.app.request["ref"] = "main" if named == "a branch" else commits[0]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(source, "_fetch", lambda app, git: None)
+        failure(source.fetch, place.app, "r0")
+    (place.at.mirror / left).parent.mkdir(parents=True, exist_ok=True)
+    (place.at.mirror / left).touch()
+    source.fetch(place.app, "r1")
+    assert tree(place.at.folder("r1")) == {"pyproject.toml": "# 0\n"} and place.said() == []
 
 
 def test_a_damaged_mirror_stays_where_it_cannot_be_made_anew(

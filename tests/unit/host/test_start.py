@@ -120,7 +120,7 @@ def test_what_serves_is_stopped_first(host: Host, monkeypatch: pytest.MonkeyPatc
     assert all(f"notes@{each}.{kind}" in calls[stopped] for each in IDS[:2] for kind in ("socket", "service"))
     assert calls[stopped + 1] == "systemctl kill --signal=SIGKILL app-notes.slice"
     assert killed == [(17, 9), (4711, 9), (4711, 9)]
-    assert f"{IDS[0]} is stopped first, as told: requests are lost" in host.told()
+    assert f"{IDS[0]} is stopped first, as requested: requests are lost" in host.told()
     assert host.app.record(IDS[0])["stopped_first"]
 
 

@@ -18,9 +18,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return host_at(tmp_path, monkeypatch)
 
 
-def old_record(host: Host, attempt: str, **facts: Any) -> None:
+def old_record(host: Host, record_id: str, **facts: Any) -> None:
     """A record of an earlier Slipway."""
-    host.at.record(attempt).write_text(json.dumps({"id": attempt, "state": "good", **facts}))
+    host.at.record(record_id).write_text(json.dumps({"id": record_id, "state": "good", **facts}))
 
 
 def numbers(host: Host) -> dict[str, Any]:
@@ -36,8 +36,8 @@ def test_a_host_without_a_form_is_of_the_first_one(host: Host) -> None:
 def test_a_newer_host_is_refused(host: Host) -> None:
     host.layout.format.write_text('{"format": 3, "slipway": "9.9.9"}')
     message = (
-        f"What this host keeps is in the form of Slipway 9.9.9 (format 3), and this is Slipway {VERSION}, which knows "
-        "none above 2: upgrade the Slipway that you run here, to 9.9.9 at least."
+        f"This host has the format of Slipway 9.9.9 (format 3). This is Slipway {VERSION}, which knows formats "
+        "up to 2: upgrade it to 9.9.9 or newer."
     )
     assert failure(state.require, host.system) == message
     old_record(host, IDS[0])
@@ -80,11 +80,11 @@ def test_a_killed_run_leaves_the_order_as_it_was(
     class Killed(BaseException):
         pass
 
-    def killed(attempt: str, **facts: Any) -> None:
+    def killed(record_id: str, **facts: Any) -> None:
         if written[0] == killed_after:
             raise Killed
         written[0] += 1
-        write(attempt, **facts)
+        write(record_id, **facts)
 
     monkeypatch.setattr(host.app, "write_record", killed)
     try:

@@ -32,7 +32,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
         ("units", "units of other releases are there: r2, r3"),
         ("warm", None),
         ("folder", "unfinished releases are there: r2"),
-        ("python", "{releases}/r1 is damaged: .venv/bin/python can't be started any more"),
+        ("python", "{releases}/r1 is damaged: .venv/bin/python is no longer executable"),
         ("wanted", "{etc}/release.json is missing"),
     ],
 )
@@ -126,6 +126,7 @@ def test_a_status_for_a_person(host: Host) -> None:
     ("seconds", "words"),
     [
         (0, "0 s"),
+        (-7_200, "0 s"),  # the clock was set back
         (59, "59 s"),
         (60, "1 min"),
         (3_599, "60 min"),
@@ -145,7 +146,7 @@ def write_history(host: Host) -> None:
     """A release of each kind that there is."""
     stamp = host.system.stamp()
     common: dict[str, Any] = {"by": "ann@desk", "started": stamp, "commit": "a" * 40}
-    bad = {"since": stamp, "by": "bob", "why": f"went back to {IDS[2]}"}
+    bad = {"since": stamp, "by": "bob", "why": f"went rollback to {IDS[2]}"}
     steps = {"fetch": 1.25, "build": 2.5}
     host.add(IDS[0], **common, subject="pruned since", revisions={"before": [], "after": ["r1"]}, steps=steps)
     shutil.rmtree(host.at.folder(IDS[0]))
@@ -173,7 +174,7 @@ def test_the_history(host: Host) -> None:
     assert host.system.matching("du") == [f"du -sm {host.at.folder(IDS[2])} {host.at.folder(IDS[3])}"]
     told = [(row["outcome"], row["now"], row["schema"], row["size_mb"], row["seconds"], row["what"]) for row in rows]
     assert told == [
-        ("good", "", "", None, 0, f"back to {IDS[2]}"),
+        ("good", "", "", None, 0, f"rollback to {IDS[2]}"),
         ("bad", "warm", "r1 -> r2", 4, 0, "w" * 80),
         ("good", "serves", "r1", 120, 3.8, "Good"),
         ("failed at check", "", "r1", None, 0, ""),
@@ -204,7 +205,7 @@ def test_the_history_for_a_person(host: Host) -> None:
     assert head.split() == ["RELEASE", "NOW", "OUTCOME", "AGE", "TOOK", "BY", "SCHEMA", "SIZE", "WHAT"]
     assert len(lines) == 5 and all(line == line.rstrip() for line in lines)
     at = head.index("WHAT")
-    assert [line[at:] for line in lines] == [f"back to {IDS[2]}", "w" * 50, "Good", "", "pruned since"]
+    assert [line[at:] for line in lines] == [f"rollback to {IDS[2]}", "w" * 50, "Good", "", "pruned since"]
     assert f"{IDS[2]}  serves  good " in lines[2] and "3.8 s  ann@desk  r1 " in lines[2] and "120 MB" in lines[2]
 
 

@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from slipway_host.release import proof, switch, truth
+from slipway_host.release import current, proof, switch
 
 from tests.unit.host.running import IDS, SWITCH, Host, host_at
 
@@ -47,7 +47,7 @@ def test_what_is_committed_is_on_the_disk_before_anything_of_the_old_one_goes(
     monkeypatch.setattr(
         "slipway_host.release.check.flush", lambda app: seen.append((host.app.serving(), unit.exists()))
     )
-    truth.settle(host.app, IDS[2])
+    current.settle(host.app, IDS[2])
     assert seen == [(IDS[2], True)] and not unit.exists()
 
 
@@ -55,9 +55,9 @@ def test_what_was_gone_back_from_is_bad_even_if_somebody_has_edited_it(host: Hos
     for each in IDS[:2]:
         host.add(each, units=True, current=True)
         (host.at.folder(each) / "main.py").write_text("print('why?')\n")
-    truth.confirm(host.app, IDS[0])
+    current.confirm(host.app, IDS[0])
     bad = host.app.record(IDS[1])["bad"]
-    assert bad and bad == {"since": "2026-01-01T00:00:00Z", "by": "ann@desk", "why": f"went back to {IDS[0]}"}
+    assert bad and bad == {"since": "2026-01-01T00:00:00Z", "by": "ann@desk", "why": f"rolled back to {IDS[0]}"}
 
 
 @pytest.mark.parametrize("back", [False, True])
@@ -69,12 +69,12 @@ def test_which_way_one_went_is_told_by_numbers(host: Host, back: bool) -> None:
     left, taken = (new, old) if back else (old, new)
     host.install(left)
     host.system.link(host.at.current, f"releases/{left}")
-    truth.confirm(host.app, taken)
+    current.confirm(host.app, taken)
     assert bool(host.app.record(left).get("bad")) is back and host.app.serving() == taken
 
 
 def test_what_is_remembered_has_its_form(host: Host) -> None:
-    truth.remember(host.app, {**host.app.wanted, "keep": 7})
+    current.remember(host.app, {**host.app.wanted, "keep": 7})
     told = host.system.json(host.at.wanted)
     assert (told["format"], told["keep"]) == (2, 7)
     assert stat.S_IMODE(host.at.wanted.stat().st_mode) == 0o600

@@ -43,7 +43,7 @@ def test_a_release(host: Host, story: Story) -> None:
     (made,) = host.releases
     assert story.steps == STEPS
     assert made.endswith("Z-ccccccc") and RELEASE_ID.fullmatch(made)
-    assert (host.app.serving(), host.app.attempt, host.app.proxied()) == (made, made, made)
+    assert (host.app.serving(), host.app.record_id, host.app.proxied()) == (made, made, made)
     record = host.app.record(made)
     assert (record["kind"], record["state"], record["commit"]) == ("release", "good", "c" * 40)
     assert record["inputs"] == host.app.wanted["inputs"] and record["wanted"] == host.app.wanted
@@ -52,7 +52,7 @@ def test_a_release(host: Host, story: Story) -> None:
     assert list(record["steps"]) == STEPS and record["started"] <= record["committed"] <= record["finished"]
     assert host.said[0] == "notes: 1/9 fetch 0.0 s" and host.said[-1] == f"notes: {made} serves (0.0 s)"
     assert host.said[6] == "notes: 7/9 switch 0.0 s (the public name has no certificate yet)"
-    assert not list(host.at.srv.glob(".*")) and (host.root / "folder/attempt").read_text() == made
+    assert not list(host.at.srv.glob(".*")) and (host.root / "folder/record").read_text() == made
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -66,7 +66,7 @@ def test_a_release_that_fails_leaves_the_old_one_serving(host: Host, story: Stor
     first, reason, end = message.splitlines()
     assert first.startswith("release 2") and first.endswith(f"-ccccccc failed at {step} ({number} of 9).")
     assert reason == f"{step} is broken"
-    again = "serves again" if number > 7 else "goes on serving"
+    again = "serves again" if number > 7 else "keeps serving"
     assert end == f"{IDS[0]} {again}. Correct the cause and run again."
     assert (host.app.serving(), host.app.proxied(), host.on_disk()) == (IDS[0], IDS[0], before)
     failed = host.newest
@@ -87,7 +87,7 @@ def test_whatever_a_step_fails_of_is_undone(host: Host, story: Story, error: Exc
     story.fails, story.error = "build", error
     assert release_fails(host).splitlines()[1:] == [
         told,
-        f"{IDS[0]} goes on serving. Correct the cause and run again.",
+        f"{IDS[0]} keeps serving. Correct the cause and run again.",
     ]
     assert host.releases == [IDS[0]]
 
@@ -117,7 +117,7 @@ def test_a_failure_after_the_commit_leaves_the_new_one_serving(
     made = host.app.serving()
     assert message.splitlines()[1:] == [
         "it can't be let go",
-        f"{made} goes on serving. Correct the cause and run again.",
+        f"{made} keeps serving. Correct the cause and run again.",
     ]
     assert made != IDS[0] and made in host.app.installed(), "the next run ends what is left of the old one"
     record = host.app.record(made)
@@ -129,12 +129,12 @@ def test_a_migration_that_was_made_is_told(host: Host, story: Story) -> None:
     host.add(IDS[0], units=True, current=True)
 
     def migrated() -> None:
-        assert host.app.attempt
-        host.app.write_record(host.app.attempt, revisions={"before": ["r1"], "after": ["r3", "x3"]})
+        assert host.app.record_id
+        host.app.write_record(host.app.record_id, revisions={"before": ["r1"], "after": ["r3", "x3"]})
 
     story.fails, story.before["migrate"] = "start", migrated
     assert release_fails(host).endswith(
-        f"\n{IDS[0]} goes on serving. The database stays at r3, x3: migrations aren't taken back. "
+        f"\n{IDS[0]} keeps serving. The database stays at r3, x3: migrations aren't undone. "
         "Correct the cause and run again."
     )
 
@@ -144,7 +144,7 @@ def test_a_database_that_did_not_change_is_not_mentioned(
     host: Host, story: Story, revisions: dict[str, list[str]]
 ) -> None:
     host.add(IDS[0], units=True, current=True)
-    story.before["migrate"] = lambda: host.app.write_record(str(host.app.attempt), revisions=revisions)
+    story.before["migrate"] = lambda: host.app.write_record(str(host.app.record_id), revisions=revisions)
     story.fails = "start"
     assert "database" not in release_fails(host)
 
@@ -181,8 +181,8 @@ def test_what_cannot_be_undone_is_told_and_written_down(
     story.fails = "start"
     assert release_fails(host).splitlines()[1:] == [
         "start is broken",
-        "What was begun can't be taken away yet (systemd is stuck); the next run does it.",
-        f"{IDS[0]} goes on serving. Correct the cause and run again.",
+        "Not everything could be undone (systemd is stuck); the next run does it.",
+        f"{IDS[0]} keeps serving. Correct the cause and run again.",
     ]
     assert (host.newest["state"], host.newest["step"]) == ("failed", "start")
 
@@ -192,7 +192,7 @@ def test_a_failure_that_cannot_be_written_down_is_told(
 ) -> None:
     host.add(IDS[0], units=True, current=True)
     story.fails, story.before["start"] = "start", lambda: full_disk(host, monkeypatch)
-    assert release_fails(host).endswith(f"{IDS[0]} goes on serving. Correct the cause and run again.")
+    assert release_fails(host).endswith(f"{IDS[0]} keeps serving. Correct the cause and run again.")
     assert host.newest["state"] == "started"
 
 
@@ -212,9 +212,27 @@ def test_a_run_that_takes_back_is_not_stopped_again(host: Host, story: Story, mo
     story.fails, story.error = "start", Interrupted("notes-release.service was told to stop.")
     assert release_fails(host).splitlines()[1:] == [
         "notes-release.service was told to stop.",
-        f"{IDS[0]} goes on serving.",
+        f"{IDS[0]} keeps serving.",
     ]
     assert ignored == [(signal.SIGTERM, signal.SIG_IGN)] and host.releases == [IDS[0]]
+
+
+def test_a_run_that_failed_is_not_stopped_before_it_takes_back(
+    host: Host, story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written down before it can't be interrupted any more."""
+    order: list[str] = []
+    write = host.app.write_record
+    monkeypatch.setattr(signal, "signal", lambda *_: order.append("ignored"))
+
+    def noted(record_id: str, **facts: Any) -> None:
+        order.extend(facts)
+        write(record_id, **facts)
+
+    monkeypatch.setattr(host.app, "write_record", noted)
+    story.fails = "build"
+    release_fails(host)
+    assert order.index("ignored") < order.index("took")
 
 
 def test_the_release_before_is_kept_and_its_units_end_with_a_reboot(host: Host, story: Story) -> None:
@@ -280,10 +298,7 @@ def test_a_hook_after_the_switch_that_fails(
     monkeypatch.setattr("slipway_host.release.hooks.hook", hook)
     message = release_fails(host)
     made = host.app.serving()
-    assert message == (
-        f"{made} serves, and goes on serving. But: {told}\n"
-        "A run doesn't call it again: see to what it should have done."
-    )
+    assert message == (f"{made} serves. But: {told}\nNo run repeats it: do by hand what it should have done.")
     record = host.app.record(made)
     assert (record["state"], record["hook"]) == ("good", "after_switch failed")
 
@@ -295,7 +310,7 @@ def test_the_hook_on_a_failure(host: Host, story: Story, step: str, at: str) -> 
     host.app.wanted["hooks"]["on_failure"] = ["page", "me"]
     story.fails = step
     release_fails(host)
-    made = host.app.attempt
+    made = host.app.record_id
     told = {"SLIPWAY_STEP": step, "SLIPWAY_RELEASE": made}
     assert story.hooks == [("on_failure", IDS[0] if at == "old" else made, told)]
 
@@ -308,7 +323,7 @@ def test_a_hook_on_a_failure_that_fails_is_told_and_changes_nothing(host: Host, 
         "start is broken",
         "The hook on_failure (`page`) ended with 1:",
         "no network",
-        f"{IDS[0]} goes on serving. Correct the cause and run again.",
+        f"{IDS[0]} keeps serving. Correct the cause and run again.",
     ]
     assert host.releases == [IDS[0]] and host.newest["error"] == "start is broken"
 
@@ -327,7 +342,7 @@ def test_the_hook_of_a_failure_runs_in_the_release_that_can(host: Host, story: S
     """The failed one's environment is damaged."""
     host.add(IDS[0], units=True, current=True)
     host.app.wanted["hooks"]["on_failure"] = ["page"]
-    story.before["start"] = lambda: (host.at.venv(str(host.app.attempt)) / "bin/python").unlink()
+    story.before["start"] = lambda: (host.at.venv(str(host.app.record_id)) / "bin/python").unlink()
     story.fails = "start"
     release_fails(host)
     assert [(name, release) for name, release, _ in story.hooks] == [("on_failure", IDS[0])]
@@ -335,7 +350,7 @@ def test_the_hook_of_a_failure_runs_in_the_release_that_can(host: Host, story: S
 
 def test_no_release_is_named_none(host: Host, story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """The folder of the releases and `current` were deleted after a rollback: a release heals that."""
-    bad = {"since": "2026-01-02T03:04:05Z", "by": "bob@desk", "why": f"went back to {IDS[0]}"}
+    bad = {"since": "2026-01-02T03:04:05Z", "by": "bob@desk", "why": f"rolled back to {IDS[0]}"}
     host.app.write_record(IDS[0], kind="release", state="good", inputs={"source": "old"})
     host.app.write_record(IDS[1], kind="release", state="good", inputs=host.app.wanted["inputs"], bad=bad)
     host.install(IDS[0])

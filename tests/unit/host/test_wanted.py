@@ -73,10 +73,10 @@ def test_the_secrets_of_a_build_are_kept_for_the_next_one(host: Host, story: Sto
 def test_a_release_that_is_what_is_wanted_is_not_made_again(host: Host, story: Story) -> None:
     host.serve_what_is_wanted()
     transaction.release(host.app)
-    assert story.steps == ["prove"] and host.releases == [IDS[0]] and host.app.attempt is None
+    assert story.steps == ["prove"] and host.releases == [IDS[0]] and host.app.record_id is None
     assert f"systemctl start notes@{IDS[0]}.service" in host.system.calls
     assert host.system.calls[-1] == f"{SWITCH}{IDS[0]}"
-    assert host.said == [f"notes: {IDS[0]} already is what is wanted; it serves"]
+    assert host.said == [f"notes: {IDS[0]} serves, and is what is wanted"]
 
 
 def test_a_fresh_one_is_made_all_the_same(host: Host, story: Story) -> None:
@@ -116,8 +116,8 @@ def test_a_release_that_cannot_be_brought_back_is_made_anew(host: Host, story: S
         transaction.release(host.app)
     assert "fetch" in story.steps and host.newest["id"] != IDS[0]
     reason = {"start": "The app doesn't start:\n", "prove": "prove is broken", "switch": "no"}.get(spoil)
-    told = f"notes: {IDS[0]} can't be brought back.\n{reason}"
-    damaged = f"notes: {IDS[0]} is damaged: .venv/bin/python is missing\nnotes: no other release can take its place\n"
+    told = f"notes: {IDS[0]} doesn't serve again.\n{reason}"
+    damaged = f"notes: {IDS[0]} is damaged: .venv/bin/python is missing\nnotes: no other release can replace it\n"
     assert host.told().startswith(told if reason else damaged)
 
 
@@ -126,22 +126,23 @@ def test_a_release_that_cannot_be_brought_back_is_made_anew(host: Host, story: S
 
 def hold(host: Host) -> None:
     """The operator went back from what is wanted."""
-    bad = {"since": "2026-01-02T03:04:05Z", "by": "bob@desk", "why": f"went back to {IDS[0]}"}
+    bad = {"since": "2026-01-02T03:04:05Z", "by": "bob@desk", "why": f"rolled back to {IDS[0]}"}
     host.add(IDS[0], units=True, current=True)
     host.add(IDS[1], inputs=host.app.wanted["inputs"], bad=bad)
 
 
-TOLD = f"{IDS[1]} was made from just this, and bob@desk went back from it at 2026-01-02T03:04:05Z"
+TOLD = f"{IDS[1]} was made from exactly this, and bob@desk rolled back from it at 2026-01-02T03:04:05Z"
 
 
 def test_what_was_gone_back_from_is_held(host: Host, story: Story) -> None:
     hold(host)
     host.system.states[f"notes@{IDS[0]}.service"] = {"ActiveState": "inactive"}
     transaction.release(host.app)
-    assert (story.steps, host.app.serving(), host.app.attempt) == (["prove"], IDS[0], None)
+    assert (story.steps, host.app.serving(), host.app.record_id) == (["prove"], IDS[0], None)
     assert host.told() == (
         f"notes: notes@{IDS[0]}.service didn't run: starting again\n"
-        f"notes: {TOLD}; {IDS[0]} serves. New code, or --data again=true (on the host: --again), makes a release.\n"
+        f"notes: {TOLD}; {IDS[0]} serves. For a release, change the code, or use --data again=true "
+        "(on the host: --again).\n"
     )
 
 
@@ -149,7 +150,7 @@ def test_what_was_gone_back_from_is_held_even_if_nothing_serves(host: Host, stor
     hold(host)
     story.fails = "prove"
     assert failure(transaction.release, host.app) == (
-        f"{IDS[0]} doesn't serve, and {TOLD}: --data again=true releases that again."
+        f"{IDS[0]} doesn't serve, and {TOLD}: --data again=true releases it again."
     )
 
 

@@ -39,7 +39,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     host.app.progress = Progress("notes", host.system, write)
 
     def release(app: App) -> None:
-        app.attempt = IDS[0]
+        app.record_id = IDS[0]
         assert app.at.lock.read_text().startswith("release by ann@desk, process ")
 
     monkeypatch.setattr(transaction, "release", release)
@@ -96,7 +96,7 @@ FULL = "The disk is full, of bytes (`df -h`) or of files (`df -i`): make room, o
 )
 def test_a_run_that_fails(host: Host, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str) -> None:
     def release(app: App) -> None:
-        app.attempt = IDS[0]
+        app.record_id = IDS[0]
         raise error
 
     monkeypatch.setattr(transaction, "release", release)
@@ -143,7 +143,7 @@ def test_a_run_on_a_host_where_nothing_was_ever_released(host: Host, monkeypatch
     host.at.wanted.unlink()
     monkeypatch.setattr(rollback, "rollback", lambda app: pytest.fail("it has nothing to go by"))
     assert work.work(host.app, TOKEN) == 1
-    assert result(host) == (1, f"{host.at.wanted} is missing: nothing was ever released here; run deploy.py.")
+    assert result(host) == (1, f"{host.at.wanted} is missing: nothing was ever released here. Run deploy.py.")
 
 
 def test_a_run_that_does_not_get_the_lock(host: Host) -> None:
@@ -232,11 +232,11 @@ def test_what_a_killed_run_said_is_kept(host: Host, end: str | None) -> None:
     """It couldn't do that itself; one that came to its end has."""
     folder = host.at.runs / "20250101T000000000000-4194305"
     folder.mkdir()
-    (folder / "attempt").write_text(IDS[3])
+    (folder / "record").write_text(IDS[3])
     (folder / "log").write_text('{"event": "said", "text": "3/9 check"}\n')
     if end == "ended":
         (folder / "log").write_text('{"event": "ended", "code": 0}\n')
     elif end:
         (folder / end).write_text('{"code": 0}')
     runs.sweep_runs(host.app, host.at.runs / TOKEN)
-    assert host.at.log(IDS[3]).exists() is (end is None) is not (folder / "attempt").exists()
+    assert host.at.log(IDS[3]).exists() is (end is None) is not (folder / "record").exists()

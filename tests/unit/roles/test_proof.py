@@ -1,4 +1,4 @@
-"""A change of the ways in is kept only if a fresh connection confirms it: the operator's side of it."""
+"""A change of access is kept only if a new connection confirms it: the operator's side of it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_without_a_fresh_connection_it_is_taken_back(side: Side, error: str) -> 
     side.error = lambda port: error
     assert side.change() is False
     assert side.asked == [f"{PROGRAM} access apply", f"{PROGRAM} access revert"]
-    assert error in side.said[0] and "again what they were" in side.said[1]
+    assert error in side.said[0] and "was reverted" in side.said[1]
 
 
 def test_who_can_log_in_but_not_become_root_proves_nothing(side: Side) -> None:
@@ -106,7 +106,7 @@ def test_who_can_log_in_but_not_become_root_proves_nothing(side: Side) -> None:
 def test_where_nothing_is_reached_any_more_it_is_said_that_the_host_helps_itself(side: Side) -> None:
     side.error, side.reverts = lambda port: "Could not connect", False
     assert side.change() is False
-    assert "by itself, 60 s after" in side.said[1]
+    assert "itself reverts the change of access after 60 s" in side.said[1]
 
 
 def test_a_new_port_must_answer_too_with_the_same_key(side: Side) -> None:

@@ -203,7 +203,7 @@ def test_the_second_run_changes_nothing_and_says_why(
         assert operation.reasons, f"{operation.name} doesn't say why it does nothing"
 
 
-WAYS_IN = "Access | Change the ways in, proven by a fresh connection"
+WAYS_IN = "Access | Change access, proven by a new connection"
 SITES = ["Nginx | Configure the sites"]
 ENVIRONMENT = "Release | Write what servers share, and the apps' environments"
 RELEASE = "Release | Release notes"
@@ -243,7 +243,7 @@ BOUNDS = "App | Write down what apps may take, and builds reach"
         ("<app>.lock_wait", 0, []),
         ("<app>.probe", {"short": ["/"]}, []),
         ("nginx.worker_connections", 2000, SITES),
-        ("nginx.sandbox", False, ["Nginx | Write what nginx is shut off from", "Nginx | Enable nginx"]),
+        ("nginx.sandbox", False, ["Nginx | Write the sandbox of nginx", "Nginx | Enable nginx"]),
         (
             "journal_max_size",
             "3G",
@@ -762,7 +762,7 @@ def test_nginx_is_shut_off_before_its_package_starts_it(
     plan_deploy: Planner, minimal_data: dict[str, Any], make_settings: MakeSettings, plan: Planner, bare: Facts
 ) -> None:
     done = plan_deploy(minimal_data)
-    assert done.changes[0] == "Nginx | Write what nginx is shut off from"
+    assert done.changes[0] == "Nginx | Write the sandbox of nginx"
     assert "ProtectSystem=strict" in done.writes[DROP_IN].text
     minimal_data["nginx"] = {"sandbox": False}
     without = make_settings(minimal_data)
@@ -1160,7 +1160,7 @@ def test_a_release_that_serves_is_not_made_again(again: Again) -> None:
     done = again()
     for app_name in ("notes", "wiki-next", "lab", "plain"):
         assert lookup(done, app_name).commands == []
-        assert lookup(done, app_name).reasons == [f"{app_name}: r1 serves and was made from just this"]
+        assert lookup(done, app_name).reasons == [f"{app_name}: r1 serves and was made from exactly this"]
 
 
 def test_the_first_release(plan: Planner, minimal: Settings, overview: HostOverview, caplog: Any) -> None:
@@ -1222,11 +1222,11 @@ def back_from(wanted_now: dict[str, Any], **other: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def left(plan: Planner, maximal: Settings, overview: HostOverview) -> dict[str, Any]:
-    """notes, whose release from just this the operator went back from."""
+    """notes, whose release from just this the operator rolled back from."""
     return back_from(wanted_by(plan(release, maximal, overview, RunOptions()))["notes"])
 
 
-BACK = "bob@desk went back from r2, made from just this, at 2026-01-02T03:04:05Z"
+BACK = "bob@desk rolled back from r2, made from exactly this, at 2026-01-02T03:04:05Z"
 
 
 def test_what_was_gone_back_from_is_not_released_again(
@@ -1235,7 +1235,7 @@ def test_what_was_gone_back_from_is_not_released_again(
     done = lookup(again(notes=left), "notes")
     assert (done.commands, done.reasons) == ([], [f"notes: {BACK}"])
     (warning,) = {record.getMessage() for record in caplog.records if record.levelname == "WARNING"}
-    assert warning.endswith(f"notes: {BACK}; r1 serves. New code, or --data again=true, makes a release.")
+    assert warning.endswith(f"notes: {BACK}; r1 serves. For a release, change the code, or use --data again=true.")
 
 
 def test_what_was_gone_back_from_is_released_when_told(again: Again, left: dict[str, Any]) -> None:
@@ -1249,6 +1249,16 @@ def test_new_code_is_released_after_a_rollback(again: Again, left: dict[str, Any
     assert asked(again(notes=left), "notes")["again"] is False
 
 
+def test_where_no_release_serves_nothing_is_held(
+    again: Again, left: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody deleted the releases and `current` after a rollback: a release is due, and none is called None."""
+    done = again(notes=left | {"release": None, "faults": ["no release serves yet"]})
+    assert asked(done, "notes")["again"] is False
+    said = "\n".join(logged(caplog))
+    assert "will make release of notes: " in said and not re.search(r"\bNone\b", said) and "rolled back" not in said
+
+
 def test_the_host_heals_what_was_gone_back_to(
     again: Again, left: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1256,7 +1266,7 @@ def test_the_host_heals_what_was_gone_back_to(
     done = again(notes=left | {"faults": ["notes@r1.service isn't running"]})
     assert asked(done, "notes")["again"] is False
     said = logged(caplog)
-    assert f"notes: {BACK}; r1 serves. New code, or --data again=true, makes a release." in said
+    assert f"notes: {BACK}; r1 serves. For a release, change the code, or use --data again=true." in said
     assert "will repair release r1: notes@r1.service isn't running; no new one is made" in said
     assert not [line for line in said if "make release" in line]
 
@@ -1521,7 +1531,7 @@ def test_nothing_to_go_back_from(plan: Planner, minimal: Settings, bare: Facts) 
         done = plan(rollback, minimal, RunOptions(), facts=bare | {ReleaseStatus: status})
         (command,) = done("Roll back notes").commands
         assert command.argv[2] == 'echo "$1" >&2; exit 1'
-        assert command.argv[4] == "notes: no release serves on this host, so there is nothing to go back from."
+        assert command.argv[4] == "notes: no release serves on this host, so there is nothing to roll back."
 
 
 def test_the_history(plan: Planner, maximal: Settings, bare: Facts, capsys: pytest.CaptureFixture[str]) -> None:
@@ -1725,15 +1735,15 @@ def test_what_is_switched_off_is_removed(
     # And on a host that never had them, nothing is done.
     bare = facts | {FirewallState: Firewall(), Places: {}}
     done = plan(access, off, overview, facts=bare)
-    assert done("Change the ways in, proven by a fresh connection").commands == []
+    assert done("Change access, proven by a new connection").commands == []
 
 
 def test_an_unconfirmed_change_is_made_anew_as_a_whole(
     plan: Planner, minimal: Settings, overview: HostOverview, minimal_data: dict[str, Any], converge: Converge
 ) -> None:
     facts = converge(minimal_data)
-    title = "Change the ways in, proven by a fresh connection"
-    assert plan(access, minimal, overview, facts=facts)(title).reasons == ["the ways in are as they should be"]
+    title = "Change access, proven by a new connection"
+    assert plan(access, minimal, overview, facts=facts)(title).reasons == ["access is as it should be"]
     pending = facts | {SshdState: dataclasses.replace(facts[SshdState], pending=True)}
     request = ways_in(plan(access, minimal, overview, facts=pending))
     assert {each["path"] for each in request["files"]} == {SSHD, SSHD_UNIT, TABLE}
@@ -1800,7 +1810,7 @@ def test_a_way_in_that_would_be_refused_is_told_before(
 ) -> None:
     transport = SimpleNamespace(auth_handler=SimpleNamespace(auth_method=method, private_key=key))
     monkeypatch.setattr(paramiko_api, "transport_of", lambda connector: transport)
-    (command,) = plan(access, minimal, overview)("Change the ways in, proven by a fresh connection").commands
+    (command,) = plan(access, minimal, overview)("Change access, proven by a new connection").commands
     if told:
         assert command.argv[:2] == ["sh", "-c"] and told in command.argv[-1]
     else:

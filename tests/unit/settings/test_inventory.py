@@ -68,6 +68,16 @@ def test_any_name_will_do(folder: Path, monkeypatch: pytest.MonkeyPatch, name: s
         ("open('/nonexistent/secrets.json')\n", "FileNotFoundError: [Errno 2] No such file or directory"),
         ("import sys\nsys.exit('not today')\n", "line 2 of {} expected: a file that runs to its end"),
         ("import nothing_of_this_name\n", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        (
+            "class Odd(BaseException):\n    pass\n\nraise Odd('stop')\n",
+            "line 4 of {} expected: a file that runs to its end",
+        ),
+        ("hosts = {'203.0.113.5': {}}\n", "hosts in line 1 expected: a list of hosts found: a mapping of 1"),
+        ("\ndef hosts():\n    return []\n", "hosts in line 2 expected: a list of hosts found: a function"),
+        ("hosts = [['203.0.113.5', {}]]\n", "hosts in line 1 expected: a list of hosts found: a list of 1"),
+        ("from os import sep as hosts\n", 'hosts in line 1 expected: a list of hosts found: "/"'),
+        ("hosts = [(1, {})]\n", "expected: hosts as text, or as (host, data) found: (1, an empty mapping)"),
+        ("hosts = [('203.0.113.5', None)]\n", 'or as (host, data) found: ("203.0.113.5", None)'),
         ("hosts = [\n", "found: '[' was never closed in line 1"),
         ("VERSIONS = (1, 2)\n" + HOSTS, "VERSIONS in line 1 expected: a list of hosts, or a tuple"),
         ("EMPTY = ()\n" + HOSTS, "name it _EMPTY, if it is no group"),
@@ -88,6 +98,18 @@ def test_an_error_beside_the_inventory_is_told_where_it_is(folder: Path, monkeyp
     path = folder / "production.py"
     path.write_text("from shared_values import data\nhosts = [('a', data())]\n")
     assert f"line 2 of {folder}/shared_values.py" in refused(monkeypatch, path)
+
+
+def test_what_an_inventory_does_on_the_way_stays_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints, which is no part of an answer in JSON, and goes elsewhere, where its own file can't be found."""
+    monkeypatch.chdir(folder.parent)
+    path = Path("inventories/production.py")
+    path.write_text("import os\nprint('reading the vault')\nos.chdir('/')\n" + HOSTS)
+    assert len(load_inventory(path)) == 1
+    check(monkeypatch, path)
+    assert capsys.readouterr() == ("", 2 * "reading the vault\n") and Path.cwd() == folder.parent
 
 
 def test_what_lies_beside_the_inventory_can_be_imported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,3 +176,12 @@ def test_a_path_in_a_home_that_nobody_knows_is_one_line() -> None:
     with pytest.raises(person.HomeError, match="this machine has no such user"):
         person.expanded("~nobody-of-this-name/key")
     assert person.expanded("key") == Path("key")
+
+
+def test_who_is_nobody_is_told_what_openssh_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert person.advice_on_ssh() == ""
+    monkeypatch.setenv("USER", "ann")
+    monkeypatch.setattr("os.getuid", lambda: 54_321)
+    assert person.advice_on_ssh() == (
+        "; the system must know the user who runs OpenSSH: add that user, or run this as another one"
+    )

@@ -1,4 +1,4 @@
-"""What `current` says: changed in one step, on the disk before anything of the old release goes."""
+"""Change what `current` names: in one step, and on the disk before anything of the old release is removed."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 def settle(app: App, release: str, damaged: bool = False) -> None:
-    """The release that nginx sends to becomes the truth, and the one before it is let go.
+    """Make the release that nginx uses the one `current` names, and let the old one go.
 
-    + damaged: which is why it was left, and not its code
+    + damaged: whether the old one was replaced because its files are damaged
     """
     leave(app, confirm(app, release, damaged), release)
 
 
 def confirm(app: App, release: str, damaged: bool = False) -> str | None:
-    """Write down that this release is the truth; one that is newer, and was left for it, is marked as bad.
+    """Let `current` name this release. If the one before is newer, mark it as bad.
 
-    Returns the one that was the truth before, or None.
+    Returns the one before, or None.
 
     + damaged: as `settle` takes it
     """
@@ -38,15 +38,15 @@ def confirm(app: App, release: str, damaged: bool = False) -> str | None:
     )
     if before and app.number(release) < app.number(before) and not damaged:
         by = app.request.get("by", "a run that was killed")
-        left: Left = {"since": stamp, "by": by, "why": f"went back to {release}"}
+        left: Left = {"since": stamp, "by": by, "why": f"rolled back to {release}"}
         app.write_record(before, bad=left)
     point_current(app, release)
-    check.flush(app)  # before anything of the old one goes
+    check.flush(app)  # before anything of the old one is removed
     return before
 
 
 def leave(app: App, before: str | None, release: str) -> None:
-    """Let go what `current` named before this release."""
+    """Let the release go that `current` named before."""
     if before and before != release:
         retire.let_go(app, before)
     else:
@@ -54,10 +54,10 @@ def leave(app: App, before: str | None, release: str) -> None:
 
 
 def remember(app: App, wanted: Wanted) -> None:
-    """Write down what is wanted now: what a release that is asked for on the host itself takes, and drains go by."""
+    """Store what is wanted now, for drains and for releases started on the host itself."""
     app.system.replace(app.at.wanted, json.dumps({**wanted, "format": FORMAT}, indent=1), 0o600)
 
 
 def point_current(app: App, release: str) -> None:
-    """Let `current` name this release, in one step."""
+    """Point `current` to this release, in one step."""
     app.system.link(app.at.current, f"{app.at.releases.name}/{release}")
