@@ -23,7 +23,7 @@ STOP_SIGNAL = "SIGRTMIN+3"
 """Asks systemd for a clean shutdown; also in host.Dockerfile."""
 
 OWN = (
-    "etc/hostname", "etc/machine-id", "etc/ssh/ssh_host_*", "root/.ssh", f"home/{USER}/.ssh",
+    ".image", "etc/hostname", "etc/machine-id", "etc/ssh/ssh_host_*", "root/.ssh", f"home/{USER}/.ssh",
     "var/log/journal/*", "var/lib/systemd/random-seed", "var/lib/systemd/timers/*", "var/cache/apt/archives/*.deb",
 )  # fmt: skip
 """Patterns of what is one target's own, or only large: an image of its disk has none of it."""
