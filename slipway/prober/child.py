@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from slipway.prober.models import Load, ProberError, Result, Site
 
@@ -59,7 +59,7 @@ class Prober:
         """Process that sends; None when none runs."""
         return None if self._process is None else self._process.pid
 
-    def __enter__(self) -> Prober:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e import _driver
-from tests.e2e._driver import Host, Traffic, log, wait_until
+from tests.e2e._driver import Host, Public, log, wait_until
 from tests.e2e.apps import copy_example
 
 login = functools.partial(_driver.login, connect=15, seconds=120)
@@ -66,7 +66,7 @@ def change_code(host: Host, mark: str, statement: str = "") -> None:
 
 
 @contextmanager
-def public(host: Host, *, gap: float = 15.0) -> Iterator[Traffic]:
+def public(host: Host, *, gap: float = 15.0) -> Iterator[Public]:
     """The public meanwhile, as patient with an emulated machine as it must be; then nothing may be lost."""
     with host.traffic(rate=4) as seen:
         yield seen

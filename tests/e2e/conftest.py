@@ -2,7 +2,7 @@
 
 Each module has hosts of its own, so with pytest-xdist they run side by side: ``-n 2 --dist loadfile``.
 
-SLIPWAY_KEEP=1   leave the targets up afterwards, to look at; the next run of a story starts with a bare one again
+SLIPWAY_KEEP=1   leave the targets up afterwards, to look at; the next run of a story starts with a new one
 SLIPWAY_REUSE=1  take the targets as they were left, and go on after a failure: for work on single tests of a story
 """
 
@@ -17,14 +17,24 @@ from typing import Any
 import pytest
 
 from tests.e2e._driver import ROOT, Host, log
+from tests.e2e._provisioned import provisioned
+from tests.target.image import SUITES
 
 REUSE = os.environ.get("SLIPWAY_REUSE") == "1"
 
 MakeHost = Callable[..., Host]
-"""``make_host(story, os_name, apps=("notes",))``: a bare target with an inventory, removed when the module ends.
+"""``make_host(story, os_name, apps=("notes",))``: a target with an inventory, removed when the module ends.
 
-It is a virtual machine with ``machine=True``; ``memory=512`` and the like are those of `lifecycle.up`.
+It is provisioned already, as deploy.py does it before it comes to apps (`_provisioned`); with ``bare=True`` it is not:
+for stories about that. It is a bare virtual machine with ``machine=True``; ``memory=512`` and the like are those of
+`lifecycle.up`.
 """
+
+
+def systems(usual: str, other: pytest.MarkDecorator = pytest.mark.slow) -> list[Any]:
+    """Both systems, as parameters of a story's host: `usual` is there in each run, the other one has a mark."""
+    return [pytest.param(each, marks=() if each == usual else other) for each in SUITES]
+
 
 _broken: dict[tuple[str, str], str] = {}
 """(module, system) of a story → the test at which it broke."""
@@ -35,10 +45,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "story: tests of the module build on one another; after a failure the rest is skipped"
     )
-    config.addinivalue_line(
-        "markers", "slow: a variant of another test, or a long story; runs with -m slow, or -m 'slow or not slow'"
-    )
-    config.option.markexpr = config.option.markexpr or "not slow"
+    config.addinivalue_line("markers", "slow: a variant of another test, or a long story; runs with -m 'not hours'")
+    config.addinivalue_line("markers", "hours: what takes hours where machines are emulated; runs with -m hours")
+    config.option.markexpr = config.option.markexpr or "not slow and not hours"
 
 
 def _story(item: pytest.Item) -> tuple[str, str]:
@@ -71,14 +80,18 @@ def _title(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="module")
 def make_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeHost]:
-    """Makes bare targets, named for the story and this clone; all are removed in the end."""
+    """Makes targets, named for the story and this clone; all are removed in the end."""
     made: list[Host] = []
     keep = os.environ.get("SLIPWAY_KEEP") == "1"
 
-    def make(story: str, os_name: str = "debian13", apps: tuple[str, ...] = ("notes",), **kind: Any) -> Host:
+    def make(
+        story: str, os_name: str = "debian13", apps: tuple[str, ...] = ("notes",), *, bare: bool = False, **kind: Any
+    ) -> Host:
         name = f"e2e-{story}-{os_name[-2:]}-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:4]}"
         assert re.fullmatch(r"[a-z0-9-]{1,31}", name), f"{name} can't be a target's name"
         folder, fresh = tmp_path_factory.mktemp(story), os.environ.get("SLIPWAY_REUSE") != "1"
+        if not (bare or kind.get("machine")):
+            kind["start_from"] = provisioned(os_name)
         host = Host.up(name, os_name, folder, apps, fresh=fresh, **kind)
         made.append(host)
         return host

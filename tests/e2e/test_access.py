@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import time
 from pathlib import Path
@@ -33,6 +34,13 @@ for i in $(seq "$3"); do
 done
 echo $made
 """
+HEAR = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server, open("/run/heard", "ab", 0) as heard:
+    server.bind(("", 8766))
+    while True:
+        heard.write(server.recv(99))
+"""
 # Opens connections, keeps them all, and says how many weren't reset. Address, port, how many
 HOLD = """
 use IO::Socket::INET;
@@ -48,7 +56,7 @@ print scalar(@kept);
 @pytest.fixture(scope="module")
 def host(make_host: MakeHost) -> Host:
     """The story's host."""
-    host = make_host("access", "debian13")
+    host = make_host("access", "debian13", bare=True)
     host.app().update(watch=0, keep_warm=0)
     return host
 
@@ -109,19 +117,29 @@ def test_sshd_asks_for_no_password(host: Host) -> None:
 
 def test_what_nobody_asked_for_is_dropped_and_other_tables_stay(host: Host) -> None:
     host.ssh("nft -f -", stdin=FOREIGN)
-    # A server that its maker forgot.
+    # Servers that their maker forgot.
     host.ssh("systemd-run --quiet --unit=forgotten python3 -m http.server 8765")
+    host.ssh(f"systemd-run --quiet --unit=forgotten-udp python3 -c {shlex.quote(HEAR)}")
     wait_until(lambda: host.ssh("ss -Hltn sport = :8765"), 10, "the forgotten server listens")
-    assert elsewhere(host, "bash", "-c", CONNECT, "sh", address(host), "8765", "1") == "0"
-    with host.changed({"firewall": {"tcp_ports": [8765], "extra": host.file("extra.nft", "ct mark 9 accept\n")}}):
+    wait_until(lambda: host.ssh("ss -Hlun sport = :8766"), 10, "the other one does")
+
+    def reached(told: str) -> list[str]:
+        """How many TCP connections were made, and which datagrams arrived so far; this one says `told`."""
+        elsewhere(host, "bash", "-c", f"echo {told} >/dev/udp/{address(host)}/8766")
+        made = elsewhere(host, "bash", "-c", CONNECT, "sh", address(host), "8765", "1")
+        return [made, *host.ssh("cat /run/heard 2>/dev/null || true").split()]
+
+    assert reached("early") == ["0"]
+    extra = host.file("extra.nft", "ct mark 9 accept\n")
+    with host.changed({"firewall": {"tcp_ports": [8765], "udp_ports": [8766], "extra": extra}}):
         run = host.deploy()
         assert run.changed == [WAYS_IN]
-        assert elsewhere(host, "bash", "-c", CONNECT, "sh", address(host), "8765", "1") == "1"
+        assert reached("open") == ["1", "open"]
         assert "ct mark 0x00000009 accept" in host.ssh("nft list table inet slipway")
     host.deploy()
-    assert elsewhere(host, "bash", "-c", CONNECT, "sh", address(host), "8765", "1") == "0"
+    assert reached("late") == ["0", "open"]
     assert "chain forward" in host.ssh("nft list table ip foreign")
-    host.ssh("systemctl stop forgotten")
+    host.ssh("systemctl stop forgotten forgotten-udp")
 
 
 def test_the_plan_shows_what_the_run_does(host: Host) -> None:
@@ -218,10 +236,13 @@ def test_the_next_run_heals_what_a_killed_one_left(host: Host) -> None:
 
 
 def test_whoever_connects_too_often_is_slowed_down_alone(host: Host) -> None:
-    made = int(elsewhere(host, "bash", "-c", CONNECT, "sh", address(host), "22", "75"))
-    assert 60 <= made < 75, f"{made} of 75 connections were made"
-    assert login(host).returncode == 0
-    assert host.ssh("nft list chain inet slipway ssh | grep -c 'packets 0 bytes 0 drop'") == "1", "IPv4 was counted"
+    with host.changed({"firewall": {"ssh_rate": 20}}):
+        assert host.deploy().changed == [WAYS_IN]
+        made = int(elsewhere(host, "bash", "-c", CONNECT, "sh", address(host), "22", "28"))
+        assert 20 <= made < 28, f"{made} of 28 connections were made"
+        assert login(host).returncode == 0
+        assert host.ssh("nft list chain inet slipway ssh | grep -c 'packets 0 bytes 0 drop'") == "1", "IPv4 was counted"
+    host.deploy()
 
 
 def test_one_source_cannot_have_all_connections(host: Host) -> None:

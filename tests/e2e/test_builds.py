@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e._driver import Host, log, wait_until
 from tests.e2e.apps import leftovers, let_build_run, make_tiny, make_works, settings
-from tests.e2e.conftest import MakeHost
+from tests.e2e.conftest import MakeHost, systems
 
 pytestmark = pytest.mark.story
 
@@ -51,7 +51,7 @@ class Place:
         assert leftovers(self.host, "guest") == []
 
 
-@pytest.fixture(scope="module", params=["debian12", "debian13"])
+@pytest.fixture(scope="module", params=systems("debian13"))
 def place(request: pytest.FixtureRequest, make_host: MakeHost) -> Place:
     """Both apps serve; on the host's loopback is what a cloud's metadata service would be."""
     host = make_host("builds", request.param, ())

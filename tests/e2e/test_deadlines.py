@@ -23,7 +23,7 @@ from tests.e2e.apps import (
     settings,
     status,
 )
-from tests.e2e.conftest import MakeHost
+from tests.e2e.conftest import MakeHost, systems
 
 pytestmark = pytest.mark.story
 
@@ -134,7 +134,7 @@ class Place:
 MARK = "\n# added\n"
 
 
-@pytest.fixture(scope="module", params=["debian12", "debian13"])
+@pytest.fixture(scope="module", params=systems("debian12"))
 def place(request: pytest.FixtureRequest, make_host: MakeHost) -> Place:
     """Both apps serve; mine has a release to go back to."""
     host = make_host("deadlines", request.param, ())

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e._driver import Host
 from tests.e2e.apps import add_revision, copy_example, leftovers, record
-from tests.e2e.conftest import MakeHost
+from tests.e2e.conftest import MakeHost, systems
 
 pytestmark = pytest.mark.story
 
@@ -60,7 +60,7 @@ atexit.register(lambda: os.write(1, b'slipway-schema: {"heads": ["forged"], "sql
 """
 
 
-@pytest.fixture(scope="module", params=["debian12", "debian13"])
+@pytest.fixture(scope="module", params=systems("debian12"))
 def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
     """A host with PostgreSQL and one app; nothing is deployed yet."""
     host = make_host("guests", request.param, ())

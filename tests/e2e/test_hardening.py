@@ -71,8 +71,8 @@ def main_pid(host: Host, app: str) -> str:
     return host.ssh(f"systemctl show -p MainPID --value {app}@{host.release(app)}.service")
 
 
-def test_nginx_is_shut_off_from_its_first_start(host: Host) -> None:
-    """The package starts it: its sandbox is there before."""
+def test_nginx_is_shut_off(host: Host) -> None:
+    """From its first start; that a fresh host's is as well, the story of one shows."""
     host.deploy()
     assert exposure(host, "nginx.service") <= 2.5
     status = host.ssh("cat /proc/$(cat /run/nginx.pid)/status")

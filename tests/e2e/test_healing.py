@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e._driver import Host, log, wait_until
+from tests.e2e.apps import ON_HOST
 from tests.e2e.conftest import MakeHost
 
 pytestmark = pytest.mark.story
@@ -13,7 +14,7 @@ pytestmark = pytest.mark.story
 @pytest.fixture(scope="module")
 def host(make_host: MakeHost) -> Host:
     """The story's host, bare at first."""
-    host = make_host("healing", "debian12")
+    host = make_host("healing", "debian12", bare=True)
     host.settings(apps__notes__watch=1, apps__notes__keep_warm=0)
     return host
 
@@ -116,6 +117,21 @@ def test_what_was_stopped_and_disabled_runs_again(host: Host) -> None:
 
 def test_what_was_lost_is_made_anew(host: Host) -> None:
     heal(host, LOST)
+
+
+def test_uv_and_certbot_come_from_the_package_index_of_the_settings(host: Host) -> None:
+    host.ssh("cat >/root/index.py", stdin=(ON_HOST / "index.py").read_text())
+    host.ssh("systemd-run --quiet --unit=index python3 /root/index.py")
+    host.ssh("rm -r /opt/slipway/uv /opt/slipway/certbot")
+    with (
+        host.afterwards("systemctl stop index"),
+        host.changed({"python": {"index_url": "http://127.0.0.1:8099/simple"}}),
+    ):
+        host.deploy()
+        asked = host.ssh("journalctl -o cat -u index").split()
+    assert {"/simple/uv/", "/simple/certbot/", "/simple/acme/"} <= set(asked)
+    host.ssh("/opt/slipway/certbot/bin/certbot --version")
+    host.converged()
 
 
 def test_after_all_that_the_host_is_verified(host: Host) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e._driver import Host, log, login, wait_until
 from tests.e2e.apps import in_sandbox, make_tiny, settings
-from tests.e2e.conftest import MakeHost
+from tests.e2e.conftest import MakeHost, systems
 from tests.target.engine import inspect
 
 pytestmark = pytest.mark.story
@@ -43,7 +43,7 @@ DROP_IN = "/etc/ssh/sshd_config.d/00-slipway.conf"
 WON = "journalctl -u ssh -o cat --no-pager | grep -c 'Address already in use'"
 
 
-@pytest.fixture(scope="module", params=["debian12", "debian13"])
+@pytest.fixture(scope="module", params=systems("debian13"))
 def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
     """sshd is at a port that every user may take, and nowhere else; what logs in there comes by the host's address."""
     host = make_host("lockout", request.param, ())

@@ -12,7 +12,7 @@ from tests.e2e._machine import answers, oom, settled
 from tests.e2e.conftest import MakeHost
 from tests.e2e.test_killed import FIRST_RUN, LATER_RUN, kill_again_and_again, same, state
 
-pytestmark = [pytest.mark.story, pytest.mark.slow]
+pytestmark = [pytest.mark.story, pytest.mark.hours]
 
 
 def test_an_apply_killed_at_random_moments_converges_on_a_machine(make_host: MakeHost) -> None:

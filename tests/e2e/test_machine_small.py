@@ -12,7 +12,7 @@ from tests.e2e._machine import answers, change_code, machine_settings, oom, publ
 from tests.e2e.conftest import MakeHost
 from tests.target import lifecycle
 
-pytestmark = [pytest.mark.story, pytest.mark.slow]
+pytestmark = [pytest.mark.story, pytest.mark.hours]
 
 
 @pytest.fixture(scope="module", params=["debian12", "debian13"])
@@ -34,6 +34,8 @@ def test_a_machine_of_512_mb_is_provisioned(host: Host) -> None:
     host.deploy()
     log.info("    provisioned: %s", free(host))
     assert answers(host) == host.release()
+    memory, swap = (int(host.ssh(f"awk '/^{each}/ {{print $2}}' /proc/meminfo")) for each in ("MemTotal", "SwapTotal"))
+    assert 0.9 * memory < swap < 1.2 * memory, "by itself it gets as much as it has memory"
     assert host.ssh("swapon --show=NAME --noheadings") == "/swapfile"
     assert oom(host) == ""
     host.converged()

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e._driver import Host, login, wait_until
 from tests.e2e.apps import attacks, in_sandbox, make_tiny, release_changed, settings, status
 from tests.e2e.apps.attacks import CALLS, LOGINS, REQUESTS, held
-from tests.e2e.conftest import MakeHost
+from tests.e2e.conftest import MakeHost, systems
 
 pytestmark = pytest.mark.story
 
@@ -44,7 +44,7 @@ class Place:
         assert status(self.host, "mine")["faults"] == []
 
 
-@pytest.fixture(scope="module", params=["debian12", "debian13"])
+@pytest.fixture(scope="module", params=systems("debian12"))
 def place(request: pytest.FixtureRequest, make_host: MakeHost) -> Place:
     """Both apps serve."""
     host = make_host("neighbours", request.param, ())

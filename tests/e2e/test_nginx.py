@@ -134,6 +134,20 @@ def test_http_answers_acme_challenges_itself(host: Host) -> None:
         host.ssh(f"rm {folder}/test-token")
 
 
+def test_slow_clients_are_let_go(host: Host) -> None:
+    with host.changed({"nginx": {"header_timeout": 1, "body_timeout": 3}}):
+        host.deploy()
+        began = time.monotonic()
+        assert raw(host, "GET / HTTP/1.1\r\nHost: notes.test\r\n") == b""
+        assert 0.9 < time.monotonic() - began < 2.5
+        with host.connect() as connection:
+            connection.sendall(b"POST /api/upload HTTP/1.1\r\nHost: notes.test\r\nContent-Length: 9\r\n\r\nhalf")
+            began = time.monotonic()
+            assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
+            assert 2.9 < time.monotonic() - began < 4.5
+    host.deploy()
+
+
 # ── what the app learns ──────────────────────────────────────────────────────────────────────────────────────────────
 
 

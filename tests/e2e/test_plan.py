@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e._driver import EXAMPLES, ROOT, Host, log, merge
-from tests.e2e.conftest import MakeHost
+from tests.e2e.conftest import MakeHost, systems
 from tests.e2e.test_release import shapes
 
 pytestmark = pytest.mark.story
@@ -32,10 +32,10 @@ Edit = Callable[[Host, random.Random], str]
 CERTBOT = "REQUESTS_CA_BUNDLE=/etc/slipway/tls/acme-ca.pem /opt/slipway/certbot/bin/certbot"
 
 
-@pytest.fixture(scope="module", params=[pytest.param("debian12", marks=pytest.mark.slow), "debian13"])
+@pytest.fixture(scope="module", params=systems("debian13"))
 def host(request: pytest.FixtureRequest, make_host: MakeHost, tmp_path_factory: pytest.TempPathFactory) -> Host:
     """The story's host, bare at first, with a copy of the project and of the app that edits may change."""
-    host = make_host("plan", request.param)
+    host = make_host("plan", request.param, bare=True)
     host.project = tmp_path_factory.mktemp("project") / "slipway"
     left_out = shutil.ignore_patterns(".git", ".venv", ".target", "__pycache__", ".*_cache", "tests")
     shutil.copytree(ROOT, host.project, ignore=left_out)

@@ -21,12 +21,16 @@ import pytest
 
 from tests.e2e._driver import ROOT, Host, log, wait_until
 from tests.e2e.conftest import MakeHost
+from tests.target.image import SUITES
 
 pytestmark = pytest.mark.slow
 
 CUTS = int(os.environ.get("SLIPWAY_CUTS") or 4)
 SEED = int(os.environ.get("SLIPWAY_SEED") or time.time())
-HOSTS = [("container", "debian13"), ("machine", "debian12"), ("machine", "debian13")]
+HOSTS: list[Any] = [
+    ("container", "debian13"),
+    *(pytest.param(("machine", system), marks=pytest.mark.hours) for system in SUITES),
+]
 SERVES = " serves ("
 """What a run says as soon as its release is committed."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e._driver import Host, wait_until
+from tests.e2e._driver import Host, Public, wait_until
 from tests.e2e.apps import (
     add_revision,
     copy_example,
@@ -54,7 +54,7 @@ class Site:
         """The release of tiny that serves."""
         return self.host.release("tiny")
 
-    def traffic(self) -> Any:
+    def traffic(self) -> Public:
         """The public of tiny."""
         return self.host.traffic(DOMAIN, "/", scheme="http")
 

@@ -135,12 +135,6 @@ def active(host: Host, release: str, app: str = "tiny") -> bool:
 # ── refusals ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("verb", ["release", "rollback", "releases"])
-def test_a_host_that_was_never_provisioned_is_refused(site: Site, verb: str) -> None:
-    """The tasks are for a host that deploy.py has made ready; they say so, and leave it as it is."""
-    refused(site.host, verb, "isn't ready for tiny and notes: run deploy.py first; nothing was touched")
-
-
 def test_an_app_that_the_host_does_not_have_is_refused(site: Site) -> None:
     """By the nearest name, before the host is asked."""
     for verb in ("release", "rollback"):

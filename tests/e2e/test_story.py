@@ -25,7 +25,7 @@ ABSENT = re.compile(r"/(opt/slipway|etc/nginx|srv/notes|etc/notes|etc/letsencryp
 @pytest.fixture(scope="module", params=["debian12", "debian13"])
 def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
     """The story's host, for both apps."""
-    host = make_host("story", request.param, APPS)
+    host = make_host("story", request.param, APPS, bare=True)
     for app in APPS:
         host.app(app).update(watch=1, keep_warm=0)
     return host
@@ -86,6 +86,9 @@ def test_one_deploy_makes_it_a_host_that_serves_both_apps(host: Host) -> None:
         assert (answer["scheme"], answer["host"]) == ("https", domain)
         assert "<html" in host.get("/", domain=domain, http2=True).text
     assert host.ssh("nginx -t -q 2>&1") == "", "nginx warns"
+    # Its package has started it: what it is shut off from was there before.
+    status = host.ssh("cat /proc/$(cat /run/nginx.pid)/status")
+    assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status
     created = host.request("POST", "/api/notes", json={"text": "written before the story's reboots"})
     assert created.status_code == 201
 

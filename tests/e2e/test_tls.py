@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.e2e._driver import Host, wait_until
 from tests.e2e.conftest import MakeHost
+from tests.target import acme
 from tests.target.console import run as run_here
 
 pytestmark = pytest.mark.story
@@ -27,8 +28,10 @@ SITES = {"Nginx | Configure the sites", "Nginx | Configure the sites with TLS"}
 
 @pytest.fixture(scope="module")
 def host(make_host: MakeHost) -> Host:
-    """The story's host."""
+    """The story's host; its ACME server wants accounts to be bound to others that it knows."""
     host = make_host("tls", "debian13")
+    acme.demand_binding(host.target["acme_container"])
+    host.boot()
     host.app().update(watch=0, keep_warm=0)
     return host
 
@@ -109,6 +112,7 @@ def pem(*parts: x509.Certificate | ec.EllipticCurvePrivateKey) -> str:
 
 
 def test_an_account_that_the_ca_does_not_know_is_refused_and_nothing_takes_the_certificates_place(host: Host) -> None:
+    host.refused("certbot could not get the certificate for notes.test", "externalAccountRequired")
     wrong = host.target["acme_eab"]["hmac_key"][::-1]
     host.file("acme.env", f"ACME_HMAC={wrong}\n")
     host.settings(
@@ -382,4 +386,36 @@ def test_back_at_the_acme_server_the_certificate_from_before_serves(host: Host) 
     assert orders(host) == placed
     with pytest.raises(httpx.ConnectError):
         host.get("/healthz", domain="extra.test")
+    host.converged()
+
+
+STAGING = "acme-staging-v02.api.letsencrypt.org"
+PASSES_ON = f"""
+server {{
+    listen 443 ssl;
+    server_name {STAGING};
+    ssl_certificate /root/staging.pem;
+    ssl_certificate_key /root/staging.key;
+    proxy_set_header Host {STAGING};
+    location / {{ proxy_pass https://acme:14000; }}
+    location = /directory {{ proxy_pass https://acme:14000/dir; }}
+}}
+"""
+"""An nginx that passes for Let's Encrypt's staging server, by the story's own."""
+
+
+def test_lets_encrypts_staging_server_is_asked_where_it_is_wanted(host: Host) -> None:
+    ca = make_certificate(host, "The staging server's CA")
+    certificate, key = make_certificate(host, STAGING, ca=ca)
+    host.ssh("umask 077; cat >/root/staging.pem", stdin=pem(certificate))
+    host.ssh("umask 077; cat >/root/staging.key", stdin=pem(key))
+    host.ssh("cat >/etc/nginx/conf.d/staging.conf", stdin=PASSES_ON)
+    host.ssh(f"echo 127.0.0.1 {STAGING} >>/etc/hosts; nginx -t -q && systemctl reload nginx")
+    placed = orders(host)
+    host.settings(acme={"directory": None, "staging": True, "ca_file": host.file("staging-ca.pem", pem(ca[0]))})
+    run = host.deploy()
+    assert ORDER in run.changed
+    assert orders(host) == placed + 1
+    assert host.ssh("grep ^server /etc/letsencrypt/renewal/notes.conf") == f"server = https://{STAGING}/directory"
+    assert issuer(host.certificate()).startswith("Pebble Intermediate CA")
     host.converged()

@@ -19,7 +19,7 @@ LISTEN = (
 @pytest.fixture(scope="module")
 def host(make_host: MakeHost) -> Host:
     """A bare host that no test here may change."""
-    return make_host("untouched", "debian12")
+    return make_host("untouched", "debian12", bare=True)
 
 
 @pytest.fixture
@@ -92,6 +92,15 @@ def test_without_root_nothing_is_tried(host: Host) -> None:
         host.refused("can't be provisioned, for 1 reason", "commands don't run as root", '"_sudo": True')
     finally:
         host.data.clear()
+
+
+@pytest.mark.usefixtures("_untouched")
+@pytest.mark.parametrize("verb", ["release", "rollback", "releases"])
+def test_what_is_for_provisioned_hosts_is_refused(host: Host, verb: str) -> None:
+    run = host.task(f"tasks/{verb}.py", check=False)
+    assert run.code != 0
+    run.says("isn't ready for notes: run deploy.py first; nothing was touched")
+    run.has_no_traceback()
 
 
 def test_reasons_against_a_host_are_told_at_once_and_nothing_is_done(host: Host) -> None:

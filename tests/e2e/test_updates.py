@@ -61,7 +61,7 @@ cp -a "$file" "$file.new"; mv "$file.new" "$file"
 @pytest.fixture(scope="module")
 def host(make_host: MakeHost) -> Host:
     """A host that a careful administrator has had before us."""
-    host = make_host("updates", "debian13")
+    host = make_host("updates", "debian13", bare=True)
     host.settings(updates__origins=["origin=Vendor"])
     host.app().update(watch=0, keep_warm=0)
     return host

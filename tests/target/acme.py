@@ -24,7 +24,8 @@ DIRECTORY = "https://acme:14000/dir"
 """ACME directory, as seen from inside a target's network."""
 
 EAB = {"key_id": "slipway-test", "hmac_key": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}
-"""An external account binding the server knows and doesn't ask for (Pebble's documented example key)."""
+"""An external account binding the server knows and doesn't ask for (Pebble's documented example key); see
+`demand_binding`."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,13 @@ def config(addresses: Addresses) -> dict[str, dict[str, Any]]:
             "certificateValidityPeriod": 90 * 24 * 3600,
         }
     }
+
+
+def demand_binding(container: str) -> None:
+    """Let the ACME server of a running container refuse accounts that are bound to none (EAB); it begins anew."""
+    known = 's/"externalAccountBindingRequired": false/"externalAccountBindingRequired": true/'
+    docker("exec", container, "sed", "--in-place", known, "/etc/pebble/pebble.json")
+    docker("restart", "--time", "5", container)
 
 
 READY_TIMEOUT = 30

@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.target import acme, host, image, keys, likeness, mirror
 from tests.target.console import TargetError, exclusive, say, step
-from tests.target.engine import LABEL, DockerError, docker, inspect
+from tests.target.engine import LABEL, DockerError, docker, inspect, pipe
 from tests.target.folders import ROOT, Description, NoTarget, free_ports
 
 FOLDER_LABEL, OS_LABEL, PYTHON_LABEL = "slipway.folder", "slipway.os", "slipway.python"
@@ -28,15 +28,18 @@ HOST_ADDRESS, ACME_ADDRESS = 10, 11
 """Fixed places of the two containers in their network, so that DNS stays right across restarts."""
 
 
-def up(name: str, folder: Path, os_name: str) -> Description:
-    """Bring a target up, or heal it: started, booted, reachable. `os_name`: of a new one, a key of image.SUITES."""
+def up(name: str, folder: Path, os_name: str, start_from: str | None = None) -> Description:
+    """Bring a target up, or heal it: started, booted, reachable.
+
+    Of a new one: `os_name` is a key of image.SUITES, `start_from` an image of `keep_image`; None is the bare system.
+    """
     host_found, acme_found = own(name, folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     network, addresses = _network(name, folder)
 
     if not _usable(host_found, network, "id_ed25519"):
         remove(host_found)
-        _create_host(name, os_name, folder, addresses)
+        _create_host(name, os_name, folder, addresses, start_from)
     if not _usable(acme_found, network, "acme-ca.pem"):
         remove(acme_found)
         _create_acme(name, folder, addresses)
@@ -70,6 +73,19 @@ def cut(name: str, folder: Path) -> Description:
         raise TargetError(f"target {name} has no disk of its own, so its power can't be cut; `up --machine` has one")
     host.kill(host_name(name), disk=True)
     return describe(name, folder)
+
+
+def keep_image(name: str, folder: Path, tag: str, label: str) -> None:
+    """Make an image of a running target's disk, from which others can start, each with an identity of its own.
+
+    `tag`: the image's; `label`: of the image, such as "slipway.provisioned=here".
+    """
+    existing(name, folder)
+    with step(f"image {tag}"):
+        left_out = [f"--exclude=./{path}" for path in host.OWN]
+        packed = ["exec", host_name(name), "tar", "--create", "--one-file-system", "--numeric-owner", "--xattrs"]
+        kept = ["import", "--change", f"STOPSIGNAL {host.STOP_SIGNAL}", "--change", f"LABEL {label}", "-", tag]
+        pipe([*packed, "--xattrs-include=*", "--directory=/", *left_out, "."], kept)
 
 
 def down(name: str, folder: Path) -> list[str]:
@@ -248,9 +264,14 @@ def _options(
     ]
 
 
-def _create_host(name: str, os_name: str, folder: Path, addresses: dict[int, str]) -> None:
+def _bare(os_name: str) -> str:
+    """The image of a bare system."""
     with exclusive(ROOT / ".locks" / "images.lock"):
-        tag = image.host_image(os_name)
+        return image.host_image(os_name)
+
+
+def _create_host(name: str, os_name: str, folder: Path, addresses: dict[int, str], start_from: str | None) -> None:
+    tag = start_from or _bare(os_name)
     host.require_cgroups(tag)
     labels = [f"--label={OS_LABEL}={os_name}", f"--label={PYTHON_LABEL}={json.dumps(mirror.choice(os_name))}"]
     public_key = keys.ssh_key(folder)
@@ -282,7 +303,7 @@ def _create_acme(name: str, folder: Path, addresses: dict[int, str]) -> None:
     labels = found["Config"]["Labels"]
     served = {}
     if json.loads(labels[PYTHON_LABEL])["downloads_json_url"]:
-        served = mirror.files(labels[OS_LABEL], found["Config"]["Image"], ROOT / ".cache")
+        served = mirror.files(labels[OS_LABEL], _bare(labels[OS_LABEL]), ROOT / ".cache")
     acme.create(tag, options, addresses[HOST_ADDRESS], folder, served)
 
 

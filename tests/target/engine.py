@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,20 @@ def docker(*args: str, stdin: bytes | None = None, timeout: float | None = 600) 
 def call(*args: str, stdin: bytes | None = None, timeout: float | None = 600) -> subprocess.CompletedProcess[bytes]:
     """Run Docker's client; the caller looks at the exit code. `timeout` in seconds."""
     return run([*client(), *args], stdin=stdin, timeout=timeout)
+
+
+def pipe(source: Sequence[str], sink: Sequence[str]) -> None:
+    """Run Docker's client twice, the output of the first as the input of the second; raises DockerError."""
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen([*client(), *source], stdout=subprocess.PIPE, stderr=said) as writer,
+        subprocess.Popen([*client(), *sink], stdin=writer.stdout, stdout=subprocess.DEVNULL, stderr=said) as reader,
+    ):
+        assert writer.stdout is not None
+        writer.stdout.close()  # so that the writer ends where the reader does
+        if reader.wait() or writer.wait():
+            said.seek(0)
+            raise DockerError(f"`docker {source[0]}` into `docker {sink[0]}` failed:\n{tail(said.read())}")
 
 
 def exec_in(container: str, *command: str) -> subprocess.CompletedProcess[bytes]:

@@ -26,6 +26,9 @@ fi
 name=$(cat /etc/hostname)
 umount /etc/hostname && { [ -s /etc/hostname ] || echo "$name" > /etc/hostname; }
 
+# An image that was made of another target has no id, which systemd makes at boot.
+[ -e /etc/machine-id ] || : >/etc/machine-id
+
 # A VPS has one disk, which can be full: all of the image goes onto it at the first start, and it is the root from then on.
 if [ "$disk" != 0 ]; then
     if [ -e /disk/root ]; then

@@ -19,6 +19,15 @@ DOMAINS = ("notes.test", "litestar.test", "extra.test")
 USER = "deploy"
 """The sudo user of a target; root takes the same key."""
 
+STOP_SIGNAL = "SIGRTMIN+3"
+"""Asks systemd for a clean shutdown; also in host.Dockerfile."""
+
+OWN = (
+    ".image", "etc/hostname", "etc/machine-id", "etc/ssh/ssh_host_*", "root/.ssh", f"home/{USER}/.ssh",
+    "var/log/journal/*", "var/lib/systemd/random-seed", "var/lib/systemd/timers/*", "var/cache/apt/archives/*.deb",
+)  # fmt: skip
+"""Patterns of what is one target's own, or only large: an image of its disk has none of it."""
+
 READY_TIMEOUT = 90
 """Seconds a target has to finish booting; usual are 1 to 3."""
 

@@ -32,12 +32,13 @@ def up(
     memory: int | None = None,
     cpus: int | None = None,
     disk: int | None = None,
+    start_from: str | None = None,
 ) -> Description:
     """Bring a target up, or heal it: started, booted, reachable. What is None stays as it is.
 
     `os_name`: a key of image.SUITES, of a new target DEFAULT_OS; `machine`: a virtual machine instead of a container,
     of a new target False; `arch` (a key of qemu.ARCHITECTURES), `memory` in MB, `cpus`, `disk` in GB: of a machine, by
-    default those of machine.Settings.
+    default those of machine.Settings; `start_from`: of a new container, an image of `keep_image`.
     """
     require()
     with locked(name) as folder:
@@ -55,7 +56,14 @@ def up(
             return vm.up(name, folder, os_name or DEFAULT_OS, hardware)
         if hardware:
             raise TargetError(f"target {name} is a container, which has no {' or '.join(hardware)}; add --machine")
-        return container.up(name, folder, os_name or DEFAULT_OS)
+        return container.up(name, folder, os_name or DEFAULT_OS, start_from)
+
+
+def keep_image(name: str, tag: str, label: str) -> None:
+    """Make an image of a running container's disk for `up`, without keys, ids and logs of its own; see `container`."""
+    require()
+    with locked(name) as folder:
+        container.keep_image(name, folder, tag, label)
 
 
 def reboot(name: str, *, hard: bool = False) -> Description:
