@@ -24,7 +24,7 @@ unexport VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo demo-ssh demo-down test test-all test-hours check lint format unit examples e2e audit bench engine clean
+.PHONY: help setup demo demo-ssh demo-down test test-all test-hours check lint format unit examples e2e audit bench docs engine clean
 
 help: ## List the verbs
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r verb text; do \
@@ -56,10 +56,10 @@ check: lint unit ## What needs no Docker: lint and unit tests
 
 lint: setup ## Style (ruff) and types (mypy)
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . \
-		|| { echo 'Error: style; `make format` mends most of it, `$(BIN)/ruff check .` shows the rest' >&2; exit 1; }
+		|| { echo 'Error: style; `make format` fixes most of it, `$(BIN)/ruff check .` shows the rest' >&2; exit 1; }
 	@$(BIN)/mypy --no-error-summary
 
-format: setup ## Mend the style
+format: setup ## Fix the style
 	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format --quiet .
 
 unit: setup ## Tests without a host: seconds
@@ -83,6 +83,10 @@ bench: setup engine ## What a run takes near and far, beside stock pyinfra, Ansi
 
 engine: setup ## Install and start a Docker engine where none answers
 	@$(BIN)/python -m tests.target engine
+
+docs: setup ## Write docs/reference.md and inventories/example.py from the settings and the parsers
+	@$(BIN)/python -m slipway.settings
+	@$(BIN)/python -m docs.reference
 
 clean: ## Remove .venv and what tools left; targets stay (demo-down)
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

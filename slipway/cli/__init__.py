@@ -1,4 +1,4 @@
-"""The command `slipway`: pyinfra's runs of this project, and more, under short names."""
+"""The command `slipway`."""
 
 from slipway.cli.main import main
 

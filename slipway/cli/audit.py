@@ -1,8 +1,8 @@
-"""`slipway vulnerabilities`: what is publicly known against the versions that the apps' lock files pin.
+"""`slipway vulnerabilities`: known vulnerabilities of the versions that the apps' lock files pin.
 
-`uv audit` asks the OSV database (osv.dev) about every package of a uv.lock. "Nothing is known" and "could not look" are
-different answers, here with exit codes of their own: a service that isn't reached, a source that can't be fetched and a
-lock file without a package all mean the latter.
+`uv audit` asks the OSV database (osv.dev) about every package of a uv.lock. "None is known" and "could not look" are
+different answers with different exit codes. A service that can't be reached, a source that can't be fetched and a lock
+file without packages all mean "could not look".
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from slipway.foreign import one_line
 from slipway.settings import AppSettings, FolderSource, GitSource, load_inventory
 
 NOTHING, WRONG, FOUND, UNKNOWN = 0, 1, 2, 3
-"""Exit codes; `WRONG` is the command line or the inventory, as everywhere."""
+"""Exit codes; `WRONG`: the command line or the inventory is wrong, as for every verb."""
 SECONDS = 300
-"""For one app's source, and for its audit."""
+"""Time limit for fetching one app's source, and for its audit."""
 
 
 @dataclass
 class Audit:
-    """What is known against one app's dependencies."""
+    """Known vulnerabilities of one app's dependencies."""
 
     packages: int = 0
-    """How many were looked up."""
+    """How many packages were looked up."""
     found: list[dict[str, Any]] = field(default_factory=list)
     """"package", "version", "id", "aliases", "summary" and "fixed" (versions) of each vulnerability."""
     unknown: str = ""
-    """Why it could not be looked; empty when it was."""
+    """Why the audit could not look; empty when it did."""
 
     @property
     def lines(self) -> list[str]:
-        """It for people."""
+        """The audit as text, a line each."""
         if self.unknown:
             return [f"could not look: {self.unknown}"]
         if not self.found:
-            return [f"{self.packages} packages, and nothing is known against them"]
+            return [f"{self.packages} packages, no known vulnerability"]
         return [
             f"{each['package']} {each['version']}: {', '.join([each['id'], *each['aliases']])}: {each['summary']}; "
-            + (f"fixed in {', '.join(each['fixed'])}" if each["fixed"] else "no fixed version is known")
+            + (f"fixed in {', '.join(each['fixed'])}" if each["fixed"] else "no fixed version known")
             for each in self.found
         ]
 
@@ -61,7 +61,7 @@ AppSource = GitSource | FolderSource
 
 
 class _CannotLookError(Exception):
-    """Why not, in one line."""
+    """The audit can't look; the message says why, in one line."""
 
 
 def uv() -> str:
@@ -82,14 +82,14 @@ def _run(command: list[str], environment: Mapping[str, str]) -> subprocess.Compl
             check=False,
         )
     except FileNotFoundError:
-        raise _CannotLookError(f"there is no {command[0]} on this machine") from None
+        raise _CannotLookError(f"{command[0]} is not installed on this machine") from None
     except subprocess.TimeoutExpired:
         raise _CannotLookError(f"{Path(command[0]).name} took longer than {SECONDS} s") from None
 
 
 @contextmanager
 def _project(app: AppSettings) -> Iterator[Path]:
-    """The app's folder on this machine; a git source is fetched for that."""
+    """The app's folder on this machine; a git source is fetched into a temporary one."""
     if isinstance(app.source, FolderSource):
         assert app.app_dir is not None
         yield app.app_dir
@@ -101,7 +101,9 @@ def _project(app: AppSettings) -> Iterator[Path]:
 
 def _fetch(app: AppSettings, source: GitSource, folder: Path) -> None:
     if source.git.startswith("file://"):
-        raise _CannotLookError(f"{source.git} is on the host; name a folder or an address that this machine reaches")
+        raise _CannotLookError(
+            f"{source.git} is a repository on the host, which this machine can't read; use a folder or a URL"
+        )
     options = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=accept-new"]
     if app.deploy_key_local:
         options += ["-i", str(app.deploy_key_local), "-o", "IdentitiesOnly=yes"]
@@ -120,16 +122,16 @@ def _fetch(app: AppSettings, source: GitSource, folder: Path) -> None:
 
 
 def _last(text: str) -> str:
-    """What a program said was wrong, in one line."""
+    """A program's error message in one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     wrong = [line for line in lines if line.startswith(("error:", "fatal:", "cause:", "No user exists"))]
-    return "; ".join(wrong or lines[-1:]) or "without a word"
+    return "; ".join(wrong or lines[-1:]) or "no error message"
 
 
 def audit(app: AppSettings, service: str | None = None) -> Audit:
-    """What is known against the packages that the app's releases hold.
+    """Known vulnerabilities of the packages in the app's lock file.
 
-    + service: URL of a service that speaks OSV's API; None: OSV's own
+    + service: URL of a service with OSV's API; None: osv.dev
     """
     command = [uv(), "audit", "--preview", "--frozen", "--no-dev", "--output-format=json", "--no-progress"]
     command += [f"--service-url={service}"] if service else []
@@ -146,7 +148,7 @@ def audit(app: AppSettings, service: str | None = None) -> Audit:
     except (ValueError, KeyError, TypeError):
         return Audit(unknown=_last(done.stderr))
     if not packages:
-        return Audit(unknown="its uv.lock names no package")
+        return Audit(unknown="its uv.lock has no packages")
     if done.returncode not in (0, 1):
         return Audit(unknown=_last(done.stderr))
     return Audit(packages, found)
@@ -158,15 +160,15 @@ def _entry(each: Mapping[str, Any]) -> dict[str, Any]:
         "version": each["dependency"]["version"],
         "id": each["id"],
         "aliases": list(each["aliases"]),
-        "summary": each["summary"] or "without a summary",
+        "summary": each["summary"] or "no summary",
         "fixed": list(each["fix_versions"]),
     }
 
 
 def named(apps: Sequence[tuple[str, AppSettings]]) -> dict[str, AppSettings]:
-    """What to call each app: its name; where hosts have different ones of one name, with the host.
+    """Name → app. The host is part of the name where hosts have different apps of one name.
 
-    + apps: (host, app) of all of them; the same source on several hosts is one app
+    + apps: (host, app); the same source on several hosts counts as one app
     """
     sources: dict[str, dict[tuple[AppSource, Path | None], tuple[str, AppSettings]]] = {}
     for host, app in apps:
@@ -179,7 +181,7 @@ def named(apps: Sequence[tuple[str, AppSettings]]) -> dict[str, AppSettings]:
 
 
 def report(inventory: Path, *, app: str | None, service: str | None, as_json: bool) -> int:
-    """Print what is known against the apps of an inventory, each once, and return the exit code."""
+    """Print the known vulnerabilities of each app of an inventory; return the exit code."""
     try:
         apps = named(
             [(host, each) for host, _, settings in load_inventory(inventory) for each in settings.apps.values()]
@@ -189,7 +191,7 @@ def report(inventory: Path, *, app: str | None, service: str | None, as_json: bo
         return WRONG
     names = list(dict.fromkeys(each.name for each in apps.values()))
     if app is not None and app not in names:
-        print(f"Error: --app: there is no {app}; the inventory has {', '.join(names)}", file=sys.stderr)
+        print(f"Error: --app: there is no app {app}; the inventory has {', '.join(names)}", file=sys.stderr)
         return WRONG
     audits = {name: audit(each, service) for name, each in apps.items() if app in (None, each.name)}
     if as_json:

@@ -1,4 +1,4 @@
-"""The JSON of a run: one object, whose `version` changes when its meaning does."""
+"""The JSON of a run: one object. Its `version` changes when its meaning changes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from slipway.cli.report import Report
 
 
 def envelope(report: Report, printed: str = "") -> dict[str, Any]:
-    """A run as one object of JSON; that of `slipway releases` has "releases", too: host → app → newest first.
+    """A run as one JSON object. That of `slipway releases` also has "releases": host → app → rows, newest first.
 
-    + printed: what the run printed; of tasks/releases.py a line for each app, and whatever an inventory prints
+    + printed: what the run printed: a line of JSON for each app from tasks/releases.py; an inventory may print more
     """
     if report.verb != "releases":
         return _of_run(report)
     releases: dict[str, dict[str, Any]] = {}
     for line in printed.splitlines():
-        with contextlib.suppress(ValueError, TypeError, KeyError):  # a line of somebody else's
+        with contextlib.suppress(ValueError, TypeError, KeyError):  # printed by the inventory
             told = json.loads(line)
             host, app, rows = told["host"], told["app"], told["releases"]
             if host not in report.lost:

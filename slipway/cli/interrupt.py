@@ -1,4 +1,4 @@
-"""^C: it ends a run at once, whatever that waits for, and without a word of gevent's about it."""
+"""Ctrl-C ends a run at once, and gevent prints nothing about it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import gevent
 from slipway.engine.pyinfra_api import pools
 
 PATIENCE = 2.0
-"""Seconds that saying goodbye to the hosts may take; one that doesn't answer any more is left without."""
+"""Seconds that disconnecting from the hosts may take; after that the run ends without it."""
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt here, and ends what runs for a host; what runs on the host is left to itself.
+    """SIGINT raises KeyboardInterrupt here and ends what waits for a host. What runs on the host continues.
 
-    Python would raise it in whichever greenlet runs: most often in gevent's hub, which prints it, or in one of
-    paramiko's. And pyinfra disconnects in a pool in which each command under way holds a place: it would wait for them.
+    Python would raise it in the greenlet that runs at that moment: most often gevent's hub, which prints it, or one of
+    paramiko's. And pyinfra disconnects in a pool where each command under way has a place: it would wait for them.
     """
     hub = gevent.get_hub()
     main = hub.parent
@@ -36,7 +36,7 @@ def interruptible() -> Iterator[None]:
         if current is main:
             raise KeyboardInterrupt
         hub.loop.run_callback(main.throw, KeyboardInterrupt)
-        if any(current in pool for pool in working):  # maybe at the prompt for a password, where gevent can't end it
+        if any(current in pool for pool in working):  # a prompt for a password, which gevent can't end
             raise gevent.GreenletExit
 
     before = signal.signal(signal.SIGINT, interrupt)

@@ -1,4 +1,4 @@
-"""The command line of `slipway`: its parser, and the way to a verb."""
+"""The command line of `slipway`: its parser, and what calls a verb."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ from slipway.cli.verb import WrongCommandLineError, verbs
 
 _EPILOG = """\
 exit codes
-  0    done; of a plan: there is nothing to change
-  1    it failed, or of a plan: would fail; or something is wrong with the command line or the inventory
+  0    success; of a plan: nothing to change
+  1    failed; of a plan: it would fail; or the command line or the inventory is wrong
   2    of a plan (`slipway plan`, `slipway release --dry`): there are changes;
-       of `slipway vulnerabilities`: something is known
-  3    of `slipway vulnerabilities`: it could not look
-  130  interrupted; a release under way goes on on the host
+       of `slipway vulnerabilities`: there are known ones
+  3    of `slipway vulnerabilities`: could not look
+  130  interrupted; a release under way continues on the host
 
-A plan goes to standard output; what a run does, and errors, to standard error. With --json all of it is one object
-on standard output.
+A plan is printed on standard output; the progress of a run, and errors, on standard error. With --json, one JSON
+object is printed on standard output instead.
 
-Those that log in, but for verify, are runs of pyinfra, which shows more of itself from a clone:
+All verbs but verify and vulnerabilities are runs of pyinfra. From a clone you can start them with its own output:
   slipway plan INVENTORY      .venv/bin/pyinfra --dry --diff INVENTORY deploy.py
   slipway apply INVENTORY     .venv/bin/pyinfra -y INVENTORY deploy.py
-Options behind -- are pyinfra's: slipway apply INVENTORY -- --limit 203.0.113.5
+Options after -- go to pyinfra: slipway apply INVENTORY -- --limit 203.0.113.5
 """
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, but 2 isn't the exit code of a wrong command line: it says that a plan has changes."""
+    """argparse's, but a wrong command line has exit code 1: 2 means that a plan has changes."""
 
     @override
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong, and exit."""
+        """Print what is wrong, and exit."""
         self.print_usage(sys.stderr)
-        self.exit(FAILED, f"Error: {message}; `{self.prog} --help` tells more\n")
+        self.exit(FAILED, f"Error: {message}; see `{self.prog} --help`\n")
 
 
 def parser() -> Parser:
-    """Of the command line."""
+    """The parser of the command line."""
     made = Parser(
         prog="slipway",
-        description="From a machine that only answers SSH to an ASGI app served over HTTPS, checked and kept that way.",
+        description="Make a Debian machine that answers SSH a production host for ASGI apps, and release them.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument("--version", action="version", version=f"slipway {VERSION}", help="show it, and exit")
+    made.add_argument("--version", action="version", version=f"slipway {VERSION}", help="print the version, and exit")
     known = made.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in verbs().values():
         told = f"{verb.purpose[0].upper()}{verb.purpose[1:]}."
@@ -64,7 +64,7 @@ def parser() -> Parser:
 
 
 def without_passwords(words: Sequence[str]) -> list[str]:
-    """A command line as it may be shown again."""
+    """A command line as it may be printed: without passwords."""
     shown = [word.partition("=")[0] + "=…" if "password" in word and "=" in word else word for word in words]
     return [
         "…"
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _cache() -> Path | None:
-    """The user's cache folder: as `slipway.person` has it, which loads more than a command line needs."""
+    """The user's cache folder, as in `slipway.person`, which imports more than a command line needs."""
     given = os.environ.get("XDG_CACHE_HOME")
     try:
         return Path(given) if given else Path.home() / ".cache"
@@ -104,5 +104,5 @@ def _main(words: list[str]) -> NoReturn:
             made.error(str(error))
         sys.stdout.flush()
         sys.exit(code)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has gone: nothing more to say
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of our output has gone
     sys.exit(FAILED)

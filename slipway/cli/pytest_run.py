@@ -1,6 +1,6 @@
 """The process of `slipway verify`: python -P -m slipway.cli.pytest_run RESULT OPTION…
 
-Runs pytest with these options, and writes to the file RESULT, as JSON, what became of each test.
+Runs pytest with these options, and writes the result of each test to the file RESULT, as JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from slipway import project
 
 
 class Results:
-    """A plugin of pytest's that keeps what became of each test."""
+    """A pytest plugin that keeps the result of each test."""
 
     def __init__(self) -> None:
         self.passed = 0
@@ -23,7 +23,7 @@ class Results:
         self.failed: list[dict[str, str]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take one phase of a test."""
+        """Keep the result of one phase of a test."""
         check = report.nodeid.rpartition("/")[2]
         if report.failed:
             crash = getattr(report.longrepr, "reprcrash", None)
@@ -35,7 +35,7 @@ class Results:
             self.passed += 1
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Take a file that couldn't be read."""
+        """Keep the error of a file that can't be imported."""
         if report.failed:
             self.failed.append({"check": report.nodeid.rpartition("/")[2], "why": report.longreprtext})
 

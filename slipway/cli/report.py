@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from slipway.engine.plan import Change
 
 INTERRUPTION = "interrupted"
-"""What keeps a run from going on where its operator did."""
+"""Error of a run that its operator interrupted."""
 
 
 @dataclass
@@ -20,26 +20,26 @@ class Step:
     seconds: float = 0.0
     """How long it took; 0 in a plan."""
     failed: bool = False
-    """In a plan: it is known that it would."""
+    """In a plan: whether it is known that it would fail."""
     said: list[str] = field(default_factory=list)
-    """Lines that its commands printed: of a release its steps, its id, and what its traffic noticed; none in a plan."""
+    """Lines that its commands printed: of a release its steps, its id and the result of --prove; none in a plan."""
 
 
 @dataclass
 class Report:
-    """What became of a run, or would."""
+    """The result of a run; of a plan what the run would do."""
 
     verb: str
     planning: bool
     seconds: float
     error: str
-    """What kept the run from going on; empty where nothing did, or where the hosts' own errors say it."""
+    """What ended the run; empty where nothing did, or where the hosts' own errors tell it."""
     steps: dict[str, list[Step]]
-    """Host → its operations that change something, or failed; in their order."""
+    """Host → its operations that change something or failed, in their order."""
     errors: dict[str, list[str]]
     """Host → lines that its failed operations printed, or why it wasn't reached."""
     unchanged: dict[str, int]
-    """Host → operations that had nothing to do."""
+    """Host → number of operations that had nothing to do."""
     lost: list[str] = field(default_factory=list)
     """Hosts that weren't reached, or didn't answer."""
     roles: dict[str, float] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """Whether anything did."""
+        """Whether anything failed."""
         return bool(self.error or self.lost) or any(step.failed for steps in self.steps.values() for step in steps)
 
     @property

@@ -1,4 +1,4 @@
-"""Verbs that are runs of pyinfra: its command line for ours, and what is shown of the run."""
+"""Verbs that are runs of pyinfra: its command line for ours, and what the run shows."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from slipway.cli.codes import CHANGES, FAILED, INTERRUPTED, NOTHING
 from slipway.cli.verb import WrongCommandLineError, verbs
 
 _OURS = ("--dry", "--diff", "-y", "--yes", "--json")
-"""Options of pyinfra that a verb decides on."""
+"""Options of pyinfra that the verb sets itself."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a verb runs, where it is a run of pyinfra."""
+    """What a verb runs if it is a run of pyinfra."""
 
     entry: str
-    """What pyinfra runs on the hosts: a file of the project's folder."""
+    """The file that pyinfra runs, in the project's folder."""
     looks: bool = False
-    """It always only looks."""
+    """It never changes a host."""
     prints: bool = False
-    """What it prints was asked for: no progress is shown beside it."""
+    """Its output is the answer: no progress is shown beside it."""
 
     def __call__(self, said: argparse.Namespace, typed: str) -> int:
         """Run it; see `run`."""
         if ours := [word for word in said.pyinfra if word in _OURS]:
             raise WrongCommandLineError(
-                f"{ours[0]} can't stand behind --; `slipway plan` only looks, the other verbs do"
+                f"{ours[0]} isn't allowed after --: `slipway plan` changes nothing, the other verbs do"
             )
         return run(said, typed)
 
@@ -47,7 +47,7 @@ def run_of(said: argparse.Namespace) -> Run:
 
 
 def planning(said: argparse.Namespace) -> bool:
-    """Whether this run only looks."""
+    """Whether this run only plans."""
     return run_of(said).looks or bool(vars(said).get("dry"))
 
 
@@ -60,20 +60,20 @@ def arguments_for(said: argparse.Namespace) -> list[str]:
         mode, data = ["-y"], [*data, *(["json=true"] if said.json else [])]
     else:
         mode = ["--json", "--dry" if planning(said) else "-y"]
-        mode += ["--diff"] if said.json else []  # a plan has them anyway; a run asks for what is there before
+        mode += ["--diff"] if said.json else []  # a plan always has diffs
     inventory = Path(said.inventory)
     shown = str(inventory.absolute()) if inventory.suffix == ".py" else said.inventory
     data = [word for each in data for word in ("--data", each)]
-    # By their whole paths: what is relative on a command line, and in an inventory, is relative to where one is.
+    # As absolute paths: relative ones, on the command line and in an inventory, are relative to the current folder.
     config, entry = (str(project.root() / name) for name in ("config.py", what.entry))
     return ["--config", config, *mode, *data, *said.pyinfra, shown, entry]
 
 
 def run(said: argparse.Namespace, typed: str) -> int:
-    """Run pyinfra for a verb, show what comes of it, and return the exit code; `typed` is our command line."""
+    """Run pyinfra for a verb, show the result, and return the exit code; `typed` is our command line."""
     from gevent import monkey
 
-    monkey.patch_all()  # before anything that it patches is loaded, as pyinfra asks of who starts it
+    monkey.patch_all()  # before anything that it patches is imported: pyinfra demands it
 
     from slipway.cli.envelope import envelope
     from slipway.cli.interrupt import interruptible
@@ -93,7 +93,7 @@ def run(said: argparse.Namespace, typed: str) -> int:
             print(f"Error: {error}", file=sys.stderr)
         return FAILED
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A locale may lack a letter of a diff: it is replaced, as on standard error.
+        # A letter that the locale lacks is escaped, as on standard error.
         sys.stdout.reconfigure(errors="backslashreplace")
     sys.argv = ["pyinfra", *arguments_for(said)]
     project.find_roles()
@@ -101,7 +101,7 @@ def run(said: argparse.Namespace, typed: str) -> int:
     began = time.monotonic()
     printed = io.StringIO()
     with screen, interruptible(), contextlib.ExitStack() as silent:
-        if prints:  # pyinfra, not asked for JSON, says where it is on standard error
+        if prints:  # without --json, pyinfra prints its progress on standard error
             silent.enter_context(contextlib.redirect_stderr(io.StringIO()))
         if not prints or as_json:
             silent.enter_context(contextlib.redirect_stdout(printed))

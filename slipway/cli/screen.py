@@ -1,4 +1,4 @@
-"""What a run shows: a line for each change, progress while a step is long, and in the end what is true now."""
+"""What a run shows: a line for each change, the progress of long steps, and the result at the end."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ from slipway.engine.pyinfra_api import set_echo
 from slipway.foreign import visible
 
 LONG = 15.0
-"""Seconds after which a step is told to be under way where no terminal shows it all the time; then again and again."""
+"""Without a terminal: seconds after which a step that still runs is named, and then named again."""
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _PREFIX = re.compile(r"\[([^\]]+)\]\s*")
-"""How pyinfra begins a line about a host, padded where hosts' names differ in length."""
+"""How pyinfra begins a line about a host; padded where hosts' names differ in length."""
 _TOLD_OTHERWISE = re.compile(
     r"-->|Success\b|No changes$|Skipped$|Connected$|Loading:|Ready:|noop:|will |Error(?: \(ignored\))?: executed "
     r"|nothing to change$|\d+ of \d+ operations changed the host$"
 )
-"""What pyinfra, `slipway.engine.plan` and roles/verdict.py log of their workings; `Screen` tells it in its own way."""
+"""Lines of pyinfra, `slipway.engine.plan` and roles/verdict.py that `Screen` shows in its own way."""
 _SWITCH = re.compile(r"--data (prove|contract|again|stop_first)=(?:true|…)(?: \(on the host: --[a-z-]+\))?")
 _OPTION = re.compile(r"--data (app|to|schema)=")
 
 
 def typed(text: str) -> str:
-    """What was said for pyinfra's command line, in the options of ours: ``--data again=true`` is ``--again``."""
+    """A text with our options in place of pyinfra's: ``--data again=true`` becomes ``--again``."""
     return _OPTION.sub(r"--\1 ", _SWITCH.sub(lambda found: f"--{found[1].replace('_', '-')}", text))
 
 
 class _Plain(Console):
-    """A console whose only control characters are rich's own: of a text it shows what `slipway.foreign` leaves."""
+    """A console that escapes control characters in what it prints, see `slipway.foreign`."""
 
     @override
     def print(self, *objects: Any, **options: Any) -> None:
-        """As rich's; texts and strings are made fit to be shown."""
+        """As rich's; control characters in texts and strings are escaped."""
         fit = [
             Text(visible(each.plain), style=each.style)
             if isinstance(each, Text)
@@ -64,29 +64,29 @@ class _Plain(Console):
 
 
 class _Kept(_Plain):
-    """Standard output, whose reader may go (`| head`) while the run goes on: its exit code still counts."""
+    """Standard output. Its reader may end (`| head`) while the run continues: the exit code still counts."""
 
     @override
     def on_broken_pipe(self) -> None:
-        """Say nothing more; rich would end the run."""
+        """Print nothing more; rich would end the run."""
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
 
 class Screen(logging.Filter, BaseStateCallback):
-    """Takes pyinfra's log and callbacks, and shows of them what an operator wants to know."""
+    """Takes pyinfra's log and callbacks, and shows the operator what matters."""
 
     def __init__(self, verb: str, again: str, *, planning: bool, quiet: bool) -> None:
         """A screen for one run.
 
         + again: the command line to type to run it again
-        + quiet: show nothing of what goes well
+        + quiet: print nothing of what goes well
         """
         super().__init__()
         self.verb, self.again, self.planning, self.quiet = verb, again, planning, quiet
         self.console = _Plain(file=sys.stderr, highlight=False, soft_wrap=True)
-        # A plan is what was asked for, so it can be kept in a file, without the errors. One terminal for both has one
-        # console: they would overwrite each other's lines.
+        # A plan goes to standard output, so that it can be kept in a file without the errors. A terminal that shows
+        # both has one console: two would overwrite each other's lines.
         apart = planning and not (sys.stdout.isatty() and sys.stderr.isatty())
         self.shown = _Kept(file=sys.stdout, highlight=False, soft_wrap=True) if apart else self.console
         self.state: State | None = None
@@ -94,11 +94,11 @@ class Screen(logging.Filter, BaseStateCallback):
         """(host, hash of an operation under way) → when it began."""
         self.took: dict[tuple[str, str], float] = {}
         self.said: dict[str, list[str]] = {}
-        """Host → what the operation under way there has said so far."""
+        """Host → what the operation under way there has printed so far."""
         self.spoken: dict[tuple[str, str], list[str]] = {}
-        """The same of operations that have ended: (host, hash) → lines."""
+        """(host, hash of an operation that has ended) → what it printed."""
         self.kept: dict[str, list[str]] = {}
-        """Host → what operations said that failed, and errors outside of any."""
+        """Host → what failed operations printed, and errors outside of operations."""
         self.ticker: gevent.Greenlet | None = None
         self.status = self.console.status("connecting") if not quiet and self.console.is_terminal else None
 
@@ -122,7 +122,7 @@ class Screen(logging.Filter, BaseStateCallback):
         logger.removeFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Take a line of pyinfra's log; False, since nobody else shows it."""
+        """Take a line of pyinfra's log; False: no one else prints it."""
         if self.state is None and pyinfra_api.begun():
             self.state = pyinfra_api.current_state()
             pyinfra_api.listen(self)
@@ -137,14 +137,14 @@ class Screen(logging.Filter, BaseStateCallback):
     def _line(self, text: str, level: int, *, logged: bool) -> None:
         """Show a line.
 
-        + logged: by pyinfra or a role; not a line that a command printed, whatever that begins with
+        + logged: by pyinfra or a role; False: printed by a command
         """
-        text = typed(visible(_ANSI.sub("", text)))  # we colour it ourselves, and only on a terminal
+        text = typed(visible(_ANSI.sub("", text)))  # colours are ours, and only on a terminal
         named = _PREFIX.match(text)
         host, said = (named[1], text[named.end() :]) if named else ("", text)
         if not said.strip() or (logged and _TOLD_OTHERWISE.match(said)):
             return
-        if self.planning and logged and text.startswith("  "):  # by `plan.show`: `_plan` shows it in its place
+        if self.planning and logged and text.startswith("  "):  # by `plan.show`; `_plan` prints it
             return
         if host in self.said:
             self.said[host].append(said)
@@ -160,7 +160,7 @@ class Screen(logging.Filter, BaseStateCallback):
             (console or self.shown).print(Text(text, style=style))
 
     def _tick(self) -> None:
-        """Say what takes long, and for how long it has."""
+        """Name each step that still runs, with its seconds."""
         while True:
             gevent.sleep(0.25 if self.status else LONG)
             for (_, op_hash), began in self.began.items():
@@ -190,7 +190,7 @@ class Screen(logging.Filter, BaseStateCallback):
     def operation_host_error(  # type: ignore[override]
         self, state: State, host: Host, op_hash: str, retry_count: int = 0, max_retries: int = 0
     ) -> None:
-        """It failed there; what it printed was shown already."""
+        """An operation failed on a host; what it printed was shown already."""
         self._ended(host, op_hash)
         self.kept.setdefault(host.name, []).extend(self.spoken[host.name, op_hash])
         self._print(f"{name_of(host, op_hash)}  failed", "red")
@@ -204,7 +204,7 @@ class Screen(logging.Filter, BaseStateCallback):
     # --- In the end --------------------------------------------------------------------------------------------------
 
     def report(self, error: str, *, seconds: float) -> Report:
-        """What became of the run, from pyinfra's state."""
+        """The result of the run, from pyinfra's state."""
         if error == INTERRUPTION:
             error = self._interrupted()
         report = Report(self.verb, self.planning, seconds, typed(error), {}, self.kept, {})
@@ -232,35 +232,35 @@ class Screen(logging.Filter, BaseStateCallback):
             failed = {host.name for host in pyinfra_api.lost_hosts(self.state)}
             report.lost = sorted(host for host in failed if not any(step.failed for step in report.steps.get(host, [])))
             if not error and not failed and not pyinfra_api.any_reached(self.state) and self.verb != "releases":
-                report.error = "no host was reached: there is none that --limit and --exclude leave"
+                report.error = "no host was reached: --limit and --exclude leave none"
         if error == "No hosts remaining!" and (report.lost or any(report.steps.values())):
-            report.error = ""  # what failed on them says it
+            report.error = ""  # the hosts' own errors tell it
         return report
 
     def _interrupted(self) -> str:
-        """What is true after the operator ended the run."""
+        """What to tell an operator who interrupted the run."""
         if self.state is None or not pyinfra_api.carries_out(self.state):
             return f"{INTERRUPTION}; nothing was changed"
         told = [INTERRUPTION]
         for host in self.said:
             for app in under_way(host):
-                follow = f"`{self.again}` follows it"
-                if self.verb == "rollback":  # again, it would go back once more
-                    follow = f"there, as root, `{PROGRAM} follow {app}` follows it"
+                follow = f"run {self.again}"
+                if self.verb == "rollback":  # the same command would roll back once more
+                    follow = f"run there, as root: {PROGRAM} follow {app}"
                 unit = LAYOUT.app(app).run_unit.removesuffix(".service")
                 what = "rollback" if self.verb == "rollback" else "release"
                 told += [
-                    f"  The {what} of {app} goes on on {host}: {follow}.",
-                    f"  `systemctl stop {unit}` there, as root, ends it and takes back what it did.",
+                    f"  The {what} of {app} continues on {host}. To follow it, {follow}",
+                    f"  To stop it and undo what it did, run there, as root: systemctl stop {unit}",
                 ]
         if len(told) == 1 and self.verb == "rollback":
-            told.append("  What was done stays; `slipway releases` tells which release serves.")
+            told.append("  What was done so far stays. `slipway releases` shows which release serves.")
         elif len(told) == 1:
-            told.append(f"  What was done stays; run it again, and it goes on from there: {self.again}")
+            told.append(f"  What was done so far stays. To continue, run it again: {self.again}")
         return "\n".join(told)
 
     def summary(self, report: Report) -> None:
-        """Show how it ended: quiet success, loud failure."""
+        """Show the result of the run."""
         for host, steps in report.steps.items():
             if report.planning and not report.error and not self.quiet and host not in report.lost:
                 self._plan(host, steps, report.unchanged[host])
@@ -292,19 +292,19 @@ class Screen(logging.Filter, BaseStateCallback):
 
     def _failure(self, host: str, steps: list[Step], report: Report) -> None:
         failed = [step.operation for step in steps if step.failed]
-        # The verdict fails because another operation did, and says no more than that.
+        # The verdict only fails because another operation did.
         named = [name for name in failed if not name.startswith("Verdict")] or failed
         what = f"{' and '.join(named)} {'would fail' if report.planning else 'failed'} on {host}"
         self.console.print(Text(f"Error: {what if failed else f'{host} was not reached'}", style="red"))
         if self.quiet:
             for line in report.errors.get(host, []):
                 self.console.print(Text(f"  {line}"))
-        told = f"  Mend the cause, then run it again: {self.again}"
+        told = f"  Fix the cause, then run it again: {self.again}"
         if not report.planning and failed:
             done = _count(len(steps) - len(failed), "operation")
             told = (
-                f"  {done} changed the host and stay; a release that served goes on serving, unless something above "
-                f"says otherwise.\n{told}"
+                f"  {done} changed the host; their changes stay. The release that served still serves, unless an error "
+                f"above says otherwise.\n{told}"
             )
         self.console.print(Text(told))
 

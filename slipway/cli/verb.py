@@ -1,4 +1,4 @@
-"""A verb of `slipway`: its name, purpose and options, and what it runs; each is a module of `slipway.cli.verbs`."""
+"""A verb of `slipway`: its name, purpose, options, and what it runs. Each is a module of `slipway.cli.verbs`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 class WrongCommandLineError(Exception):
-    """What a verb refuses of its command line, as the rest of a sentence that begins with "Error:"."""
+    """A verb refuses its command line; the message follows "Error: "."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Verb:
     place: int
     """Where the help lists it: verbs stand in the order of this number."""
     purpose: str
-    """What it is for: a part of a sentence, without a full stop."""
+    """What it does, in the imperative: a part of a sentence, without a full stop."""
     options: Callable[[argparse.ArgumentParser], None]
     """Adds its options to a parser."""
     run: Callable[[argparse.Namespace, str], int]
-    """Runs it: called with what was said, and the command line as it may be shown; returns the exit code."""
+    """Runs it: called with the parsed command line, and the command line as it may be shown; returns the exit code."""
     more: str = ""
-    """What its own help tells besides its purpose."""
+    """What its own help adds to its purpose."""
 
 
 _registered: dict[str, Verb] = {}

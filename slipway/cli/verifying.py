@@ -1,4 +1,4 @@
-"""Runs the tests of a host (tests/host) by pytest in a process of its own, and tells what came of it."""
+"""Runs the tests of a host (tests/host) by pytest in a process of its own, and shows the result."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from slipway.foreign import one_line, visible
 
 @dataclass
 class Checks:
-    """What became of the checks."""
+    """The results of the checks."""
 
     passed: int = 0
     skipped: list[dict[str, str]] = field(default_factory=list)
-    """"check" and "why" of each that doesn't apply, or can't be judged."""
+    """"check" and "why" of each that doesn't apply, or can't be made."""
     failed: list[dict[str, str]] = field(default_factory=list)
     """"check" and "why" of each that failed."""
     error: str | None = None
-    """Why none was made, or not all."""
+    """Why no check was made, or not all."""
 
     @property
     def good(self) -> bool:
-        """Whether every check passed that could be made, and one could."""
+        """Whether a check passed, and none failed."""
         return not self.failed and self.error is None and self.passed > 0
 
 
 def report(inventory: Path, limit: str | None, options: Sequence[str], *, verbose: bool, as_json: bool) -> int:
-    """Check the hosts of an inventory, show what came of it, and return the exit code."""
+    """Check the hosts of an inventory, show the result, and return the exit code."""
     began = time.monotonic()
     try:
         found = _checked(inventory, limit, options, verbose=verbose)
     except KeyboardInterrupt:
-        print("Error: interrupted; a check changes nothing", file=sys.stderr)
+        print("Error: interrupted; nothing was changed", file=sys.stderr)
         return INTERRUPTED
     seconds = time.monotonic() - began
     if as_json:
@@ -74,11 +74,11 @@ def _checked(inventory: Path, limit: str | None, options: Sequence[str], *, verb
     with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
         result = Path(folder) / "result.json"
         words = [str(root / "tests" / "host"), "--inventory", str(inventory.absolute()), "--rootdir", str(root)]
-        # No configuration of whatever lies around, and nothing is written beside the tests.
+        # No configuration of the current folder counts, and nothing is written beside the tests.
         words += ["-c", os.devnull, "--import-mode=importlib", "-p", "no:cacheprovider", "--color=auto"]
         words += ["--limit", limit] if limit else []
         words += ["-v"] if verbose else ["-q"]
-        # -P: a folder `tests` of where one is would be taken for ours.
+        # -P: a folder `tests` in the current folder would be taken for ours.
         command = [sys.executable, "-P", "-m", "slipway.cli.pytest_run", str(result), *words, *options]
         ended = subprocess.run(
             command,
@@ -96,9 +96,9 @@ def _checked(inventory: Path, limit: str | None, options: Sequence[str], *, verb
     found = Checks(told.get("passed", 0), told.get("skipped", []), told.get("failed", []))
     if ended.returncode not in (0, 1) or not told:
         words = [line for line in (ended.stdout or "").splitlines() if line.strip()]
-        found.error = "\n".join(line.removeprefix("ERROR: ") for line in words[-40:]) or "pytest ended without a word"
+        found.error = "\n".join(line.removeprefix("ERROR: ") for line in words[-40:]) or "pytest ended without an error"
         if verbose:
-            found.error = "the checks didn't come to their end; the reason stands above"
+            found.error = "the checks didn't finish; the reason is above"
     elif not found.passed and not found.failed:
         found.error = "no check was made"
     return found

@@ -55,13 +55,14 @@ _TAIL = """\
     ),
 ]
 """
-_HEADINGS = {
+HEADINGS = {
     "domains": "Names and code",
     "env": "Environment",
     "port": "Process",
     "migrate": "Release",
     "static": "nginx and TLS",
 }
+"""Setting of an app → heading of the settings that begin with it."""
 _WIDTH = 118
 
 
@@ -125,8 +126,8 @@ def _fields(
     if model is Settings:
         fields["apps"] = fields.pop("apps")  # last: the longest
     for name, field in fields.items():
-        if model is AppSettings and name in _HEADINGS:
-            yield f"{pad}# --- {_HEADINGS[name]} ".ljust(_WIDTH, "-")
+        if model is AppSettings and name in HEADINGS:
+            yield f"{pad}# --- {HEADINGS[name]} ".ljust(_WIDTH, "-")
         yield from _comment(told.get(name, ""), indent)
         nested = isinstance(field.default, BaseModel)
         if not nested:
@@ -136,32 +137,34 @@ def _fields(
         elif nested:
             yield from _nested(name, type(field.default), indent)
         else:
-            yield from _value(name, _default(field), indent)
+            yield from _value(name, default_of(field), indent)
 
 
 def _value(name: str, value: Any, indent: int) -> Iterator[str]:
     """A setting's line, or lines where it is a list that has no room in one."""
     pad = " " * indent
-    line = f'{pad}"{name}": {_literal(value)},'
+    line = f'{pad}"{name}": {literal(value)},'
     if not isinstance(value, list) or len(line) <= _WIDTH:
         yield line
         return
     yield f'{pad}"{name}": ['
-    yield from (f"{pad}    {_literal(each)}," for each in value)
+    yield from (f"{pad}    {literal(each)}," for each in value)
     yield f"{pad}],"
 
 
 def _type_line(field: FieldInfo) -> str:
-    shown = _literal(_default(field))
+    shown = literal(default_of(field))
     default = "required" if field.is_required() else f"default {shown if len(shown) < _WIDTH else 'as here'}"
     return f"Type: {expected_of(field)}; {default}."
 
 
-def _default(field: FieldInfo) -> Any:
+def default_of(field: FieldInfo) -> Any:
+    """Default of a setting; of a required one its example."""
     return (field.examples or [""])[0] if field.is_required() else field.default
 
 
-def _literal(value: Any) -> str:
+def literal(value: Any) -> str:
+    """A value as an inventory writes it."""
     return repr(value) if value is None or isinstance(value, bool | int) else json.dumps(value, ensure_ascii=False)
 
 

@@ -1,1 +1,1 @@
-"""The verbs, a file each: what is put here is a verb of `slipway`."""
+"""The verbs, a module each: every module here is a verb of `slipway`."""

@@ -1,4 +1,4 @@
-"""`slipway apply`: make the host what the inventory says."""
+"""`slipway apply`: make the hosts what the inventory says."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def _options(add: argparse.ArgumentParser) -> None:
 
 
 register(
-    Verb("apply", 20, "make the host what the inventory says, and release its apps", _options, Run("deploy.py")),
+    Verb("apply", 20, "make the hosts what the inventory says, and release the apps", _options, Run("deploy.py")),
 )

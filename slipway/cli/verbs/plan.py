@@ -23,7 +23,7 @@ register(
     Verb(
         "plan",
         10,
-        "show what `slipway apply` would change, with diffs; the host stays as it is",
+        "show what `slipway apply` would change, with diffs; change nothing",
         _options,
         Run("deploy.py", looks=True),
     )

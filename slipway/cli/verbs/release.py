@@ -1,4 +1,4 @@
-"""`slipway release`: release the apps alone."""
+"""`slipway release`: release the apps, without the rest of the host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _options(add: argparse.ArgumentParser) -> None:
     options.one_app(add)
     options.consents(add)
     options.stop_first(add)
-    add.add_argument("--dry", action="store_true", help="only show what would be released")
+    add.add_argument("--dry", action="store_true", help="only show what would be released; change nothing")
     options.prove(add)
     options.as_json(add)
     options.quiet(add)
@@ -22,5 +22,5 @@ def _options(add: argparse.ArgumentParser) -> None:
 
 
 register(
-    Verb("release", 30, "release the apps, and nothing else of the host", _options, Run("tasks/release.py")),
+    Verb("release", 30, "release the apps; leave the rest of the host as it is", _options, Run("tasks/release.py")),
 )

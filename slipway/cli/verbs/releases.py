@@ -17,5 +17,7 @@ def _options(add: argparse.ArgumentParser) -> None:
 
 
 register(
-    Verb("releases", 50, "list every release and rollback", _options, Run("tasks/releases.py", prints=True)),
+    Verb(
+        "releases", 50, "list all releases and rollbacks of each app", _options, Run("tasks/releases.py", prints=True)
+    ),
 )

@@ -1,4 +1,4 @@
-"""`slipway rollback`: back to the release from before."""
+"""`slipway rollback`: go back to an earlier release."""
 
 from __future__ import annotations
 
@@ -14,13 +14,23 @@ def _options(add: argparse.ArgumentParser) -> None:
     options.one_app(add)
     options.stop_first(add)
     options.prove(add)
-    add.add_argument("--to", metavar="RELEASE", help="the release to go back to: the beginning of its id")
-    add.add_argument("--schema", choices=["code-only", "downgrade"], help="where the database is ahead of it")
+    add.add_argument("--to", metavar="RELEASE", help="go to this release: the beginning of its id or of its commit")
+    add.add_argument(
+        "--schema",
+        choices=["code-only", "downgrade"],
+        help="if the database is ahead of that release: leave it as it is, or take its migrations back",
+    )
     options.as_json(add)
     options.quiet(add)
     options.of_pyinfra(add)
 
 
 register(
-    Verb("rollback", 40, "let the good release from before serve again", _options, Run("tasks/rollback.py")),
+    Verb(
+        "rollback",
+        40,
+        "go back to the last good release before the one that serves",
+        _options,
+        Run("tasks/rollback.py"),
+    ),
 )

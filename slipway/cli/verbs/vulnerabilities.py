@@ -1,4 +1,4 @@
-"""`slipway vulnerabilities`: what is publicly known against the apps' dependencies."""
+"""`slipway vulnerabilities`: known vulnerabilities of the apps' dependencies."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ register(
     Verb(
         "vulnerabilities",
         60,
-        "tell what is publicly known against the versions in the apps' lock files; no host is asked",
+        "list known vulnerabilities of the versions in the apps' lock files; no host is asked",
         _options,
         _run,
-        more="Exit code 0: nothing is known; 2: something is; 3: could not look; 1: something is wrong with the "
-        "command line or the inventory.",
+        more="Exit code 0: none is known; 2: there are known ones; 3: could not look; 1: the command line or the "
+        "inventory is wrong.",
     )
 )

@@ -105,7 +105,7 @@ def test_what_a_verb_decides_on_cannot_be_said_to_pyinfra(option: str, capsys: p
     with pytest.raises(SystemExit) as ended:
         main(["apply", "inventories/docker.py", "--", option])
     assert ended.value.code == FAILED
-    assert f"Error: {option} can't stand behind --" in capsys.readouterr().err
+    assert f"Error: {option} isn't allowed after --" in capsys.readouterr().err
 
 
 def test_passwords_are_not_told_again() -> None:
@@ -363,22 +363,22 @@ def interrupted(*events: Begun | Ended, verb: str = "release", executing: bool =
     return screen.report(INTERRUPTION, seconds=1.0).error
 
 
-def test_after_an_interruption_a_release_goes_on_on_the_host() -> None:
+def test_after_an_interruption_a_release_continues_on_the_host() -> None:
     assert interrupted(BEGUN) == (
-        "interrupted\n  The release of notes goes on on web: `slipway release x` follows it.\n"
-        "  `systemctl stop notes-release` there, as root, ends it and takes back what it did."
+        "interrupted\n  The release of notes continues on web. To follow it, run slipway release x\n"
+        "  To stop it and undo what it did, run there, as root: systemctl stop notes-release"
     )
 
 
 def test_a_rollback_is_not_followed_by_another_one() -> None:
     told = interrupted(BEGUN, verb="rollback")
-    assert "The rollback of notes goes on on web: there, as root, `/opt/slipway/bin/slipway follow" in told
+    assert "The rollback of notes continues on web. To follow it, run there, as root: /opt/slipway/bin/slipway" in told
     assert "slipway rollback" not in told + interrupted(verb="rollback")
 
 
 @pytest.mark.parametrize("events", [[], [BEGUN, ENDED]])
 def test_after_an_interruption_what_was_done_stays(events: list[Begun | Ended]) -> None:
-    told = "interrupted\n  What was done stays; run it again, and it goes on from there: slipway release x"
+    told = "interrupted\n  What was done so far stays. To continue, run it again: slipway release x"
     assert interrupted(*events) == told
 
 

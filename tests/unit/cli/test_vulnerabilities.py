@@ -105,7 +105,7 @@ def look(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 
 def test_nothing_is_known(look: Look, service: Service) -> None:
     code, out, _ = look(service.url)
-    assert (code, out) == (0, "notes: 3 packages, and nothing is known against them\n")
+    assert (code, out) == (0, "notes: 3 packages, no known vulnerability\n")
     assert service.asked == ["fastapi 0.120.0", "gunicorn 27.0.1", "uvicorn-worker 0.4.0"]
 
 
@@ -145,7 +145,7 @@ def test_a_lock_file_that_cannot_be_read_is_not_nothing(look: Look, service: Ser
 
 def test_a_source_on_the_host_cannot_be_looked_at(look: Look, service: Service) -> None:
     code, out, _ = look(service.url, source={"git": "file:///srv/git/notes.git"})
-    assert code == 3 and "file:///srv/git/notes.git is on the host" in out
+    assert code == 3 and "file:///srv/git/notes.git is a repository on the host" in out
 
 
 def test_a_git_source_is_fetched_at_its_ref(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_git_source_is_fetched_at_its_ref(tmp_path: Path) -> None:
 
 def test_a_wrong_command_line_is_a_third_thing(look: Look, service: Service) -> None:
     code, _, err = look(service.url, "--app", "shop")
-    assert code == 1 and "there is no shop; the inventory has notes" in err
+    assert code == 1 and "there is no app shop; the inventory has notes" in err
 
 
 def test_apps_of_one_name_on_two_hosts_are_each_looked_at(look: Look, service: Service, tmp_path: Path) -> None:
