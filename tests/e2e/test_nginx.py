@@ -143,7 +143,7 @@ def test_slow_clients_are_let_go(host: Host) -> None:
         with host.connect() as connection:
             connection.sendall(b"POST /api/upload HTTP/1.1\r\nHost: notes.test\r\nContent-Length: 9\r\n\r\nhalf")
             began = time.monotonic()
-            assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
+            assert connection.recv(1000) == b"", "nginx answers nobody who is too slow"
             assert 2.9 < time.monotonic() - began < 4.5
     host.deploy()
 

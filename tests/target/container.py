@@ -61,7 +61,7 @@ def reboot(name: str, folder: Path, *, hard: bool) -> Description:
         host.kill(host_name(name), disk=bool(describe(name, folder)["disk_mb"]))
         docker("start", host_name(name))
     else:
-        # The image's stop signal asks systemd for a clean shutdown; seconds are how long that may take.
+        # The stop signal asks systemd for a clean shutdown; seconds are how long that may take.
         docker("restart", "--time", "60", host_name(name))
     return _ready(name, folder)
 
@@ -84,7 +84,7 @@ def keep_image(name: str, folder: Path, tag: str, label: str) -> None:
     with step(f"image {tag}"):
         left_out = [f"--exclude=./{path}" for path in host.OWN]
         packed = ["exec", host_name(name), "tar", "--create", "--one-file-system", "--numeric-owner", "--xattrs"]
-        kept = ["import", "--change", f"STOPSIGNAL {host.STOP_SIGNAL}", "--change", f"LABEL {label}", "-", tag]
+        kept = ["import", "--change", f"LABEL {label}", "-", tag]
         pipe([*packed, "--xattrs-include=*", "--directory=/", *left_out, "."], kept)
 
 

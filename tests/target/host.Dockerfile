@@ -25,4 +25,3 @@ RUN set -eu; \
     chmod 0440 /etc/sudoers.d/deploy; \
     rm -f /etc/ssh/ssh_host_*; \
     : > /etc/machine-id
-STOPSIGNAL SIGRTMIN+3

@@ -20,7 +20,7 @@ USER = "deploy"
 """The sudo user of a target; root takes the same key."""
 
 STOP_SIGNAL = "SIGRTMIN+3"
-"""Asks systemd for a clean shutdown; also in host.Dockerfile."""
+"""Asks systemd for a clean shutdown."""
 
 OWN = (
     ".image", "etc/hostname", "etc/machine-id", "etc/ssh/ssh_host_*", "root/.ssh", f"home/{USER}/.ssh",
@@ -89,6 +89,7 @@ def create(image: str, options: Sequence[str], privileges: Sequence[str], public
         *options,
         *likeness.options(limits),
         "--env=container=docker",
+        f"--stop-signal={STOP_SIGNAL}",
         "--cgroupns=private",
         "--restart=unless-stopped",  # so that `reboot` on the target is a reboot
         "--shm-size=256m",
