@@ -371,6 +371,9 @@ hosts = [
                         # as PORT. None: no such port; sockets and 443 are enough for most.
                         # Type: a port from 1024 to 65535, or None; default None.
                         "port": None,
+                        # The ASGI server that runs the app; the app's lock file must have its packages.
+                        # Type: one of "gunicorn"; default "gunicorn".
+                        "server": "gunicorn",
                         # Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores
                         # and memory.
                         # Type: a whole number from 1 to 256, or None; default None.

@@ -13,7 +13,7 @@ from slipway.engine.overview import HostOverview
 from slipway.engine.place import Account, Folder, place
 from slipway.engine.role import role
 from slipway.engine.templates import render
-from slipway.servers import SERVER, Process
+from slipway.servers import Process
 from slipway.settings import AppSettings, Settings, placeholder
 
 MEMORY_PER_WORKER_MB = 150
@@ -160,7 +160,7 @@ def units(app: AppSettings, workers: int) -> dict[str, str]:
     )
     values = {
         "app": app,
-        "server": SERVER.service(process),
+        "server": app.runs_under.service(process),
         "subdir": app.source.subdir,
         "sandbox": sandbox(app),
     }

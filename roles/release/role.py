@@ -25,7 +25,7 @@ from slipway.engine.role import role
 from slipway.engine.templates import host_file
 from slipway.foreign import one_line
 from slipway.prober import Prober, site_and_load
-from slipway.servers import SERVER
+from slipway.servers import SERVERS
 from slipway.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
 from slipway.settings.folder import Source
 
@@ -89,9 +89,9 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         "units": units,
         "sandbox": app_role.sandbox(app),
         "build": {"sandbox": app_role.build_sandbox(overview), "only": app.build_only},
-        "programs": list(SERVER.programs),
-        "advice": SERVER.add,
-        "deaths": SERVER.deaths,
+        "programs": list(app.runs_under.programs),
+        "advice": app.runs_under.add,
+        "deaths": app.runs_under.deaths,
         # Names alone: what their values are is shown nowhere.
         "secrets": sorted(app.secret_names),
         "static": app.static.path if app.static else None,
@@ -118,7 +118,8 @@ def shared() -> dict[str, File]:
     """Path → file: what all apps' servers share."""
     return {
         path: File(host_file(file), note="counts from the next start of a release")
-        for path, file in SERVER.files.items()
+        for server in SERVERS.values()
+        for path, file in server.files.items()
     }
 
 

@@ -36,6 +36,7 @@ def _service(process: Process) -> list[str]:
 
 
 GUNICORN = Server(
+    name="gunicorn",
     packages=("gunicorn", "uvicorn-worker"),
     programs=("gunicorn", "python"),
     deaths=r"Worker exiting \(pid|Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM))",

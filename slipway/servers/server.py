@@ -31,6 +31,8 @@ class Process:
 class Server:
     """A server: how it is started, stopped and trusted, and what it needs."""
 
+    name: str
+    """Its name in an inventory (`apps.NAME.server`)."""
     packages: Sequence[str]
     """What the app's lock file must have."""
     programs: Sequence[str]

@@ -11,6 +11,7 @@ from pydantic import PrivateAttr
 from slipway_host.layout import CERTIFICATE, KEY, KINDS, LAYOUT, AppLayout
 
 from slipway import person
+from slipway.servers import SERVERS, Server
 from slipway.settings import environment
 from slipway.settings.app_options import AppOptions
 from slipway.settings.source import FolderSource, GitSource
@@ -39,6 +40,11 @@ class AppSettings(AppOptions):
     _environment: dict[str, str] = PrivateAttr(default_factory=dict)
     _host_python: str = PrivateAttr("3.13")
     _folder: Path = PrivateAttr(default_factory=Path)
+
+    @property
+    def runs_under(self) -> Server:
+        """The server that its setting `server` names."""
+        return SERVERS[self.server]
 
     # On the host. Users, units and folders carry the app's name; the layout has each.
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from slipway.servers import SERVERS, USUAL
 from slipway.settings import types as t
 from slipway.settings.base import LIST_DO, Model
 from slipway.settings.nginx import HeadersSettings, RateLimit, StaticSettings
@@ -75,6 +76,8 @@ class AppOptions(Model):
     port: t.Port | None = None
     """Port on 127.0.0.1 where nginx offers the app without TLS to the host itself; the app gets it as PORT. None: no
     such port; sockets and 443 are enough for most."""
+    server: Annotated[str, t.one_of(*SERVERS)] = USUAL
+    """The ASGI server that runs the app; the app's lock file must have its packages."""
     workers: t.Workers | None = None
     """Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores and memory."""
     timeout: t.Seconds = 30

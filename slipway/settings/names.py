@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slipway_host.layout import LAYOUT
 
-from slipway.servers import SERVER
+from slipway.servers import SERVERS
 
 RESERVED_APP_PREFIXES = ("systemd-", "slipway-", "ssh-", "sshd-", "certbot-")
 """Beginnings of names that systemd, sshd, certbot or this project use for units and folders."""
@@ -82,7 +82,7 @@ RESERVED_VARIABLES: dict[str, str] = {
     "PYTHONHOME": "remove it; the interpreter is the release's own",
     "PYTHONSTARTUP": _LOADER,
     "VIRTUAL_ENV": "remove it; the environment is the release's own",
-    **SERVER.reserved,
+    **{name: do for server in SERVERS.values() for name, do in server.reserved.items()},
     "WEB_CONCURRENCY": "remove it and set workers",
     "PORT": "remove it and set port",
     "RELEASE_ID": "remove it; every release gets its own",

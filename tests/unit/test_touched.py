@@ -18,7 +18,7 @@ from slipway_host.schema import alembic_api
 from slipway_host.schema.errors import Failed
 
 from slipway import project
-from slipway.servers import SERVER
+from slipway.servers.gunicorn import GUNICORN
 from tests.unit.host.schemas import python_with_alembic
 
 SCHEMA = Path(alembic_api.__file__).parent
@@ -82,7 +82,7 @@ def test_gunicorn_says_and_knows_what_it_is_asked_for(python: Path) -> None:
     text, settings = asked(python, WORDS)
     for words in ("Worker exiting (pid", "Worker (pid:%s) exited with code", "Worker (pid:%s) was sent %s"):
         assert words in text, f"gunicorn doesn't say {words!r} any more: slipway/servers/gunicorn.py looks for it"
-    assert SERVER.deaths == r"Worker exiting \(pid|Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM))"
+    assert GUNICORN.deaths == r"Worker exiting \(pid|Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM))"
     tree = ast.parse((project.root() / "files/app/gunicorn.conf.py").read_text())
     given = {
         target.id

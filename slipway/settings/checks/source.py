@@ -12,7 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-from slipway.servers import SERVER
+from slipway.servers import Server
 from slipway.settings.app import AppSettings
 from slipway.settings.checks.keys import check_ssh_key
 from slipway.settings.checks.report import Report, check_text, read_file
@@ -70,7 +70,7 @@ def check_folder(report: Report, at: str, app: AppSettings, source: FolderSource
     _check_python(report, at, app, project)
     if lock is not None:
         try:
-            _check_lock(report, place, folder, project_file, lock)
+            _check_lock(report, place, folder, project_file, lock, app.runs_under)
         except (AttributeError, KeyError, TypeError, ValueError):  # not the shape uv writes
             do = f"run uv lock in {folder} and commit uv.lock"
             report.add(place, "a uv.lock as uv writes it", "one that can't be understood", do)
@@ -100,7 +100,9 @@ def _requirement_key(name: str, extras: list[str], specifier: str) -> tuple[str,
     return canonicalize_name(name), frozenset(map(canonicalize_name, extras)), SpecifierSet(specifier)
 
 
-def _check_lock(report: Report, path: str, folder: Path, project_file: dict[str, Any], lock: dict[str, Any]) -> None:
+def _check_lock(
+    report: Report, path: str, folder: Path, project_file: dict[str, Any], lock: dict[str, Any], server: Server
+) -> None:
     """Compare pyproject.toml with what uv.lock recorded of it, without running uv.
 
     This finds a dependency that was added, removed or changed after `uv lock`. What only uv can tell (markers, uv's
@@ -124,10 +126,10 @@ def _check_lock(report: Report, path: str, folder: Path, project_file: dict[str,
             report.add(path, "a uv.lock that fits pyproject.toml", f"it differs in {', '.join(changed)}", relock)
             return
     reached = _reachable(name, project_file, packages)
-    if missing := [runner for runner in SERVER.packages if runner not in reached]:
+    if missing := [runner for runner in server.packages if runner not in reached]:
         found = f"uv.lock without {' and '.join(missing)}"
-        expected = f"an app that depends on {' and '.join(SERVER.packages)}"
-        report.add(path, expected, found, f"in the project run: {SERVER.add}")
+        expected = f"an app that depends on {' and '.join(server.packages)}"
+        report.add(path, expected, found, f"in the project run: {server.add}")
 
 
 def _is_remote(package: dict[str, Any]) -> bool:

@@ -71,7 +71,7 @@ def whole(low: int, high: int, unit: str = "") -> Narrow:
 def one_of(*values: str) -> Narrow:
     """One of a few words."""
     listed = ", ".join(f'"{value}"' for value in values)
-    return Narrow(f"one of {listed}", f"write one of {listed}")
+    return Narrow(f"one of {listed}", f"write one of {listed}", lambda value: value in values)
 
 
 def mapping_of(what: str, do: Hint) -> Narrow:
