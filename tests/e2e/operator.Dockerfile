@@ -15,7 +15,7 @@ RUN set -eu; \
     /opt/uv/bin/pip install --quiet --disable-pip-version-check --no-cache-dir --only-binary :all: --require-hashes \
         --cert /etc/ssl/certs/ca-certificates.crt --requirement /opt/uv.txt; \
     ln -s /opt/uv/bin/uv /usr/local/bin/uv; \
-    useradd --create-home --shell /bin/bash operator
-ENV UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never PATH=/home/operator/.local/bin:/usr/local/bin:/usr/bin:/bin
-USER operator
-WORKDIR /home/operator
+    useradd --create-home --shell /bin/bash dev
+ENV UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never PATH=/home/dev/.local/bin:/usr/local/bin:/usr/bin:/bin
+USER dev
+WORKDIR /home/dev

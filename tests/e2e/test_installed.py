@@ -24,7 +24,7 @@ from tests.target.engine import LABEL, call, docker, exec_in
 pytestmark = pytest.mark.story
 
 HERE = Path(__file__).parent
-HOME = "/home/operator"
+HOME = "/home/dev"
 INVENTORY = "ops/the host.py"
 """Where the app's repository keeps it."""
 DIGESTS = "cd $(uv tool dir)/slipway-vps && find . -type f -exec sha256sum {} + | LC_ALL=C sort"
@@ -137,7 +137,7 @@ def test_it_is_installed_and_claims_no_name_but_its_own(operator: Operator) -> N
     assert operator.run("slipway --version").stdout.decode().split()[-1] == VERSION
     listed = "import importlib.metadata as m; print(sorted({str(f).split('/')[0] for f in m.files('slipway-vps')}))"
     told = operator.run(f'"$(uv tool dir)/slipway-vps/bin/python" -c "{listed}"').stdout.decode()
-    assert told.strip() == str(["..", "slipway", f"slipway_vps-{VERSION}.dist-info", "slipway_host"])
+    assert told.strip() == str(["..", "slipway", "slipway_host", f"slipway_vps-{VERSION}.dist-info"])
 
 
 def test_all_verbs_work_and_nothing_is_written_where_it_is_installed(operator: Operator) -> None:

@@ -103,7 +103,7 @@ class Site:
 @pytest.fixture(scope="module", params=["debian13", pytest.param("debian12", marks=pytest.mark.slow)])
 def site(request: pytest.FixtureRequest, make_host: MakeHost) -> Site:
     """A bare host, and the older Slipway."""
-    host = make_host("upgrade", request.param)
+    host = make_host("upgrade", request.param, bare=True)
     clone = host.folder / "old"
     clone.mkdir()
     archive = subprocess.run(["git", "archive", COMMIT], cwd=ROOT, stdout=subprocess.PIPE, check=True)
