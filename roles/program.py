@@ -22,6 +22,7 @@ from slipway.engine.host import PROGRAM
 from slipway.engine.operations import shell_line
 from slipway.engine.plan import Ask, Change, Commands
 from slipway.engine.role import role
+from slipway.engine.templates import host_file
 
 PACKAGE = Path(slipway_host.__file__).parent
 STARTER = "slipway"
@@ -78,7 +79,7 @@ done
 def texts() -> dict[str, bytes]:
     """Path → content of what the host gets: the package, and beside it the program that starts it."""
     found = {str(path.relative_to(PACKAGE.parent)): path.read_bytes() for path in PACKAGE.rglob("*.py")}
-    return found | {STARTER: (PACKAGE.parent / STARTER).read_bytes()}
+    return found | {STARTER: host_file("program/slipway").encode()}
 
 
 def digest() -> str:

@@ -90,7 +90,7 @@ PROJECT = (
     "templates/tls/certbot-renew.timer.j2",
     "templates/app/app.service.j2",
     "files/app/gunicorn.conf.py",
-    "host/slipway",
+    "files/program/slipway",
     "host/slipway_host/release/build.py",
     "host/slipway_host/text.py",
     "files/tls/certbot-requirements.txt",

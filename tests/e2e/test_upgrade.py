@@ -34,7 +34,7 @@ PENDING = "/var/lib/slipway/access/pending.json"
 WARM = 3600
 """Seconds that what no longer serves goes on, so that the old Slipway's units wait for their time."""
 LOAD = {"slow": "/api/slow?seconds=1.5", "upload": "/api/upload", "websocket": "/ws", "stream": "/api/events"}
-NAMES = 'for name in release nginx access acme schema; do stat -c "%F %N" /opt/slipway/bin/slipway-$name; done 2>&1'
+NAMES = "for name in release nginx access acme schema; do stat -c '%F %N' /opt/slipway/bin/slipway-$name 2>&1; done; :"
 PORTS = "sysctl -qw net.ipv4.ip_unprivileged_port_start={}"
 """0.1 could only validate nginx's configuration where any process may listen on port 80: in a container of its time."""
 NAMING = (

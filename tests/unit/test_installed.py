@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from slipway_host import VERSION
 
+from roles import program
 from slipway import project
 from tests.unit.settings.test_inventory import HOSTS
 
@@ -40,9 +41,10 @@ def copied(source: Path, target: Path) -> None:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as installers fill it: the package, and in it what hatch_build.py carries."""
+    """A folder as installers fill it: both packages, and in slipway what hatch_build.py carries."""
     made = tmp_path_factory.mktemp("site")
     copied(ROOT / "slipway", made / "slipway")
+    copied(ROOT / "host/slipway_host", made / "slipway_host")
     for path in CARRIED:
         copied(ROOT / path, made / "slipway/project" / path)
     return made
@@ -79,6 +81,15 @@ def test_roles_are_those_that_came_with_it(run: Run, site: Path) -> None:
     )
     done = run(code=code)
     assert done.stdout.split() == [f"{site}/slipway/project", f"{site}/slipway/project/roles/__init__.py"], done.stderr
+
+
+def test_a_host_gets_the_same_from_it(run: Run, site: Path) -> None:
+    code = (
+        "from slipway import project; project.find_roles(); import slipway_host; from roles import program; "
+        "print(slipway_host.__file__, program.archive())"
+    )
+    done = run(code=code)
+    assert done.stdout.split() == [f"{site}/slipway_host/__init__.py", program.archive()], done.stderr
 
 
 @pytest.mark.parametrize("verb", ["plan", "apply", "release", "rollback", "releases", "verify"])

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(layout.__file__)
 
 EXEMPT: dict[str, set[str]] = {
-    "host/slipway": {"/opt/slipway", "/opt/slipway/host", "/opt/slipway/host/current"},
+    "files/program/slipway": {"/opt/slipway", "/opt/slipway/host", "/opt/slipway/host/current"},
     "files/app/gunicorn.conf.py": {"/dev/shm"},
     "files/updates/policy-rc.d": {"nginx.service"},
     "roles/system/role.py": {"/tmp"},

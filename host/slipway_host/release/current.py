@@ -55,7 +55,8 @@ def leave(app: App, before: str | None, release: str) -> None:
 
 def remember(app: App, wanted: Wanted) -> None:
     """Store what is wanted now, for drains and for releases started on the host itself."""
-    app.system.replace(app.at.wanted, json.dumps({**wanted, "format": FORMAT}, indent=1), 0o600)
+    # In one order, whoever writes it: a record keeps what was wanted without the version of its form.
+    app.system.replace(app.at.wanted, json.dumps({"format": FORMAT} | wanted | {"format": FORMAT}, indent=1), 0o600)
 
 
 def point_current(app: App, release: str) -> None:

@@ -49,7 +49,7 @@ def take_over(app: App) -> None:
     _number(app)
     wanted = app.system.json(app.at.wanted)
     if wanted and wanted.get("format", 1) < FORMAT:
-        app.system.replace(app.at.wanted, json.dumps(wanted | {"format": FORMAT}, indent=1), 0o600)
+        app.system.replace(app.at.wanted, json.dumps({"format": FORMAT} | wanted | {"format": FORMAT}, indent=1), 0o600)
 
 
 def _claim(system: System) -> None:

@@ -55,6 +55,16 @@ def test_a_release(host: Host, story: Story) -> None:
     assert not list(host.at.srv.glob(".*")) and (host.root / "folder/record").read_text() == made
 
 
+def test_what_is_wanted_is_written_down_alike_whoever_writes_it(host: Host, story: Story) -> None:
+    """By the commit of a release, and by a run that has none to make: in one order, byte for byte."""
+    host.app.wanted = {"format": 2, **host.app.wanted}
+    transaction.release(host.app)
+    written = host.at.wanted.read_text()
+    assert written.splitlines()[1] == ' "format": 2,'
+    transaction.release(host.app)
+    assert len(host.releases) == 1 and host.at.wanted.read_text() == written
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_a_release_that_fails_leaves_the_old_one_serving(host: Host, story: Story, step: str) -> None:
     host.add(IDS[0], units=True, current=True)
