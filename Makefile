@@ -41,7 +41,7 @@ demo-ssh: setup ## A shell on that VPS
 demo-down: setup ## Remove that VPS
 	@$(BIN)/python -m tests.target down --name $(NAME)
 
-test: lint unit examples e2e ## Everything below: what must pass before a change is done
+test: lint unit examples e2e ## lint, unit, examples and e2e: what must pass before a change is done
 
 # All stories on both systems, each row of the fault table, 5 kills of a deploy and 4 power cuts in containers, and one
 # machine's life (Debian 13). What it leaves out is what test-hours is for.

@@ -137,4 +137,4 @@ def provisioned(settings: Settings, options: RunOptions, found: HostOverview) ->
     missing = [app.name for app in chosen(settings, options) if not {app.user, app.builder} <= found.users.keys()]
     if missing:
         what = " and ".join(missing)
-        raise PreflightError(f"{host.name} isn't ready for {what}: run deploy.py first; nothing was touched.")
+        raise PreflightError(f"{host.name} isn't ready for {what}: run `slipway apply` first; nothing was touched.")

@@ -165,7 +165,7 @@ def release(
     told = f"{serving} serves and was made from exactly this"
     if held:
         told = f"{left[-1]['by']} rolled back from {left[-1]['id']}, made from exactly this, at {left[-1]['since']}"
-        again = "For a release, change the code, or use --data again=true"
+        again = "For a release, change the code, or use --again"
         plan.say(f"{app}: {told}; {serving} serves. {again}.", logger.warning)
     if not faults and not unreached and (held or not reasons) and not request["fresh"]:
         if prober:
@@ -239,7 +239,7 @@ def _refused(told: Mapping[str, Any], *, contract: bool) -> str:
         return f"the database is at {', '.join(unknown)}, which it doesn't have"
     destructive = [each["revision"] for each in told.get("pending", []) if each["contract"]]
     if destructive and not contract:
-        return f"the release that serves may not survive {', '.join(destructive)}, which needs --data contract=true"
+        return f"the release that serves may not survive {', '.join(destructive)}, which needs --contract"
     return ""
 
 
@@ -257,7 +257,7 @@ def show_plan(app: str, told: Mapping[str, Any], *, contract: bool) -> None:
         if each["contract"]:
             note += f": it {' and '.join(each['contract'])}"
             if not contract:
-                note, action = f"{note}, which needs --data contract=true", plan.FAIL
+                note, action = f"{note}, which needs --contract", plan.FAIL
         plan.announce(Change("migration", f"{each['revision']} of {app}", action, sql, note))
 
 

@@ -10,7 +10,7 @@ def inventory(add: argparse.ArgumentParser) -> None:
     add.add_argument(
         "inventory",
         metavar="INVENTORY",
-        help="the file with the hosts and their settings, such as inventories/production.py",
+        help="the file with the hosts and their settings, such as conf/production.py",
     )
 
 

@@ -82,10 +82,8 @@ def run(said: argparse.Namespace, typed: str) -> int:
     from slipway.engine.pyinfra_api import run_command_line
 
     as_json, quiet, prints = said.json, bool(vars(said).get("quiet")), run_of(said).prints
-    if not Path(said.inventory).is_file() and Path(said.inventory).suffix == ".py":
-        there = sorted(f"inventories/{path.name}" for path in (project.root() / "inventories").glob("*.py"))
+    if not Path(said.inventory).is_file():
         error = f"there is no inventory {said.inventory}"
-        error += f"; those of this project are {', '.join(there)}" if there else ""
         report = Report(said.verb, planning(said), 0.0, error, {}, {}, {})
         if as_json:
             print(json.dumps(envelope(report)))

@@ -37,7 +37,7 @@ _TOLD_OTHERWISE = re.compile(
     r"|nothing to change$|\d+ of \d+ operations changed the host$"
 )
 """Lines of pyinfra, `slipway.engine.plan` and roles/verdict.py that `Screen` shows in its own way."""
-_SWITCH = re.compile(r"--data (prove|contract|again|stop_first)=(?:true|…)(?: \(on the host: --[a-z-]+\))?")
+_SWITCH = re.compile(r"--data (prove|contract|again|fresh|stop_first)=(?:true|…)(?: \(on the host: --[a-z-]+\))?")
 _OPTION = re.compile(r"--data (app|to|schema)=")
 
 
@@ -232,7 +232,7 @@ class Screen(logging.Filter, BaseStateCallback):
             failed = {host.name for host in pyinfra_api.lost_hosts(self.state)}
             report.lost = sorted(host for host in failed if not any(step.failed for step in report.steps.get(host, [])))
             if not error and not failed and not pyinfra_api.any_reached(self.state) and self.verb != "releases":
-                report.error = "no host was reached: --limit and --exclude leave none"
+                report.error = "no host was reached: after --, --limit and --exclude leave none"
         if error == "No hosts remaining!" and (report.lost or any(report.steps.values())):
             report.error = ""  # the hosts' own errors tell it
         return report

@@ -56,7 +56,7 @@ class AppOptions(Model):
     becomes "true". A variable stands either here or in env_file, not in both."""
     env_file: t.LocalPath | None = None
     """.env file beside the inventory with the app's secrets: NAME=value lines, UTF-8, chmod 600, kept out of git. $ is
-    a dollar sign, nothing is interpolated; see example.env."""
+    a dollar sign, nothing is interpolated; quote a value that has spaces or a #."""
     required_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
     """Variables without which the app can't run: a run refuses to start when one is missing or empty."""
     build_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
@@ -154,7 +154,7 @@ class AppOptions(Model):
     probe: Annotated[
         ProbeSettings, t.mapping_of("options of the probe", 'write a mapping, such as {"short": ["/healthz"]}')
     ] = ProbeSettings()
-    """What `--data prove=true` sends to the app while a release goes out; the run fails if one request is lost."""
+    """What `--prove` sends to the app while a release goes out; the run fails if one request is lost."""
 
     static: (
         Annotated[

@@ -128,8 +128,8 @@ def _inspect_host(
         do = "put the host's address and ssh_user into an inventory file"
         return None, [Problem("host", "a host reached over SSH", "this machine (@local)", do)]
     if inventory is None:
-        do = "run pyinfra inventories/production.py deploy.py"
-        return None, [Problem("inventory", "an inventory file as pyinfra's first argument", "none", do)]
+        do = "name an inventory file, such as conf/production.py"
+        return None, [Problem("inventory", "an inventory file", "none", do)]
     problems = [*_connection_problems(data), *_misplaced(data)]
     if KEY not in data:
         near = difflib.get_close_matches(KEY, map(str, data), n=1)

@@ -22,7 +22,8 @@ from slipway.settings.source import FolderSource, GitSource
 _HEAD = '''\
 """Every option of an inventory, with its meaning, its type and its default.
 
-Copy this file to inventories/production.py and keep the lines you change: what isn't there has the default shown here.
+Copy this file to conf/production.py in your app's repository, and keep the lines you change: what isn't there has the
+default shown here.
 Names of files are relative to the inventory's folder. Anything unknown or wrong is refused before a host is touched.
 
 Written by `python -m slipway.settings` from the settings' own documentation: edit that, not this file.
@@ -36,15 +37,15 @@ hosts = [
         {
             # User to log in as: root, or one who may use sudo.
             "ssh_user": "deploy",
-            # Your private SSH key, which only you may read; relative to the folder pyinfra runs in.
+            # Your private SSH key, which only you may read; relative to the folder that you are in.
             # Ed25519, or RSA of at least 3072 bits.
             "ssh_key": "~/.ssh/id_ed25519",
             # Port of sshd.
             "ssh_port": 22,
             # Become root by sudo on the host; not needed when ssh_user is root.
             "_sudo": True,
-            # How `pytest tests/host` reaches the sites: at the domains themselves, unless this says otherwise, such as
-            # before their DNS records are set ("address": "203.0.113.5"), or with a private CA ("ca_file": "ca.pem").
+            # How `slipway verify` and `--prove` reach the sites: at the domains themselves, unless this says otherwise.
+            # Before their DNS records are set: "address": "203.0.113.5". With a private CA: "ca_file": "ca.pem".
             "verify": {},
             # Everything below is this project's; the lines above are pyinfra's (but for verify).
             "slipway": {

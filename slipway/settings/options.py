@@ -180,7 +180,7 @@ def app_problems(app: str | None, known: Sequence[str], elsewhere: Iterable[str]
     near = difflib.get_close_matches(app, known, n=1)
     do = f"write --data app={near[0]}" if near else "write one of them, or leave it out for all"
     if app in elsewhere:
-        do = "name the hosts that have it with --limit"
+        do = "name the hosts that have it: slipway … -- --limit HOST"
     yield Problem(_path("app", app), f"an app of this host: {', '.join(known)}", show(app), do)
 
 

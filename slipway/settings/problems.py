@@ -195,9 +195,7 @@ def _translate(kind: str, tagged: _Location, value: Any, context: Mapping[str, A
     if len(location) == 2 and location[0] == "apps":
         do = 'write {"domains": […], "source": {…}, "app": "notes.main:app"}'
         return Problem(path, "a mapping of the app's settings", show(value), do)
-    return Problem(
-        path, "a setting's name and value", show_type(value), "see inventories/example.py for what may stand here"
-    )
+    return Problem(path, "a setting's name and value", show_type(value), "correct it, or remove it")
 
 
 def _refused_key(location: _Location, key: Any, context: Mapping[str, Any]) -> Problem:

@@ -39,7 +39,7 @@ class HooksSettings(Model):
 
 
 class ProbeSettings(Model):
-    """What `--data prove=true` sends to the app's public address while a release goes out."""
+    """What `--prove` sends to the app's public address while a release goes out."""
 
     short: Annotated[
         list[t.UrlTarget], t.Narrow("a list of paths, each with or without a query", LIST_DO, container=True)

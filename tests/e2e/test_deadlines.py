@@ -157,7 +157,7 @@ def test_what_kills_the_next_release_is_told_and_stopped_first(place: Place, sig
     host, before = place.host, place.host.release("mine")
     with place.taken_over(KILL_ALL.format(signal={"KILL": 9, "TERM": 15}[signal])):
         place.write()
-        told = ("It was killed by ", ", which Slipway didn't send", "--data stop_first=true")
+        told = ("It was killed by ", ", which Slipway didn't send", "--stop-first")
         place.release(check=False).says("failed at check (3 of 9)", *told)
         if signal == "KILL":  # another signal is an end as good as any for what Gunicorn's master is
             place.release(entry="rollback", check=False).says("rollback to", *told)

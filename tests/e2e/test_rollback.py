@@ -186,13 +186,13 @@ def test_what_was_rolled_back_is_not_released_by_a_plain_run(site: Site) -> None
     run.says(f"rolled back from {two}, made from exactly this", f"{one} serves. For a release, change the code, or use")
     assert task(host, "release", app="tiny").changed == []
     assert host.ssh(f"{PROGRAM} release tiny").endswith(
-        f"{one} serves. For a release, change the code, or use --data again=true (on the host: --again)."
+        f"{one} serves. For a release, change the code, or use --again."
     )
     site.serves(one)
 
 
 def test_told_so_it_is_released_again_without_a_build(site: Site) -> None:
-    """With --data again=true; the environment is that of before, by hard links."""
+    """With --again; the environment is that of before, by hard links."""
     host, one = site.host, site.host.release("tiny")
     run = task(host, "release", app="tiny", again="true")
     assert run.changed == [RELEASE.format("tiny")]
@@ -385,7 +385,7 @@ def test_a_database_that_is_ahead_is_refused_unless_told_how(site: Site) -> None
     run = task(host, "rollback", app="notes", check=False)
     assert run.code != 0
     run.says("failed at schema (1 of 5).", f"The database is ahead of {old} by:", "0003 Revision 0003.")
-    run.says("--data schema=code-only", "--data schema=downgrade", f"{new} keeps serving")
+    run.says("--schema code-only", "--schema downgrade", f"{new} keeps serving")
     assert history(host, "notes")[0]["outcome"] == "failed at schema"
     site.serves(new, "notes")
     with host.traffic() as public:
@@ -434,7 +434,7 @@ def test_a_contract_step_needs_consent(site: Site) -> None:
         run = task(host, "release", app="notes", check=False)
         assert run.code != 0
         run.says("failed at check (3 of 9)", "The release that serves may not survive these migrations:")
-        run.says("0005 drops the column notes.colour", "--data contract=true", f"{before} keeps serving")
+        run.says("0005 drops the column notes.colour", "--contract", f"{before} keeps serving")
         site.serves(before, "notes")
         assert revision(host) == "0004"
         task(host, "release", app="notes", contract="true")

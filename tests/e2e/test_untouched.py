@@ -99,7 +99,7 @@ def test_without_root_nothing_is_tried(host: Host) -> None:
 def test_what_is_for_provisioned_hosts_is_refused(host: Host, verb: str) -> None:
     run = host.task(f"tasks/{verb}.py", check=False)
     assert run.code != 0
-    run.says("isn't ready for notes: run deploy.py first; nothing was touched")
+    run.says("isn't ready for notes: run `slipway apply` first; nothing was touched")
     run.has_no_traceback()
 
 

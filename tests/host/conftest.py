@@ -61,7 +61,8 @@ def load_targets(inventory: str | None, limit: str | None, control: Path) -> lis
             try:
                 targets.append(Target(name, data, settings, path, control))
             except TypeError as error:
-                raise pytest.UsageError(f'{inventory}: {name}: "verify": {error}; see tests/host/conftest.py') from None
+                known = "it takes address, http_port, https_port and ca_file"
+                raise pytest.UsageError(f'{inventory}: {name}: "verify": {error}; {known}') from None
             except PyinfraError as error:  # a path in a home folder that nobody knows
                 raise pytest.UsageError(f"{inventory}: {name}: {error}") from None
     return targets

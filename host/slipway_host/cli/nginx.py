@@ -43,5 +43,5 @@ def _status(system: System, given: Namespace) -> None:
     elif not told["managed"]:
         print("nginx's configuration isn't Slipway's.")
     else:
-        live = "serves it" if told["live"] else "doesn't serve it (`slipway nginx reload` says why)"
+        live = "serves it" if told["live"] else f"doesn't serve it (`{system.layout.program} nginx reload` says why)"
         print(f"Generation {told['generation']} is on disk; the running nginx {live}.")

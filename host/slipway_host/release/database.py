@@ -110,7 +110,7 @@ def fits(app: App, seen: Mapping[str, Any]) -> None:
         steps = "\n".join(f"  {step}" for step in contract)
         raise Undecided(
             f"The release that serves may not survive these migrations:\n{steps}\n"
-            f"If it no longer uses what they change, consent: --data contract=true (on the host: --contract)."
+            f"If it no longer uses what they change, consent: --contract."
         )
 
 

@@ -99,7 +99,7 @@ def uv_advice(text: str, python: str) -> str:
     if "no-build" in text:
         return "\nThe package has no wheel for this host: add it to build_only, if its code may run in the build."
     if "No interpreter found" in text:
-        return f"\nPython {python} isn't installed on this host: a run of deploy.py installs it."
+        return f"\nPython {python} isn't installed on this host: `slipway apply` installs it."
     return ""
 
 

@@ -92,10 +92,10 @@ def _back(app: App, release: str, seen: dict[str, Any]) -> str:
     elif stuck:
         back = f"{stuck} has no downgrade."
     else:
-        back = "To downgrade the database first, and lose the data in what it added: --data schema=downgrade."
+        back = "To downgrade the database first, and lose the data in what it added: --schema downgrade."
     if stuck or not migrator or told != "downgrade":
-        alone = f"To roll back only the code, if {release} works with this database: --data schema=code-only."
-        raise Undecided(f"{ahead}{alone}\n{back} (On the host: --schema.)")
+        alone = f"To roll back only the code, if {release} works with this database: --schema code-only."
+        raise Undecided(f"{ahead}{alone}\n{back}")
     who = migrator
     down = ("downgrade", "--to", to)
     database.patient(app, "downgrade", lambda limit: database.schema(app, who, *down, what="migrate", seconds=limit))

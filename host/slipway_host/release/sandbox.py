@@ -113,9 +113,8 @@ def killed_by(signal: str, user: str) -> str:
     """
     return (
         f"It was killed by {signal}, which Slipway didn't send: another process of the user {user} may have "
-        f"(`ps -u {user}`), or the kernel for want of memory (`journalctl -k`). If what serves was taken over, --data "
-        f"stop_first=true (on the host: --stop-first) ends every process of {user} before the new release is tried; "
-        "requests are lost until it serves."
+        f"(`ps -u {user}`), or the kernel for want of memory (`journalctl -k`). If what serves was taken over, "
+        f"--stop-first ends every process of {user} before the new release is tried; requests are lost until it serves."
     )
 
 

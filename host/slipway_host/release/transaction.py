@@ -209,11 +209,11 @@ def _held(app: App, serving: str) -> bool:
     assert left  # as `rolled_back` looks for
     told = f"{bad['id']} was made from exactly this, and {left['by']} rolled back from it at {left['since']}"
     if wrong := app.damage(serving):
-        ways = "Roll back to another release (--to), or release it again (--data again=true; on the host: --again)"
+        ways = "Roll back to another release (--to), or release it again (--again)"
         raise Failed(f"{serving} is damaged: {manifests.listed(wrong)}. {told}. {ways}.")
     if not heal.bring_back(app, serving):
-        raise Failed(f"{serving} doesn't serve, and {told}: --data again=true releases it again.")
-    again = "For a release, change the code, or use --data again=true (on the host: --again)."
+        raise Failed(f"{serving} doesn't serve, and {told}: --again releases it again.")
+    again = "For a release, change the code, or use --again."
     app.progress.say(f"{told}; {serving} serves. {again}")
     return True
 

@@ -61,14 +61,14 @@ def work(app: App, token: str) -> int:
 def do(app: App, token: str) -> None:
     """Do the request."""
     if not app.wanted:
-        raise Failed(f"{app.at.wanted} is missing: nothing was ever released here. Run deploy.py.")
+        raise Failed(f"{app.at.wanted} is missing: nothing was ever released here. Run `slipway apply`.")
     if app.request.get("protocol") != PROTOCOL:  # the caller waited for another run, and this program came meanwhile
         raise Failed(f"An older Slipway asked for this. Slipway {VERSION} keeps this host now: upgrade the older one.")
     state.require(app.system)
     verb, by = app.request["verb"], app.request["by"]
     if lacking := forms.lacking(app.wanted, verb):
         told = f"{app.at.wanted} was written by another Slipway, or by hand: it lacks {listed(lacking)}"
-        raise Failed(f"{told}, which a {verb} needs. A run of deploy.py writes it anew.")
+        raise Failed(f"{told}, which a {verb} needs. `slipway apply` writes it anew.")
     # The asking process has waited for other runs: this is for the end of a drain.
     patience = max(app.wanted["graceful_timeout"] + DRAIN_END_SECONDS, app.request["wait"])
     with runs.locked(app, f"{verb} by {by}", patience):

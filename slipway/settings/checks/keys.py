@@ -51,7 +51,7 @@ def read_private_key(content: bytes, *, ssh: bool) -> Key | str:
 def check_ssh_key(report: Report, path: str, file: Path | None, *, login: bool) -> None:
     """A private SSH key: of the operator (`login`), or a deploy key that works without a passphrase."""
     what = "a private SSH key"
-    start = "the folder pyinfra runs in" if login else "the inventory"
+    start = "the folder that you are in" if login else "the inventory"
     content = read_file(report, path, file, what, private=True, start=start)
     if content is None or file is None:
         return

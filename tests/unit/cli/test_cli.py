@@ -141,9 +141,10 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_missing_inventory_is_one_line_and_exit_code_1() -> None:
-    done = command("plan", "inventories/nope.py")
-    assert (done.returncode, done.stdout) == (FAILED, "")
-    assert done.stderr.startswith("Error: there is no inventory inventories/nope.py; those of this project are ")
+    for name in ("inventories/nope.py", "203.0.113.5"):
+        done = command("plan", name)
+        assert (done.returncode, done.stdout) == (FAILED, "")
+        assert done.stderr == f"Error: there is no inventory {name}\n"
 
 
 def test_a_wrong_inventory_is_told_without_a_traceback_in_text_and_in_json(tmp_path: Path) -> None:

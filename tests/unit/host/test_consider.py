@@ -13,7 +13,7 @@ from tests.unit.host.running import IDS, Host, failure, host_at
 
 RECORD = "20260103T000000Z-rollback"
 AHEAD = f"The database is ahead of {IDS[0]} by:\n  r4 does r4\n  r3 does r3\n"
-ALONE = f"To roll back only the code, if {IDS[0]} works with this database: --data schema=code-only."
+ALONE = f"To roll back only the code, if {IDS[0]} works with this database: --schema code-only."
 
 
 def seen(**other: Any) -> dict[str, Any]:
@@ -109,8 +109,7 @@ def test_a_database_that_is_behind_the_release(alembic: Alembic) -> None:
 
 def test_a_database_that_is_ahead_needs_a_word(alembic: Alembic) -> None:
     assert failure(rollback.consider, alembic.host.app, IDS[0]) == (
-        f"{AHEAD}{ALONE}\nTo downgrade the database first, and lose the data in what it added: --data schema=downgrade."
-        " (On the host: --schema.)"
+        f"{AHEAD}{ALONE}\nTo downgrade the database first, and lose the data in what it added: --schema downgrade."
     )
     assert alembic.asked == [(IDS[1], "undone", "--to", "r2", "schema")], "by who knows these revisions"
 
@@ -139,9 +138,7 @@ def test_a_database_goes_back_to_nothing(alembic: Alembic) -> None:
 def test_a_migration_that_cannot_be_taken_back(alembic: Alembic) -> None:
     alembic.host.app.request["schema"] = "downgrade"
     alembic.undone = [revision("r4"), revision("r3", downgrade=False)]
-    assert failure(rollback.consider, alembic.host.app, IDS[0]) == (
-        f"{AHEAD}{ALONE}\nr3 has no downgrade. (On the host: --schema.)"
-    )
+    assert failure(rollback.consider, alembic.host.app, IDS[0]) == (f"{AHEAD}{ALONE}\nr3 has no downgrade.")
     assert alembic.downgrades() == []
 
 

@@ -146,7 +146,7 @@ def test_migrations_that_the_old_release_may_not_bear(place: Place) -> None:
     assert str(told.value) == (
         "The release that serves may not survive these migrations:\n"
         "  r2 drops the table old\n  r2 renames the column a to b\n"
-        "If it no longer uses what they change, consent: --data contract=true (on the host: --contract)."
+        "If it no longer uses what they change, consent: --contract."
     )
     place.app.request["contract"] = True
     database.fits(place.app, found)

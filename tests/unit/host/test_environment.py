@@ -109,7 +109,7 @@ def test_a_failed_build_hides_its_secrets(place: Place, monkeypatch: pytest.Monk
         ),
         (
             "error: No interpreter found for Python 3.13 in managed installations",
-            "Python 3.13 isn't installed on this host: a run of deploy.py installs it.",
+            "Python 3.13 isn't installed on this host: `slipway apply` installs it.",
         ),
         (
             "hint: Wheels are required because building from source is disabled (i.e., with `--no-build`)",

@@ -111,7 +111,7 @@ def test_what_is_wanted_says_too_little(host: Host, verb: str, fact: str, odd: s
     change(host.at.wanted, fact, odd)
     assert asked(host, verb) == (
         f"{host.at.wanted} was written by another Slipway, or by hand: it lacks {fact}, which a {verb} needs. "
-        "A run of deploy.py writes it anew."
+        "`slipway apply` writes it anew."
     )
 
 

@@ -101,9 +101,8 @@ def test_a_signal_is_never_success(
 def test_what_is_said_of_a_signal() -> None:
     assert sandbox.killed_by("SIGKILL", "notes") == (
         "It was killed by SIGKILL, which Slipway didn't send: another process of the user notes may have "
-        "(`ps -u notes`), or the kernel for want of memory (`journalctl -k`). If what serves was taken over, --data "
-        "stop_first=true (on the host: --stop-first) ends every process of notes before the new release is tried; "
-        "requests are lost until it serves."
+        "(`ps -u notes`), or the kernel for want of memory (`journalctl -k`). If what serves was taken over, "
+        "--stop-first ends every process of notes before the new release is tried; requests are lost until it serves."
     )
 
 

@@ -141,17 +141,14 @@ def test_what_was_gone_back_from_is_held(host: Host, story: Story) -> None:
     assert (story.steps, host.app.serving(), host.app.record_id) == (["prove"], IDS[0], None)
     assert host.told() == (
         f"notes: notes@{IDS[0]}.service didn't run: starting again\n"
-        f"notes: {TOLD}; {IDS[0]} serves. For a release, change the code, or use --data again=true "
-        "(on the host: --again).\n"
+        f"notes: {TOLD}; {IDS[0]} serves. For a release, change the code, or use --again.\n"
     )
 
 
 def test_what_was_gone_back_from_is_held_even_if_nothing_serves(host: Host, story: Story) -> None:
     hold(host)
     story.fails = "prove"
-    assert failure(transaction.release, host.app) == (
-        f"{IDS[0]} doesn't serve, and {TOLD}: --data again=true releases it again."
-    )
+    assert failure(transaction.release, host.app) == (f"{IDS[0]} doesn't serve, and {TOLD}: --again releases it again.")
 
 
 @pytest.mark.parametrize("why", ["again", "new code"])

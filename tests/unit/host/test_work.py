@@ -143,7 +143,7 @@ def test_a_run_on_a_host_where_nothing_was_ever_released(host: Host, monkeypatch
     host.at.wanted.unlink()
     monkeypatch.setattr(rollback, "rollback", lambda app: pytest.fail("it has nothing to go by"))
     assert work.work(host.app, TOKEN) == 1
-    assert result(host) == (1, f"{host.at.wanted} is missing: nothing was ever released here. Run deploy.py.")
+    assert result(host) == (1, f"{host.at.wanted} is missing: nothing was ever released here. Run `slipway apply`.")
 
 
 def test_a_run_that_does_not_get_the_lock(host: Host) -> None:

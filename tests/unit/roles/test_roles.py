@@ -1235,7 +1235,7 @@ def test_what_was_gone_back_from_is_not_released_again(
     done = lookup(again(notes=left), "notes")
     assert (done.commands, done.reasons) == ([], [f"notes: {BACK}"])
     (warning,) = {record.getMessage() for record in caplog.records if record.levelname == "WARNING"}
-    assert warning.endswith(f"notes: {BACK}; r1 serves. For a release, change the code, or use --data again=true.")
+    assert warning.endswith(f"notes: {BACK}; r1 serves. For a release, change the code, or use --again.")
 
 
 def test_what_was_gone_back_from_is_released_when_told(again: Again, left: dict[str, Any]) -> None:
@@ -1266,7 +1266,7 @@ def test_the_host_heals_what_was_gone_back_to(
     done = again(notes=left | {"faults": ["notes@r1.service isn't running"]})
     assert asked(done, "notes")["again"] is False
     said = logged(caplog)
-    assert f"notes: {BACK}; r1 serves. For a release, change the code, or use --data again=true." in said
+    assert f"notes: {BACK}; r1 serves. For a release, change the code, or use --again." in said
     assert "will repair release r1: notes@r1.service isn't running; no new one is made" in said
     assert not [line for line in said if "make release" in line]
 
@@ -1354,7 +1354,7 @@ def test_a_dry_run_shows_commits_and_migrations(
         "will release commit abc1234 of wiki-next: Fix it",
         "will run migration r3 of wiki-next: drops old: it drops the table old"
         if consent
-        else "will fail migration r3 of wiki-next: drops old: it drops the table old, which needs --data contract=true",
+        else "will fail migration r3 of wiki-next: drops old: it drops the table old, which needs --contract",
         "DROP TABLE old;",
         "-- x",
         "will run migration r4 of wiki-next: by hand",
@@ -1414,7 +1414,7 @@ DROPS = {"revision": "r3", "doc": "drops old", "contract": ["drops the table old
         (
             {"pending": [DROPS]},
             False,
-            "fail release of notes: the release that serves may not survive r3, which needs --data contract=true",
+            "fail release of notes: the release that serves may not survive r3, which needs --contract",
         ),
         ({"pending": [DROPS]}, True, "make release of notes: source"),
         ({"pending": [DROPS | {"contract": []}]}, False, "make release of notes: source"),
@@ -1599,7 +1599,7 @@ def test_a_task_needs_a_host_that_is_ready(
     with pytest.raises(PreflightError) as told:
         plan_deploy(maximal_data, entry=f"tasks/{entry}.py", facts=bare)
     assert str(told.value) == (
-        "@fake isn't ready for notes and wiki-next and lab and plain: run deploy.py first; nothing was touched."
+        "@fake isn't ready for notes and wiki-next and lab and plain: run `slipway apply` first; nothing was touched."
     )
 
 

@@ -417,7 +417,7 @@ CONNECTIONS: list[tuple[str, dict[str, Any], str, str, str, str]] = [
     ("port in words", {"ssh_port": "22a"}, "ssh_port", "a port from 1 to 65535", '"22a"', "write the number sshd listens on, without quotes"),
     ("port 0", {"ssh_port": 0}, "ssh_port", "a port from 1 to 65535", "0", "write the number sshd listens on, without quotes"),
     ("user with a space", {"ssh_user": "me -oProxyCommand=x"}, "ssh_user", "the name of a user on the host", '"me -oProxyCommand=x"', "write root or a user who may use sudo"),
-    ("no key file", {"ssh_key": "~/.ssh/nothing"}, "ssh_key", "a private SSH key", "no file {dir}/.ssh/nothing", "create it, or correct the name; it is relative to the folder pyinfra runs in"),
+    ("no key file", {"ssh_key": "~/.ssh/nothing"}, "ssh_key", "a private SSH key", "no file {dir}/.ssh/nothing", "create it, or correct the name; it is relative to the folder that you are in"),
     ("pasted key", {"ssh_key": KEY.decode()}, "ssh_key", "the name of a private key's file", "key material (not shown)", "save the key to a file (chmod 600), and write the file's name here"),
     ("public key", {"ssh_key": "id.pub"}, "ssh_key", "a private SSH key", "a public key in {dir}/id.pub", "name the private key: id"),
     ("key that others can read", {"ssh_key": "open"}, "ssh_key", "a private SSH key that only you can read", "mode 0644", "chmod 600 {dir}/open"),
@@ -494,8 +494,8 @@ def test_no_inventory_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "argv", ["pyinfra", "203.0.113.5", "deploy.py"])
     message = refused_by_load_for(pyinfra_host({}))
     assert message.endswith(
-        "inventory\n  expected: an inventory file as pyinfra's first argument\n  found:    none\n"
-        "  do:       run pyinfra inventories/production.py deploy.py"
+        "inventory\n  expected: an inventory file\n  found:    none\n"
+        "  do:       name an inventory file, such as conf/production.py"
     )
 
 

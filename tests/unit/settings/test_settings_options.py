@@ -262,7 +262,7 @@ def test_app_of_another_host(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert message == (
         "command line: web2: 1 setting is wrong; the host was not touched\n\n"
         '--data app=notes\n  expected: an app of this host: shop\n  found:    "notes"\n'
-        "  do:       name the hosts that have it with --limit"
+        "  do:       name the hosts that have it: slipway … -- --limit HOST"
     )
     for limit in (["--limit", "web1"], ["--limit=web1"], ["--exclude", "web2"]):
         call(monkeypatch, "--data", "app=notes", *limit)
