@@ -204,7 +204,7 @@ def app(settings: Settings, overview: HostOverview) -> None:
         files={**bounds, **firewall.of_builds(settings), **filtered},
     )
     units = [path.rpartition("/")[2] for path in bounds if path.endswith(".slice")]
-    units += [each.at.journal_unit for each in apps]
+    units += [unit for each in apps for unit in (each.at.journal_unit, each.at.journal_sync)]
     operations.units_reread(name="Let systemd go by that", units=units, files=tuple(bounds))
     journals = {each.at.journal_unit: limits.journal(each) for each in apps}
     operations.restart_if_stale(name="Restart the apps' journals with their limits", files=journals)

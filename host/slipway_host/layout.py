@@ -114,6 +114,8 @@ class Layout:
         self.cache = root / "var/cache/slipway"
         self.mirrors = self.cache / "git"
         self.sources = self.cache / "sources"
+        self.seen = self.cache / ".seen"
+        """How releases' files looked when they were last found whole: as many paths as they have files."""
         self.former_cache = self.cache / "uv"
         """Of Slipway 0.1: uv's, of all apps' builds."""
         self.python_cache = self.cache / "python"
@@ -121,7 +123,6 @@ class Layout:
         # Locks, and runs under way: root's alone.
         self.run = root / "run/slipway"
         self.ended = self.run / ".ended"
-        self.seen = self.run / ".seen"
         self.certificates = self.run / ".certificates"
         """What was read of certbot's."""
         self.nginx_lock = self.run / "nginx.lock"

@@ -214,6 +214,10 @@ class System:
         """Seconds since the boot, including time asleep."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
+    def boot(self) -> str:
+        """The id of this boot (random(4))."""
+        return (self.layout.proc / "sys/kernel/random/boot_id").read_text().strip()
+
     def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(seconds)

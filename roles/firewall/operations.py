@@ -21,7 +21,11 @@ def knows_apps(apps: Mapping[str, tuple[str, int | None]]) -> Commands:
     + apps: name → user, and the port of its own if it has one
     """
     found = plan.known(FirewallState, path=TABLE)
-    due = [name for name, (user, port) in apps.items() if user not in found.users or port not in (None, *found.ports)]
+    due = [
+        name
+        for name, (user, port) in apps.items()
+        if user not in found.users or port not in (None, *found.ports) or plan.made(str(LAYOUT.app(name).rules))
+    ]
     if not due:
         host.noop("it knows their users")
         return

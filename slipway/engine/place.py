@@ -10,9 +10,10 @@ import difflib
 import gzip
 import hashlib
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeVar
 
 from pyinfra import host
 from pyinfra.api import StringCommand
@@ -73,6 +74,10 @@ SHELL = NO_SHELL
 EXPIRED = "1"
 """The day, counted from 1970, from which nobody can log in as an account: long ago. sshd asks no shell for a connection
 that runs nothing, and its login would start a systemd of the user's own, out of every sandbox."""
+
+MOST_PLACES = 150
+"""Places that one command makes. It is one argument, and Linux takes none of more than 128 KiB (MAX_ARG_STRLEN)."""
+Item = TypeVar("Item")
 
 # Files are written beside their place, while nobody else can read them; when all have come whole, each is put in place
 # in one step. A leftover of a killed run is swept away by the next write beside it.
@@ -219,7 +224,30 @@ def place(
             Change("link" if path in there and there[path].kind == "l" else "file", path, "remove", "", note)
         )
     plan.announce(*changes, makes=[*due_files, *due_links, *due_absent])
-    yield placing(due_accounts, due_folders, due_files, due_links, due_absent)
+    yield from _in_parts(due_accounts, due_folders, due_files, due_links, due_absent)
+
+
+def _in_parts(
+    accounts: Collection[Account],
+    folders: Mapping[str, Folder],
+    files: Mapping[str, File],
+    links: Mapping[str, str],
+    absent: Collection[str],
+) -> Commands:
+    """What `placing` makes in one command, or in several of at most MOST_PLACES each, in the same order."""
+    if len(accounts) + len(folders) + len(files) + len(links) + len(absent) <= MOST_PLACES:
+        yield placing(accounts, folders, files, links, absent)
+        return
+    yield from (placing(accounts=part) for part in _slices(accounts))
+    yield from (placing(folders={path: folders[path] for path in part}) for part in _slices(folders))
+    yield from (placing(files={path: files[path] for path in part}) for part in _slices(files))
+    yield from (placing(links={path: links[path] for path in part}) for part in _slices(links))
+    yield from (placing(absent=part) for part in _slices(absent))
+
+
+def _slices(items: Collection[Item]) -> Iterator[list[Item]]:
+    listed = list(items)
+    yield from (listed[at : at + MOST_PLACES] for at in range(0, len(listed), MOST_PLACES))
 
 
 def _closed(found: Place | None) -> bool:

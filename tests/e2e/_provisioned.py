@@ -18,7 +18,10 @@ from tests.target.console import exclusive
 from tests.target.engine import call, docker, inspect
 
 ENTRY = "tests/e2e/provision.py"
-DECIDING = ("roles", "templates", "files", "slipway", "host", "config.py", ENTRY, "tests/e2e/_provisioned.py")
+DECIDING = (
+    *("roles", "templates", "files", "slipway", "host", "config.py", "uv.lock"),
+    *(ENTRY, "tests/e2e/_provisioned.py", "tests/e2e/_driver.py", "tests/target/host.py", "tests/target/container.py"),
+)
 """Files and folders that decide what a provisioned host is."""
 LABEL = "slipway.provisioned"
 """Label of such an image: whose it is, a clone's folder and a system."""

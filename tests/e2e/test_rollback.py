@@ -515,7 +515,7 @@ def test_a_hook_that_fails_after_the_switch_fails_the_run_alone(site: Site) -> N
     after = host.release("notes")
     assert after != before
     run.says(
-        f"{after} serves, and keeps serving. But",
+        f"{after} serves. But:",
         "hook after_switch (`python hook.py`) ended with 1:",
         "words of the hook",
     )

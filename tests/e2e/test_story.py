@@ -272,7 +272,7 @@ def test_a_foreign_broken_file_is_refused_by_its_name_and_the_site_goes_on(host:
         host.changed({"apps": {"notes": {"max_body_size": "3m"}}}),
         host.traffic() as notes,
     ):
-        host.refused('unknown directive "lisen" in /etc/nginx/conf.d/foreign.conf:2', "correct line 2 there")
+        host.refused('unknown directive "lisen" in /etc/nginx/conf.d/foreign.conf:2', "Correct its line 2")
     notes.unbroken()
     assert host.ssh("readlink /etc/nginx/slipway") == before
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -191,7 +190,6 @@ def test_what_waits_finds_its_program_by_the_old_name(site: Site) -> None:
     host.ssh(f"mkdir -p -m 700 {Path(PENDING).parent}; echo after >/etc/slipway/changed")
     host.ssh(f"cat >{PENDING}", stdin=json.dumps(pending))
     host.ssh("systemctl start slipway-access-revert.service")
-    assert host.ssh(f"cat /etc/slipway/changed; stat -c ' %a' /etc/slipway/changed; ls {PENDING} 2>&1 | wc -c") != ""
     assert host.ssh("cat /etc/slipway/changed") == "before" and host.run(f"test -e {PENDING}").returncode == 1
     host.ssh("rm /etc/slipway/changed")
     with site.lossless():
@@ -294,7 +292,7 @@ def test_a_host_of_a_newer_format_is_refused(site: Site) -> None:
         refused(host.run_slipway(verb), says, "upgrade it, to 0.3.0 at least. The host was not touched.")
     for words in ("release notes", "rollback notes", "status notes", "releases notes"):
         done = host.run(f"{PROGRAM} {words}")
-        assert done.returncode == 1 and "in the form of Slipway 0.3.0 (format 3)" in done.stderr, shlex.join(done.args)
+        assert done.returncode == 1 and "has the format of Slipway 0.3.0 (format 3)" in done.stderr
     host.unchanged_since(before)
     host.ssh(f"cat >{FORMAT}", stdin=kept)
     host.ssh(f"{PROGRAM} status notes")

@@ -84,8 +84,11 @@ def keep_image(name: str, folder: Path, tag: str, label: str) -> None:
     with step(f"image {tag}"):
         left_out = [f"--exclude=./{path}" for path in host.OWN]
         packed = ["exec", host_name(name), "tar", "--create", "--one-file-system", "--numeric-owner", "--xattrs"]
-        kept = ["import", "--change", f"LABEL {label}", "-", tag]
+        partial = f"{tag}-partial"  # an image is tagged even where what is sent ends early
+        kept = ["import", "--change", f"LABEL {label}", "-", partial]
         pipe([*packed, "--xattrs-include=*", "--directory=/", *left_out, "."], kept)
+        docker("tag", partial, tag)
+        docker("image", "rm", partial)
 
 
 def down(name: str, folder: Path) -> list[str]:

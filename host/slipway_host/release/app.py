@@ -172,11 +172,11 @@ class App:
         """The stamps of a release's files and of its manifest, as one text."""
         told = str(self.record(release).get("manifest"))
         about = map(str, manifests.stamp(self.at.manifest(release).lstat()))
-        return manifests.look(self.at.folder(release), [*paths], told, *about)
+        return manifests.look(self.at.folder(release), [*paths], told, self.system.boot(), *about)
 
     def _remember(self, release: str, look: bytes) -> None:
         """Store the stamps of a whole release; they make the next look quicker."""
-        with contextlib.suppress(OSError):  # /run may be full
+        with contextlib.suppress(OSError):  # the disk may be full
             self.seen(release).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.system.replace(self.seen(release), look, 0o600)
 

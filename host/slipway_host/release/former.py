@@ -8,15 +8,17 @@ what serves and the ways in. It knows no format.json that it would refuse.
 
 from __future__ import annotations
 
-from pathlib import PurePath
+import contextlib
+import os
+from pathlib import Path, PurePath
 
 from slipway_host import VERSION
 from slipway_host.layout import FORMER
+from slipway_host.system import Busy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
-    from pathlib import Path
 
     from slipway_host.system import System
 
@@ -57,7 +59,7 @@ def settle(system: System, but: Collection[str] = ()) -> None:
     layout = system.layout
     if all(layout.former(name).is_dir() for name in FORMER):
         return
-    with system.locked(layout.format_lock, LOCK_SECONDS):
+    with contextlib.suppress(Busy), system.locked(layout.format_lock, LOCK_SECONDS):  # whoever has it does this
         if named(system, but):
             for path in map(layout.former, FORMER):
                 if not (path.is_symlink() or path.is_dir()):
@@ -77,14 +79,22 @@ def named(system: System, but: Collection[str] = ()) -> list[str]:
     + but: as `settle` takes it
     """
     known = str(system.layout.former("")).encode()
-    return [str(path) for path in _files(system) if path.name not in but and known in path.read_bytes()]
+    return [str(path) for path in _files(system) if path.name not in but and known in _content(path)]
+
+
+def _content(path: Path) -> bytes:
+    """What is in a file; nothing of one that is gone: systemd forgets a unit at any time."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    return b""
 
 
 def _files(system: System) -> Iterator[Path]:
     """Where they may be named."""
     layout = system.layout
     for folder in (layout.units, layout.warm_units, layout.transient_units):
-        yield from (path for path in sorted(folder.rglob("*")) if path.is_file())
+        for inside, _, names in os.walk(folder):  # which passes over a folder that is gone
+            yield from (path for name in sorted(names) if (path := Path(inside, name)).is_file())
     if layout.renewal_hook.is_file():
         yield layout.renewal_hook
 

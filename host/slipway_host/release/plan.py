@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from slipway_host.release.app import App
 
 
-SECONDS = source.FETCH_SECONDS + 10 * sandbox.PLAN_SECONDS
+SECONDS = source.LOCK_SECONDS + source.FETCH_SECONDS + 10 * sandbox.PLAN_SECONDS
 """The limit for a plan: more than all its parts may take. Usually it takes a few seconds."""
 
 

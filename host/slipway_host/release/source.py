@@ -68,12 +68,12 @@ def unpack(app: App, folder: Path, archive: Path | None = None) -> None:
 def _unpack_commit(app: App, taking: Sequence[str]) -> None:
     """Unpack the wanted commit of a repository; replace a damaged copy. See `export`."""
     mirror = app.at.mirror
+    aside = mirror.with_name(f"{mirror.name}.damaged")
+    trees.remove(aside)  # of a run that was killed
     try:
         export(app, mirror, taking)
     except DamagedCopy as failure:
         app.progress.say(f"this host's copy of the repository is damaged, so it is fetched anew. {failure}")
-        aside = mirror.with_name(f"{mirror.name}.damaged")
-        trees.remove(aside)
         mirror.rename(aside)
         try:
             export(app, mirror, taking)

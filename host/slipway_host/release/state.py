@@ -48,7 +48,8 @@ def take_over(app: App) -> None:
     former.settle(app.system)
     _number(app)
     wanted = app.system.json(app.at.wanted)
-    if wanted and wanted.get("format", 1) < FORMAT:
+    form = wanted.get("format")
+    if wanted and not (isinstance(form, int) and form >= FORMAT):
         app.system.replace(app.at.wanted, json.dumps({"format": FORMAT} | wanted | {"format": FORMAT}, indent=1), 0o600)
 
 

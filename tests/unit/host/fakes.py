@@ -97,6 +97,9 @@ class FakeSystem(System):
         return self.at
 
     @override
+    def boot(self) -> str:
+        return "boot-1"
+
     def uptime(self) -> float:
         return 1000.0
 

@@ -74,3 +74,12 @@ def test_a_further_app_asks_nothing_more_in_a_task(
     done = plan_deploy(data, entry=f"tasks/{task}.py", facts=converge(data))
     asked = {fact: len(arguments) for fact, arguments in done.asked.items()}
     assert asked == {"Overview": 1, "Answer": 1, "Places": 1, "HostFacts": 1}
+
+
+def test_no_command_is_too_long_for_many_apps(plan_deploy: Planner) -> None:
+    """Linux takes no argument of 128 KiB or more (MAX_ARG_STRLEN), and a host runs each command as one."""
+    (app,) = inventory(1)["apps"].values()
+    names = [f"application-with-a-name-of-{each:03}" for each in range(250)]
+    done = plan_deploy({"apps": {name: app | {"domains": [f"{name}.example.com"]} for name in names}})
+    lengths = [len(command.line) for operation in done for command in operation.commands]
+    assert sum(lengths) > 500_000 and max(lengths) < 100_000
