@@ -38,6 +38,10 @@ class ReleaseHistory(FactBase[list[str]]):
         return output
 
 
+ASKED = "asked"
+"""Before the names that a ref may have, in what answers `GitCommit`."""
+
+
 class GitCommit(FactBase[str]):
     """Commit that a ref of a remote repository names now, or ``error: …`` with git's own words; empty without git.
 
@@ -53,7 +57,7 @@ class GitCommit(FactBase[str]):
         # A tag that is an object of its own is named twice: the line with ^{} is the commit.
         names = [ref] if full else [f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}"]
         patterns = " ".join(shlex.quote(each) for each in names)
-        ask = f"{environment}timeout 60 git ls-remote -- {shlex.quote(url)} {patterns} 2>&1"
+        ask = f"echo {ASKED} {patterns}; {environment}timeout 60 git ls-remote -- {shlex.quote(url)} {patterns} 2>&1"
         told = 'echo answered || echo "error: git ls-remote ended with $?"'
         return Question(f"! command -v git >/dev/null || {{ {ask} && {told}; }}")
 
@@ -61,7 +65,10 @@ class GitCommit(FactBase[str]):
     def process(self, output: list[str]) -> str:
         if any(line.startswith("error: git ls-remote ended") for line in output):
             return "error: " + "\n".join(line.removeprefix("error: ") for line in output)
+        asked = next((line.split()[1:] for line in output if line.startswith(f"{ASKED} ")), [])
         found = [tuple(line.split("\t")) for line in output if re.fullmatch(r"[0-9a-f]{40,64}\t\S+", line)]
+        # git also tells of names that end like these, such as a branch "x/refs/heads/main", which anybody may push.
+        found = [(commit, full) for commit, full in found if full in asked]
         branches = [commit for commit, full in found if full.startswith("refs/heads/")]
         peeled = [commit for commit, full in found if full.endswith("^{}")]
         return next(

@@ -525,12 +525,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str,
     made["main"] = made["HEAD"] = commit("four")
     git("branch", "feature/x", made["v1"])
     made["feature/x"] = made["v1"]
+    for name in ("refs/heads/main", "a/refs/heads/main", "a/refs/tags/v2", "HEAD", "a/HEAD"):
+        git("update-ref", f"refs/heads/{name}", made["v1"])  # what whoever may push a branch may call it
     return f"file://{folder}", made
 
 
 @pytest.mark.parametrize("ref", ["main", "v1", "v2", "both", "feature/x", "HEAD"])
 def test_a_ref_is_looked_up(repository: tuple[str, dict[str, str]], ref: str) -> None:
-    """A tag with a message gives its commit, and a branch goes before a tag of its name."""
+    """A tag with a message gives its commit, and a branch goes before a tag of its name. No other name will do."""
     url, commits = repository
     assert ask(GitCommit(), url, ref) == commits[ref]
 
@@ -547,7 +549,8 @@ def test_a_repository_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_an_answer_of_ssh_before_the_commit_is_passed_over() -> None:
-    lines = ["Warning: Permanently added 'git.example.com' to the list of known hosts.", f"{'a' * 40}\trefs/heads/main"]
+    known = "Warning: Permanently added 'git.example.com' to the list of known hosts."
+    lines = ["asked refs/heads/main refs/tags/main", known, f"{'a' * 40}\trefs/heads/main"]
     assert GitCommit().process(lines) == "a" * 40
 
 
