@@ -244,11 +244,12 @@ def test_commands_that_answer_in_json(
         (
             True,
             False,
-            "Generation g1 is on disk; the running nginx doesn't serve it (`slipway nginx reload` says why).",
+            "Generation g1 is on disk; the running nginx doesn't serve it (`{program} nginx reload` says why).",
         ),
     ],
 )
 def test_nginx_for_a_person(
+    host: Host,
     command: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -258,7 +259,8 @@ def test_nginx_for_a_person(
 ) -> None:
     known = {"generation": "g1", "managed": managed, "live": live, "files": {}}
     monkeypatch.setattr(Nginx, "status", lambda self: known)
-    assert command("nginx", "status") is None and capsys.readouterr().out == f"{told}\n"
+    said = told.format(program=host.layout.program)
+    assert command("nginx", "status") is None and capsys.readouterr().out == f"{said}\n"
 
 
 def test_certificates(

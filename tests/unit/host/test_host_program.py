@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from slipway_host import cli
 
-HOST = Path(__file__).resolve().parents[3] / "host"
-PROGRAM = HOST / "slipway"
+ROOT = Path(__file__).resolve().parents[3]
+PROGRAM = ROOT / "files/program/slipway"
 
 
 def test_it_is_run_by_the_systems_python_alone() -> None:
@@ -48,7 +48,7 @@ def test_bytecode_is_written_by_runs_alone(monkeypatch: pytest.MonkeyPatch, argv
 def test_a_verb_needs_no_module_that_takes_long_to_load(verb: str) -> None:
     """`dataclasses` and `typing` alone would take as long as most answers; TLS is for who asks a site."""
     code = (
-        f"import sys; sys.path.insert(0, {str(HOST)!r}); sys.dont_write_bytecode = True\n"
+        f"import sys; sys.path.insert(0, {str(ROOT / 'host')!r}); sys.dont_write_bytecode = True\n"
         "from slipway_host import cli\n"
         f"import slipway_host.cli.{verb}\n"
         "print(*{'typing', 'dataclasses', 'ssl', 'http.client', 'difflib', 'tempfile'} & set(sys.modules))"

@@ -650,12 +650,14 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str,
     made["main"] = made["HEAD"] = commit("four")
     git("branch", "feature/x", made["v1"])
     made["feature/x"] = made["v1"]
+    for name in ("refs/heads/main", "a/refs/heads/main", "a/refs/tags/v2", "HEAD", "a/HEAD"):
+        git("update-ref", f"refs/heads/{name}", made["v1"])  # what whoever may push a branch may call it
     return f"file://{folder}", made
 
 
 @pytest.mark.parametrize("ref", ["main", "v1", "v2", "both", "feature/x", "HEAD"])
 def test_a_ref_is_looked_up(repository: tuple[str, dict[str, str]], ref: str) -> None:
-    """A tag with a message gives its commit, and a branch goes before a tag of its name."""
+    """A tag with a message gives its commit, and a branch goes before a tag of its name. No other name will do."""
     url, commits = repository
     assert ask(GitCommits(), ((url, ref, ""),)) == {0: commits[ref]}
 

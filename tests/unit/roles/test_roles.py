@@ -1609,7 +1609,7 @@ def test_a_task_for_one_app_needs_that_one_alone(
     overview = dataclasses.replace(bare[Overview], users={"root": "/root", "lab": "/var/lib/lab", "_lab": "/x"})
     facts = bare | {Overview: overview}
     plan(provisioned, maximal, RunOptions(app="lab"), facts[Overview], facts=facts)
-    message = r"^@fake isn't ready for notes: run deploy\.py first; nothing was touched\.$"
+    message = r"^@fake isn't ready for notes: run `slipway apply` first; nothing was touched\.$"
     with pytest.raises(PreflightError, match=message):
         plan(provisioned, maximal, RunOptions(app="notes"), facts[Overview], facts=facts)
 
