@@ -185,11 +185,12 @@ def test_what_was_stopped_first_serves_again_where_its_successor_fails(place: Pl
 
 def test_an_app_that_is_stopped_again_and_again_comes_back(place: Place) -> None:
     """More often in ten seconds than systemd starts by default what brings it its journal."""
-    unit = f"mine@{place.host.release('mine')}.service"
-    place.host.ssh(f"systemctl reset-failed {unit}")  # its own limit counts the starts of the test before
+    host = place.host
+    unit, serving = f"mine@{host.release('mine')}.service", facts(host, domain="mine.test")
+    host.ssh(f"systemctl reset-failed {unit}")  # its own limit counts the starts of the test before
     for _ in range(8):
-        place.host.ssh(f"systemctl stop {unit} && systemctl start {unit}")
-    place.whole()
+        host.ssh(f"systemctl stop {unit} && systemctl start {unit}")
+    assert facts(host, domain="mine.test")["version"] == serving["version"]
 
 
 def test_a_step_ends_whoever_holds_its_output(place: Place) -> None:
