@@ -38,14 +38,11 @@ class ReleaseHistory(FactBase[list[str]]):
         return output
 
 
-ASKED = "asked"
-"""Before the names that a ref may have, in what answers `GitCommit`."""
-
-
 class GitCommit(FactBase[str]):
     """Commit that a ref of a remote repository names now, or ``error: …`` with git's own words; empty without git.
 
-    git says nothing of a ref that doesn't exist, and pyinfra asks `process` only about something: hence "answered".
+    A line has the names that the ref may have, behind "asked": git says nothing of a ref that doesn't exist, and
+    pyinfra asks `process` only about something.
     """
 
     default = str
@@ -57,18 +54,19 @@ class GitCommit(FactBase[str]):
         # A tag that is an object of its own is named twice: the line with ^{} is the commit.
         names = [ref] if full else [f"refs/heads/{ref}", f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}"]
         patterns = " ".join(shlex.quote(each) for each in names)
-        ask = f"echo {ASKED} {patterns}; {environment}timeout 60 git ls-remote -- {shlex.quote(url)} {patterns} 2>&1"
-        told = 'echo answered || echo "error: git ls-remote ended with $?"'
-        return Question(f"! command -v git >/dev/null || {{ {ask} && {told}; }}")
+        ask = f"echo asked {patterns}; {environment}timeout 60 git ls-remote -- {shlex.quote(url)} {patterns} 2>&1"
+        failed = 'echo "error: git ls-remote ended with $?"'
+        return Question(f"! command -v git >/dev/null || {{ {ask} || {failed}; }}")
 
     @override
     def process(self, output: list[str]) -> str:
-        if any(line.startswith("error: git ls-remote ended") for line in output):
-            return "error: " + "\n".join(line.removeprefix("error: ") for line in output)
-        asked = next((line.split()[1:] for line in output if line.startswith(f"{ASKED} ")), [])
-        found = [tuple(line.split("\t")) for line in output if re.fullmatch(r"[0-9a-f]{40,64}\t\S+", line)]
+        names = next((line.split()[1:] for line in output if line.startswith("asked ")), [])
+        said = [line for line in output if not line.startswith("asked ")]
+        if any(line.startswith("error: git ls-remote ended") for line in said):
+            return "error: " + "\n".join(line.removeprefix("error: ") for line in said)
+        found = [tuple(line.split("\t")) for line in said if re.fullmatch(r"[0-9a-f]{40,64}\t\S+", line)]
         # git also tells of names that end like these, such as a branch "x/refs/heads/main", which anybody may push.
-        found = [(commit, full) for commit, full in found if full in asked]
+        found = [(commit, full) for commit, full in found if full in names]
         branches = [commit for commit, full in found if full.startswith("refs/heads/")]
         peeled = [commit for commit, full in found if full.endswith("^{}")]
         return next(

@@ -46,7 +46,9 @@ def take_over(app: App) -> None:
     _number(app)
     wanted = app.system.json(app.at.wanted)
     if wanted and wanted.get("format", 1) < FORMAT:
-        app.system.replace(app.at.wanted, json.dumps({"format": FORMAT} | wanted | {"format": FORMAT}, indent=1), 0o600)
+        from slipway_host.release import truth
+
+        truth.remember(app, wanted)
 
 
 def _claim(system: System) -> None:

@@ -546,6 +546,7 @@ def test_a_ref_that_is_not_there(repository: tuple[str, dict[str, str]], ref: st
 def test_a_repository_that_is_not_there(tmp_path: Path) -> None:
     found = ask(GitCommit(), f"file://{tmp_path}/none", "main")
     assert found.startswith("error: ") and "does not appear to be a git repository" in found
+    assert "asked" not in found
 
 
 def test_an_answer_of_ssh_before_the_commit_is_passed_over() -> None:
