@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
-
 from slipway_host.layout import LAYOUT
 
 from roles import firewall, limits, ssh
@@ -199,7 +197,7 @@ def app(settings: Settings, overview: HostOverview) -> None:
     filtered = firewall.of_apps(settings) if settings.firewall.enabled else {}
     place(
         name="Write down what apps may take, and builds reach",
-        folders={str(PurePosixPath(path).parent): Folder() for path in limits.JOURNALS}
+        folders={path.rpartition("/")[0]: Folder() for path in limits.JOURNALS}
         | ({firewall.APPS: Folder()} if filtered else {}),
         files={**bounds, **firewall.of_builds(settings), **filtered},
     )

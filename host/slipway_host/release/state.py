@@ -50,7 +50,9 @@ def take_over(app: App) -> None:
     wanted = app.system.json(app.at.wanted)
     form = wanted.get("format")
     if wanted and not (isinstance(form, int) and form >= FORMAT):
-        app.system.replace(app.at.wanted, json.dumps({"format": FORMAT} | wanted | {"format": FORMAT}, indent=1), 0o600)
+        from slipway_host.release import current
+
+        current.remember(app, wanted)
 
 
 def _claim(system: System) -> None:
