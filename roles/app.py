@@ -5,13 +5,12 @@ from __future__ import annotations
 from slipway_host.layout import LAYOUT
 
 from roles import firewall, limits, ssh
+from roles.processes import PROCESSES
 from roles.ssh.facts import SshdState
 from slipway.engine import operations, plan
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import Account, Folder, place
 from slipway.engine.role import role
-from slipway.engine.templates import render
-from slipway.servers import Process
 from slipway.settings import AppSettings, Settings, placeholder
 
 MEMORY_PER_WORKER_MB = 150
@@ -145,24 +144,9 @@ def placeholders(app: AppSettings, workers: int) -> dict[str, str]:
 
 
 def units(app: AppSettings, workers: int) -> dict[str, str]:
-    """The socket and the service of a release, where ``@RELEASE@`` stands for its id."""
-    process = Process(
-        app=app.app,
-        programs=str(app.at.programs("@RELEASE@")),
-        workers=workers,
-        timeout=app.timeout,
-        graceful_timeout=app.graceful_timeout,
-        keep_alive=app.keep_alive,
-        max_requests=app.max_requests,
-        max_requests_jitter=app.max_requests_jitter,
-    )
-    values = {
-        "app": app,
-        "server": app.runs_under.service(process),
-        "subdir": app.source.subdir,
-        "sandbox": sandbox(app),
-    }
-    return {kind: render(f"app/app.{kind}.j2", **values) for kind in ("socket", "service")}
+    """The units of a release: kind → text, where ``@RELEASE@`` stands for its id."""
+    lines = sandbox(app)
+    return {kind: text for process in PROCESSES for kind, text in process(app, workers, lines).items()}
 
 
 def accounts(app: AppSettings) -> list[Account]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 KINDS = ("socket", "service")
-"""The units of a release, in the order in which they are started."""
+"""The units of the process that answers requests, in the order in which they start."""
 HELPERS = ("build", "check", "schema", "hook", "migrate")
 """Helper units: the steps of a release run an app's code in them."""
 NGINX = "nginx"
@@ -343,16 +343,12 @@ class AppLayout:
         return self.sockets / f"{release}.sock"
 
     def unit(self, release: str, kind: str) -> str:
-        """Name of a unit of a release; `kind` is one of KINDS."""
+        """Name of a unit of a release; `kind` is one of KINDS, or such as ``worker.service`` of another process."""
         return f"{self.name}@{release}.{kind}"
-
-    def units(self, release: str) -> list[str]:
-        """Names of the units of a release."""
-        return [self.unit(release, kind) for kind in KINDS]
 
     def released(self, paths: Iterable[Path]) -> set[str]:
         """Ids of the releases that these unit files are of."""
-        return {path.name[len(self.name) + 1 : path.name.rindex(".")] for path in paths}
+        return {path.name[len(self.name) + 1 :].partition(".")[0] for path in paths}
 
     def helper(self, what: str) -> str:
         """Name, without its kind, of a unit in which a step runs the app's code."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from slipway_host import layout
-from slipway_host.layout import LAYOUT, AppLayout, Layout
+from slipway_host.layout import KINDS, LAYOUT, AppLayout, Layout
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(layout.__file__)
@@ -74,7 +74,13 @@ def patterns() -> Mapping[str, re.Pattern[str]]:
     named |= {str(LAYOUT.certbot_archive(APP)), str(LAYOUT.host_key(APP)), str(LAYOUT.uv_program(APP))}
     of_release = (at.folder, at.venv, at.programs, at.partial, at.env, at.socket, at.record, at.log, at.manifest)
     named |= {str(each(RELEASE)) for each in (*of_release, at.archive)}
-    named |= {*at.units(RELEASE), *at.ends(RELEASE), *at.helpers, at.run_unit, at.run_unit.removesuffix(".service")}
+    named |= {
+        *(at.unit(RELEASE, kind) for kind in KINDS),
+        *at.ends(RELEASE),
+        *at.helpers,
+        at.run_unit,
+        at.run_unit.removesuffix(".service"),
+    }
     named |= {at.slice, at.journal_unit, at.plan_unit, at.plan, at.builder}
     found = {each: re.escape(each) for each in plain} | {each: pattern(each) for each in named}
     behind = {each: "" if each.endswith(("-", ".")) else BEHIND for each in found}

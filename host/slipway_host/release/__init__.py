@@ -16,8 +16,9 @@ A release or a rollback runs in a unit of its own, so it continues without the c
   hooks.py        the user's own commands
   sandbox.py      runs code of the app in sandboxes
   plan.py         what a release would change, without making one
+  processes/      the processes of a release: how each kind starts, is proven, and ends
   start.py        start: the new release beside the old one
-  proof.py        prove and watch: answers of the release, and of the site
+  proof.py        prove and watch: whether the release's processes work
   switch.py       switch and commit: the new release serves, and `current` names it
   current.py      what `current` names, changed in one step
   retire.py       the old release: drained, warm, ended

@@ -13,12 +13,12 @@ from slipway_host.release import forms
 from slipway_host.release import manifest as manifests
 from slipway_host.release.progress import Progress
 from slipway_host.system import System
-from slipway_host.systemd import ACTIVE, Systemd
+from slipway_host.systemd import Systemd
 from slipway_host.text import read_environment, secrets_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from pathlib import Path
     from typing import Any
 
@@ -201,28 +201,6 @@ class App:
         if not wrong:
             self._remember(release, look)
         return wrong
-
-    def faults(self, release: str, states: Mapping[str, Mapping[str, str]]) -> list[str]:
-        """Why `release` doesn't fully serve now, or wouldn't after a reboot; empty if it does.
-
-        + states: what systemd knows of its units
-        """
-        wrong = self.damage(release)
-        found = [f"{self.at.folder(release)} is damaged: {manifests.listed(wrong)}"] if wrong else []
-        if not self.at.wanted.exists():
-            found.append(f"{self.at.wanted} is missing")
-        for unit in self.at.units(release):
-            if states[unit]["ActiveState"] not in ACTIVE:
-                found.append(f"{unit} isn't running")
-            if not self.systemd.enabled(unit):
-                found.append(f"{unit} isn't enabled")
-        if self.proxied() != release:
-            found.append(f"nginx's upstream names {self.proxied() or 'no release'}")
-        if strays := self.installed() - {release} - self.warm():
-            found.append("units of other releases are there: " + ", ".join(sorted(strays)))
-        if unfinished := self.unfinished():
-            found.append("unfinished releases are there: " + ", ".join(unfinished))
-        return found
 
     # ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from slipway_host.proxy.nginx import Nginx
-from slipway_host.release import database, hooks, manifest, sandbox
+from slipway_host.release import database, hooks, manifest, processes, sandbox
 from slipway_host.release.app import digest_of_text
 from slipway_host.system import Failed, tail
 
@@ -57,7 +57,7 @@ def flush(app: App) -> None:
 
 def valid_units(app: App, release: str) -> None:
     """Raise Failed unless systemd accepts the release's units."""
-    paths = [str(app.system.layout.units / unit) for unit in app.at.units(release)]
+    paths = [str(app.system.layout.units / unit) for unit in processes.units(app, release)]
     done = app.system.run("systemd-analyze", "verify", *paths, check=False)
     # It ends with 0 even for an unknown key, so what it prints about our files counts.
     complaints = [line for line in done.output.splitlines() if f"{app.name}@{release}" in line]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slipway_host.layout import ABOUT
 from slipway_host.proxy import nginx
-from slipway_host.release import current, database, failure, proof, retire, start, trees
+from slipway_host.release import current, database, failure, processes, proof, retire, start, trees
 from slipway_host.release import manifest as manifests
 from slipway_host.release import plan as plans
 from slipway_host.system import Failed
@@ -27,7 +27,7 @@ def tidy(app: App, forward: bool = True) -> None:
     + forward: whether a release that nginx names and that answers becomes the current one: its run was killed between
       switch and commit
     """
-    units = [*app.at.helpers, *(app.at.unit(release, "service") for release in sorted(app.installed()))]
+    units = [*app.at.helpers, *processes.services(app, sorted(app.installed()))]
     states = app.systemd.loaded(units)
     stop_helpers(app, states)
     serving, proxied = app.serving(), app.proxied()
@@ -50,7 +50,7 @@ def tidy(app: App, forward: bool = True) -> None:
         app.write_record(serving, state="good", committed=app.system.stamp())
     warm = app.warm()
     for release in sorted(app.installed() - {serving}):
-        if release in warm and states.get(app.at.unit(release, "service")) in ACTIVE:
+        if release in warm and any(states.get(unit) in ACTIVE for unit in processes.services(app, [release])):
             continue
         record = app.record(release)
         served = release == proxied or record.get("state") == "good"
@@ -184,8 +184,9 @@ def fits_database(app: App, release: str) -> bool:
 
 
 def answers(app: App, release: str) -> bool:
-    """Whether a release exists and answers that it is ready."""
-    return app.at.socket(release).exists() and app.at.folder(release).is_dir() and proof.probe(app, release)[0]
+    """Whether a release exists and each of its processes works."""
+    there = app.at.folder(release).is_dir()
+    return there and all(process.ready(app, release)[0] for process in processes.of(app, release))
 
 
 def bring_back(app: App, release: str) -> bool:

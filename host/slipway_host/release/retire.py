@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 
-from slipway_host.proxy import nginx, sockets
-from slipway_host.release import forms, runs
+from slipway_host.proxy import nginx
+from slipway_host.release import forms, processes, runs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def let_go(app: App, release: str) -> None:
     stopped = app.record(release).get("stopped_first")
     left = app.system.time()
     app.write_record(release, left=left, stopped_first=None)
-    units = app.at.units(release)
+    units = processes.units(app, release)
     if stopped or not all((layout.units / unit).exists() for unit in units):  # or somebody took them away
         remove(app, release)
         return
@@ -55,6 +55,8 @@ def let_go(app: App, release: str) -> None:
             app.system.run(*command)
     for unit in units:
         (layout.units / unit).unlink()
+    for process in processes.of(app, release):
+        process.let_go(app, release)
     # Last: a release that no unit ends isn't warm, and the next run removes it.
     app.write_record(release, warm_until=app.system.time() + max(warm, stopping))
 
@@ -65,9 +67,9 @@ def forget_drain(app: App, release: str) -> None:
     app.systemd.ctl("stop", timer, drain, check=False)
 
 
-def busy(app: App, release: str) -> int:
-    """How many connections nginx has to the release."""
-    return sockets.connections(app.at.socket(release))
+def busy(app: App, release: str) -> bool:
+    """Whether a process of the release still has something to finish."""
+    return any(process.busy(app, release) for process in processes.of(app, release))
 
 
 def leaving(app: App) -> bool:
@@ -101,7 +103,7 @@ def drained(app: App, release: str, until: float) -> None:
 
 
 def drain(app: App, release: str) -> None:
-    """Wait for the last requests of a release. Then close what is still open (WebSockets, streams) cleanly."""
+    """Wait until a release has finished. Then end cleanly what is still open (WebSockets, streams)."""
     with runs.locked(app, "drain", runs.RUN_SECONDS):  # after the run that let it go has ended
         app.systemd.ctl("daemon-reload", check=False)
     drained(app, release, until=drain_end(app, release))
@@ -110,7 +112,7 @@ def drain(app: App, release: str) -> None:
             return
         if not app.wanted["keep_warm"]:
             take_away(app, release)
-        elif busy(app, release) and app.systemd.in_time("restart", app.at.unit(release, "service")) is None:
+        elif not all(each.cut_off(app, release) for each in processes.of(app, release) if each.busy(app, release)):
             take_away(app, release, at_once=True)  # one that doesn't end isn't kept warm
 
 
@@ -132,10 +134,10 @@ def remove(app: App, release: str, at_once: bool = False) -> None:
 
 def take_away(app: App, release: str, at_once: bool = False) -> None:
     """The same, from within the unit that ends it later."""
-    units, layout = app.at.units(release), app.system.layout
+    units, layout = processes.units(app, release), app.system.layout
     app.systemd.ctl("disable", "--quiet", "--no-reload", *units, check=False)
     if at_once:
-        app.systemd.kill(app.at.unit(release, "service"))
+        app.systemd.kill(*processes.services(app, [release]))
     app.systemd.stop(*reversed(units))
     for unit in units:
         (layout.units / unit).unlink(missing_ok=True)
@@ -144,13 +146,14 @@ def take_away(app: App, release: str, at_once: bool = False) -> None:
     # Usually systemd has forgotten the units by now, unless other units that it has loaded want them.
     if any(state["LoadState"] != "not-found" for state in app.systemd.states(units, "LoadState").values()):
         app.systemd.reread()
-    app.at.socket(release).unlink(missing_ok=True)
+    for process in processes.of(app, release):
+        process.clear(app, release)
 
 
 def clear(app: App, release: str) -> None:
     """Remove stopped releases, while there is time: at the commit it would take longer."""
     others = sorted(app.installed() - {release, app.serving()})
-    states = app.systemd.states([app.at.unit(other, "service") for other in others], "ActiveState") if others else {}
+    states = app.systemd.states(processes.services(app, others), "ActiveState") if others else {}
     for other in others:
-        if states[app.at.unit(other, "service")]["ActiveState"] in runs.OVER:
+        if all(states[unit]["ActiveState"] in runs.OVER for unit in processes.services(app, [other])):
             remove(app, other)

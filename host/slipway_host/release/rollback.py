@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slipway_host.release import check, database, heal, proof, retire, start, switch, target, transaction
+from slipway_host.release import check, database, heal, processes, proof, retire, start, switch, target, transaction
 from slipway_host.release import manifest as manifests
 from slipway_host.system import Failed, Undecided
 from slipway_host.systemd import ACTIVE
@@ -111,16 +111,18 @@ def _note(app: App, before: list[str], after: list[str]) -> None:
 
 def revive(app: App, release: str) -> str | None:
     """Start the release again, unless it is warm."""
-    state = app.systemd.state(app.at.unit(release, "service"), "ActiveState")["ActiveState"]
+    units = processes.units(app, release)
+    told = app.systemd.states(processes.services(app, [release]), "ActiveState")
+    states = {unit: state["ActiveState"] for unit, state in told.items()}
     retire.forget_drain(app, release)
     check.write_units(app, release, app.wanted["units"])
-    for unit in app.at.units(release):
+    for unit in units:
         (app.system.layout.warm_units / unit).unlink(missing_ok=True)
-    if state in ACTIVE:
+    if all(state in ACTIVE for state in states.values()):
         return "it was warm"
     app.systemd.reread()
-    if state == "deactivating":  # a start would wait for the stop
-        app.systemd.stop(app.at.unit(release, "service"))
-    app.systemd.ctl("reset-failed", *app.at.units(release), check=False)
+    if ending := [unit for unit, state in states.items() if state == "deactivating"]:  # a start would wait for the stop
+        app.systemd.stop(*ending)
+    app.systemd.ctl("reset-failed", *units, check=False)
     start.start(app, release)
     return None

@@ -4,72 +4,48 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 
-from slipway_host.release import check, failure, guest, retire, sandbox
-from slipway_host.system import Failed, tail
-from slipway_host.systemd import ACTIVE, killed_in
+from slipway_host.release import check, failure, guest, processes, retire
+from slipway_host.system import Failed
+from slipway_host.systemd import ACTIVE
 from slipway_host.text import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from slipway_host.release.app import App
 
-JOURNAL_LINES = 300  # that are looked at
 KILL_SECONDS = 20  # for what was killed to be gone
 LOOK_EVERY = 0.05
 
 
 def start(app: App, release: str) -> None:
-    """Start the new release beside the old one, on its own socket."""
+    """Start the new release beside the old one."""
     for other in sorted(app.warm() - {release}):  # memory for two releases is needed, not for three
         retire.drained(app, other, until=retire.drain_end(app, other))
         retire.forget_drain(app, other)
-        app.systemd.ctl("stop", "--no-block", app.at.unit(other, "service"), check=False)
+        app.systemd.ctl("stop", "--no-block", *processes.services(app, [other]), check=False)
     launch(app, release)
 
 
 def launch(app: App, release: str) -> None:
-    """Start both units of a release, unless they run."""
+    """Start the processes of a release, unless they run."""
     app.launched = app.system.time()
-    app.systemd.ctl("start", app.at.unit(release, "socket"))
-    done = app.systemd.in_time("start", app.at.unit(release, "service"))
-    if done is None:
-        app.systemd.kill(app.at.unit(release, "service"))
-        raise Failed("The app didn't start within the time of its unit (TimeoutStartSec):\n" + journal(app, release))
-    if done.code != 0:
-        raise Failed("The app doesn't start:\n" + journal(app, release))
-
-
-def journal(app: App, release: str) -> str:
-    """The last lines of the release's journal, up to the death of its workers, without what its server writes later.
-
-    If a signal ended it, a hint follows.
-    """
-    unit = app.at.unit(release, "service")
-    command = ["journalctl", f"--namespace=+{app.name}", "-u", unit, "-n", str(JOURNAL_LINES), "-o", "cat"]
-    command.append("--no-pager")
-    lines = app.system.run(*command, check=False).output.splitlines()
-    words = app.wanted.get("deaths")
-    died = [number for number, line in enumerate(lines) if re.search(words, line)] if words else []
-    killed = None
-    if app.launched:  # an earlier signal may have been ours
-        killed = killed_in(app.system.run(*command, f"--since=@{app.launched:.6f}", check=False).output)
-    more = f"\n{sandbox.killed_by(killed, app.at.user)}" if killed else ""
-    return tail("\n".join(lines[: died[-1] + 1] if died else lines)) + more
+    for process in processes.of(app, release):
+        process.start(app, release)
 
 
 def ensure_running(app: App, release: str) -> None:
-    """Write, enable and start both units of a release."""
-    units, layout = app.record(release).get("wanted", {}).get("units", {}), app.system.layout
-    missing = {kind: text for kind, text in units.items() if not (layout.units / app.at.unit(release, kind)).exists()}
+    """Write, enable and start the units of a release."""
+    texts, layout = app.record(release).get("wanted", {}).get("units", {}), app.system.layout
+    missing = {kind: text for kind, text in texts.items() if not (layout.units / app.at.unit(release, kind)).exists()}
     check.write_units(app, release, missing)
     app.systemd.reread()
-    app.systemd.ctl("reset-failed", *app.at.units(release), check=False)
-    app.systemd.ctl("enable", "--quiet", *app.at.units(release))
+    units = processes.units(app, release)
+    app.systemd.ctl("reset-failed", *units, check=False)
+    app.systemd.ctl("enable", "--quiet", *units)
     # The caller lets nginx switch to it.
-    states = app.systemd.states([*app.at.units(release), layout.nginx_unit], "ActiveState")
+    states = app.systemd.states([*units, layout.nginx_unit], "ActiveState")
     if down := [unit for unit, state in states.items() if state["ActiveState"] not in ACTIVE]:
         app.progress.say(f"{', '.join(down)} didn't run: starting again")
     launch(app, release)
@@ -92,7 +68,7 @@ def make_way(app: App, release: str) -> str | None:
     for other in others:
         retire.forget_drain(app, other)
     # Stop first, then kill: otherwise systemd would restart killed services, and sockets would start them.
-    if units := [unit for other in others for unit in app.at.units(other)]:
+    if units := [unit for other in others for unit in processes.units(app, other)]:
         app.systemd.ctl("stop", "--no-block", *units, check=False)
     until = app.system.clock() + KILL_SECONDS
     slices = [line.removeprefix("Slice=") for line in app.wanted["sandbox"] if line.startswith("Slice=")]
@@ -106,7 +82,7 @@ def make_way(app: App, release: str) -> str | None:
         _kill(app, slices)
         app.system.sleep(LOOK_EVERY)
     for other in others:
-        app.systemd.stop(*app.at.units(other))
+        app.systemd.stop(*processes.units(app, other))
     return None if serving else "nothing served"
 
 

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 from slipway_host.events import readable
-from slipway_host.release import runs
+from slipway_host.release import manifest as manifests
+from slipway_host.release import processes, runs
 from slipway_host.system import Failed
+from slipway_host.systemd import ACTIVE
 from slipway_host.text import one_line
 
 TYPE_CHECKING = False
@@ -26,7 +28,7 @@ COMMIT = 12
 def units(app: App) -> list[str]:
     """The units that a status needs."""
     serving = app.serving()
-    return [app.at.run_unit, *(app.at.units(serving) if serving else [])]
+    return [app.at.run_unit, *(processes.units(app, serving) if serving else [])]
 
 
 def status(app: App, states: Mapping[str, Mapping[str, str]] | None = None) -> Status:
@@ -42,7 +44,7 @@ def status(app: App, states: Mapping[str, Mapping[str, str]] | None = None) -> S
         "release": serving,
         "commit": record.get("commit"),
         "inputs": record.get("inputs", {}),
-        "faults": app.faults(serving, states) if serving else ["no release serves yet"],
+        "faults": faults(app, serving, states) if serving else ["no release serves yet"],
         "steps": record.get("steps", {}),
         "wanted": app.system.json(app.at.wanted),
         "warm": sorted(app.warm()),
@@ -53,6 +55,29 @@ def status(app: App, states: Mapping[str, Mapping[str, str]] | None = None) -> S
         ],
         "run": runs.about(app, folder) if folder else None,
     }
+
+
+def faults(app: App, release: str, states: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Why a release doesn't fully serve now, or wouldn't after a reboot; empty if it does.
+
+    + states: what systemd knows of its units
+    """
+    wrong = app.damage(release)
+    found = [f"{app.at.folder(release)} is damaged: {manifests.listed(wrong)}"] if wrong else []
+    if not app.at.wanted.exists():
+        found.append(f"{app.at.wanted} is missing")
+    for unit in processes.units(app, release):
+        if states[unit]["ActiveState"] not in ACTIVE:
+            found.append(f"{unit} isn't running")
+        if not app.systemd.enabled(unit):
+            found.append(f"{unit} isn't enabled")
+    if app.proxied() != release:
+        found.append(f"nginx's upstream names {app.proxied() or 'no release'}")
+    if strays := app.installed() - {release} - app.warm():
+        found.append("units of other releases are there: " + ", ".join(sorted(strays)))
+    if unfinished := app.unfinished():
+        found.append("unfinished releases are there: " + ", ".join(unfinished))
+    return found
 
 
 def summary(app: App, told: Status) -> str:

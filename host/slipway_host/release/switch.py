@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from slipway_host.proxy import nginx
-from slipway_host.release import check, current, heal, proof
+from slipway_host.release import check, current, heal, processes
+from slipway_host.release.processes import web
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,11 +14,11 @@ if TYPE_CHECKING:
 def switch(app: App, release: str) -> str | None:
     """Let nginx send new requests to the new release. Until the commit both are enabled, in case of a reboot."""
     # For the next boot only: the running systemd needn't read the links.
-    app.systemd.ctl("enable", "--quiet", "--no-reload", *app.at.units(release))
+    app.systemd.ctl("enable", "--quiet", "--no-reload", *processes.units(app, release))
     app.write_record(release, switched=app.system.stamp())
     check.flush(app)  # from here on a boot may start the new one
     nginx.Nginx(app.system).switch(app.name, release)
-    return proof.public(app, release)
+    return web.public(app, release)
 
 
 def commit(app: App, release: str) -> None:

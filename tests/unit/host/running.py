@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from slipway_host.events import for_people
+from slipway_host.proxy import sockets
 from slipway_host.proxy.nginx import Nginx, Refused
 from slipway_host.release import (
     build,
@@ -135,7 +136,7 @@ class Host:
 
     def install(self, release: str, folder: Path | None = None) -> None:
         """The units of a release."""
-        for kind in ("socket", "service"):
+        for kind in self.app.wanted["units"]:
             path = (folder or self.layout.units) / self.at.unit(release, kind)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(f"# {release} {kind}\n")
@@ -215,7 +216,7 @@ def host_at(root: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
     monkeypatch.setattr(Nginx, "switch", switched)
     monkeypatch.setattr(retire, "leaving", lambda app: False)
-    monkeypatch.setattr(retire, "busy", lambda app, release: 0)
+    monkeypatch.setattr(sockets, "connections", lambda path: 0)
     monkeypatch.setattr(guest, "processes", lambda user: [])
     monkeypatch.setattr(manifest, "flush", lambda *paths: host.system.calls.append("flush"))
     monkeypatch.setattr(database, "look", lambda app, release: None)

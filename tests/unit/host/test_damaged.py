@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from slipway_host.release import database, heal, manifest, proof, rollback, start, status, target, transaction
 from slipway_host.release.app import App
+from slipway_host.release.processes import web
 from slipway_host.system import Interrupted
 
 from tests.unit.host.running import IDS, Host, Story, failure, host_at, story_at
@@ -42,7 +43,7 @@ def after_a_power_cut(host: Host) -> None:
 
 def answers(monkeypatch: pytest.MonkeyPatch, *ready: str) -> None:
     """Which releases answer that they are ready; None of them: all but the damaged one."""
-    monkeypatch.setattr(proof, "probe", lambda app, each: (each in ready if ready else each != IDS[1], "200"))
+    monkeypatch.setattr(web, "probe", lambda app, each: (each in ready if ready else each != IDS[1], "200"))
 
 
 @pytest.mark.parametrize("alive", [False, True])
@@ -53,7 +54,7 @@ def test_a_release_that_a_power_cut_has_damaged_is_made_anew(
     after_a_power_cut(host)
     assert status.status(host.app)["faults"][0].endswith(f"{IDS[1]} is damaged: main.py is empty")
     assert status.releases(host.app)[0]["outcome"] == "good, damaged"
-    monkeypatch.setattr(proof, "probe", lambda app, each: (alive or each != IDS[1], "200"))
+    monkeypatch.setattr(web, "probe", lambda app, each: (alive or each != IDS[1], "200"))
     host.answering(IDS[1])
     transaction.release(host.app)
     assert host.said[0] == f"notes: {IDS[1]} is damaged: main.py is empty"
@@ -160,7 +161,7 @@ def test_one_bad_answer_of_a_damaged_release_is_no_reason_to_replace_it(
     after_a_power_cut(host)
     host.answering(IDS[1])
     given = iter([(False, "503"), (True, "200")])
-    monkeypatch.setattr(proof, "probe", lambda app, each: next(given))
+    monkeypatch.setattr(web, "probe", lambda app, each: next(given))
     assert heal.replace_damaged(host.app) is None and host.app.serving() == IDS[1]
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slipway_host.release import heal, proof, retire
+from slipway_host.proxy import sockets
+from slipway_host.release import heal, retire
 from slipway_host.release.app import App
+from slipway_host.release.processes import web
 
 from tests.unit.host.running import IDS, SWITCH, Host, host_at, tree
 
@@ -20,7 +22,12 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 def answering(monkeypatch: pytest.MonkeyPatch, *, ready: bool = True) -> None:
     """Let every release answer so."""
-    monkeypatch.setattr(proof, "probe", lambda app, release: (ready, "200" if ready else "503"))
+
+    def probe(app: App, release: str) -> tuple[bool, str]:
+        there = app.at.socket(release).exists()
+        return ready and there, "200" if ready else "503"
+
+    monkeypatch.setattr(web, "probe", probe)
 
 
 def test_tidying_keeps_what_serves_what_did_and_the_newest(host: Host) -> None:
@@ -164,7 +171,7 @@ def test_tidying_does_not_wait_for_what_the_clock_will_say(host: Host, monkeypat
     host.app.wanted["drain_timeout"] = 30
     host.add(IDS[0], units=True, current=True)
     host.add(IDS[1], units=True, left=host.system.time() + 86_400)
-    monkeypatch.setattr(retire, "busy", lambda app, release: 1)
+    monkeypatch.setattr(sockets, "connections", lambda path: 1)
     began = host.system.time()
     heal.tidy(host.app)
     assert host.system.time() - began < 31 and host.app.installed() == {IDS[0]}
@@ -224,7 +231,7 @@ def test_what_took_the_place_of_a_damaged_release_was_not_gone_back_to(
         host.answering(each)
     (host.at.venv(IDS[1]) / "bin/python").unlink()
     host.name(IDS[0])
-    monkeypatch.setattr(proof, "probe", lambda app, release: (release == IDS[0], "200"))
+    monkeypatch.setattr(web, "probe", lambda app, release: (release == IDS[0], "200"))
     heal.tidy(host.app)
     assert host.app.serving() == IDS[0] and not host.app.record(IDS[1]).get("bad")
 

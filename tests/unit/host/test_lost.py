@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slipway_host.release import proof, rollback, status, target, transaction
+from slipway_host.release import rollback, status, target, transaction
+from slipway_host.release.processes import web
 from slipway_host.system import Failed
 
 from tests.unit.host.running import IDS, Host, host_at, story_at
@@ -60,7 +61,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     for each in IDS[:2]:
         host.answering(each)
     monkeypatch.setattr(
-        proof, "probe", lambda app, each: (app.at.folder(each).is_dir() and app.at.env(each).exists(), "200")
+        web, "probe", lambda app, each: (app.at.folder(each).is_dir() and app.at.env(each).exists(), "200")
     )
     return host
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from slipway_host.release import heal, proof
 from slipway_host.release.app import App
+from slipway_host.release.processes import web
 
 from tests.unit.host.running import IDS, Host, failure, host_at
 
@@ -48,7 +49,7 @@ def test_a_probe_asks_through_the_releases_own_socket(
 
         serving = threading.Thread(target=serve)
         serving.start()
-        assert proof.probe(host.app, "r1") == found
+        assert web.probe(host.app, "r1") == found
         serving.join()
     lines = asked[0].split("\r\n")
     assert lines[0] == "GET /readyz HTTP/1.1"
@@ -56,7 +57,7 @@ def test_a_probe_asks_through_the_releases_own_socket(
 
 
 def test_a_probe_of_a_socket_that_is_not_there(host: Host) -> None:
-    ready, seen = proof.probe(host.app, "r1")
+    ready, seen = web.probe(host.app, "r1")
     assert ready is False and seen.startswith("no answer ([Errno 2] ")
 
 
@@ -69,10 +70,10 @@ def test_a_release_is_asked_by_the_path_that_it_was_made_with(host: Host, monkey
         asked.append(readiness["path"])
         return 200, "", None
 
-    monkeypatch.setattr(proof, "ask", ask)
+    monkeypatch.setattr(web, "ask", ask)
     host.app.wanted["readiness"] = {**host.app.wanted["readiness"], "path": "/new"}
-    proof.probe(host.app, IDS[0])
-    proof.probe(host.app, "none")
+    web.probe(host.app, IDS[0])
+    web.probe(host.app, "none")
     assert asked == ["/readyz", "/new"]
 
 
@@ -84,7 +85,7 @@ def probes(monkeypatch: pytest.MonkeyPatch, *answers: tuple[bool, str]) -> list[
         given.append(answers[min(len(given), len(answers) - 1)])
         return given[-1]
 
-    monkeypatch.setattr(proof, "probe", probe)
+    monkeypatch.setattr(web, "probe", probe)
     return given
 
 

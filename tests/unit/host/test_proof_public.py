@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slipway_host.release import proof
+from slipway_host.release.processes import web
 
 from tests.unit.host.running import Host, failure, host_at
 from tests.unit.inventories import certificate, new_key, pem_key
@@ -34,7 +34,7 @@ def site(host: Host, text: str | None) -> None:
 @pytest.mark.parametrize("text", [None, "server { listen 80; }"])
 def test_a_site_without_a_certificate_cannot_be_asked(host: Host, text: str | None) -> None:
     site(host, text)
-    assert proof.public(host.app, "r1") == "the public name has no certificate yet"
+    assert web.public(host.app, "r1") == "the public name has no certificate yet"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_an_answer_that_trickles_is_none(host: Host, trickle: bytes) -> None:
     sender = threading.Thread(target=send)
     sender.start()
     try:
-        asked = proof.ask(lambda: here, host.app.wanted["readiness"], seconds=0.3)
+        asked = web.ask(lambda: here, host.app.wanted["readiness"], seconds=0.3)
     finally:
         ended.set()
         sender.join(9)
@@ -85,21 +85,21 @@ def test_the_public_name_is_answered_by_the_new_release(
 ) -> None:
     reached: set[tuple[str, bool]] = set()
     asked = [0]
-    monkeypatch.setattr(proof, "site_socket", lambda name, tls: reached.add((name, tls)))
+    monkeypatch.setattr(web, "site_socket", lambda name, tls: reached.add((name, tls)))
 
     def ask(connect: Callable[[], Any], readiness: dict[str, Any]) -> tuple[int, str, str | None]:
         connect()
         asked[0] += 1
         return answers[min(asked[0], len(answers)) - 1]
 
-    monkeypatch.setattr(proof, "PUBLIC_SECONDS", 0.1)
+    monkeypatch.setattr(web, "PUBLIC_SECONDS", 0.1)
     site(host, "server { ssl_certificate /x; }" if scheme == "https" else "server { listen 80; }")
     host.app.wanted["readiness"]["scheme"] = "https" if scheme == "https" else "http"
-    monkeypatch.setattr(proof, "ask", ask)
+    monkeypatch.setattr(web, "ask", ask)
     if wrong is None:
-        assert proof.public(host.app, "r1") is None and asked[0] == len(answers)
+        assert web.public(host.app, "r1") is None and asked[0] == len(answers)
     else:
-        message = failure(proof.public, host.app, "r1")
+        message = failure(web.public, host.app, "r1")
         assert message == f"{scheme}://notes.example.com/readyz should be answered by r1, but got {wrong}"
     assert reached == {("notes.example.com", scheme == "https")}
 
@@ -128,7 +128,7 @@ def test_the_public_name_is_asked_of_this_hosts_nginx(host: Host, monkeypatch: p
         monkeypatch.setattr(socket, "create_connection", redirected)
         serving = threading.Thread(target=serve)
         serving.start()
-        connect = functools.partial(proof.site_socket, "notes.example.com", True)
-        assert proof.ask(connect, host.app.wanted["readiness"]) == (200, "ok", "r1")
+        connect = functools.partial(web.site_socket, "notes.example.com", True)
+        assert web.ask(connect, host.app.wanted["readiness"]) == (200, "ok", "r1")
         serving.join()
     assert names == ["notes.example.com"] and "\r\nHost: notes.example.com\r\n" in asked[0]

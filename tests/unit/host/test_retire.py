@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from slipway_host.proxy import sockets
 from slipway_host.proxy.nginx import Nginx
-from slipway_host.release import retire
+from slipway_host.release import processes, retire, status
 
 from tests.unit.host.hardened import SHUT_OFF
 from tests.unit.host.running import IDS, Host, failure, host_at, tree
@@ -139,7 +140,7 @@ def test_the_wait_for_the_last_request(
         return leaving[min(looked[0], len(leaving)) - 1]
 
     monkeypatch.setattr(retire, "leaving", left)
-    monkeypatch.setattr(retire, "busy", lambda app, each: busy[min(looked[0], len(busy)) - 1])
+    monkeypatch.setattr(sockets, "connections", lambda path: busy[min(looked[0], len(busy)) - 1])
     retire.drained(host.app, "r1", until=1000.95)
     assert looked[0] == looks
     retire.drained(host.app, "r1", until=999)
@@ -170,7 +171,7 @@ def test_a_drain(
     if state == "removed":
         shutil.rmtree(host.layout.warm_units)
     monkeypatch.setattr(retire, "drained", lambda app, each, until: waited.append(until))
-    monkeypatch.setattr(retire, "busy", lambda app, each: busy)
+    monkeypatch.setattr(sockets, "connections", lambda path: busy)
     retire.drain(host.app, IDS[0])
     assert waited == [1007]
     unit = f"notes@{IDS[0]}.service"
@@ -221,7 +222,7 @@ def test_a_warm_release_that_does_not_restart_is_taken_away(host: Host, monkeypa
     host.app.wanted["keep_warm"] = 300
     host.warm(IDS[0])
     monkeypatch.setattr(retire, "drained", lambda *_, **__: None)
-    monkeypatch.setattr(retire, "busy", lambda *_: 2)
+    monkeypatch.setattr(sockets, "connections", lambda path: 2)
     host.system.slow.append("systemctl restart")
     retire.drain(host.app, IDS[0])
     assert host.app.installed() == set()
@@ -237,13 +238,13 @@ def test_a_release_whose_end_is_late_is_warm_as_long_as_it_is_to_come(host: Host
     host.warm(IDS[0], seconds=-5)
     host.add(IDS[1], units=True, current=True)
     host.enable(IDS[1])
-    states = host.app.systemd.states(host.at.units(IDS[1]), "ActiveState")
+    states = host.app.systemd.states(processes.units(host.app, IDS[1]), "ActiveState")
     assert host.app.warm() == set()
-    assert host.app.faults(IDS[1], states) == [f"units of other releases are there: {IDS[0]}"]
+    assert status.faults(host.app, IDS[1], states) == [f"units of other releases are there: {IDS[0]}"]
     unit = host.at.ends(IDS[0])[at]
     assert unit == f"notes-{('retire', 'drain', 'retire')[at]}-{IDS[0]}.{('timer', 'service', 'service')[at]}"
     host.system.states[unit] = {"ActiveState": "activating" if at else "active"}
-    assert host.app.warm() == {IDS[0]} and host.app.faults(IDS[1], states) == []
+    assert host.app.warm() == {IDS[0]} and status.faults(host.app, IDS[1], states) == []
 
 
 def test_systemd_is_not_asked_of_what_is_warm_in_its_time(host: Host) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from slipway_host.release import guest, retire, start
 from slipway_host.release.app import App
+from slipway_host.release.processes.web import WEB
 
 from tests.unit.host.running import IDS, Host, failure, host_at
 
@@ -78,7 +79,7 @@ def test_the_journals_last_lines(host: Host, words: str | None, lines: list[str]
     if words:
         host.app.wanted["deaths"] = words
     host.system.printing["journalctl --namespace=+notes -u notes@r1.service"] = "\n".join(lines) + "\n"
-    assert start.journal(host.app, "r1").splitlines() == told
+    assert WEB.journal(host.app, "r1").splitlines() == told
 
 
 # ── what doesn't start in its time ───────────────────────────────────────────────────────────────────────────────
@@ -95,7 +96,7 @@ def test_a_release_that_does_not_start_is_killed(host: Host) -> None:
 def test_a_release_that_a_signal_ended_is_told(host: Host) -> None:
     """Of what was before it was started, Slipway itself may be the reason."""
     host.system.printing["journalctl"] = "notes@r1.service: Main process exited, code=killed, status=9/KILL"
-    assert "which Slipway didn't send" not in start.journal(host.app, "r1")
+    assert "which Slipway didn't send" not in WEB.journal(host.app, "r1")
     host.system.failing["systemctl start notes@r1.service"] = "no"
     told = failure(start.launch, host.app, "r1")
     assert "It was killed by SIGKILL, which Slipway didn't send" in told and "--stop-first" in told

@@ -6,7 +6,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from slipway_host.release import current, proof, switch
+from slipway_host.release import current, switch
+from slipway_host.release.processes import web
 
 from tests.unit.host.running import IDS, SWITCH, Host, host_at
 
@@ -17,7 +18,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 
 def test_a_switch(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof, "public", lambda app, each: f"asked for {each}")
+    monkeypatch.setattr(web, "public", lambda app, each: f"asked for {each}")
     assert switch.switch(host.app, "r1") == "asked for r1"
     assert host.system.calls == [
         "systemctl enable --quiet --no-reload notes@r1.socket notes@r1.service",

@@ -1,0 +1,41 @@
+"""The processes of a release, a module for each kind: how it starts, is proven, and ends.
+
+process.py  what every kind has
+web.py      answers requests
+"""
+
+from __future__ import annotations
+
+from slipway_host.release.processes.process import Process
+from slipway_host.release.processes.web import WEB
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from slipway_host.release.app import App
+
+__all__ = ["PROCESSES", "Process", "of", "services", "units"]
+
+PROCESSES: tuple[Process, ...] = (WEB,)
+"""All kinds, in the order in which they start."""
+
+
+def of(app: App, release: str) -> list[Process]:
+    """The processes of a release, in the order in which they start: those whose units it was made with.
+
+    All, if nothing tells its units: they have to be found to be removed.
+    """
+    made = app.record(release).get("wanted") or app.wanted
+    kinds = made.get("units", {}).keys()
+    return [each for each in PROCESSES if not kinds or kinds & set(each.kinds)]
+
+
+def units(app: App, release: str) -> list[str]:
+    """Names of the units of a release, in the order in which they start."""
+    return [unit for each in of(app, release) for unit in each.units(app, release)]
+
+
+def services(app: App, releases: Iterable[str]) -> list[str]:
+    """Names of the services of releases."""
+    return [each.service(app, release) for release in releases for each in of(app, release)]

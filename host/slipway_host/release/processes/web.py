@@ -1,0 +1,143 @@
+"""The process that answers requests: a socket that is nginx's alone, and the app's server behind it."""
+
+from __future__ import annotations
+
+from slipway_host import http
+from slipway_host.layout import ITSELF, KINDS
+from slipway_host.proxy import sockets
+from slipway_host.release.processes.process import Process
+from slipway_host.system import Failed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from slipway_host.protocol import Readiness
+    from slipway_host.release.app import App
+
+ANSWER_SECONDS = 5  # for one answer of the readiness path
+CONNECT_SECONDS = 5  # to a release's own socket
+SITE_SECONDS = 10  # to this host's nginx
+PUBLIC_SECONDS = 5  # nginx's old workers accept for an instant after its new ones do
+PUBLIC_EVERY = 0.01
+BODY_BYTES = 400  # of an answer, for a message
+NOT_READY = (0, 502, 504)  # of the site: no answer, or nginx got none
+
+
+class Web(Process):
+    """See Process."""
+
+    name = "The app"
+    kinds = KINDS
+
+    def deaths(self, app: App) -> str | None:
+        """As its server says."""
+        return app.wanted.get("deaths")
+
+    def ready(self, app: App, release: str) -> tuple[bool, str]:
+        """Whether it answers 2xx on its readiness path, and the answer."""
+        return probe(app, release)
+
+    def seconds(self, app: App) -> float:
+        """As the settings say."""
+        return app.wanted["readiness"]["timeout"]
+
+    def unready(self, app: App, seen: str) -> str:
+        """See Process."""
+        readiness = app.wanted["readiness"]
+        return f"{readiness['path']} wasn't ready within {readiness['timeout']} s; it last answered {seen}."
+
+    def turned_bad(self, app: App, seen: str) -> str:
+        """See Process."""
+        return f"{app.wanted['readiness']['path']} turned bad: it answered {seen}."
+
+    def busy(self, app: App, release: str) -> bool:
+        """Whether nginx has a connection to it."""
+        return sockets.connections(app.at.socket(release)) > 0
+
+    def clear(self, app: App, release: str) -> None:
+        """Remove its socket."""
+        app.at.socket(release).unlink(missing_ok=True)
+
+
+WEB = Web()
+
+
+def ask(
+    connect: Callable[[], socket.socket], readiness: Readiness, seconds: float = ANSWER_SECONDS
+) -> tuple[int, str, str | None]:
+    """Ask the readiness path. Returns status, body, and the release that nginx names. Status 0 means no answer.
+
+    + connect: opens the connection
+    + seconds: for the whole answer
+    """
+    headers = {
+        "Host": readiness["host"],
+        "X-Forwarded-Proto": readiness["scheme"],
+        "X-Forwarded-For": "127.0.0.1",
+        "User-Agent": "slipway",
+    }
+    try:
+        answer = http.ask(connect, readiness["path"], headers, seconds, BODY_BYTES)
+    except http.NoAnswer as error:
+        return 0, str(error), None
+    return answer.status, answer.body, answer.headers.get("X-Slipway-Release")
+
+
+def probe(app: App, release: str) -> tuple[bool, str]:
+    """Ask a release on its own socket whether it is ready. Returns whether it answered 2xx, and the answer."""
+    made = app.record(release).get("wanted") or app.wanted
+    readiness: Readiness = {**app.wanted["readiness"], "path": made["readiness"]["path"]}
+    status, body, _ = ask(lambda: own_socket(app.at.socket(release)), readiness)
+    # Hide secrets before the text is put together: the body is cut off, maybe within a secret.
+    return 200 <= status < 300, app.system.hidden.shown(f"{status} {body}" if status else body)
+
+
+def own_socket(path: Path) -> socket.socket:
+    """A connection to a release's own socket."""
+    import socket
+
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.settimeout(CONNECT_SECONDS)
+        connection.connect(str(path))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def site_socket(name: str, tls: bool) -> socket.socket:
+    """A connection to this host's nginx for a site's public name, from the address that it knows."""
+    import socket
+
+    plain = socket.create_connection(("127.0.0.1", 443 if tls else 80), SITE_SECONDS, (ITSELF, 0))
+    if not tls:
+        return plain
+    import ssl
+
+    # The certificate isn't checked: it isn't part of a release, and the host may not know a private CA.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context.wrap_socket(plain, server_hostname=name)
+
+
+def public(app: App, release: str) -> str | None:
+    """Raise Failed unless this release answers for the site's public name. Returns a note if that can't be asked."""
+    readiness = app.wanted["readiness"]
+    site = app.system.layout.site(app.name)
+    tls = readiness["scheme"] == "https"
+    if not site.exists() or (tls and "ssl_certificate " not in site.read_text()):
+        return "the public name has no certificate yet"
+    until, host = app.system.clock() + PUBLIC_SECONDS, readiness["host"]
+    while True:
+        status, body, named = ask(lambda: site_socket(host, tls), readiness)
+        if named == release and status not in NOT_READY:
+            return None
+        if app.system.clock() > until:
+            url = f"{readiness['scheme']}://{host}{readiness['path']}"
+            told = f"{status} {body} from {named or 'no release'}"
+            raise Failed(f"{url} should be answered by {release}, but got {told}")
+        app.system.sleep(PUBLIC_EVERY)  # an old worker may have taken the connection
