@@ -343,12 +343,16 @@ class AppLayout:
         return self.sockets / f"{release}.sock"
 
     def unit(self, release: str, kind: str) -> str:
-        """Name of a unit of a release; `kind` is one of KINDS, or such as ``worker.service`` of another process."""
-        return f"{self.name}@{release}.{kind}"
+        """Name of a unit of a release.
+
+        + kind: one of KINDS; of another process, that one's name before it, as in ``worker.service``
+        """
+        process, dot, kind = kind.rpartition(".")
+        return f"{self.name}{dot}{process}@{release}.{kind}"  # no app has a dot in its name
 
     def released(self, paths: Iterable[Path]) -> set[str]:
         """Ids of the releases that these unit files are of."""
-        return {path.name[len(self.name) + 1 :].partition(".")[0] for path in paths}
+        return {path.name.partition("@")[2].rpartition(".")[0] for path in paths}
 
     def helper(self, what: str) -> str:
         """Name, without its kind, of a unit in which a step runs the app's code."""

@@ -9,7 +9,7 @@ from slipway.settings import AppSettings
 
 Units = Callable[[AppSettings, int, Sequence[str]], Mapping[str, str]]
 """An app, its workers, and the lines of its sandbox → the units of its process: kind → text, where ``@RELEASE@``
-stands for the release's id. None if the app has no such process."""
+stands for the release's id. Empty if the app has no such process."""
 
 PROCESSES: tuple[Units, ...] = (web.units,)
 """All kinds, in the order in which they start."""

@@ -12,7 +12,6 @@ from slipway_host.proxy.nginx import Nginx
 from slipway_host.release import state, status, target
 from slipway_host.release.app import App
 from slipway_host.release.failure import last_word
-from slipway_host.system import Failed
 from slipway_host.text import tell
 
 TYPE_CHECKING = False
@@ -64,8 +63,8 @@ def _named(name: str) -> bool:
 
 def _states(system: System, apps: Sequence[App]) -> Mapping[str, Mapping[str, str]] | None:
     """Unit → properties, for all apps, from one question; None if that fails, and each app asks for itself."""
-    wanted = [unit for app in apps for unit in status.units(app)]
-    with contextlib.suppress(Failed, OSError, ValueError):
+    with contextlib.suppress(Exception):
+        wanted = [unit for app in apps for unit in status.units(app)]
         return apps[0].systemd.states(wanted, status.ASKED) if wanted else None
     return None
 

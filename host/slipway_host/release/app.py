@@ -116,7 +116,8 @@ class App:
     def installed(self, *folders: Path) -> set[str]:
         """Ids of releases with a unit file, in the given folders or else in all."""
         folders = folders or (self.system.layout.units, self.system.layout.warm_units)
-        found = (path for folder in folders for path in folder.glob(self.at.unit("?*", "s*")))
+        names = [self.at.unit("?*", kind) for kind in ("s*", "*.s*")]
+        found = (path for folder in folders for name in names for path in folder.glob(name))
         return self.at.released(path for path in found if path.is_file() and not path.is_symlink())
 
     def warm(self) -> set[str]:

@@ -5,25 +5,15 @@ from __future__ import annotations
 import subprocess
 
 from slipway_host.proxy.nginx import Nginx
-from slipway_host.release import database, hooks, manifest, processes, sandbox
+from slipway_host.release import database, hooks, manifest, processes
 from slipway_host.release.app import digest_of_text
-from slipway_host.system import Failed, tail
+from slipway_host.system import Failed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from slipway_host.release.app import App
-
-# Imports the app's module as its server does: from the folder it starts in. Without garbage collection, which would
-# take a third of the time.
-IMPORT = """
-import functools, gc, importlib, sys
-gc.disable()
-sys.path.insert(0, "")
-functools.reduce(getattr, sys.argv[2].split("."), importlib.import_module(sys.argv[1]))
-gc.freeze()
-"""
 
 
 def check(app: App, release: str) -> None:
@@ -37,7 +27,7 @@ def check(app: App, release: str) -> None:
             pool.submit(flush, app),  # ahead: little is left to be written when it counts
             pool.submit(Nginx(app.system).check),
             pool.submit(valid_units, app, release),
-            pool.submit(imports, app, release),
+            pool.submit(can_start, app, release),
         ]
         looked = pool.submit(database.look, app, release)
     for each in checks:
@@ -88,10 +78,7 @@ def write_units(app: App, release: str, texts: Mapping[str, str]) -> None:
         app.system.replace(path, text.replace("@RELEASE@", release))
 
 
-def imports(app: App, release: str) -> None:
-    """Raise Failed unless the app can be imported."""
-    python, named = str(app.at.programs(release) / "python"), app.wanted["app"]
-    argv = [python, "-c", IMPORT, *named.split(":")]
-    done = sandbox.as_app(app, release, "check", argv, sandbox.IMPORT_SECONDS)
-    if done.code != 0:
-        raise Failed(f"{named} can't be imported:\n{tail(done.output)}")
+def can_start(app: App, release: str) -> None:
+    """Raise Failed if a process couldn't start. One after another: they are checked in a unit of one name."""
+    for process in processes.of(app, release):
+        process.check(app, release)

@@ -74,6 +74,7 @@ def sweep_partials(app: App) -> None:
         *app.at.environments.glob(".*.partial"),
         *app.at.records.glob(".*.partial"),
         *layout.units.glob(f".{app.at.unit('*', 'partial')}"),
+        *layout.units.glob(f".{app.at.unit('*', '*.partial')}"),
     ]:
         trees.remove(partial)
     for partial in layout.sources.glob(f".{app.name}.*.partial"):

@@ -53,10 +53,10 @@ def let_go(app: App, release: str) -> None:
         forget_drain(app, release)
         for command in commands:
             app.system.run(*command)
-    for unit in units:
-        (layout.units / unit).unlink()
     for process in processes.of(app, release):
         process.let_go(app, release)
+    for unit in units:
+        (layout.units / unit).unlink()
     # Last: a release that no unit ends isn't warm, and the next run removes it.
     app.write_record(release, warm_until=app.system.time() + max(warm, stopping))
 
@@ -134,10 +134,11 @@ def remove(app: App, release: str, at_once: bool = False) -> None:
 
 def take_away(app: App, release: str, at_once: bool = False) -> None:
     """The same, from within the unit that ends it later."""
-    units, layout = processes.units(app, release), app.system.layout
+    ended, units, layout = processes.of(app, release), processes.units(app, release), app.system.layout
     app.systemd.ctl("disable", "--quiet", "--no-reload", *units, check=False)
     if at_once:
-        app.systemd.kill(*processes.services(app, [release]))
+        for process in ended:
+            process.kill(app, release)
     app.systemd.stop(*reversed(units))
     for unit in units:
         (layout.units / unit).unlink(missing_ok=True)
@@ -146,7 +147,7 @@ def take_away(app: App, release: str, at_once: bool = False) -> None:
     # Usually systemd has forgotten the units by now, unless other units that it has loaded want them.
     if any(state["LoadState"] != "not-found" for state in app.systemd.states(units, "LoadState").values()):
         app.systemd.reread()
-    for process in processes.of(app, release):
+    for process in ended:
         process.clear(app, release)
 
 

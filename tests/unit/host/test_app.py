@@ -22,8 +22,8 @@ def test_the_paths_of_an_app() -> None:
     assert str(at.env("r1")) == "/etc/wiki-next/releases/r1.env"
     assert str(at.socket("r1")) == "/run/wiki-next/r1.sock"
     assert at.unit("r1", "service") == "wiki-next@r1.service"
-    assert at.unit("r1", "worker.service") == "wiki-next@r1.worker.service"
-    units = [Path(f"/etc/wiki-next@{each}") for each in ("r1.socket", "r1.worker.service", "r2.service")]
+    assert at.unit("r1", "worker.service") == "wiki-next.worker@r1.service"
+    units = [Path(f"/etc/wiki-next{each}") for each in ("@r1.socket", ".worker@r1.service", "@r2.service")]
     assert at.released(units) == {"r1", "r2"}
     assert (str(at.releases), str(at.current)) == ("/srv/wiki-next/releases", "/srv/wiki-next/current")
     assert str(at.records) == "/var/lib/slipway/wiki-next"

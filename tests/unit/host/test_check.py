@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from slipway_host.release import check, manifest
+from slipway_host.release.processes import web
 
 from tests.unit.host.prepared import IDS, Place, failure, place_at, revision, seen
 
@@ -120,7 +121,7 @@ def test_what_cannot_be_written_to_the_disk_fails(
 
 def test_the_import_is_the_servers(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text("class make:\n    app = 1\n")
-    argv = [sys.executable, "-c", check.IMPORT]
+    argv = [sys.executable, "-c", web.IMPORT]
     assert subprocess.run([*argv, "one", "make.app"], cwd=tmp_path, check=False).returncode == 0
     done = subprocess.run([*argv, "one", "make.none"], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == 1 and "has no attribute 'none'" in done.stderr

@@ -79,7 +79,7 @@ def test_it_is_of_the_releases_that_were_made_with_it(host: Host) -> None:
     assert processes.units(host.app, NEW) == [
         f"notes@{NEW}.socket",
         f"notes@{NEW}.service",
-        f"notes@{NEW}.worker.service",
+        f"notes.worker@{NEW}.service",
     ]
     del host.app.wanted["units"]["worker.service"]
     host.add(OLD)
@@ -87,15 +87,19 @@ def test_it_is_of_the_releases_that_were_made_with_it(host: Host) -> None:
     assert processes.services(host.app, [OLD, NEW]) == [
         f"notes@{OLD}.service",
         f"notes@{NEW}.service",
-        f"notes@{NEW}.worker.service",
+        f"notes.worker@{NEW}.service",
     ]
 
 
-def test_what_nothing_tells_of_may_have_all(host: Host) -> None:
-    """They have to be found, to be removed."""
-    host.app.wanted = {}
-    kinds = ("socket", "service", "worker.service")
-    assert processes.units(host.app, NEW) == [f"notes@{NEW}.{kind}" for kind in kinds]
+@pytest.mark.parametrize("units", [None, [], {}, {"x": "y"}, "worker.service"])
+def test_a_record_that_does_not_tell_its_processes(host: Host, units: object) -> None:
+    """Those of files are found, so that they can be removed; a release always answers requests."""
+    host.add(OLD, wanted={**host.app.wanted, "units": units})
+    web_units = [f"notes@{OLD}.socket", f"notes@{OLD}.service"]
+    assert processes.units(host.app, OLD) == web_units
+    host.install(OLD)
+    told = isinstance(units, dict) and units
+    assert processes.units(host.app, OLD) == web_units + ([] if told else [f"notes.worker@{OLD}.service"])
 
 
 def test_it_starts_behind_the_others(host: Host) -> None:
@@ -104,14 +108,14 @@ def test_it_starts_behind_the_others(host: Host) -> None:
     assert host.system.matching("systemctl start") == [
         f"systemctl start notes@{NEW}.socket",
         f"systemctl start notes@{NEW}.service",
-        f"systemctl start notes@{NEW}.worker.service",
+        f"systemctl start notes.worker@{NEW}.service",
     ]
 
 
 def test_one_that_does_not_start_is_told(host: Host) -> None:
     host.add(NEW, "started")
-    host.system.failing[f"start notes@{NEW}.worker.service"] = "no"
-    host.system.printing[f"journalctl --namespace=+notes -u notes@{NEW}.worker.service"] = "no broker\n"
+    host.system.failing[f"start notes.worker@{NEW}.service"] = "no"
+    host.system.printing[f"journalctl --namespace=+notes -u notes.worker@{NEW}.service"] = "no broker\n"
     assert failure(start.start, host.app, NEW) == "The worker doesn't start:\nno broker"
 
 
@@ -151,8 +155,8 @@ def test_it_hands_over_when_another_release_serves(host: Host) -> None:
     host.app.wanted["keep_warm"], host.app.wanted["drain_timeout"] = 60, 5
     host.add(OLD, units=True)
     retire.let_go(host.app, OLD)
-    assert f"systemctl stop --no-block notes@{OLD}.worker.service" in host.system.calls
-    assert (host.layout.warm_units / f"notes@{OLD}.worker.service").is_file()
+    assert f"systemctl stop --no-block notes.worker@{OLD}.service" in host.system.calls
+    assert (host.layout.warm_units / f"notes.worker@{OLD}.service").is_file()
     runs(host, OLD, "worker.service", "deactivating")
     assert retire.busy(host.app, OLD)
     runs(host, OLD, "worker.service", "inactive")
@@ -162,10 +166,10 @@ def test_it_hands_over_when_another_release_serves(host: Host) -> None:
 def test_what_ends_is_ended_whole(host: Host) -> None:
     host.add(OLD, units=True)
     retire.remove(host.app, OLD, at_once=True)
-    services = f"notes@{OLD}.service notes@{OLD}.worker.service"
-    assert f"systemctl kill --signal=SIGKILL {services}" in host.system.calls
-    assert f"systemctl stop notes@{OLD}.worker.service notes@{OLD}.service notes@{OLD}.socket" in host.system.calls
-    assert host.app.installed() == set() and list(host.layout.units.glob("notes@*")) == []
+    killed = [f"systemctl kill --signal=SIGKILL notes@{OLD}.service"]
+    assert host.system.matching("systemctl kill") == killed, "a worker may finish its job"
+    assert f"systemctl stop notes.worker@{OLD}.service notes@{OLD}.service notes@{OLD}.socket" in host.system.calls
+    assert host.app.installed() == set() and list(host.layout.units.glob("notes*")) == []
 
 
 def test_a_rollback_starts_the_one_that_has_handed_over(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +177,7 @@ def test_a_rollback_starts_the_one_that_has_handed_over(host: Host, monkeypatch:
     runs(host, OLD, "service")
     runs(host, OLD, "worker.service", "inactive")
     assert rollback.revive(host.app, OLD) is None
-    assert f"systemctl start notes@{OLD}.worker.service" in host.system.calls
+    assert f"systemctl start notes.worker@{OLD}.service" in host.system.calls
     runs(host, OLD, "worker.service")
     assert rollback.revive(host.app, OLD) == "it was warm"
 
@@ -183,7 +187,7 @@ def test_one_that_does_not_run_is_a_fault(host: Host, monkeypatch: pytest.Monkey
     host.enable(OLD)
     for kind, state in (("socket", "active"), ("service", "active"), ("worker.service", "failed")):
         runs(host, OLD, kind, state)
-    unit = f"notes@{OLD}.worker.service"
+    unit = f"notes.worker@{OLD}.service"
     states = host.app.systemd.states(processes.units(host.app, OLD), "ActiveState")
     assert status.faults(host.app, OLD, states) == [f"{unit} isn't running", f"{unit} isn't enabled"]
     assert not heal.answers(host.app, OLD)

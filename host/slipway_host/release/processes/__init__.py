@@ -24,11 +24,16 @@ PROCESSES: tuple[Process, ...] = (WEB,)
 def of(app: App, release: str) -> list[Process]:
     """The processes of a release, in the order in which they start: those whose units it was made with.
 
-    All, if nothing tells its units: they have to be found to be removed.
+    If its record doesn't tell, those that have a unit's file.
     """
-    made = app.record(release).get("wanted") or app.wanted
-    kinds = made.get("units", {}).keys()
-    return [each for each in PROCESSES if not kinds or kinds & set(each.kinds)]
+    texts = app.record(release).get("wanted", {}).get("units")
+    if isinstance(texts, dict) and texts:
+        return [each for each in PROCESSES if any(kind in texts for kind in each.kinds)] or [WEB]
+    layout = app.system.layout
+    files = {
+        path.name for folder in (layout.units, layout.warm_units) for path in folder.glob(f"{app.name}*{release}*")
+    }
+    return [each for each in PROCESSES if each is WEB or files & set(each.units(app, release))]
 
 
 def units(app: App, release: str) -> list[str]:

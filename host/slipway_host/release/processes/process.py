@@ -66,6 +66,9 @@ class Process:
         """Pattern of the lines that its program writes when its work ends; None if there is none."""
         return None
 
+    def check(self, app: App, release: str) -> None:
+        """Before anything changes: raise Failed if it couldn't start."""
+
     # ── it is proven ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def ready(self, app: App, release: str) -> tuple[bool, str]:
@@ -97,8 +100,11 @@ class Process:
         raise NotImplementedError
 
     def cut_off(self, app: App, release: str) -> bool:
-        """End what it hasn't finished in time; it stays warm. Returns whether that could be done."""
-        return app.systemd.in_time("restart", self.service(app, release)) is not None
+        """End what it hasn't finished in time, while its release stays warm. Returns whether that could be done."""
+        return app.systemd.in_time("stop", self.service(app, release)) is not None
+
+    def kill(self, app: App, release: str) -> None:
+        """End it at once: its release never served. By default it may finish what it has begun."""
 
     def clear(self, app: App, release: str) -> None:
         """Remove what it leaves behind, after its units are gone."""
