@@ -142,7 +142,7 @@ def test_whom_a_limit_counts(host: Host) -> None:
         for address in rows:  # whatever the other header claims
             answer = host.get("/api/whoami", headers=client(VISITOR) | {"CF-Connecting-IP": address})
             found[address] = answer.status_code
-            assert answer.status_code != 200 or answer.json()["client"] == address.removeprefix("::ffff:")
+            assert answer.status_code != 200 or answer.json()["client"] == address
     host.deploy()
     assert found == rows
     assert host.get("/api/whoami", headers=client(VISITOR) | {"CF-Connecting-IP": ATTACKER}).json()["client"] == VISITOR

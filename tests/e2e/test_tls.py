@@ -112,13 +112,13 @@ def pem(*parts: x509.Certificate | ec.EllipticCurvePrivateKey) -> str:
 
 
 def test_an_account_that_the_ca_does_not_know_is_refused_and_nothing_takes_the_certificates_place(host: Host) -> None:
-    host.refused("certbot could not get the certificate for notes.test", "externalAccountRequired")
+    host.refused("certbot could not get the certificate for notes.test", "requires external account binding")
     wrong = host.target["acme_eab"]["hmac_key"][::-1]
     host.file("acme.env", f"ACME_HMAC={wrong}\n")
     host.settings(
         env_file="acme.env", acme__eab_key_id=host.target["acme_eab"]["key_id"], acme__eab_hmac_key_name="ACME_HMAC"
     )
-    run = host.refused("certbot could not get the certificate for notes.test", "external account binding")
+    run = host.refused("certbot could not get the certificate for notes.test", "Unable to register an account")
     assert wrong not in run.output
     assert without_tls(host)
     assert host.get("/healthz", scheme="http").status_code == 503
