@@ -394,8 +394,8 @@ PASSES_ON = f"""
 server {{
     listen 443 ssl;
     server_name {STAGING};
-    ssl_certificate /root/staging.pem;
-    ssl_certificate_key /root/staging.key;
+    ssl_certificate /etc/ssl/staging.pem;
+    ssl_certificate_key /etc/ssl/staging.key;
     proxy_set_header Host {STAGING};
     location / {{ proxy_pass https://acme:14000; }}
     location = /directory {{ proxy_pass https://acme:14000/dir; }}
@@ -407,8 +407,8 @@ server {{
 def test_lets_encrypts_staging_server_is_asked_where_it_is_wanted(host: Host) -> None:
     ca = make_certificate(host, "The staging server's CA")
     certificate, key = make_certificate(host, STAGING, ca=ca)
-    host.ssh("umask 077; cat >/root/staging.pem", stdin=pem(certificate))
-    host.ssh("umask 077; cat >/root/staging.key", stdin=pem(key))
+    host.ssh("umask 077; cat >/etc/ssl/staging.pem", stdin=pem(certificate))
+    host.ssh("umask 077; cat >/etc/ssl/staging.key", stdin=pem(key))
     host.ssh("cat >/etc/nginx/conf.d/staging.conf", stdin=PASSES_ON)
     host.ssh(f"echo 127.0.0.1 {STAGING} >>/etc/hosts; nginx -t -q && systemctl reload nginx")
     placed = orders(host)
