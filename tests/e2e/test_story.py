@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e._disk import waiting
 from tests.e2e._driver import Host, log, wait_until
-from tests.e2e.conftest import MakeHost
+from tests.e2e.conftest import MakeHost, systems
 from tests.target.likeness import KERNEL
 
 pytestmark = pytest.mark.story
@@ -22,7 +22,7 @@ VERDICT = "Verdict"
 ABSENT = re.compile(r"/(opt/slipway|etc/nginx|srv/notes|etc/notes|etc/letsencrypt)\b")
 
 
-@pytest.fixture(scope="module", params=["debian12", "debian13"])
+@pytest.fixture(scope="module", params=systems("debian13"))
 def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
     """The story's host, for both apps."""
     host = make_host("story", request.param, APPS, bare=True)

@@ -21,8 +21,9 @@ import pytest
 from tests.e2e._driver import ROOT, Host, log
 from tests.e2e.apps import copy_example, leftovers, make_tiny, set_hooks, settings, status
 from tests.e2e.conftest import MakeHost
+from tests.target.image import SUITES
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.slow]
 
 COMMIT = "37c9874eca891dd286cf33d5e084cff6fa0b8a00"
 """Of 0.1, the last one."""
@@ -99,7 +100,7 @@ class Site:
         log.info("    notes: %s", notes.result)
 
 
-@pytest.fixture(scope="module", params=["debian13", pytest.param("debian12", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=list(SUITES))
 def site(request: pytest.FixtureRequest, make_host: MakeHost) -> Site:
     """A bare host, and the older Slipway."""
     host = make_host("upgrade", request.param, bare=True)
