@@ -390,6 +390,8 @@ def test_back_at_the_acme_server_the_certificate_from_before_serves(host: Host) 
 
 
 STAGING = "acme-staging-v02.api.letsencrypt.org"
+PUBLIC = "notes.example.com"
+"""A domain that Let's Encrypt could issue for; within the target's network it leads to the target."""
 PASSES_ON = f"""
 server {{
     listen 443 ssl;
@@ -410,12 +412,14 @@ def test_lets_encrypts_staging_server_is_asked_where_it_is_wanted(host: Host) ->
     host.ssh("umask 077; cat >/etc/ssl/staging.pem", stdin=pem(certificate))
     host.ssh("umask 077; cat >/etc/ssl/staging.key", stdin=pem(key))
     host.ssh("cat >/etc/nginx/conf.d/staging.conf", stdin=PASSES_ON)
-    host.ssh(f"echo 127.0.0.1 {STAGING} >>/etc/hosts; nginx -t -q && systemctl reload nginx")
+    host.ssh(f"echo 127.0.0.1 {STAGING} {PUBLIC} >>/etc/hosts; nginx -t -q && systemctl reload nginx")
     placed = orders(host)
     host.settings(acme={"directory": None, "staging": True, "ca_file": host.file("staging-ca.pem", pem(ca[0]))})
+    host.settings(apps__notes__domains=[PUBLIC])
     run = host.deploy()
     assert ORDER in run.changed
     assert orders(host) == placed + 1
     assert host.ssh("grep ^server /etc/letsencrypt/renewal/notes.conf") == f"server = https://{STAGING}/directory"
-    assert issuer(host.certificate()).startswith("Pebble Intermediate CA")
+    served = host.certificate(PUBLIC)
+    assert issuer(served).startswith("Pebble Intermediate CA") and names(served) == {PUBLIC}
     host.converged()
