@@ -70,6 +70,13 @@ def without_tls(host: Host) -> bool:
     return False
 
 
+USAGES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
+"""What the key of a certificate may be used for (RFC 5280, 4.2.1.3), as `x509.KeyUsage` names it."""
+
+
 def make_certificate(
     host: Host, *domains: str, ca: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None
 ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -88,7 +95,10 @@ def make_certificate(
         .add_extension(x509.BasicConstraints(ca=ca is None, path_length=None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
-    if ca:
+    if not ca:  # Python 3.13 takes no CA without
+        may = dict.fromkeys(USAGES, False) | {"key_cert_sign": True, "crl_sign": True}
+        builder = builder.add_extension(x509.KeyUsage(**may), critical=True)
+    else:
         alternative = x509.SubjectAlternativeName([x509.DNSName(domain) for domain in domains])
         authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca[1].public_key())
         builder = builder.add_extension(alternative, critical=False).add_extension(authority, critical=False)
