@@ -202,6 +202,7 @@ def locked_out(host: Host) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_before_it_confirms_leaves_a_host_that_comes_back(host: Host) -> None:
     before, began = ways_in(host), time.monotonic()
     with host.changed({"firewall": {"extra": host.file("lock.nft", LOCKED_OUT)}}):

@@ -139,6 +139,7 @@ def test_a_build_that_takes_all_memory_is_ended_alone(place: Place) -> None:
     place.safe()
 
 
+@pytest.mark.slow
 def test_how_exposed_it_is(place: Place) -> None:
     """By systemd's own measure, from 0 (least) to 10; a unit without a sandbox has 9.6."""
     host = place.host

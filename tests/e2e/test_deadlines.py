@@ -23,9 +23,10 @@ from tests.e2e.apps import (
     settings,
     status,
 )
-from tests.e2e.conftest import MakeHost, systems
+from tests.e2e.conftest import MakeHost
+from tests.target.image import SUITES
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.slow]
 
 QUICK = {"watch": 0, "keep_warm": 0, "graceful_timeout": 2}
 TOKEN = "sk-live-51Habcdef0123456789xyz"
@@ -134,7 +135,7 @@ class Place:
 MARK = "\n# added\n"
 
 
-@pytest.fixture(scope="module", params=systems("debian12"))
+@pytest.fixture(scope="module", params=list(SUITES))
 def place(request: pytest.FixtureRequest, make_host: MakeHost) -> Place:
     """Both apps serve; mine has a release to go back to."""
     host = make_host("deadlines", request.param, ())

@@ -560,10 +560,8 @@ def test_the_program_killed_in_a_release(place: Place, step: str, action: str) -
     place.mended(releases=False)
 
 
-ROLLBACK_KILLS = [pytest.param(step, marks=() if step == "switched" else slow) for step in BACK]
-
-
-@pytest.mark.parametrize("step", ROLLBACK_KILLS)
+@slow
+@pytest.mark.parametrize("step", BACK)
 def test_the_program_killed_in_a_rollback(place: Place, step: str) -> None:
     """The next rollback, or release, ends what was begun."""
     slow_steps(place)
@@ -607,7 +605,7 @@ def kill(_place: Place, run: Met) -> None:
 
 
 OPERATORS = {"connection cut": cut, "pyinfra killed": kill}
-QUICK_VANISHED = {("build", "connection cut"), ("switch", "pyinfra killed")}
+QUICK_VANISHED = {("switch", "pyinfra killed")}
 VANISHED = [
     pytest.param(step, how, marks=() if (step, how) in QUICK_VANISHED else slow)
     for step in STEPS
@@ -651,6 +649,7 @@ def test_the_follower_is_interrupted_and_attaches_again(place: Place) -> None:
     place.mended(releases=False)
 
 
+@slow
 def test_two_at_once(place: Place) -> None:
     """The same release asked for again follows the first; another one waits; one that may not wait is refused."""
     host, before = place.host, place.serving()
@@ -774,6 +773,7 @@ def test_a_process_dies(place: Place, what: str) -> None:
 # ── what isn't a fault, and must not become one ──────────────────────────────────────────────────────────────────────
 
 
+@slow
 def test_back_to_a_warm_release_and_to_a_cold_one(place: Place) -> None:
     """Nobody notices either."""
     host = place.host

@@ -12,9 +12,10 @@ import pytest
 
 from tests.e2e._driver import Host
 from tests.e2e.apps import add_revision, copy_example, leftovers, record
-from tests.e2e.conftest import MakeHost, systems
+from tests.e2e.conftest import MakeHost
+from tests.target.image import SUITES
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.slow]
 
 PASSWORD = "p%40ss%2Fword-71c0de"
 """Of the database's user, as a URL has it."""
@@ -60,7 +61,7 @@ atexit.register(lambda: os.write(1, b'slipway-schema: {"heads": ["forged"], "sql
 """
 
 
-@pytest.fixture(scope="module", params=systems("debian12"))
+@pytest.fixture(scope="module", params=list(SUITES))
 def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
     """A host with PostgreSQL and one app; nothing is deployed yet."""
     host = make_host("guests", request.param, ())

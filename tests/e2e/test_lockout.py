@@ -11,10 +11,11 @@ import pytest
 
 from tests.e2e._driver import Host, log, login, wait_until
 from tests.e2e.apps import in_sandbox, make_tiny, settings
-from tests.e2e.conftest import MakeHost, systems
+from tests.e2e.conftest import MakeHost
 from tests.target.engine import inspect
+from tests.target.image import SUITES
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.slow]
 
 PORT = 2222
 TAKE_PORT = f"""
@@ -43,7 +44,7 @@ DROP_IN = "/etc/ssh/sshd_config.d/00-slipway.conf"
 WON = "journalctl -u ssh -o cat --no-pager | grep -c 'Address already in use'"
 
 
-@pytest.fixture(scope="module", params=systems("debian13"))
+@pytest.fixture(scope="module", params=list(SUITES))
 def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
     """sshd is at a port that every user may take, and nowhere else; what logs in there comes by the host's address."""
     host = make_host("lockout", request.param, ())

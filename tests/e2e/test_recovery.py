@@ -16,7 +16,7 @@ from tests.e2e._driver import Host, wait_until
 from tests.e2e.apps import facts, leftovers, make_tiny, set_hooks, settings
 from tests.e2e.conftest import MakeHost
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.slow]
 
 DOMAIN = "extra.test"
 PROGRAM = "/opt/slipway/bin/slipway"

@@ -24,9 +24,10 @@ from tests.e2e.apps import (
     run_on_host,
     settings,
 )
-from tests.e2e.conftest import MakeHost, systems
+from tests.e2e.conftest import MakeHost
+from tests.target.image import SUITES
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.slow]
 
 QUICK = {"watch": 0, "keep_warm": 0, "drain_timeout": 30}
 
@@ -124,7 +125,7 @@ class Place:
         return json.loads(seen["told"] or "{}"), seen["memory_mb"], seen["seconds"]
 
 
-@pytest.fixture(scope="module", params=systems("debian12"))
+@pytest.fixture(scope="module", params=list(SUITES))
 def place(request: pytest.FixtureRequest, make_host: MakeHost) -> Place:
     """Both apps serve. A release of mine that reads without end is ended before it takes this machine's memory."""
     host = make_host("trees", request.param, ())
