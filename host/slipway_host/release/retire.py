@@ -28,7 +28,8 @@ def let_go(app: App, release: str) -> None:
     stopped = app.record(release).get("stopped_first")
     left = app.system.time()
     app.write_record(release, left=left, stopped_first=None)
-    units = processes.units(app, release)
+    found = processes.of(app, release)
+    units = processes.units_of(app, release, found)
     if stopped or not all((layout.units / unit).exists() for unit in units):  # or somebody took them away
         remove(app, release)
         return
@@ -53,7 +54,7 @@ def let_go(app: App, release: str) -> None:
         forget_drain(app, release)
         for command in commands:
             app.system.run(*command)
-    for process in processes.of(app, release):
+    for process in found:
         process.let_go(app, release)
     for unit in units:
         (layout.units / unit).unlink()
@@ -134,7 +135,8 @@ def remove(app: App, release: str, at_once: bool = False) -> None:
 
 def take_away(app: App, release: str, at_once: bool = False) -> None:
     """The same, from within the unit that ends it later."""
-    ended, units, layout = processes.of(app, release), processes.units(app, release), app.system.layout
+    ended, layout = processes.of(app, release), app.system.layout
+    units = processes.units_of(app, release, ended)
     app.systemd.ctl("disable", "--quiet", "--no-reload", *units, check=False)
     if at_once:
         for process in ended:
@@ -154,7 +156,9 @@ def take_away(app: App, release: str, at_once: bool = False) -> None:
 def clear(app: App, release: str) -> None:
     """Remove stopped releases, while there is time: at the commit it would take longer."""
     others = sorted(app.installed() - {release, app.serving()})
-    states = app.systemd.states(processes.services(app, others), "ActiveState") if others else {}
-    for other in others:
-        if all(states[unit]["ActiveState"] in runs.OVER for unit in processes.services(app, [other])):
+    services = {other: processes.services(app, [other]) for other in others}
+    asked = [unit for units in services.values() for unit in units]
+    states = app.systemd.states(asked, "ActiveState") if asked else {}
+    for other, units in services.items():
+        if all(states[unit]["ActiveState"] in runs.OVER for unit in units):
             remove(app, other)

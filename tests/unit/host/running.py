@@ -295,6 +295,18 @@ def story_at(host: Host, monkeypatch: pytest.MonkeyPatch) -> Story:
     return story
 
 
+def went_back(root: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """After a rollback: the first release serves, and the second one is marked as bad and is warm."""
+    host = host_at(root, monkeypatch)
+    story_at(host, monkeypatch)
+    bad = {"since": "2026-01-02T00:00:00Z", "by": "ann@desk", "why": f"rolled back to {IDS[0]}"}
+    host.warm(IDS[1])
+    host.app.write_record(IDS[1], previous=IDS[0], bad=bad)
+    host.add(IDS[0], units=True, current=True)
+    host.enable(IDS[0])
+    return host
+
+
 def full_disk(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing be written any more."""
 

@@ -12,7 +12,7 @@ from slipway_host.cli.facts import facts
 from slipway_host.protocol import PROTOCOL
 from slipway_host.release import forms, retire, status, target, transaction, work
 
-from tests.unit.host.running import IDS, Host, host_at, story_at
+from tests.unit.host.running import IDS, Host, went_back
 
 ODD: dict[str, Any] = {"missing": ..., "null": None, "text": "x", "number": 7, "list": [1], "object": {"x": 1}}
 FACTS = (
@@ -25,13 +25,8 @@ FACTS = (
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """A host with a release that serves, and a warm one that somebody went back from."""
-    host = host_at(tmp_path, monkeypatch)
-    story_at(host, monkeypatch)
-    bad = {"since": "2026-01-02T00:00:00Z", "by": "ann@desk", "why": f"rolled back to {IDS[0]}"}
-    host.warm(IDS[1])
-    host.app.write_record(IDS[1], previous=IDS[0], bad=bad, steps={"fetch": 1.5}, revisions={"before": ["r1"]})
-    host.add(IDS[0], units=True, current=True)
-    host.enable(IDS[0])
+    host = went_back(tmp_path, monkeypatch)
+    host.app.write_record(IDS[1], steps={"fetch": 1.5}, revisions={"before": ["r1"]})
     monkeypatch.setattr(host.app.progress, "beat", lambda: None)  # no sign of life
     return host
 

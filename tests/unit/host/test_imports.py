@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_imports import at_load
+from tests.unit.test_imports import at_load, refuse_circles
 
 PACKAGE = Path(__file__).resolve().parents[3] / "host/slipway_host"
 MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
@@ -90,17 +90,7 @@ def test_no_circle_and_no_arrow_upwards() -> None:
         for other in others(path, ast.walk(tree)):
             here, there = subject_of(path), subject_of(other)
             assert there in {"", here, *ARROWS.get(here, ())}, f"{path} imports {other}"  # "" is the package's own
-    done: set[str] = set()
-
-    def visit(name: str, way: list[str]) -> None:
-        assert name not in way, f"a circle: {' → '.join([*way[way.index(name) :], name])}"
-        if name not in done:
-            for other in sorted(graph[name]):
-                visit(other, [*way, name])
-            done.add(name)
-
-    for name in graph:
-        visit(name, [])
+    refuse_circles(graph)
     order = list(ARROWS)
     assert all(order.index(to) > order.index(name) for name, all_to in ARROWS.items() for to in all_to), "upwards"
 

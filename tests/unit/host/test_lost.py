@@ -13,7 +13,7 @@ from slipway_host.release import rollback, status, target, transaction
 from slipway_host.release.processes import web
 from slipway_host.system import Failed
 
-from tests.unit.host.running import IDS, Host, host_at, story_at
+from tests.unit.host.running import IDS, Host, went_back
 
 LOST: dict[str, Callable[[Host], list[Path]]] = {
     "releases": lambda host: [host.at.releases],
@@ -51,13 +51,8 @@ REQUESTS: list[Any] = [
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """After a rollback: the first release serves, and the second one, which is wanted, is marked as bad and is warm."""
-    host = host_at(tmp_path, monkeypatch)
-    story_at(host, monkeypatch)
-    bad = {"since": "2026-01-02T00:00:00Z", "by": "ann@desk", "why": f"rolled back to {IDS[0]}"}
-    host.warm(IDS[1])
-    host.app.write_record(IDS[1], inputs=host.app.wanted["inputs"], previous=IDS[0], bad=bad)
-    host.add(IDS[0], units=True, current=True)
-    host.enable(IDS[0])
+    host = went_back(tmp_path, monkeypatch)
+    host.app.write_record(IDS[1], inputs=host.app.wanted["inputs"])
     for each in IDS[:2]:
         host.answering(each)
     monkeypatch.setattr(

@@ -6,6 +6,8 @@ web.py      answers requests
 
 from __future__ import annotations
 
+import os
+
 from slipway_host.release.processes.process import Process
 from slipway_host.release.processes.web import WEB
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from slipway_host.release.app import App
 
-__all__ = ["PROCESSES", "Process", "of", "services", "units"]
+__all__ = ["PROCESSES", "Process", "of", "services", "units", "units_of"]
 
 PROCESSES: tuple[Process, ...] = (WEB,)
 """All kinds, in the order in which they start."""
@@ -29,16 +31,19 @@ def of(app: App, release: str) -> list[Process]:
     texts = app.record(release).get("wanted", {}).get("units")
     if isinstance(texts, dict) and texts:
         return [each for each in PROCESSES if any(kind in texts for kind in each.kinds)] or [WEB]
-    layout = app.system.layout
-    files = {
-        path.name for folder in (layout.units, layout.warm_units) for path in folder.glob(f"{app.name}*{release}*")
-    }
-    return [each for each in PROCESSES if each is WEB or files & set(each.units(app, release))]
+    folders = (app.system.layout.units, app.system.layout.warm_units)
+    paths = {each: [folder / unit for folder in folders for unit in each.units(app, release)] for each in PROCESSES}
+    return [each for each in PROCESSES if each is WEB or any(map(os.path.lexists, paths[each]))]
 
 
 def units(app: App, release: str) -> list[str]:
     """Names of the units of a release, in the order in which they start."""
-    return [unit for each in of(app, release) for unit in each.units(app, release)]
+    return units_of(app, release, of(app, release))
+
+
+def units_of(app: App, release: str, found: Iterable[Process]) -> list[str]:
+    """The same of processes that were looked up already."""
+    return [unit for each in found for unit in each.units(app, release)]
 
 
 def services(app: App, releases: Iterable[str]) -> list[str]:
