@@ -14,6 +14,8 @@ from slipway.engine.operations import shell
 from slipway.engine.plan import Ask, Change, Commands
 from slipway.engine.program import Program
 
+# apt's own DPkg::Lock::Timeout waits in installs alone: not in `update`, and not in `dpkg --configure`.
+# So the waiting is ours.
 # $1 what to do meanwhile, $2 packages that it needs, then all packages
 _APT = rf"""
 set -eu

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slipway import uv
 from slipway.engine.overview import HostOverview
 from slipway.settings import Settings, load
 from tests.unit.inventories import MAXIMAL, changed, write_folder
@@ -18,6 +19,16 @@ from tests.unit.plans import Facts, Plan, Planner, after, bare_facts, deploy_pla
 def pytest_addoption(parser: pytest.Parser) -> None:
     """What tests/unit/roles/test_golden.py can be asked for."""
     parser.addoption("--renew", action="store_true", help="keep the golden texts as they are made now")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _uv_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """uv, which judges lock files, asks no index, and what it said isn't kept in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        cache = tmp_path_factory.mktemp("locks")
+        patch.setitem(uv.GIVEN, "UV_OFFLINE", "1")
+        patch.setattr(uv, "folder_of_cache", lambda: cache)
+        yield
 
 
 # ── inventories ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -223,6 +223,49 @@ requires-dist = [
 """
 
 
+KIT = {
+    "pyproject.toml": """\
+[project]
+name = "notes"
+version = "1.0"
+requires-python = ">=3.11"
+dependencies = ["kit"]
+
+[tool.uv.sources]
+kit = { path = "kit" }
+""",
+    "kit/pyproject.toml": """\
+[project]
+name = "kit"
+version = "1.0"
+requires-python = ">=3.11"
+""",
+    "uv.lock": """\
+version = 1
+requires-python = ">=3.11"
+
+[[package]]
+name = "kit"
+version = "1.0"
+source = { directory = "kit" }
+
+[[package]]
+name = "notes"
+version = "1.0"
+source = { virtual = "." }
+dependencies = [
+    { name = "kit" },
+]
+
+[package.metadata]
+requires-dist = [{ name = "kit", directory = "kit" }]
+""",
+}
+"""A project whose only dependency is a folder of its own, so that uv needs no index to tell that a lock file is old."""
+WITHOUT_KIT = KIT["pyproject.toml"].replace('["kit"]', "[]")
+"""Another of its projects' files, which that lock file doesn't fit."""
+
+
 def write_project(folder: Path) -> None:
     """A project that can be released, in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)

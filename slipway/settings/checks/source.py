@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-from slipway.servers import Server
+from slipway import uv
 from slipway.settings.app import AppSettings
 from slipway.settings.checks.keys import check_ssh_key
 from slipway.settings.checks.report import Report, check_text, read_file
@@ -70,7 +68,7 @@ def check_folder(report: Report, at: str, app: AppSettings, source: FolderSource
     _check_python(report, at, app, project)
     if lock is not None:
         try:
-            _check_lock(report, place, folder, project_file, lock, app.runs_under)
+            _check_lock(report, place, folder, project_file, lock, app)
         except (AttributeError, KeyError, TypeError, ValueError):  # not the shape uv writes
             do = f"run uv lock in {folder} and commit uv.lock"
             report.add(place, "a uv.lock as uv writes it", "one that can't be understood", do)
@@ -101,57 +99,20 @@ def _requirement_key(name: str, extras: list[str], specifier: str) -> tuple[str,
 
 
 def _check_lock(
-    report: Report, path: str, folder: Path, project_file: dict[str, Any], lock: dict[str, Any], server: Server
+    report: Report, path: str, folder: Path, project_file: dict[str, Any], lock: dict[str, Any], app: AppSettings
 ) -> None:
-    """Compare pyproject.toml with what uv.lock recorded of it, without running uv.
-
-    This finds a dependency that was added, removed or changed after `uv lock`. What only uv can tell (markers, uv's
-    own sources, whether an index still has a file) the host's `uv sync --locked` refuses later, before any traffic.
-    """
-    project = project_file["project"]
-    name = canonicalize_name(project["name"])
-    packages = [package for package in lock.get("package", []) if isinstance(package, dict) and "name" in package]
-    own = [package for package in packages if package["name"] == name and not _is_remote(package)]
-    relock = f"run uv lock in {folder} and commit uv.lock"
-    if not own:
-        report.add(path, "a uv.lock of this project", f"uv.lock doesn't know {name}", relock)
+    """The lock file fits the project, as far as uv can tell here, and has what the app's server needs."""
+    if uv.outdated(folder, app.lock_dir or folder):
+        do = f"run uv lock in {folder} and commit uv.lock"
+        report.add(path, "a uv.lock that fits pyproject.toml", "an older one", do)
         return
-    if "dependencies" not in project.get("dynamic", []):
-        try:
-            wanted = [Requirement(line) for line in project.get("dependencies", [])]
-        except (InvalidRequirement, TypeError) as error:
-            report.add(path, "dependencies that can be read", f"{folder}/pyproject.toml: {error}", "correct them")
-            return
-        if changed := _changed(wanted, own[0].get("metadata", {}).get("requires-dist", []), project_file):
-            report.add(path, "a uv.lock that fits pyproject.toml", f"it differs in {', '.join(changed)}", relock)
-            return
-    reached = _reachable(name, project_file, packages)
+    packages = [package for package in lock.get("package", []) if isinstance(package, dict) and "name" in package]
+    reached = _reachable(canonicalize_name(project_file["project"]["name"]), project_file, packages)
+    server = app.runs_under
     if missing := [runner for runner in server.packages if runner not in reached]:
         found = f"uv.lock without {' and '.join(missing)}"
         expected = f"an app that depends on {' and '.join(server.packages)}"
         report.add(path, expected, found, f"in the project run: {server.add}")
-
-
-def _is_remote(package: dict[str, Any]) -> bool:
-    source = package.get("source", {})
-    return not any(kind in source for kind in ("virtual", "editable", "directory"))
-
-
-def _changed(wanted: list[Requirement], recorded: list[dict[str, Any]], project_file: dict[str, Any]) -> list[str]:
-    sources = project_file.get("tool", {}).get("uv", {}).get("sources", {})
-    own_sources = {canonicalize_name(name) for name in sources}
-    before = {
-        _requirement_key(entry["name"], entry.get("extras", []), entry.get("specifier", ""))
-        for entry in recorded
-        if not re.search(r"\bextra\s*==", entry.get("marker", ""))
-    }
-    now = {_requirement_key(one.name, sorted(one.extras), str(one.specifier)) for one in wanted}
-    by_source = own_sources | {canonicalize_name(one.name) for one in wanted if one.url}
-    differing = {key[0] for key in before ^ now}
-    for name in differing & by_source:  # uv rewrites these, so only their presence can be compared
-        if {key[0] for key in before} >= {name} and {key[0] for key in now} >= {name}:
-            differing = differing - {name}
-    return sorted(differing)
 
 
 def _reachable(name: str, project_file: dict[str, Any], packages: list[dict[str, Any]]) -> set[str]:

@@ -21,9 +21,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from slipway.settings import SettingsError, check_command_line, load, load_for, load_inventory
 from tests.unit.inventories import (
+    KIT,
     LOCK,
     MINIMAL,
     PYPROJECT,
+    WITHOUT_KIT,
     certificate,
     changed,
     new_key,
@@ -149,9 +151,8 @@ ROWS = [
     Row(19, "git address with a token", {"apps.notes.source": {"git": "https://TOKEN@git.example.com/a.git"}}, "slipway.apps.notes.source.git", "the address of a git repository: https://…, ssh://…, git@host:path or file:///…", '"https://…@git.example.com/a.git"', "remove user and password; for a private repository use its SSH URL and deploy_key"),
     Row(20, "no pyproject.toml", {}, "slipway.apps.notes.source.path", "a project with pyproject.toml", "none in {dir}/project", "name the app's folder in subdir, or run uv init there", {"project/pyproject.toml": None}),
     Row(20, "no uv.lock", {}, "slipway.apps.notes.source.path", "a project with uv.lock", "none in {dir}/project or above it inside {dir}/project", "run uv lock in {dir}/project and commit uv.lock; of a workspace, path must be its root", {"project/uv.lock": None}),
-    Row(21, "stale uv.lock", {}, "slipway.apps.notes.source.path", "a uv.lock that fits pyproject.toml", "it differs in uvicorn-worker", "run uv lock in {dir}/project and commit uv.lock", {"project/pyproject.toml": PYPROJECT.replace("uvicorn-worker", "uvicorn-worker>=1")}),
-    Row(21, "dependency added after the lock", {}, "slipway.apps.notes.source.path", "a uv.lock that fits pyproject.toml", "it differs in httpx", "run uv lock in {dir}/project and commit uv.lock", {"project/pyproject.toml": PYPROJECT.replace('"uvicorn-worker"', '"uvicorn-worker", "httpx"')}),
-    Row(21, "uv.lock of another project", {}, "slipway.apps.notes.source.path", "a uv.lock of this project", "uv.lock doesn't know other", "run uv lock in {dir}/project and commit uv.lock", {"project/pyproject.toml": PYPROJECT.replace('"notes"', '"other"')}),
+    Row(21, "stale uv.lock", {}, "slipway.apps.notes.source.path", "a uv.lock that fits pyproject.toml", "an older one", "run uv lock in {dir}/project and commit uv.lock", {"project/pyproject.toml": WITHOUT_KIT, "project/uv.lock": KIT["uv.lock"]}),
+    Row(21, "uv.lock of another project", {}, "slipway.apps.notes.source.path", "a uv.lock as uv writes it", "one that can't be understood", "run uv lock in {dir}/project and commit uv.lock", {"project/pyproject.toml": PYPROJECT.replace('"notes"', '"other"')}),
     Row(21, "lock without gunicorn", {}, "slipway.apps.notes.source.path", "an app that depends on gunicorn and uvicorn-worker", "uv.lock without gunicorn", "in the project run: uv add gunicorn uvicorn-worker uvloop httptools", {"project/pyproject.toml": PYPROJECT.replace('"gunicorn>=23", ', ""), "project/uv.lock": NO_GUNICORN}),
     Row(22, "Python that the project refuses", {"python.version": "3.11"}, "slipway.apps.notes.python", "a version that the project's requires-python allows (>=3.12,<3.14)", '"3.11"', 'set python to "3.13"', {"project/pyproject.toml": PYPROJECT.replace(">=3.11", ">=3.12,<3.14")}),
     Row(22, "Python that Slipway does not know", {"apps.notes.python": "3.9"}, "slipway.apps.notes.python", 'a Python version from "3.11" to "3.14", with or without a patch number, or None', '"3.9"', 'write a string such as "3.13" or "3.13.5"'),

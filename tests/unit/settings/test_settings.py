@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from slipway import uv
 from slipway.settings import (
     LETS_ENCRYPT,
     LETS_ENCRYPT_STAGING,
@@ -36,7 +37,18 @@ from slipway.settings import (
 from slipway.settings.manual import documentation, render_example
 from slipway.settings.problems import narrow_of
 from slipway.settings.release import HOOKS
-from tests.unit.inventories import LOCK, MINIMAL, PYPROJECT, changed, new_key, ssh_key, write_private, write_project
+from tests.unit.inventories import (
+    KIT,
+    LOCK,
+    MINIMAL,
+    PYPROJECT,
+    WITHOUT_KIT,
+    changed,
+    new_key,
+    ssh_key,
+    write_private,
+    write_project,
+)
 
 MODELS: list[type[BaseModel]] = [
     Settings,
@@ -263,7 +275,6 @@ def test_member_of_a_workspace(folder: Path) -> None:
     ("before", "after"),
     [
         ('"gunicorn>=23"', '"gunicorn >= 23.0"'),
-        ('"uvicorn-worker"', "\"Uvicorn_Worker ; sys_platform != 'win32'\""),
         ("dependencies = [", 'dynamic = ["dependencies"]\nother = ['),
         ('">=3.11"', '">=3.13.2"'),
     ],
@@ -273,6 +284,46 @@ def test_lock_file_that_fits(before: str, after: str, folder: Path) -> None:
     assert before in PYPROJECT
     (folder / "project" / "pyproject.toml").write_text(PYPROJECT.replace(before, after), encoding="utf-8")
     assert app_of(folder).lock_dir == folder / "project"
+
+
+@pytest.fixture
+def kit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A project that uv can judge without an index; nothing was judged before."""
+    monkeypatch.setattr(uv, "folder_of_cache", lambda: tmp_path / "cache")
+    for name, text in KIT.items():
+        path = tmp_path / "kit" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return tmp_path / "kit"
+
+
+def test_a_lock_file_that_fits_is_judged_once(kit: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As long as neither it nor a project of it changes."""
+    assert not uv.outdated(kit, kit)
+    with monkeypatch.context() as patch:
+        patch.setattr(uv, "program", lambda: "/nowhere/uv")
+        assert not uv.outdated(kit, kit)
+        assert len(list((tmp_path / "cache").iterdir())) == 1
+    (kit / "kit/pyproject.toml").write_text(KIT["kit/pyproject.toml"].replace("1.0", "1.1"), encoding="utf-8")
+    assert uv.outdated(kit, kit)
+
+
+def test_without_uv_the_host_judges(kit: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(uv, "program", lambda: "/nowhere/uv")
+    (kit / "pyproject.toml").write_text(WITHOUT_KIT, encoding="utf-8")
+    assert not uv.outdated(kit, kit)
+    assert not (tmp_path / "cache").exists(), "it was judged by nobody"
+
+
+def test_of_uvs_settings_those_of_the_project_count(kit: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By a user's own a lock file would look outdated on one machine alone."""
+    newer = 'exclude-newer = "2020-01-01T00:00:00Z"\n'
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    (tmp_path / "config/uv").mkdir(parents=True)
+    (tmp_path / "config/uv/uv.toml").write_text(newer)
+    assert not uv.outdated(kit, kit)
+    (kit / "pyproject.toml").write_text(f"{KIT['pyproject.toml']}\n[tool.uv]\n{newer}", encoding="utf-8")
+    assert uv.outdated(kit, kit)
 
 
 def test_dependencies_by_way_of_others(folder: Path) -> None:
