@@ -59,7 +59,7 @@ def ask(
         if not late.is_set():
             return Answer(response.status, body, dict(response.getheaders()))
     except (OSError, http.client.HTTPException) as error:
-        if not late.is_set():
+        if not late.is_set() and not (opened and isinstance(error, TimeoutError)):  # two clocks, one meaning
             raise NoAnswer(f"no answer ({error or type(error).__name__})") from error
     finally:
         timer.cancel()

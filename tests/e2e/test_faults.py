@@ -180,11 +180,13 @@ FAILURES = {
         {"boot": "exit", "why": "new moon"},
     ),
     "never ends its start": Failure(
-        "prove (6 of 9)", ("/readyz wasn't ready within 4 s", "no answer (timed out)"), {"boot": "wait"}
+        "prove (6 of 9)",
+        ("/readyz wasn't ready within 4 s", "its last answer: no whole answer within 5 s"),
+        {"boot": "wait"},
     ),
     "never becomes ready": Failure(
         "prove (6 of 9)",
-        ("/readyz wasn't ready within 4 s; it last answered 503", "the queue is away"),
+        ("/readyz wasn't ready within 4 s; its last answer: 503", "the queue is away"),
         {"ready_after": 3600, "ready_body": "the queue is away"},
     ),
     "turns bad after the switch": Failure(

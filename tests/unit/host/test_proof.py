@@ -199,7 +199,7 @@ def test_a_proof_that_does_not_come(host: Host, monkeypatch: pytest.MonkeyPatch)
     began = host.system.clock()
     host.system.printing["journalctl"] = "the last line"
     assert failure(proof.prove, host.app, "r1") == (
-        "/readyz wasn't ready within 5 s; it last answered 503 no db. The journal's last lines:\nthe last line"
+        "/readyz wasn't ready within 5 s; its last answer: 503 no db. The journal's last lines:\nthe last line"
     )
     assert 5 < host.system.clock() - began < 5.5
 

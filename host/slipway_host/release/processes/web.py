@@ -67,7 +67,7 @@ class Web(Process):
     def unready(self, app: App, seen: str) -> str:
         """See Process."""
         readiness = app.wanted["readiness"]
-        return f"{readiness['path']} wasn't ready within {readiness['timeout']} s; it last answered {seen}."
+        return f"{readiness['path']} wasn't ready within {readiness['timeout']} s; its last answer: {seen}."
 
     def turned_bad(self, app: App, seen: str) -> str:
         """See Process."""
