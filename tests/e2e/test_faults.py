@@ -309,7 +309,7 @@ SURROUNDINGS = {
         full(RECORDS, 0), f"umount {RECORDS}", NO_SPACE, dirty=True
     ),
     "package index can't be reached": Surroundings(
-        "rm -rf /var/cache/slipway/uv/*; ip route show default >/run/route; ip route del default; "
+        "rm -rf /var/cache/slipway/tiny/uv/*; ip route show default >/run/route; ip route del default; "
         "ip route add unreachable default",
         "ip route del unreachable default; ip route add $(cat /run/route)",
         ("failed at build (2 of 9)", "`uv sync --locked --no-dev` failed", "Failed to fetch"),
@@ -317,7 +317,7 @@ SURROUNDINGS = {
     ),
     "package index is silent": Surroundings(
         # Packets go to a neighbour that isn't there.
-        "rm -rf /var/cache/slipway/uv/*; ip route show default >/run/route; "
+        "rm -rf /var/cache/slipway/tiny/uv/*; ip route show default >/run/route; "
         "set -- $(ip -o -4 addr show dev eth0 | awk '{print $4}' | tr ./ ' '); nobody=$1.$2.$3.250; "
         "ip neigh replace $nobody lladdr 02:00:00:00:00:fa dev eth0 nud permanent; "
         "ip route replace default via $nobody",
