@@ -291,6 +291,7 @@ def test_another_firewall_is_not_fought(host: Host) -> None:
         host.refused("ufw is in charge of the firewall", "`ufw disable`")
 
 
+@pytest.mark.slow
 def test_switched_off_it_is_removed(host: Host) -> None:
     with host.changed({"ssh": {"enabled": False}, "firewall": {"enabled": False}}):
         told = host.deploy()

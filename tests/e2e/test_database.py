@@ -15,7 +15,7 @@ from tests.e2e._driver import Host, Run, wait_until
 from tests.e2e.apps import add_revision, copy_example, facts, leftovers
 from tests.e2e.conftest import MakeHost
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.slow]
 
 PASSWORD = "p%40ss-71c0de"
 """Of the database's user, as a URL has it: the @ in it is escaped."""

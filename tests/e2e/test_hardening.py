@@ -80,6 +80,7 @@ def test_nginx_is_shut_off(host: Host) -> None:
     assert facts(host)["version"] == "first"
 
 
+@pytest.mark.slow
 def test_wrong_passwords_are_few_and_old_ones_are_refused(host: Host) -> None:
     """A login with a key is never refused for that, and forgets the wrong ones."""
     host.ssh("ssh-keygen -q -t ed25519 -N '' -f /root/key")

@@ -545,6 +545,7 @@ def test_a_release_and_a_rollback_are_proven_by_traffic(site: Site) -> None:
         site.serves(host.release("notes"), "notes")
 
 
+@pytest.mark.slow
 def test_at_last_the_whole_is_as_it_should_be(site: Site) -> None:
     """What was rolled back from is released again; then deploy.py changes nothing, and the host is verified."""
     task(site.host, "release", app="notes", again="true")
