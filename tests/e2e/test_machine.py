@@ -238,7 +238,7 @@ def test_a_change_of_the_ways_in_that_nobody_confirms_is_taken_back_by_the_timer
         shut_out(host)
     wait_until(lambda: login(host).returncode == 0, 150, "a new login")
     wait_until(lambda: ways_in(host) == before, 20, "the ways in of before")
-    assert host.ssh("ls /var/lib/slipway/access") == ""
+    wait_until(lambda: host.ssh("ls /var/lib/slipway/access") == "", 20, "the end of the change")
     host.converged()
 
 
