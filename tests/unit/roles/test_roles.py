@@ -1386,7 +1386,11 @@ def test_a_plan_gets_placeholders_for_secrets(
 
 
 def test_a_secret_in_a_local_folder_is_named(
-    plan: Planner, minimal: Settings, overview: HostOverview, caplog: pytest.LogCaptureFixture
+    plan: Planner,
+    minimal: Settings,
+    overview: HostOverview,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level("INFO", "pyinfra")
     folder = minimal.apps["notes"].source_dir
@@ -1397,6 +1401,10 @@ def test_a_secret_in_a_local_folder_is_named(
         secret.write_text("TOKEN=x")
         assert asked(plan(release, minimal, overview, RunOptions()), "notes")["archive"] == before
         assert any(line.startswith(f"notes: {secret} looks like a secret and") for line in logged(caplog))
+        caplog.clear()
+        monkeypatch.setattr(type(minimal.apps["notes"]), "env_local", secret)
+        assert asked(plan(release, minimal, overview, RunOptions()), "notes")["archive"] == before
+        assert not any(str(secret) in line for line in logged(caplog)), "the run would have it named in env_file"
         out.symlink_to("/etc/passwd")
         with pytest.raises(SourceError, match="out is a link to /etc/passwd, which isn't inside of the source"):
             plan(release, minimal, overview, RunOptions())
