@@ -34,9 +34,13 @@ _PREFIX = re.compile(r"\[([^\]]+)\]\s*")
 """How pyinfra begins a line about a host; padded where hosts' names differ in length."""
 _TOLD_OTHERWISE = re.compile(
     r"-->|Success\b|No changes$|Skipped$|Connected$|Loading:|Ready:|noop:|will |Error(?: \(ignored\))?: executed "
+    r"|WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!|Someone could be eavesdropping on you right now"
+    r"|If this is expected, you can remove the bad key using:| +ssh-keygen -R "
+    r"|Failed to load host keys from .*\[Errno 2\]"
     r"|nothing to change$|\d+ of \d+ operations changed the host$"
 )
-"""Lines of pyinfra, `slipway.engine.plan` and roles/verdict.py that `Screen` shows in its own way."""
+"""Lines of pyinfra, `slipway.engine.plan` and roles/verdict.py that `Screen` shows in its own way; what to do about a
+host's key is told by the connector, and a file of known keys that isn't there yet is none to speak of."""
 _SWITCH = re.compile(r"--data (prove|contract|again|fresh|stop_first)=(?:true|…)(?: \(on the host: --[a-z-]+\))?")
 _OPTION = re.compile(r"--data (app|to|schema)=")
 

@@ -409,11 +409,19 @@ def test_success_is_quiet_where_asked(capsys: pytest.CaptureFixture[str]) -> Non
         ("[web] \x1b[36mNo changes\x1b[0m", ""),
         ("[web] notes: 3/9 check 0.9 s", "  notes: 3/9 check 0.9 s\n"),
         ("[web] Error: executed 0 commands", ""),
+        ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!", ""),
+        ("Someone could be eavesdropping on you right now (man-in-the-middle attack)!", ""),
+        ("If this is expected, you can remove the bad key using:", ""),
+        ("    ssh-keygen -R [203.0.113.5]:2222", ""),
+        ("Failed to load host keys from /root/.ssh/known_hosts: [Errno 2] No such file or directory: 'x'", ""),
+        ("Failed to load host keys from /root/.ssh/known_hosts: [Errno 13] Permission denied", None),
         ("nothing to change", ""),
     ],
 )
-def test_what_pyinfra_says_of_itself_is_not_shown(message: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_pyinfra_says_of_itself_is_not_shown(
+    message: str, line: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
     screen = Screen("apply", "slipway apply x", planning=False, quiet=False)
     record = logging.LogRecord("pyinfra", logging.INFO, "", 0, message, None, None)
     assert screen.filter(record) is False
-    assert capsys.readouterr().err == line
+    assert capsys.readouterr().err == (f"  {message}\n" if line is None else line)
