@@ -1671,8 +1671,14 @@ def test_what_failed_for_one_app_fails_the_run(
     done = plan_deploy(maximal_data, failing=failing)
     (command,) = done[-1].commands
     assert command.argv[2] == 'echo "$1" >&2; exit 1'
-    message = f"@fake: {told} failed; the reason stands above, at its operation. Everything else was done."
+    message = f"@fake: {told} failed; the reason stands above, at its operation. Everything else succeeded."
     assert command.argv[4] == message
+
+
+def test_a_run_of_one_step_that_failed_has_no_other(plan: Planner, minimal: Settings, overview: HostOverview) -> None:
+    done = plan(lambda: verdict(release(minimal, overview, RunOptions())), failing=("Release | Release notes",))
+    (command,) = done[-1].commands
+    assert command.argv[4] == "@fake: the release of notes failed; the reason stands above, at its operation."
 
 
 def test_a_run_without_a_failure_says_so(plan_deploy: Planner, data: dict[str, Any]) -> None:
