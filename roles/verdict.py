@@ -27,8 +27,8 @@ def all_succeeded(steps: Mapping[str, OperationMeta]) -> Commands:
         host.noop("every step succeeded")
         return
     what = " and ".join(failed)
-    told = f"{host.name}: {what} failed; the reason stands above, at its operation. Everything else was done."
-    yield plan.failure(told)
+    rest = " Everything else succeeded." if len(failed) < len(steps) else ""
+    yield plan.failure(f"{host.name}: {what} failed; the reason stands above, at its operation.{rest}")
 
 
 @role("Verdict")

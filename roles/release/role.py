@@ -204,7 +204,7 @@ class Sources:
     """Where the code of all chosen apps comes from: what they share is packed, or asked for, once."""
 
     def __init__(self, settings: Settings, options: RunOptions) -> None:
-        self._secrets = settings.secret_files
+        self._secrets, self._named = settings.secret_files, settings.named_files
         self._packed: dict[Path, tuple[bytes, list[str]]] = {}
         gits = (git for app in chosen(settings, options) if (git := git_of(app)))
         self.asked: tuple[Git, ...] = tuple(dict.fromkeys(git for git in gits if not operations.is_commit(git[1])))
@@ -213,7 +213,7 @@ class Sources:
     def packed(self, folder: Path) -> tuple[bytes, list[str]]:
         """A local folder as a tar.gz, and what is to be said of its files."""
         if folder not in self._packed:
-            source = Source(folder, self._secrets)
+            source = Source(folder, self._secrets, self._named)
             self._packed[folder] = source.pack(), source.notes
         return self._packed[folder]
 

@@ -42,6 +42,8 @@ class Report:
     """Host → number of operations that had nothing to do."""
     lost: list[str] = field(default_factory=list)
     """Hosts that weren't reached, or didn't answer."""
+    served: set[str] = field(default_factory=set)
+    """Hosts of which the run knows that a release served there before it."""
     roles: dict[str, float] = field(default_factory=dict)
     """Role → seconds."""
 

@@ -21,8 +21,8 @@ from typing_extensions import override
 
 from slipway.cli.report import INTERRUPTION, Report, Step
 from slipway.engine import pyinfra_api
-from slipway.engine.host import PROGRAM, under_way
-from slipway.engine.plan import FAIL, changes, name_of
+from slipway.engine.host import PROGRAM, HostFacts, release_served, under_way
+from slipway.engine.plan import FAIL, answers_of, changes, name_of
 from slipway.engine.pyinfra_api import set_echo
 from slipway.foreign import visible
 
@@ -34,9 +34,13 @@ _PREFIX = re.compile(r"\[([^\]]+)\]\s*")
 """How pyinfra begins a line about a host; padded where hosts' names differ in length."""
 _TOLD_OTHERWISE = re.compile(
     r"-->|Success\b|No changes$|Skipped$|Connected$|Loading:|Ready:|noop:|will |Error(?: \(ignored\))?: executed "
+    r"|WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!|Someone could be eavesdropping on you right now"
+    r"|If this is expected, you can remove the bad key using:| +ssh-keygen -R "
+    r"|Failed to load host keys from .*\[Errno 2\]"
     r"|nothing to change$|\d+ of \d+ operations changed the host$"
 )
-"""Lines of pyinfra, `slipway.engine.plan` and roles/verdict.py that `Screen` shows in its own way."""
+"""Lines of pyinfra, `slipway.engine.plan` and roles/verdict.py that `Screen` shows in its own way; what to do about a
+host's key is told by the connector, and a file of known keys that isn't there yet is none to speak of."""
 _SWITCH = re.compile(r"--data (prove|contract|again|fresh|stop_first)=(?:true|…)(?: \(on the host: --[a-z-]+\))?")
 _OPTION = re.compile(r"--data (app|to|schema)=")
 
@@ -193,7 +197,8 @@ class Screen(logging.Filter, BaseStateCallback):
         """An operation failed on a host; what it printed was shown already."""
         self._ended(host, op_hash)
         self.kept.setdefault(host.name, []).extend(self.spoken[host.name, op_hash])
-        self._print(f"{name_of(host, op_hash)}  failed", "red")
+        if not _is_verdict(name := name_of(host, op_hash)):
+            self._print(f"{name}  failed", "red")
 
     def _ended(self, host: Host, op_hash: str) -> float:
         key = host.name, op_hash
@@ -212,6 +217,8 @@ class Screen(logging.Filter, BaseStateCallback):
             announced = changes(host)
             made = report.steps[host.name] = []
             report.unchanged[host.name] = 0
+            if release_served(answers_of(host, HostFacts)):
+                report.served.add(host.name)
             for op_hash, operation in operations:
                 name, ended = name_of(host, op_hash), operation.is_complete()
                 does = [dataclasses.replace(each, note=typed(each.note)) for each in announced.get(name, [])]
@@ -292,21 +299,31 @@ class Screen(logging.Filter, BaseStateCallback):
 
     def _failure(self, host: str, steps: list[Step], report: Report) -> None:
         failed = [step.operation for step in steps if step.failed]
-        # The verdict only fails because another operation did.
-        named = [name for name in failed if not name.startswith("Verdict")] or failed
+        named = [name for name in failed if not _is_verdict(name)] or failed
         what = f"{' and '.join(named)} {'would fail' if report.planning else 'failed'} on {host}"
         self.console.print(Text(f"Error: {what if failed else f'{host} was not reached'}", style="red"))
         if self.quiet:
             for line in report.errors.get(host, []):
                 self.console.print(Text(f"  {line}"))
-        told = f"  Fix the cause, then run it again: {self.again}"
         if not report.planning and failed:
-            done = _count(len(steps) - len(failed), "operation")
-            told = (
-                f"  {done} changed the host; their changes stay. The release that served still serves, unless an error "
-                f"above says otherwise.\n{told}"
-            )
-        self.console.print(Text(told))
+            still = " The release that served still serves, unless an error above says otherwise."
+            self.console.print(Text(f"  {_stays(steps)}{still if host in report.served else ''}"))
+        self.console.print(Text(f"  Fix the cause, then run it again: {self.again}"))
+
+
+def _is_verdict(name: str) -> bool:
+    """Whether an operation is roles/verdict.py's, which only fails because another one did: its message tells it."""
+    return name.startswith("Verdict | ")
+
+
+def _stays(steps: list[Step]) -> str:
+    """What a run that failed has changed on a host."""
+    failed = [step for step in steps if step.failed and not _is_verdict(step.operation)]
+    if done := sum(not step.failed for step in steps):
+        return f"{_count(done, 'operation')} changed the host; {'its' if done == 1 else 'their'} changes stay."
+    if all(step.changes and all(change.action == FAIL for change in step.changes) for step in failed):
+        return "Nothing was changed on the host."
+    return "No other operation changed the host."  # one that failed may have begun
 
 
 def _count(number: int, what: str) -> str:

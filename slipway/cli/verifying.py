@@ -73,7 +73,8 @@ def _checked(inventory: Path, limit: str | None, options: Sequence[str], *, verb
     root = project.root()
     with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
         result = Path(folder) / "result.json"
-        words = [str(root / "tests" / "host"), "--inventory", str(inventory.absolute()), "--rootdir", str(root)]
+        checks = str(root / "tests" / "host")
+        words = [checks, "--inventory", str(inventory.absolute()), "--rootdir", checks]
         # No configuration of the current folder counts, and nothing is written beside the tests.
         words += ["-c", os.devnull, "--import-mode=importlib", "-p", "no:cacheprovider", "--color=auto"]
         words += ["--limit", limit] if limit else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from slipway_host.layout import LAYOUT
@@ -76,6 +76,11 @@ class HostFacts(JsonFact):
     def process(self, output: list[str]) -> dict[str, Any]:
         told = super().process(output)
         return told if told.get("protocol") == PROTOCOL else {}
+
+
+def release_served(answers: Iterable[dict[str, Any]]) -> bool:
+    """Whether a release of some app served, by what a host answered to `HostFacts`."""
+    return any(app_of(facts, app).get("release") for facts in answers for app in facts.get("apps", {}))
 
 
 def nginx_of(facts: Mapping[str, Any]) -> dict[str, Any]:

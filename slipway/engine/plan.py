@@ -156,6 +156,12 @@ def known(fact: type[FactBase[T]], **arguments: Any) -> T:
     return cast(T, this.answers[ask])
 
 
+def answers_of(of: Host, fact: type[FactBase[T]]) -> list[T]:
+    """What a host answered to a fact, with any arguments, in the pass under way or the last one."""
+    found = _passes.get(of)
+    return [cast(T, answer) for (asked, _), answer in found.answers.items() if asked is fact] if found else []
+
+
 def becomes(fact: type[FactBase[T]], value: T, **arguments: Any) -> None:
     """Say what a fact will be after the current operation; to be said before its first command."""
     _current().later[asking(fact, **arguments)] = (operation_under_way(), value)

@@ -34,6 +34,7 @@ try:
     from pyinfra.api.operation import OperationMeta
     from pyinfra.api.output import echo, format_text, set_echo
     from pyinfra.connectors.ssh import SSHConnector
+    from pyinfra.connectors.sshuserclient.client import get_ssh_config
     from pyinfra.connectors.util import (
         SUDO_PASSWORD_REQUIRED_LINES,
         CommandOutput,
@@ -72,6 +73,7 @@ __all__ = [
     "has_several_hosts",
     "hash_of",
     "know_scripts",
+    "known_hosts_of",
     "listen",
     "lost_hosts",
     "make_unix_command_for_host",
@@ -132,6 +134,7 @@ TOUCHED: dict[str, tuple[str, ...]] = {
     "connector": (
         "client",
         "connect",
+        "data",
         "disconnect",
         "host",
         "make_names_data",
@@ -289,6 +292,18 @@ def connect_arguments(made: dict[str, Any], defaults: dict[str, Any]) -> dict[st
 def without_known_hosts(nowhere: str) -> dict[str, Any]:
     """Arguments of a connection that takes any host key, and keeps it `nowhere`."""
     return {"_pyinfra_ssh_known_hosts_file": nowhere, "_pyinfra_ssh_strict_host_key_checking": "no"}
+
+
+def known_hosts_of(connector: SSHConnector) -> tuple[str, int, list[Path]]:
+    """A host's address and port as SSH has them, and the files where its key is looked up: it is kept in the first."""
+    data = connector.data
+    name = data["ssh_hostname"] or connector.host.name
+    found = get_ssh_config(data["ssh_config_file"])
+    said = found.lookup(name) if found else {}
+    files = [data["ssh_known_hosts_file"]] if data["ssh_known_hosts_file"] else []
+    files = files or said.get("userknownhostsfile", "").split() or ["~/.ssh/known_hosts"]
+    port = int(data["ssh_port"] or said.get("port") or 22)
+    return said.get("hostname", name), port, [Path(file).expanduser() for file in files]
 
 
 def arguments_of(run: State, of: Host) -> dict[str, Any]:

@@ -20,12 +20,13 @@ from pyinfra.api.exceptions import PyinfraError
 
 from slipway.foreign import one_line
 
+_ENV = ".env"
 LEFT_OUT = {
     ".git",
     ".venv",
     "__pycache__",
     "node_modules",
-    ".env",
+    _ENV,
     ".mypy_cache",
     ".pytest_cache",
     ".ruff_cache",
@@ -91,6 +92,8 @@ class Source:
     folder: Path
     secrets: Collection[Path] = ()
     """Paths of files that hold secrets, with any name, such as an app's env_file."""
+    named: Collection[Path] = ()
+    """Paths of files that settings name: what is done with them is known, and not told. Without links."""
 
     @cached_property
     def _found(self) -> tuple[list[Path], frozenset[Path] | None]:
@@ -209,23 +212,31 @@ class Source:
         """What looks like a secret and isn't tracked by git: it stays here."""
         return sorted(self._secret - (self._found[1] or frozenset()))
 
+    @cached_property
+    def _dropped(self) -> list[Path]:
+        """Files of the name .env, which is never sent; but none of those that are built anew with all around them."""
+        found = (path for path in self._found[0] if path.name == _ENV and not LEFT_OUT & set(path.parts[:-1]))
+        return sorted(path for path in found if (self.folder / path).is_file())
+
     @property
     def notes(self) -> list[str]:
         """What to say of files that look like secrets."""
         sent = sorted(self._secret - set(self.kept))
-        add = "track it in git" if self._found[1] is not None else "keep the folder in git, and track it there"
+        if_needed = "it stays here, in no release. If the app needs its values, name it in env_file."
+        told = dict.fromkeys(self.kept, f"looks like a secret and isn't tracked by git: {if_needed}")
+        told |= dict.fromkeys(self._dropped, f"is never sent, tracked by git or not: {if_needed}")
         return [
-            *(
-                f"{self._named(path)} looks like a secret and isn't tracked by git: it stays here, in no release. "
-                f"To send it all the same, {add} (git add --force)."
-                for path in self.kept
-            ),
+            *(f"{self._named(path)} {told[path]}" for path in sorted(told) if not self._is_named(path)),
             *(
                 f"{self._named(path)} looks like a secret, and is sent, since git tracks it. If it is one: "
-                "git rm --cached, and let env_file give it to the app."
+                "git rm --cached" + ("." if self._is_named(path) else ", and let env_file give it to the app.")
                 for path in sent
             ),
         ]
+
+    def _is_named(self, path: Path) -> bool:
+        whole = self.folder / path
+        return whole in self.named or whole.resolve() in self.named
 
     def pack(self) -> bytes:
         """It as a tar.gz without owners and times, so that its digest tells whether the source changed."""

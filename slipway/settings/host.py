@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,6 +82,7 @@ class Settings(Model):
     _folder: Path = PrivateAttr(default_factory=Path)
     _host: str = PrivateAttr("")
     _environment: dict[str, str] = PrivateAttr(default_factory=dict)
+    _login_files: frozenset[Path] = PrivateAttr(default=frozenset())
 
     def model_post_init(self, context: Any, /) -> None:
         """Tell each app its name and the host's Python."""
@@ -88,10 +90,14 @@ class Settings(Model):
             app._name = name
             app._host_python = self.python.version
 
-    def bind(self, *, folder: Path, host: str) -> None:
-        """Say where relative paths start (the inventory's folder) and whose settings these are."""
+    def bind(self, *, folder: Path, host: str, login_files: frozenset[Path] = frozenset()) -> None:
+        """Say where relative paths start (the inventory's folder) and whose settings these are.
+
+        + login_files: what the connection's data names beside these settings, such as its ssh_key
+        """
         self._folder = folder
         self._host = host
+        self._login_files = login_files
         for app in self.apps.values():
             app._folder = folder
 
@@ -115,6 +121,14 @@ class Settings(Model):
         """The operator's own files that hold secrets, wherever the inventory says that they are."""
         of_apps = (path for app in self.apps.values() for path in (app.env_local, app.deploy_key_local, app.key_local))
         return frozenset(path for path in (self.env_local, *of_apps) if path is not None)
+
+    @property
+    def named_files(self) -> frozenset[Path]:
+        """All of the operator's own files that the inventory names: each is a property `…_local`; and the login's."""
+        owners = (self, *self.apps.values())
+        places = ((owner, name) for owner in owners for name in dir(type(owner)) if re.fullmatch("[a-z].*_local", name))
+        found = (getattr(owner, name) for owner, name in places)
+        return frozenset(path for path in found if path is not None) | self._login_files
 
     @property
     def secret_values(self) -> frozenset[str]:

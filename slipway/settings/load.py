@@ -138,7 +138,7 @@ def _inspect_host(
         if bare is not None:
             do += f"; or, if {bare} is no list of hosts, name it _{bare}: pyinfra takes each list at top level for one"
         return None, [*problems, Problem(KEY, "a mapping of this host's settings", found, do)]
-    settings, found_problems = _inspect(data[KEY], inventory=inventory, host=name)
+    settings, found_problems = _inspect(data[KEY], inventory=inventory, host=name, login_files=_login_files(data))
     if settings is not None:
         report = checks.Report()
         checks.check_login(report, settings, lambda *parts: join(KEY, *parts), data.get("ssh_user"))
@@ -173,7 +173,16 @@ def _misplaced(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(str(name), expected, "an option of a run", do)
 
 
-def _inspect(data: Any, *, inventory: Path, host: str) -> tuple[Settings | None, list[Problem]]:
+def _login_files(data: Mapping[str, Any]) -> frozenset[Path]:
+    """Files that the data of a connection name, relative to the current folder; without links."""
+    given = (data.get(name) for name in ("ssh_key", "ssh_config_file", "ssh_known_hosts_file"))
+    fit = (name for name in given if isinstance(name, str) and "\0" not in name)
+    return frozenset(person.expanded(name).resolve() for name in fit)
+
+
+def _inspect(
+    data: Any, *, inventory: Path, host: str, login_files: frozenset[Path] = frozenset()
+) -> tuple[Settings | None, list[Problem]]:
     problems = list(repeated_keys(inventory))
     if not isinstance(data, dict):
         do = f'write "{KEY}": {{"apps": {{…}}}}'
@@ -182,7 +191,7 @@ def _inspect(data: Any, *, inventory: Path, host: str) -> tuple[Settings | None,
     problems += own
     if settings is None:
         return None, problems
-    settings.bind(folder=inventory.absolute().parent, host=host)
+    settings.bind(folder=inventory.absolute().parent, host=host, login_files=login_files)
     report = checks.Report(bad=bad)
     checks.check(settings, report, lambda *parts: join(KEY, *(renamed.get(part, part) for part in parts)))
     return settings, problems + report.problems

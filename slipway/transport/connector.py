@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import gevent
 from gevent.event import AsyncResult
-from paramiko import SSHException, Transport
+from paramiko import BadHostKeyException, SSHException, Transport
 from pyinfra.api import Host, State, StringCommand
 from pyinfra.api.exceptions import ConnectError
 from typing_extensions import Unpack, override
@@ -44,6 +44,7 @@ from slipway.engine.pyinfra_api import (
 )
 from slipway.engine.question import Question, Tells
 from slipway.foreign import visible
+from slipway.transport import known_hosts
 from slipway.transport.questions import Answers, Memory, ask
 from slipway.transport.shell import STDERR, Channel, Outcome, Shell, ShellError, silent
 
@@ -117,8 +118,14 @@ class SlipwayConnector(SSHConnector):
     @override
     def connect(self) -> None:
         """Connect, and ask what the last run asked: the host works on it while this side reads and plans."""
+        if not self.data["ssh_known_hosts_file"]:
+            known_hosts.make_room()
         try:
             super().connect()
+        except (ConnectError, AttributeError) as error:  # the second is what pyinfra makes of a jump host's key
+            if not isinstance(error.__context__, BadHostKeyException):
+                raise
+            raise ConnectError(known_hosts.advice(error.__context__, self)) from None
         except (KeyError, OSError):  # as Python says it, before and since 3.13
             if person.login() is not None:
                 raise

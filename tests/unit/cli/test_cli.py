@@ -396,6 +396,61 @@ def test_a_failure_says_what_to_type_next_even_when_quiet(capsys: pytest.Capture
     assert told.endswith("then run it again: slipway apply x\n")
 
 
+VERDICT = Step("Verdict | Every app's certificate and release succeeded", [], failed=True)
+DOOMED = Step("Release | Release notes", [Change("release", "of notes", "fail", note="so")], failed=True)
+BEGAN = Step("Release | Release notes", [Change("release", "of notes", "make")], failed=True)
+MADE = Step("Base | Write", [FILE])
+
+
+@pytest.mark.parametrize(
+    ("steps", "line"),
+    [
+        ([DOOMED, VERDICT], "Nothing was changed on the host."),
+        ([BEGAN, VERDICT], "No other operation changed the host."),
+        ([MADE, BEGAN, VERDICT], "1 operation changed the host; its changes stay."),
+        ([MADE, MADE, DOOMED], "2 operations changed the host; their changes stay."),
+    ],
+)
+@pytest.mark.parametrize("served", [False, True])
+def test_a_failure_says_what_it_left(
+    steps: list[Step], line: str, served: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = report(*steps, planning=False)
+    failed.served = {"web"} if served else {"db"}
+    still = " The release that served still serves, unless an error above says otherwise." if served else ""
+    assert shown(capsys, Screen("apply", "slipway apply x", planning=False, quiet=False), failed) == (
+        "Error: Release | Release notes failed on web\n"
+        f"  {line}{still}\n  Fix the cause, then run it again: slipway apply x\n"
+    )
+
+
+def test_a_run_tells_where_a_release_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"web": [{"apps": {"wiki": {}, "notes": {"release": "r1"}}}], "new": [{"apps": {"notes": {}}}], "db": []}
+    hosts: list[tuple[Any, list[Any]]] = [(SimpleNamespace(name=name), []) for name in answers]
+    monkeypatch.setattr("slipway.engine.pyinfra_api.operations_of", lambda _: hosts)
+    monkeypatch.setattr("slipway.cli.screen.answers_of", lambda host, _: answers[host.name])
+    monkeypatch.setattr("slipway.cli.screen.changes", lambda _: {})
+    screen = Screen("apply", "slipway apply x", planning=False, quiet=False)
+    assert screen.report("", seconds=1.0).served == {"web"}
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("Release | Release notes", "Release | Release notes  failed\n"), (VERDICT.operation, "")],
+)
+def test_of_the_verdict_only_its_message_is_shown(
+    name: str, line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slipway.cli.screen.name_of", lambda *_: name)
+    screen = Screen("apply", "slipway apply x", planning=False, quiet=False)
+    host: Any = SimpleNamespace(name="web")
+    screen.operation_host_start(cast(State, None), host, "1")
+    screen._echo("[web] web: the release of notes failed")
+    screen.operation_host_error(cast(State, None), host, "1")
+    assert capsys.readouterr().err == f"  web: the release of notes failed\n{line}"
+    assert screen.kept == {"web": ["web: the release of notes failed"]}
+
+
 def test_success_is_quiet_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
     screen = Screen("apply", "slipway apply x", planning=False, quiet=True)
     assert shown(capsys, screen, report(planning=False)) == ""
@@ -409,11 +464,19 @@ def test_success_is_quiet_where_asked(capsys: pytest.CaptureFixture[str]) -> Non
         ("[web] \x1b[36mNo changes\x1b[0m", ""),
         ("[web] notes: 3/9 check 0.9 s", "  notes: 3/9 check 0.9 s\n"),
         ("[web] Error: executed 0 commands", ""),
+        ("WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!", ""),
+        ("Someone could be eavesdropping on you right now (man-in-the-middle attack)!", ""),
+        ("If this is expected, you can remove the bad key using:", ""),
+        ("    ssh-keygen -R [203.0.113.5]:2222", ""),
+        ("Failed to load host keys from /root/.ssh/known_hosts: [Errno 2] No such file or directory: 'x'", ""),
+        ("Failed to load host keys from /root/.ssh/known_hosts: [Errno 13] Permission denied", None),
         ("nothing to change", ""),
     ],
 )
-def test_what_pyinfra_says_of_itself_is_not_shown(message: str, line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_pyinfra_says_of_itself_is_not_shown(
+    message: str, line: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
     screen = Screen("apply", "slipway apply x", planning=False, quiet=False)
     record = logging.LogRecord("pyinfra", logging.INFO, "", 0, message, None, None)
     assert screen.filter(record) is False
-    assert capsys.readouterr().err == line
+    assert capsys.readouterr().err == (f"  {message}\n" if line is None else line)

@@ -56,6 +56,13 @@ def test_a_check_that_fails_is_named_with_its_reason(verify: Verify) -> None:
     assert "-v` shows pytest's own output" in err and "Traceback" not in err
 
 
+def test_a_check_of_a_path_is_named_whole(verify: Verify) -> None:
+    of_paths = "import pytest\n@pytest.mark.parametrize('path', ['/', '/no-such-path'])\n"
+    _, _, err = verify(of_paths + "def test_path(path):\n    assert not path\n")
+    named = [line for line in err.splitlines() if line.startswith("Error")]
+    assert named == [f"Error: test_it.py::test_path[{path}] failed" for path in ("/", "/no-such-path")]
+
+
 def test_a_script_is_told_all_of_it(verify: Verify) -> None:
     code, out, err = verify(GOOD + SKIPPED + BAD, "--json")
     told = json.loads(out)
@@ -66,7 +73,15 @@ def test_a_script_is_told_all_of_it(verify: Verify) -> None:
 
 def test_pytests_own_output_is_for_who_asks(verify: Verify) -> None:
     code, out, _ = verify(GOOD, "-v")
-    assert code == 0 and "test_it.py::test_good PASSED" in out
+    assert code == 0 and "\ntest_it.py::test_good PASSED" in out, "named by its path from elsewhere"
+
+
+def test_what_pytest_is_told_is_relative_to_the_current_folder(
+    verify: Verify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    verify("import pathlib\ndef test_here():\n    pathlib.Path('here').touch()\n", "--", "--junitxml=result.xml")
+    assert (tmp_path / "here").exists() and (tmp_path / "result.xml").exists()
 
 
 def test_options_of_pytest_stand_behind_two_dashes(verify: Verify) -> None:

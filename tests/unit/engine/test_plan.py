@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from pyinfra import host
+from pyinfra.api import Host
 from pyinfra.api.command import StringCommand
 
 from roles.app import app
@@ -23,7 +24,7 @@ from roles.release.facts import GitCommits
 from roles.tls import certbot, tls
 from slipway.engine import plan as plan_module
 from slipway.engine.facts import Answer, Changed, Existing, Place, Places, Unit
-from slipway.engine.host import HostFacts
+from slipway.engine.host import HostFacts, release_served
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import File, Folder, place
 from slipway.engine.plan import Change, Commands, asking
@@ -358,3 +359,18 @@ def test_every_question_of_a_run_can_be_asked_anywhere(
         if "git ls-remote" not in line:
             done = subprocess.run(["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, check=False)
             assert done.returncode == 0, f"{line}\n{done.stderr.decode()}"
+
+
+@pytest.mark.parametrize(("status", "served"), [({}, False), ({"error": "x"}, False), ({"release": "r1"}, True)])
+def test_whether_a_release_served_before_a_run_is_known_after_it(
+    plan: Planner, minimal: Settings, overview: HostOverview, bare: Facts, status: dict[str, str], served: bool
+) -> None:
+    hosts: list[Host] = []
+
+    def releasing() -> None:
+        hosts.append(current_host())
+        assert plan_module.answers_of(hosts[0], HostFacts) == []
+        release(minimal, overview, RunOptions())
+
+    plan(releasing, facts=bare | {ReleaseStatus: status})
+    assert release_served(plan_module.answers_of(hosts[0], HostFacts)) is served

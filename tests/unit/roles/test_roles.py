@@ -1386,7 +1386,11 @@ def test_a_plan_gets_placeholders_for_secrets(
 
 
 def test_a_secret_in_a_local_folder_is_named(
-    plan: Planner, minimal: Settings, overview: HostOverview, caplog: pytest.LogCaptureFixture
+    plan: Planner,
+    minimal: Settings,
+    overview: HostOverview,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level("INFO", "pyinfra")
     folder = minimal.apps["notes"].source_dir
@@ -1397,6 +1401,10 @@ def test_a_secret_in_a_local_folder_is_named(
         secret.write_text("TOKEN=x")
         assert asked(plan(release, minimal, overview, RunOptions()), "notes")["archive"] == before
         assert any(line.startswith(f"notes: {secret} looks like a secret and") for line in logged(caplog))
+        caplog.clear()
+        monkeypatch.setattr(type(minimal.apps["notes"]), "env_local", secret)
+        assert asked(plan(release, minimal, overview, RunOptions()), "notes")["archive"] == before
+        assert not any(str(secret) in line for line in logged(caplog)), "the run would have it named in env_file"
         out.symlink_to("/etc/passwd")
         with pytest.raises(SourceError, match="out is a link to /etc/passwd, which isn't inside of the source"):
             plan(release, minimal, overview, RunOptions())
@@ -1663,8 +1671,14 @@ def test_what_failed_for_one_app_fails_the_run(
     done = plan_deploy(maximal_data, failing=failing)
     (command,) = done[-1].commands
     assert command.argv[2] == 'echo "$1" >&2; exit 1'
-    message = f"@fake: {told} failed; the reason stands above, at its operation. Everything else was done."
+    message = f"@fake: {told} failed; the reason stands above, at its operation. Everything else succeeded."
     assert command.argv[4] == message
+
+
+def test_a_run_of_one_step_that_failed_has_no_other(plan: Planner, minimal: Settings, overview: HostOverview) -> None:
+    done = plan(lambda: verdict(release(minimal, overview, RunOptions())), failing=("Release | Release notes",))
+    (command,) = done[-1].commands
+    assert command.argv[4] == "@fake: the release of notes failed; the reason stands above, at its operation."
 
 
 def test_a_run_without_a_failure_says_so(plan_deploy: Planner, data: dict[str, Any]) -> None:

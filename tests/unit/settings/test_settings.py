@@ -94,6 +94,24 @@ def app_of(folder: Path, changes: dict[str, Any] | None = None, env: str | None 
     return settings_of(folder, changes, env).apps["notes"]
 
 
+def test_files_that_an_inventory_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the settings are relative to its folder, those of the connection to the current one."""
+    monkeypatch.chdir(folder / "project")
+    for name in ("host.env", "app.env", "http.conf", "site.conf"):
+        write_private(folder / name, "A=1;\n")
+    for name in ("project/login", "deploy"):
+        write_private(folder / name, ssh_key(new_key()))
+    git = {"git": "git@git.example.com:notes.git", "ref": "main", "deploy_key": "deploy"}
+    more = {"env_file": "host.env", "nginx.extra": "http.conf"}
+    of_apps = {"apps.notes.env_file": "app.env", "apps.notes.nginx_extra": "site.conf", "apps.notes.source": git}
+    slipway = changed(more | of_apps)
+    data = {"ssh_user": "root", "ssh_key": "login", "slipway": slipway}
+    (folder / "production.py").write_text(f'hosts = [("203.0.113.5", {data!r})]\n')
+    ((_, _, settings),) = load_inventory(folder / "production.py")
+    named = ("host.env", "app.env", "http.conf", "site.conf", "deploy", "project/login")
+    assert settings.named_files == {folder / name for name in named}
+
+
 # --- What follows from a name ----------------------------------------------------------------------------------------
 
 

@@ -290,15 +290,13 @@ def fill(folder: Path, files: dict[str, str]) -> None:
 @pytest.mark.parametrize("in_git", [False, True])
 def test_what_looks_like_a_secret_stays_at_home(folder: Path, in_git: bool) -> None:
     fill(folder, SECRETS | HARMLESS)
-    add = "keep the folder in git, and track it there"
     if in_git:
         git(folder, "init", "--quiet")
-        add = "track it in git"
     before = {"notes/main.py", "pyproject.toml", "static/app.js"}
     assert members(pack(folder)).keys() == before | HARMLESS.keys()
     assert Source(folder).notes == [
         f"{folder / name} looks like a secret and isn't tracked by git: it stays here, in no release. "
-        f"To send it all the same, {add} (git add --force)."
+        "If the app needs its values, name it in env_file."
         for name in sorted(SECRETS, key=Path)
     ]
 
@@ -327,6 +325,31 @@ def test_the_inventory_s_own_secrets_stay_at_home(folder: Path) -> None:
     write(folder, "deploy/settings.txt")
     source = Source(folder, [folder / "deploy/settings.txt", folder.parent / "elsewhere"])
     assert "deploy/settings.txt" not in members(source.pack()) and "settings.txt looks" in source.notes[0]
+
+
+def test_nothing_is_said_of_what_a_setting_names(repository: Path) -> None:
+    """It would be told to name a file that it names."""
+    write(repository, "conf/production.env", "conf/staging.env", ".env", "deploy/settings.txt")
+    (repository / "conf/login.key").symlink_to("../deploy/settings.txt")
+    named = {repository / name for name in ("conf/production.env", ".env", "deploy/settings.txt")}
+    source = Source(repository, [repository / "deploy/settings.txt"], named)
+    assert [note.partition(" ")[0] for note in source.notes] == [str(repository / "conf/staging.env")]
+    assert not {"conf/production.env", ".env", "deploy/settings.txt"} & members(source.pack()).keys()
+    git(repository, "add", "--force", ".")
+    told = f"{repository / 'conf/production.env'} looks like a secret, and is sent, since git tracks it. "
+    assert told + "If it is one: git rm --cached." in Source(repository, (), named).notes
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_an_env_file_that_is_never_sent_is_named(repository: Path, tracked: bool) -> None:
+    write(repository, ".env", "web/.env", ".venv/.env", "node_modules/x/.env", "old/.env/bin/python")
+    if tracked:
+        git(repository, "add", "--force", ".")
+    assert Source(repository).notes == [
+        f"{repository / name} is never sent, tracked by git or not: it stays here, in no release. If the app needs its "
+        "values, name it in env_file."
+        for name in (".env", "web/.env")
+    ]
 
 
 def test_without_git_every_file_is_packed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

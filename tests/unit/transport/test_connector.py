@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import runpy
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import gevent
 import pytest
-from paramiko import SSHException
+from paramiko import BadHostKeyException, RSAKey, ServerInterface, SSHException, Transport
 from pyinfra.api import Config, Inventory, State
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.command import StringCommand
@@ -353,3 +355,97 @@ def test_who_has_no_name_names_the_user_to_log_in_as(
     monkeypatch.setattr("slipway.person.login", lambda: None)
     with pytest.raises(ConnectError, match='add "ssh_user" to the data of this host'):
         host.connect()
+
+
+# ── the host's key ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An operator's home folder without anything of SSH's."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    monkeypatch.setattr(sys, "argv", ["pyinfra"])
+    monkeypatch.setattr("pyinfra.connectors.sshuserclient.client.get_ssh_config.cache", {}, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Of an SSH server on this machine that lets nobody in."""
+    key = RSAKey.generate(2048)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    transport = Transport(listening.accept()[0])
+                    transport.add_server_key(key)
+                    with contextlib.suppress(SSHException, EOFError):
+                        transport.start_server(server=ServerInterface())
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def refused(port: int, **data: Any) -> str:
+    """Why a connection to that server fails."""
+    login = {"ssh_user": "x", "ssh_port": port, "ssh_password": "x", "ssh_strict_host_key_checking": "accept-new"}
+    inventory = Inventory(([("@slipway/127.0.0.1", login | data)], {}))  # type: ignore[no-untyped-call]
+    state = State(inventory, Config())  # type: ignore[no-untyped-call]
+    with pytest.raises(ConnectError) as error:
+        SlipwayConnector(state, inventory.get_host("127.0.0.1")).connect()
+    return str(error.value)
+
+
+def other_key(names: str) -> str:
+    """A line of known_hosts with another key than any host has."""
+    key = RSAKey.generate(2048)
+    return f"{names} {key.get_name()} {key.get_base64()}\n"
+
+
+def test_a_key_that_changed_is_told_with_what_to_do(home: Path, port: int) -> None:
+    (home / ".ssh").mkdir()
+    (home / ".ssh/known_hosts").write_text(other_key(f"[127.0.0.1]:{port}"))
+    assert refused(port) == (
+        f"The SSH key of [127.0.0.1]:{port} isn't the one in ~/.ssh/known_hosts. If you rebuilt the machine: "
+        f"`ssh-keygen -R '[127.0.0.1]:{port}'`. If not, don't go on: somebody may stand between you and the host"
+    )
+
+
+def test_the_file_that_holds_the_key_is_named(home: Path, port: int) -> None:
+    (home / "one").write_text(other_key("203.0.113.5"))
+    (home / "two").write_text(other_key(f"[127.0.0.1]:{port}"))
+    (home / "config").write_text(f"Host 127.0.0.1\n  UserKnownHostsFile {home}/one {home}/two\n")
+    told = (
+        f"isn't the one in {home}/two. If you rebuilt the machine: `ssh-keygen -R '[127.0.0.1]:{port}' -f {home}/two`"
+    )
+    assert told in refused(port, ssh_config_file=str(home / "config"))
+    assert told in refused(port, ssh_known_hosts_file=str(home / "two"))
+
+
+def test_the_usual_port_is_not_named(run: Run, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    host = run()
+    (home / ".ssh").mkdir(exist_ok=True)
+    (home / ".ssh/known_hosts").write_text(other_key("203.0.113.5"))
+
+    def fail(_: object) -> None:
+        try:
+            raise BadHostKeyException("203.0.113.5", RSAKey.generate(2048), RSAKey.generate(2048))
+        except BadHostKeyException:
+            raise failures.pop()  # noqa: B904 as pyinfra does
+
+    monkeypatch.setattr(SSHConnector, "connect", fail)
+    failures = [ConnectError("does not match"), AttributeError("no _ssh_config")]
+    while failures:
+        told = r"^The SSH key of 203\.0\.113\.5 isn't .*: `ssh-keygen -R 203\.0\.113\.5`\. If not"
+        with pytest.raises(ConnectError, match=told):
+            host.connect()
+
+
+def test_the_folder_of_known_keys_is_made_where_there_is_none(home: Path, port: int) -> None:
+    assert refused(port).startswith("Authentication error")
+    assert (home / ".ssh").stat().st_mode & 0o777 == 0o700
+    assert f"[127.0.0.1]:{port} ssh-rsa " in (home / ".ssh/known_hosts").read_text()
