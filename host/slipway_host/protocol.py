@@ -215,7 +215,7 @@ if TYPE_CHECKING:
         since: str
 
     class RolledBack(TypedDict):
-        """A release that somebody rolled back from."""
+        """A release that somebody rolled back from. No later one made from the same has served since as a good one."""
 
         id: str
         inputs: dict[str, str] | None

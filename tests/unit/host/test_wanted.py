@@ -164,3 +164,16 @@ def test_what_was_gone_back_from_is_released_when_told(host: Host, story: Story,
     host.app.request["again"] = False
     transaction.release(host.app)
     assert story.steps == [*STEPS, "prove"], "what serves is what is wanted"
+
+
+def test_what_was_released_again_is_not_held_later(host: Host, story: Story) -> None:
+    """Back to its code, with the code of another release in between."""
+    hold(host)
+    wanted = host.app.wanted["inputs"]
+    host.app.request["again"] = True
+    transaction.release(host.app)
+    host.app.request["again"] = False
+    for source in ("new", wanted["source"]):
+        host.app.wanted["inputs"] = wanted | {"source": source}
+        transaction.release(host.app)
+    assert story.steps == STEPS * 3 and host.app.record(host.app.serving())["inputs"] == wanted
