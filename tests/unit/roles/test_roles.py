@@ -1238,6 +1238,17 @@ def test_what_was_gone_back_from_is_not_released_again(
     assert warning.endswith(f"notes: {BACK}; r1 serves. For a release, change the code, or use --again.")
 
 
+def test_what_is_held_changes_nothing(again: Again, left: dict[str, Any], plan: Planner, maximal: Settings) -> None:
+    """Another release serves that was asked for since: what that was made from stays in release.json."""
+    wanted = left["rolled_back"][-1]["inputs"]
+    known = lookup(again(notes={"wanted": {}}), "notes").writes["/etc/notes/release.json"].content
+    newer = json.loads(known) | {"inputs": wanted | {"source": "newer"}, "units": {"service": "# newer\n"}}
+    done = lookup(again(notes=left | {"wanted": newer}), "notes")
+    assert (done.commands, done.writes, done.reasons) == ([], {}, [f"notes: {BACK}"])
+    done = lookup(again(notes=left | {"wanted": newer | {"keep": 7}}), "notes")
+    assert json.loads(done.writes["/etc/notes/release.json"].content) == newer, "settings that need no release count"
+
+
 def test_what_was_gone_back_from_is_released_when_told(again: Again, left: dict[str, Any]) -> None:
     done = again(options=RunOptions(again=True), notes=left)
     assert asked(done, "notes")["again"] is True
