@@ -167,6 +167,7 @@ def release(
         told = f"{left[-1]['by']} rolled back from {left[-1]['id']}, made from exactly this, at {left[-1]['since']}"
         again = "For a release, change the code, or use --again"
         plan.say(f"{app}: {told}; {serving} serves. {again}.", logger.warning)
+        plan.leave(f"{app} not released ({left[-1]['by']} rolled back from it)")
     if not faults and not unreached and (held or not reasons) and not request["fresh"]:
         if prober:
             plan.say(f"{app}: no traffic was sent, since there is nothing to release", logger.warning)
