@@ -23,7 +23,10 @@ def all_succeeded(steps: Mapping[str, OperationMeta]) -> Commands:
         if not plan.planning():
             done = pyinfra_api.results(pyinfra_api.current_host())
             changed = sum(meta.did_change() for meta in done)
-            host.log(f"{changed} of {len(done)} operations changed the host" if changed else "nothing to change")
+            undone = plan.undone(pyinfra_api.current_host())
+            nothing = "nothing else to change" if undone else "nothing to change"
+            result = f"{changed} of {len(done)} operations changed the host" if changed else nothing
+            host.log(", ".join([*undone, result]))
         host.noop("every step succeeded")
         return
     what = " and ".join(failed)

@@ -34,6 +34,10 @@ SECONDS = 10  # Let's Encrypt's own validation gives up after about as long
 PORT = 80
 TOKEN = "slipway-"
 """Beginning of the names of our own challenge files."""
+INSIDE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16", "fc00::/7")
+"""Networks that the public doesn't reach: no record may lead there."""
+UNREACHED = "where this host's challenge file can't be fetched"
+HINT = "If this host can't reach itself by its public name, set acme.check to False in the inventory."
 READ = 3  # parts of what is kept of a certificate
 AGAIN = ("Another instance of Certbot", "anti-replay nonce")
 """What certbot says when the order is worth a second try: another certbot runs (the renewal timer's, most likely), or
@@ -97,12 +101,16 @@ def has(system: System, name: str, server: str, domains: Collection[str]) -> boo
 
 
 def own_addresses(system: System) -> list[str]:
-    """Addresses of this host that may be public, for the message."""
+    """Addresses of this host that the public may reach, for the message; none behind NAT."""
+    import ipaddress
+
     try:
         done = system.run("ip", "-o", "addr", "show", "scope", "global", check=False, raw=True)
     except FileNotFoundError:  # a minimal image may have no iproute2
         return []
-    return re.findall(r"inet6? ([0-9a-f.:]+)/", done.output)
+    found = re.findall(r"inet6? ([0-9a-f.:]+)/", done.output)
+    inside = [ipaddress.ip_network(each) for each in INSIDE]
+    return [each for each in found if not any(ipaddress.ip_address(each) in network for network in inside)]
 
 
 def problem(system: System, domain: str, token: str) -> str | None:
@@ -113,7 +121,7 @@ def problem(system: System, domain: str, token: str) -> str | None:
     import functools
     import socket
 
-    here = " or ".join(own_addresses(system)) or "this host's address"
+    here = " or ".join(own_addresses(system)) or "this host's public address"
     try:
         found = sorted({str(info[4][0]) for info in socket.getaddrinfo(domain, PORT, type=socket.SOCK_STREAM)})
     except socket.gaierror as error:
@@ -132,7 +140,7 @@ def problem(system: System, domain: str, token: str) -> str | None:
             seen = f"it answers {answer.status}" if answer.status != 200 else "another machine answers there"
         except http.NoAnswer as error:
             seen = str(error)
-        wrong = f"{domain} has the {kind} record {address}, where this host's challenge file can't be fetched: {seen}"
+        wrong = f"{domain} has the {kind} record {address}, {UNREACHED}: {seen}"
         return f"{wrong}. Point it at {here}, or open port {PORT} there"
     return None
 
@@ -152,10 +160,8 @@ def check(system: System, domains: Sequence[str]) -> None:
         path.unlink(missing_ok=True)
     if problems:
         listed = "\n".join(f"  - {each}" for each in problems)
-        raise Failed(
-            f"no certificate was ordered, since it could not be issued:\n{listed}\n"
-            "(If this host can't reach itself by its public name, set acme.check to False in the inventory.)"
-        )
+        hint = f"\n({HINT})" if any(UNREACHED in each for each in problems) else ""  # it helps no other problem
+        raise Failed(f"no certificate was ordered, since it could not be issued:\n{listed}{hint}")
 
 
 # ── an order ─────────────────────────────────────────────────────────────────────────────────────────────────────

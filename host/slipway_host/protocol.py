@@ -20,9 +20,12 @@ VERBS = ("release", "rollback")
 """What a run does."""
 STATES = ("started", "good", "failed", "killed")
 """States of a release or a rollback. A good release that somebody rolled back from has `bad` in its record."""
+MADE_FROM = ("app", "source", "python", "units", "sandbox", "migration", "static", "inputs", "programs", "deaths")
+"""What a rollback takes from the release's own settings; the rest is what is wanted now."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, Literal, TypedDict
 
     class Source(TypedDict, total=False):
@@ -215,7 +218,7 @@ if TYPE_CHECKING:
         since: str
 
     class RolledBack(TypedDict):
-        """A release that somebody rolled back from."""
+        """A release that somebody rolled back from. No later one made from the same has served since as a good one."""
 
         id: str
         inputs: dict[str, str] | None
@@ -378,3 +381,19 @@ if TYPE_CHECKING:
         certificates: dict[str, Lineage]
         """Those that certbot keeps, by the names under which it does; one that can't be read isn't told."""
         targets: dict[str, Target]
+
+
+def made_as(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are wanted (`Wanted`), for what was made from others: those of MADE_FROM are its own."""
+    kept: dict[str, Any] = {key: made[key] for key in MADE_FROM if key in made}
+    return {**wanted, **kept, "readiness": {**wanted["readiness"], "path": made["readiness"]["path"]}}
+
+
+def held_back(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """What release.json, which says `known`, says once what is wanted is held, since somebody rolled back from it.
+
+    Settings that need no release count all the same. What the next release is made from doesn't change.
+    """
+    objects = ("source", "units", "migration", "inputs", "readiness")
+    whole = all(isinstance(known.get(key), dict) for key in objects) and "path" in known["readiness"]
+    return made_as(known, wanted) if whole and known["inputs"] != wanted["inputs"] else {**wanted}

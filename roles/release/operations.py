@@ -11,7 +11,7 @@ from pyinfra import host, logger
 from pyinfra.api import Host, State, StringCommand
 from slipway_host.events import event_of, readable
 from slipway_host.layout import LAYOUT
-from slipway_host.protocol import PROTOCOL
+from slipway_host.protocol import PROTOCOL, held_back
 from typing_extensions import override
 
 from roles.release.facts import Git, GitCommits, ReleasePlan
@@ -167,14 +167,17 @@ def release(
         told = f"{left[-1]['by']} rolled back from {left[-1]['id']}, made from exactly this, at {left[-1]['since']}"
         again = "For a release, change the code, or use --again"
         plan.say(f"{app}: {told}; {serving} serves. {again}.", logger.warning)
+        plan.leave(f"{app} not released ({left[-1]['by']} rolled back from it)")
     if not faults and not unreached and (held or not reasons) and not request["fresh"]:
         if prober:
             plan.say(f"{app}: no traffic was sent, since there is nothing to release", logger.warning)
-        if status.get("wanted") == json.loads(json.dumps(wanted)):
+        known = status.get("wanted", {})
+        kept = held_back(known, wanted) if held else wanted
+        if known == json.loads(json.dumps(kept)):
             host.noop(f"{app}: {told}")
             return
-        path, text = str(LAYOUT.app(app).wanted), json.dumps(wanted, indent=1)
-        diff = text_diff(path, json.dumps(status.get("wanted"), indent=1), text)
+        path, text = str(LAYOUT.app(app).wanted), json.dumps(kept, indent=1)
+        diff = text_diff(path, json.dumps(known, indent=1), text)
         plan.announce(Change("file", path, "modify", diff, "settings change that need no release"), makes=[path])
         yield placing(files={path: File(text, mode="600")})
         return

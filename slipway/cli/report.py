@@ -40,6 +40,8 @@ class Report:
     """Host → lines that its failed operations printed, or why it wasn't reached."""
     unchanged: dict[str, int]
     """Host → number of operations that had nothing to do."""
+    undone: dict[str, list[str]] = field(default_factory=dict)
+    """Host → what is wanted and wasn't done, though nothing failed."""
     lost: list[str] = field(default_factory=list)
     """Hosts that weren't reached, or didn't answer."""
     served: set[str] = field(default_factory=set)

@@ -22,7 +22,7 @@ from typing_extensions import override
 from slipway.cli.report import INTERRUPTION, Report, Step
 from slipway.engine import pyinfra_api
 from slipway.engine.host import PROGRAM, HostFacts, release_served, under_way
-from slipway.engine.plan import FAIL, answers_of, changes, name_of
+from slipway.engine.plan import FAIL, answers_of, changes, name_of, undone
 from slipway.engine.pyinfra_api import set_echo
 from slipway.foreign import visible
 
@@ -37,7 +37,7 @@ _TOLD_OTHERWISE = re.compile(
     r"|WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!|Someone could be eavesdropping on you right now"
     r"|If this is expected, you can remove the bad key using:| +ssh-keygen -R "
     r"|Failed to load host keys from .*\[Errno 2\]"
-    r"|nothing to change$|\d+ of \d+ operations changed the host$"
+    r"|(?:.*, )?(?:nothing (?:else )?to change|\d+ of \d+ operations changed the host)$"
 )
 """Lines of pyinfra, `slipway.engine.plan` and roles/verdict.py that `Screen` shows in its own way; what to do about a
 host's key is told by the connector, and a file of known keys that isn't there yet is none to speak of."""
@@ -219,6 +219,7 @@ class Screen(logging.Filter, BaseStateCallback):
             report.unchanged[host.name] = 0
             if release_served(answers_of(host, HostFacts)):
                 report.served.add(host.name)
+            report.undone[host.name] = undone(host)
             for op_hash, operation in operations:
                 name, ended = name_of(host, op_hash), operation.is_complete()
                 does = [dataclasses.replace(each, note=typed(each.note)) for each in announced.get(name, [])]
@@ -270,7 +271,7 @@ class Screen(logging.Filter, BaseStateCallback):
         """Show the result of the run."""
         for host, steps in report.steps.items():
             if report.planning and not report.error and not self.quiet and host not in report.lost:
-                self._plan(host, steps, report.unchanged[host])
+                self._plan(host, steps, report)
         if report.error:
             self.console.print(Text(f"Error: {report.error}", style="red"))
         for host in dict.fromkeys([*report.steps, *report.lost]):
@@ -280,9 +281,9 @@ class Screen(logging.Filter, BaseStateCallback):
         if not report.failed and not report.planning and not self.quiet:
             self.console.print(Text(_ending(report), style="bold"))
 
-    def _plan(self, host: str, steps: list[Step], unchanged: int) -> None:
+    def _plan(self, host: str, steps: list[Step], report: Report) -> None:
         if not steps:
-            self._print(f"{host}: nothing to change", "bold")
+            self._print(_result(host, "", report), "bold")
             return
         for step in steps:
             self._print(step.operation, "bold")
@@ -295,7 +296,7 @@ class Screen(logging.Filter, BaseStateCallback):
         would = f"{_count(len(steps) - failing, 'operation')} would change it" + (
             f", {failing} would fail" if failing else ""
         )
-        self._print(f"{host}: {would}, {unchanged} have nothing to do", "bold")
+        self._print(_result(host, f"{would}, {report.unchanged[host]} have nothing to do", report), "bold")
 
     def _failure(self, host: str, steps: list[Step], report: Report) -> None:
         failed = [step.operation for step in steps if step.failed]
@@ -330,10 +331,17 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
+def _result(host: str, changes: str, report: Report) -> str:
+    """What became of a host, and first what didn't; `changes` is empty where there were none."""
+    undone = report.undone.get(host, [])
+    nothing = "nothing else to change" if undone else "nothing to change"
+    return f"{host}: {', '.join([*undone, changes or nothing])}"
+
+
 def _ending(report: Report) -> str:
     hosts = []
     for host, steps in report.steps.items():
-        hosts.append(f"{host}: {_count(len(steps), 'operation')} changed it" if steps else f"{host}: nothing to change")
+        hosts.append(_result(host, f"{_count(len(steps), 'operation')} changed it" if steps else "", report))
     slow = sorted(((took, role) for role, took in report.roles.items() if took >= 1), reverse=True)
     parts = ", ".join(f"{role} {took:.0f} s" for took, role in slow)
     return "; ".join(hosts) + f" ({report.seconds:.1f} s" + (f": {parts})" if parts else ")")

@@ -79,6 +79,8 @@ class _Pass:
     """Operation → what it does."""
     made: dict[str, str] = field(default_factory=dict)
     """Path → operation that writes or removes it."""
+    undone: dict[str, None] = field(default_factory=dict)
+    """What is wanted and isn't done."""
 
 
 _passes: WeakKeyDictionary[Host, _Pass] = WeakKeyDictionary()
@@ -181,6 +183,17 @@ def announce(*changes: Change, makes: Iterable[str] = ()) -> None:
         if pyinfra_api.shows_diffs() or change.what == "migration":
             for line in change.diff.splitlines():
                 show(format_text(line, colours[line[0]]) if line[:1] in colours else line)
+
+
+def leave(told: str) -> None:
+    """Say what of the wanted isn't done though nothing fails: a run, or a plan, ends with it."""
+    _current().undone[one_line(told)] = None
+
+
+def undone(of: Host) -> list[str]:
+    """What the pass under way, or the last one, leaves undone on a host."""
+    found = _passes.get(of)
+    return list(found.undone) if found else []
 
 
 def failure(message: str) -> StringCommand:

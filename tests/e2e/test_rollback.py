@@ -184,6 +184,7 @@ def test_what_was_rolled_back_is_not_released_by_a_plain_run(site: Site) -> None
     host, one, two = site.host, site.host.release("tiny"), history(site.host)[1]["id"]
     run = host.converged()
     run.says(f"rolled back from {two}, made from exactly this", f"{one} serves. For a release, change the code, or use")
+    run.says("tiny not released (", " rolled back from it), nothing else to change")
     assert task(host, "release", app="tiny").changed == []
     assert host.ssh(f"{PROGRAM} release tiny").endswith(
         f"{one} serves. For a release, change the code, or use --again."

@@ -147,10 +147,21 @@ class App:
             return found[1] if found else None
         return None
 
+    def left(self) -> list[Record]:
+        """Records of releases that somebody rolled back from, oldest first.
+
+        Of those made from the same, the newest that served decides: a bad one doesn't count once a later one is good.
+        """
+        newest: dict[str, Record] = {}
+        for record in self.history():
+            if "inputs" in record and (record.get("bad") or record.get("state") == "good"):
+                newest[json.dumps(record["inputs"], sort_keys=True)] = record
+        return sorted((record for record in newest.values() if record.get("bad")), key=order)
+
     def rolled_back(self) -> Record | None:
         """The record of a bad release that was made from exactly what is wanted now, or None."""
         inputs = self.wanted.get("inputs")
-        bad = [record for record in self.history() if record.get("bad") and record.get("inputs") == inputs]
+        bad = [record for record in self.left() if record.get("inputs") == inputs]
         return bad[-1] if bad and self.record(self.serving()).get("inputs") != inputs else None
 
     # ── files of releases ────────────────────────────────────────────────────────────────────────────────────────

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slipway_host import protocol
 from slipway_host.release import check, database, heal, processes, proof, retire, start, switch, target, transaction
 from slipway_host.release import manifest as manifests
 from slipway_host.system import Failed, Undecided
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
 
     from slipway_host.release.app import App
     from slipway_host.release.transaction import Step
-
-MADE_FROM = ("app", "source", "units", "sandbox", "migration", "static", "inputs", "programs", "deaths")
-"""What a rollback takes from the release's own settings; the rest is what is wanted now."""
 
 
 def rollback(app: App) -> None:
@@ -30,11 +28,7 @@ def rollback(app: App) -> None:
             raise Failed(f"{serving} should serve, but doesn't: roll back to another release, or release anew.")
         app.progress.say(f"{serving} serves already")
         return
-    made: dict[str, Any] = {**app.record(chosen)["wanted"]}
-    wanted: dict[str, Any] = {**app.wanted}
-    wanted |= {key: made[key] for key in MADE_FROM if key in made}
-    wanted["readiness"] = {**wanted["readiness"], "path": made["readiness"]["path"]}
-    app.wanted.update(wanted)  # type: ignore[typeddict-item]
+    app.wanted.update(protocol.made_as(app.record(chosen)["wanted"], app.wanted))  # type: ignore[typeddict-item]
     app.record_id = transaction.new_id(app, "rollback")
     taken = steps(bool(app.request.get("stop_first")))
     took = transaction.transact(app, app.record_id, chosen, taken, kind="rollback", previous=serving, to=chosen)

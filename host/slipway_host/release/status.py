@@ -49,9 +49,7 @@ def status(app: App, states: Mapping[str, Mapping[str, str]] | None = None) -> S
         "wanted": app.system.json(app.at.wanted),
         "warm": sorted(app.warm()),
         "rolled_back": [
-            {"id": each["id"], "inputs": each.get("inputs"), **left}
-            for each in app.history()
-            if (left := each.get("bad"))
+            {"id": each["id"], "inputs": each.get("inputs"), **left} for each in app.left() if (left := each.get("bad"))
         ],
         "run": runs.about(app, folder) if folder else None,
     }

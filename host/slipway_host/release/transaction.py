@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from slipway_host.layout import RECORD
+from slipway_host.protocol import held_back
 from slipway_host.release import (
     build,
     check,
@@ -177,7 +178,10 @@ def release(app: App) -> None:
         app.system.replace(app.at.build_environment, json.dumps(app.request["build"]), 0o600)
     heal.heal(app)
     serving = app.serving()
-    if serving and (_held(app, serving) or _is_wanted(app, serving)):
+    if serving and _held(app, serving):
+        current.remember(app, held_back(app.system.json(app.at.wanted), app.wanted))  # type: ignore[arg-type]
+        return
+    if serving and _is_wanted(app, serving):
         current.remember(app, app.wanted)
         return
     commit = app.wanted["source"]["commit"]

@@ -456,6 +456,20 @@ def test_success_is_quiet_where_asked(capsys: pytest.CaptureFixture[str]) -> Non
     assert shown(capsys, screen, report(planning=False)) == ""
 
 
+@pytest.mark.parametrize("planning", [True, False])
+def test_what_is_held_back_is_told_at_the_end(planning: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen("release", "slipway release x", planning=planning, quiet=False)
+    held = report(planning=planning)
+    held.undone = {"web": ["notes not released (bob@desk rolled back from it)"]}
+    told = shown(capsys, screen, held)
+    assert told.startswith("web: notes not released (bob@desk rolled back from it), nothing else to change")
+    assert len(told.splitlines()) == 1 and not held.failed and not held.changes
+    held.steps["web"] = [Step("Base | W", [FILE])]
+    told = shown(capsys, screen, held).splitlines()[-1]
+    counted = "1 operation would change it, 3 have nothing to do" if planning else "1 operation changed it (1.0 s)"
+    assert told == f"web: notes not released (bob@desk rolled back from it), {counted}"
+
+
 @pytest.mark.parametrize(
     ("message", "line"),
     [
@@ -471,6 +485,8 @@ def test_success_is_quiet_where_asked(capsys: pytest.CaptureFixture[str]) -> Non
         ("Failed to load host keys from /root/.ssh/known_hosts: [Errno 2] No such file or directory: 'x'", ""),
         ("Failed to load host keys from /root/.ssh/known_hosts: [Errno 13] Permission denied", None),
         ("nothing to change", ""),
+        ("[web] notes not released (bob@desk rolled back from it), nothing else to change", ""),
+        ("[web] notes not released (bob@desk rolled back from it), 1 of 9 operations changed the host", ""),
     ],
 )
 def test_what_pyinfra_says_of_itself_is_not_shown(

@@ -300,7 +300,7 @@ def test_the_check_tells_of_every_domain_at_once(host: Certbot, monkeypatch: pyt
     def problem(system: FakeSystem, domain: str, token: str) -> str | None:
         assert (system.layout.challenges / token).read_text() == token
         tokens.append(token)
-        return None if domain == "good" else f"{domain} is wrong"
+        return None if domain == "good" else f"{domain} is wrong, {acme.UNREACHED}"
 
     monkeypatch.setattr(acme, "problem", problem)
     acme.check(host, ["good"])
@@ -308,11 +308,39 @@ def test_the_check_tells_of_every_domain_at_once(host: Certbot, monkeypatch: pyt
         acme.check(host, ["bad", "good", "worse"])
     assert str(told.value) == (
         "no certificate was ordered, since it could not be issued:\n"
-        "  - bad is wrong\n  - worse is wrong\n"
+        "  - bad is wrong, where this host's challenge file can't be fetched\n"
+        "  - worse is wrong, where this host's challenge file can't be fetched\n"
         "(If this host can't reach itself by its public name, set acme.check to False in the inventory.)"
     )
     assert list(host.layout.challenges.iterdir()) == [], "the challenge file must not stay"
     assert len(set(tokens)) == 2 and all(len(token) > 32 for token in tokens), "nobody may guess it"
+
+
+@pytest.mark.usefixtures("internet")
+def test_a_domain_without_a_record_is_not_a_matter_of_the_check(host: Certbot) -> None:
+    """No order could succeed without it either."""
+    with pytest.raises(Failed) as told:
+        acme.check(host, ["a.example.com"])
+    assert str(told.value).endswith("wait until it is known, and run again")
+
+
+INSIDE = ("10.1.2.3", "172.31.0.1", "192.168.64.10", "100.64.0.1", "169.254.3.4", "fd73:7d::1", "fc00::1")
+PUBLIC = ("172.32.0.1", "100.128.0.1", "2001:db8::1")
+
+
+@pytest.mark.parametrize("public", [(), PUBLIC], ids=["behind NAT", "public"])
+def test_no_record_may_lead_to_an_address_that_only_the_host_knows(
+    host: Certbot, internet: Internet, public: tuple[str, ...]
+) -> None:
+    host.printing["ip -o addr"] = "".join(
+        f"2: eth0    inet{'6' if ':' in each else ''} {each}/24 scope global eth0\n" for each in (*INSIDE, *public)
+    )
+    here = "172.32.0.1 or 100.128.0.1 or 2001:db8::1" if public else "this host's public address"
+    told = acme.problem(host, "a.example.com", "token")
+    assert told == f"a.example.com has no A or AAAA record: add one for {here}, wait until it is known, and run again"
+    internet.answers |= {"192.0.2.9": (404, "")}
+    told = acme.problem(host, "a.example.com", "token")
+    assert told and told.endswith(f"it answers 404. Point it at {here}, or open port 80 there")
 
 
 # ── an order ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -121,6 +121,36 @@ def test_what_nobody_went_back_from_is_not_held(host: Host) -> None:
     assert host.app.rolled_back() is None
 
 
+BAD = {"since": "2026-01-02T03:04:05Z", "by": "bob", "why": "slow"}
+
+
+@pytest.mark.parametrize(
+    ("state", "bad", "found"),
+    [("good", None, None), ("failed", None, IDS[0]), ("killed", None, IDS[0]), ("good", BAD, IDS[2])],
+    ids=["good", "failed", "killed", "bad again"],
+)
+def test_the_newest_release_that_served_decides(
+    host: Host, state: str, bad: dict[str, str] | None, found: str | None
+) -> None:
+    """--again lifts the mark for all later runs, and a rollback from that release sets it again."""
+    wanted = host.app.wanted["inputs"]
+    host.add(IDS[0], inputs=wanted, bad=BAD)
+    host.add(IDS[1], current=True)
+    host.add(IDS[2], state, inputs=wanted, bad=bad)
+    told = host.app.rolled_back()
+    assert (told["id"] if told else None) == found
+    assert [each["id"] for each in host.app.left()] == ([found] if found else [])
+
+
+def test_the_numbers_of_releases_decide_and_not_their_ids(host: Host) -> None:
+    """The host's clock may have been set back."""
+    wanted = host.app.wanted["inputs"]
+    host.add(IDS[1], current=True)
+    host.add(IDS[2], inputs=wanted, bad=BAD, number=1)
+    host.add(IDS[0], inputs=wanted, number=3)
+    assert host.app.rolled_back() is None
+
+
 # ── secrets ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -90,6 +90,8 @@ def test_the_status_of_an_app(host: Host) -> None:
         {"id": IDS[1], "inputs": {"source": IDS[1], "folder": ""}, **bad}
     ]
     assert json.dumps(found), "it is printed as JSON"
+    host.add(IDS[2], inputs=host.app.record(IDS[1])["inputs"])
+    assert status.status(host.app)["rolled_back"] == [], "the same was released again, and is good"
     host.system.calls.clear()
     status.status(host.app)
     assert len(host.system.calls) == 1, "one question, however much of it there is to know"

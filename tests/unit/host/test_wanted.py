@@ -56,6 +56,29 @@ def test_settings_that_need_no_release_are_kept(host: Host, story: Story, held: 
     assert story.steps == ["prove"] and host.remembered()["keep"] == 7
 
 
+def test_what_is_held_is_not_what_the_next_release_is_made_from(host: Host, story: Story) -> None:
+    """Another release serves that was asked for since: `release` on the host goes on with what that was made from."""
+    hold(host)
+    before = host.remembered()
+    before |= {"python": "3.12", "inputs": before["inputs"] | {"source": "newer"}}
+    before["readiness"] |= {"path": "/newer"}
+    host.at.wanted.write_text(json.dumps(before))
+    host.app.wanted["keep"] = 7
+    host.app.wanted["readiness"]["timeout"] = 6
+    transaction.release(host.app)
+    assert story.steps == ["prove"]
+    readiness = before["readiness"] | {"timeout": 6}
+    assert host.remembered() == before | {"keep": 7, "readiness": readiness}
+
+
+@pytest.mark.parametrize("broken", ["", "{}", '{"inputs": {}}'])
+def test_what_cannot_be_read_is_written_anew(host: Host, story: Story, broken: str) -> None:
+    hold(host)
+    host.at.wanted.write_text(broken)
+    transaction.release(host.app)
+    assert host.remembered() == host.app.wanted
+
+
 def test_the_secrets_of_a_build_are_kept_for_the_next_one(host: Host, story: Story) -> None:
     host.app.request["build"] = {"PASSWORD": "s3cr3t"}
     transaction.release(host.app)
@@ -164,3 +187,16 @@ def test_what_was_gone_back_from_is_released_when_told(host: Host, story: Story,
     host.app.request["again"] = False
     transaction.release(host.app)
     assert story.steps == [*STEPS, "prove"], "what serves is what is wanted"
+
+
+def test_what_was_released_again_is_not_held_later(host: Host, story: Story) -> None:
+    """Back to its code, with the code of another release in between."""
+    hold(host)
+    wanted = host.app.wanted["inputs"]
+    host.app.request["again"] = True
+    transaction.release(host.app)
+    host.app.request["again"] = False
+    for source in ("new", wanted["source"]):
+        host.app.wanted["inputs"] = wanted | {"source": source}
+        transaction.release(host.app)
+    assert story.steps == STEPS * 3 and host.app.record(host.app.serving())["inputs"] == wanted

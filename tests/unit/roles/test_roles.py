@@ -1238,6 +1238,31 @@ def test_what_was_gone_back_from_is_not_released_again(
     assert warning.endswith(f"notes: {BACK}; r1 serves. For a release, change the code, or use --again.")
 
 
+@pytest.mark.parametrize("held", [True, False])
+def test_a_run_ends_with_what_is_held(
+    plan: Planner, maximal: Settings, overview: HostOverview, bare: Facts, caplog: pytest.LogCaptureFixture, held: bool
+) -> None:
+    caplog.set_level("INFO", "pyinfra")
+    first = plan(release, maximal, overview, RunOptions())
+    apps = {"notes": back_from(wanted_by(first)["notes"])} if held else {}
+    written = {path: write.place for path, write in first.writes.items()}
+    known = bare | {Places: written, ReleaseStatus: served(first, **apps)}
+    plan(lambda: verdict(release(maximal, overview, RunOptions())), facts=known)
+    told = "notes not released (bob@desk rolled back from it), nothing else to change"
+    assert logged(caplog)[-1] == (told if held else "nothing to change")
+
+
+def test_what_is_held_changes_nothing(again: Again, left: dict[str, Any], plan: Planner, maximal: Settings) -> None:
+    """Another release serves that was asked for since: what that was made from stays in release.json."""
+    wanted = left["rolled_back"][-1]["inputs"]
+    known = lookup(again(notes={"wanted": {}}), "notes").writes["/etc/notes/release.json"].content
+    newer = json.loads(known) | {"inputs": wanted | {"source": "newer"}, "units": {"service": "# newer\n"}}
+    done = lookup(again(notes=left | {"wanted": newer}), "notes")
+    assert (done.commands, done.writes, done.reasons) == ([], {}, [f"notes: {BACK}"])
+    done = lookup(again(notes=left | {"wanted": newer | {"keep": 7}}), "notes")
+    assert json.loads(done.writes["/etc/notes/release.json"].content) == newer, "settings that need no release count"
+
+
 def test_what_was_gone_back_from_is_released_when_told(again: Again, left: dict[str, Any]) -> None:
     done = again(options=RunOptions(again=True), notes=left)
     assert asked(done, "notes")["again"] is True
