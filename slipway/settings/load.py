@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 import sys
@@ -175,9 +176,12 @@ def _misplaced(data: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _login_files(data: Mapping[str, Any]) -> frozenset[Path]:
     """Files that the data of a connection name, relative to the current folder; without links."""
-    given = (data.get(name) for name in ("ssh_key", "ssh_config_file", "ssh_known_hosts_file"))
-    fit = (name for name in given if isinstance(name, str) and "\0" not in name)
-    return frozenset(person.expanded(name).resolve() for name in fit)
+    found = set()
+    for name in (data.get(each) for each in ("ssh_key", "ssh_config_file", "ssh_known_hosts_file")):
+        if isinstance(name, str) and "\0" not in name:
+            with contextlib.suppress(person.HomeError):  # who connects says it
+                found.add(person.expanded(name).resolve())
+    return frozenset(found)
 
 
 def _inspect(

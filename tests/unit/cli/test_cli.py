@@ -430,6 +430,7 @@ def test_a_run_tells_where_a_release_served(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("slipway.engine.pyinfra_api.operations_of", lambda _: hosts)
     monkeypatch.setattr("slipway.cli.screen.answers_of", lambda host, _: answers[host.name])
     monkeypatch.setattr("slipway.cli.screen.changes", lambda _: {})
+    monkeypatch.setattr("slipway.cli.screen.undone", lambda _: [])
     screen = Screen("apply", "slipway apply x", planning=False, quiet=False)
     assert screen.report("", seconds=1.0).served == {"web"}
 
