@@ -132,6 +132,9 @@ class Judge:
             self.kept[case] = {path: goldens.kept(case, path) or "" for path in made}
             if self.kept[case] != made:
                 sys.exit(f"Error: {case} isn't what is kept of it; run tests/unit/roles/test_golden.py first")
+        self.kept["scripts"] = {
+            path: goldens.place_of("", path).read_text(encoding="utf-8") for path in goldens.scripts()
+        }
         for call in maker.rendered():
             for template in self.parts(call.template):
                 self.calls.setdefault(template, {}).setdefault((call.template, call.text), call)

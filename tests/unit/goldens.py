@@ -9,7 +9,7 @@ Each case is a folder there. A text lies at the path that it has on the host, co
 - ``commands.txt``, of minimal and maximal: all that is sent, and asked, operation by operation; a script by its name.
 
 A case with a base holds only what differs from that of its base: what its change does can be read there in one look.
-``scripts/`` holds the shell scripts of roles/ and slipway/engine/, a file each.
+``scripts/`` holds the shell scripts of roles/ and slipway/engine/, a file each, and what starts the host's program.
 """
 
 from __future__ import annotations
@@ -167,6 +167,7 @@ def scripts() -> dict[str, str]:
                 if value.startswith("# Managed"):  # a file, which lies among those of its host
                     continue
                 found[f"scripts/{name}/{constant.lstrip('_')}.sh"] = value
+    found["scripts/roles.program/starter.py"] = program.texts()[program.STARTER].decode()
     return found
 
 
