@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 
 from pyinfra.api.exceptions import PyinfraError
 
-from slipway import person
+from slipway import person, uv
 from slipway.foreign import one_line
 from slipway.settings import AppSettings, FolderSource, GitSource, load_inventory
 
@@ -62,12 +61,6 @@ AppSource = GitSource | FolderSource
 
 class _CannotLookError(Exception):
     """The audit can't look; the message says why, in one line."""
-
-
-def uv() -> str:
-    """The uv of this environment, else the one in the PATH."""
-    beside = Path(sys.executable).parent / "uv"
-    return str(beside) if beside.is_file() else shutil.which("uv") or "uv"
 
 
 def _run(command: list[str], environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
@@ -133,7 +126,7 @@ def audit(app: AppSettings, service: str | None = None) -> Audit:
 
     + service: URL of a service with OSV's API; None: osv.dev
     """
-    command = [uv(), "audit", "--preview", "--frozen", "--no-dev", "--output-format=json", "--no-progress"]
+    command = [uv.program(), "audit", "--preview", "--frozen", "--no-dev", "--output-format=json", "--no-progress"]
     command += [f"--service-url={service}"] if service else []
     try:
         with _project(app) as folder:

@@ -16,7 +16,7 @@ ARROWS: dict[str, set[str]] = {
     "deploy.py": {"roles", "settings"},
     "tasks": {"roles", "settings"},
     "config.py": {"roles", "settings", "engine", "transport", "project"},
-    "cli": {"settings", "engine", "project", "foreign", "person"},
+    "cli": {"settings", "engine", "project", "foreign", "person", "uv"},
     "roles": {"roles", "prober", "transport", "settings", "engine", "servers", "foreign", "person"},
     "prober": {"settings", "foreign", "person"},
     "transport": {"engine", "foreign", "person"},

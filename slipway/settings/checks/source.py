@@ -94,10 +94,6 @@ def _check_python(report: Report, at: str, app: AppSettings, project: dict[str, 
         report.add(path, f"a version that the project's requires-python allows ({required})", show(wanted), do)
 
 
-def _requirement_key(name: str, extras: list[str], specifier: str) -> tuple[str, frozenset[str], SpecifierSet]:
-    return canonicalize_name(name), frozenset(map(canonicalize_name, extras)), SpecifierSet(specifier)
-
-
 def _check_lock(
     report: Report, path: str, folder: Path, project_file: dict[str, Any], lock: dict[str, Any], app: AppSettings
 ) -> None:
