@@ -23,10 +23,8 @@ def all_succeeded(steps: Mapping[str, OperationMeta]) -> Commands:
         if not plan.planning():
             done = pyinfra_api.results(pyinfra_api.current_host())
             changed = sum(meta.did_change() for meta in done)
-            undone = plan.undone(pyinfra_api.current_host())
-            nothing = "nothing else to change" if undone else "nothing to change"
-            result = f"{changed} of {len(done)} operations changed the host" if changed else nothing
-            host.log(", ".join([*undone, result]))
+            told = f"{changed} of {len(done)} operations changed the host" if changed else ""
+            host.log(plan.result(plan.undone(pyinfra_api.current_host()), told))
         host.noop("every step succeeded")
         return
     what = " and ".join(failed)

@@ -22,7 +22,7 @@ from typing_extensions import override
 from slipway.cli.report import INTERRUPTION, Report, Step
 from slipway.engine import pyinfra_api
 from slipway.engine.host import PROGRAM, HostFacts, release_served, under_way
-from slipway.engine.plan import FAIL, answers_of, changes, name_of, undone
+from slipway.engine.plan import FAIL, answers_of, changes, name_of, result, undone
 from slipway.engine.pyinfra_api import set_echo
 from slipway.foreign import visible
 
@@ -333,9 +333,7 @@ def _count(number: int, what: str) -> str:
 
 def _result(host: str, changes: str, report: Report) -> str:
     """What became of a host, and first what didn't; `changes` is empty where there were none."""
-    undone = report.undone.get(host, [])
-    nothing = "nothing else to change" if undone else "nothing to change"
-    return f"{host}: {', '.join([*undone, changes or nothing])}"
+    return f"{host}: {result(report.undone.get(host, []), changes)}"
 
 
 def _ending(report: Report) -> str:

@@ -196,6 +196,12 @@ def undone(of: Host) -> list[str]:
     return list(found.undone) if found else []
 
 
+def result(undone: Iterable[str], changes: str) -> str:
+    """What a run or a plan ends with: first what it leaves undone; `changes` is empty where there were none."""
+    left = list(undone)
+    return ", ".join([*left, changes or ("nothing else to change" if left else "nothing to change")])
+
+
 def failure(message: str) -> StringCommand:
     """A command that fails with this message: an exception would end the run on every other host too."""
     return StringCommand(shlex.join(["sh", "-c", 'echo "$1" >&2; exit 1', "slipway", visible(message)]))
