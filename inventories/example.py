@@ -346,7 +346,8 @@ hosts = [
                         "env": {},
                         # .env file beside the inventory with the app's secrets: NAME=value lines, UTF-8, chmod 600,
                         # kept out of git. $ is a dollar sign, nothing is interpolated; quote a value that has spaces
-                        # or a #.
+                        # or a #. A quoted value may have several lines, such as a key in PEM; in double quotes \n is
+                        # a line's end, too.
                         # Type: a path on this machine, relative to the inventory, or None; default None.
                         "env_file": None,
                         # Variables without which the app can't run: a run refuses to start when one is missing or

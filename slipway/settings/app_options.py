@@ -56,7 +56,8 @@ class AppOptions(Model):
     becomes "true". A variable stands either here or in env_file, not in both."""
     env_file: t.LocalPath | None = None
     """.env file beside the inventory with the app's secrets: NAME=value lines, UTF-8, chmod 600, kept out of git. $ is
-    a dollar sign, nothing is interpolated; quote a value that has spaces or a #."""
+    a dollar sign, nothing is interpolated; quote a value that has spaces or a #. A quoted value may have several lines,
+    such as a key in PEM; in double quotes \\n is a line's end, too."""
     required_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
     """Variables without which the app can't run: a run refuses to start when one is missing or empty."""
     build_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []

@@ -93,7 +93,8 @@ PORT = "a port from 1024 to 65535, or None"
 SECONDS = "a whole number of seconds from 1 to 3600"
 SIZE = "a size as nginx writes it: digits with k, m or g, or 0 for no limit"
 SOURCE = 'either {"git": address, "ref": …} or {"path": local folder}'
-TEXT = "text of one line, a number, True or False"
+CARRIAGE = "it has a carriage return, as files of Windows have: end its lines with a line feed alone (dos2unix)"
+TEXT = "text, a number, True or False"
 ORIGIN = "an origin as unattended-upgrades names it: keyword=value, several joined by commas"
 ORIGIN_DO = (
     'write it such as "site=apt.postgresql.org" or "origin=Docker,label=Docker CE" (apt-cache policy shows them)'
@@ -205,9 +206,9 @@ ROWS = [
     Row(30, "variable that starts with a digit", {"apps.notes.env": {"1A": "x"}}, "slipway.apps.notes.env.1A", VARIABLE, '"1A"', "rename the variable, in the app too"),
     Row(30, "line without = in the .env", ENV, "slipway.apps.notes.env_file", "lines of NAME=value", "line 1 of .env is something else (not shown)", "correct the line: a name, =, and quotes that are closed", {".env": 'hidden\n'}),
     Row(30, "quote that is never closed", ENV, "slipway.apps.notes.env_file", "lines of NAME=value", "line 1 of .env is something else (not shown)", "correct the line: a name, =, and quotes that are closed", {".env": "A='hidden\n"}),
-    Row(31, "value with a line break", {"apps.notes.env": {"A": "hidden\nB=1"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", "it has a line break: encode the value (base64, or \\n written out) and decode it in the app"),
-    Row(31, "value with NUL", {"apps.notes.env": {"A": "hidden\0"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", "it has a NUL character: encode the value (base64, or \\n written out) and decode it in the app"),
-    Row(31, "line break in the .env", ENV, "slipway.apps.notes.env_file: A", TEXT, "a line break (not shown)", "it has a line break: encode the value (base64, or \\n written out) and decode it in the app", {".env": 'A="hidden\\nB"\n'}),
+    Row(31, "value with a carriage return", {"apps.notes.env": {"A": "hidden\r\nB=1"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", CARRIAGE),
+    Row(31, "value with NUL", {"apps.notes.env": {"A": "hidden\0"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", "it has a NUL character: encode the value (base64) and decode it in the app"),
+    Row(31, "carriage return in the .env", ENV, "slipway.apps.notes.env_file: A", TEXT, "a carriage return (not shown)", CARRIAGE, {".env": 'A="hidden\\r\\nB"\n'}),
     Row(31, "NUL in the .env", ENV, "slipway.apps.notes.env_file", "a .env file of text", "a NUL character in line 1", "remove it; no variable can hold it", {".env": 'A=hidden\x00\n'}),
     Row(31, ".env that is not UTF-8", ENV, "slipway.apps.notes.env_file", "a .env file in UTF-8", "other bytes in line 2", "save .env as UTF-8", {".env": b'OK=1\nA=hidden\xff\n'}),
     Row(31, "value that is a list", {"apps.notes.env": {"A": ["hidden"]}}, "slipway.apps.notes.env.A", TEXT, "a value of type list (not shown)", "write a string, a number, True or False"),
