@@ -170,7 +170,9 @@ class AppOptions(Model):
     """Seconds nginx waits for the next bytes from the app (60 is nginx's default). Streams and WebSockets need a sign
     of life within that time."""
     trusted_proxies: Annotated[list[t.Network], t.Narrow("a list of networks", LIST_DO, container=True)] = []
-    """CIDRs of proxies in front (a CDN) whose real_ip_header is believed. Empty: the client is whoever connects."""
+    """CIDRs of proxies in front (a CDN) that are believed: the client's address in real_ip_header, the scheme in
+    X-Forwarded-Proto, the port in X-Forwarded-Port, and X-Request-ID. What came to them by https isn't redirected, and
+    what came by http is, except with tls mode "off". Empty: the client is whoever connects."""
     real_ip_header: t.HeaderName = "X-Forwarded-For"
     """Header in which trusted_proxies give the client's address."""
     headers: Annotated[
