@@ -184,9 +184,12 @@ hosts = [
                     # need.
                     # Type: a whole number of seconds from 1 to 3600; default 10.
                     "header_timeout": 10,
-                    # Seconds a client may pause while it sends a body, or while it reads the answer.
+                    # Seconds a client may pause while it sends a body.
                     # Type: a whole number of seconds from 1 to 3600; default 30.
                     "body_timeout": 30,
+                    # Seconds a client may pause while it reads an answer (60 is nginx's default).
+                    # Type: a whole number of seconds from 1 to 3600; default 60.
+                    "send_timeout": 60,
                     # systemd shuts nginx off from all that a proxy doesn't need: it can write to /var/log/nginx,
                     # /var/lib/nginx, /var/cache/nginx and /run alone, and sees neither home folders nor others' /tmp.
                     # False: it may do what root may; for sites of your own that need that, a drop-in of yours
@@ -346,7 +349,8 @@ hosts = [
                         "env": {},
                         # .env file beside the inventory with the app's secrets: NAME=value lines, UTF-8, chmod 600,
                         # kept out of git. $ is a dollar sign, nothing is interpolated; quote a value that has spaces
-                        # or a #.
+                        # or a #. A quoted value may have several lines, such as a key in PEM; in double quotes \n is
+                        # a line's end, too.
                         # Type: a path on this machine, relative to the inventory, or None; default None.
                         "env_file": None,
                         # Variables without which the app can't run: a run refuses to start when one is missing or
@@ -589,8 +593,10 @@ hosts = [
                         # WebSockets need a sign of life within that time.
                         # Type: a whole number of seconds from 1 to 3600; default 60.
                         "proxy_timeout": 60,
-                        # CIDRs of proxies in front (a CDN) whose real_ip_header is believed. Empty: the client is
-                        # whoever connects.
+                        # CIDRs of proxies in front (a CDN) that are believed: the client's address in real_ip_header,
+                        # the scheme in X-Forwarded-Proto, the port in X-Forwarded-Port, and X-Request-ID. What came
+                        # to them by https isn't redirected, and what came by http is, except with tls mode "off".
+                        # Empty: the client is whoever connects.
                         # Type: a list of networks; default [].
                         "trusted_proxies": [],
                         # Header in which trusted_proxies give the client's address.
@@ -603,7 +609,7 @@ hosts = [
                             # alone. Append "; includeSubDomains" when every name below these domains has HTTPS, and
                             # "; preload" to be put on browsers' own lists (hstspreload.org), which is hard to undo.
                             # "max-age=0" makes browsers forget it; with None they remember what they were told. Never
-                            # sent without TLS or with a self-signed certificate.
+                            # sent without TLS (unless a trusted proxy says https), or with a self-signed certificate.
                             # Type: max-age=seconds, with or without ; includeSubDomains and ; preload, or None;
                             # default "max-age=63072000".
                             "strict_transport_security": "max-age=63072000",

@@ -196,7 +196,7 @@ class AppSettings(AppOptions):
     def answer_headers(self) -> dict[str, str]:
         """Name → value of the headers that nginx adds to every answer."""
         found = {field.replace("_", "-").title(): value for field, value in self.headers}
-        if self.tls.mode in ("off", "self-signed"):
+        if self.tls.mode == "self-signed" or (self.tls.mode == "off" and not self.trusted_proxies):
             del found["Strict-Transport-Security"]
         return {name: value for name, value in found.items() if value is not None}
 

@@ -56,7 +56,8 @@ class AppOptions(Model):
     becomes "true". A variable stands either here or in env_file, not in both."""
     env_file: t.LocalPath | None = None
     """.env file beside the inventory with the app's secrets: NAME=value lines, UTF-8, chmod 600, kept out of git. $ is
-    a dollar sign, nothing is interpolated; quote a value that has spaces or a #."""
+    a dollar sign, nothing is interpolated; quote a value that has spaces or a #. A quoted value may have several lines,
+    such as a key in PEM; in double quotes \\n is a line's end, too."""
     required_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
     """Variables without which the app can't run: a run refuses to start when one is missing or empty."""
     build_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
@@ -169,7 +170,9 @@ class AppOptions(Model):
     """Seconds nginx waits for the next bytes from the app (60 is nginx's default). Streams and WebSockets need a sign
     of life within that time."""
     trusted_proxies: Annotated[list[t.Network], t.Narrow("a list of networks", LIST_DO, container=True)] = []
-    """CIDRs of proxies in front (a CDN) whose real_ip_header is believed. Empty: the client is whoever connects."""
+    """CIDRs of proxies in front (a CDN) that are believed: the client's address in real_ip_header, the scheme in
+    X-Forwarded-Proto, the port in X-Forwarded-Port, and X-Request-ID. What came to them by https isn't redirected, and
+    what came by http is, except with tls mode "off". Empty: the client is whoever connects."""
     real_ip_header: t.HeaderName = "X-Forwarded-For"
     """Header in which trusted_proxies give the client's address."""
     headers: Annotated[

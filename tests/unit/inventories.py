@@ -53,6 +53,7 @@ MAXIMAL: dict[str, Any] = {
         "worker_connections": 1000,
         "header_timeout": 11,
         "body_timeout": 12,
+        "send_timeout": 13,
         "sandbox": True,
         "extra": "http.conf",
     },

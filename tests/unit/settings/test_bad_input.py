@@ -93,7 +93,8 @@ PORT = "a port from 1024 to 65535, or None"
 SECONDS = "a whole number of seconds from 1 to 3600"
 SIZE = "a size as nginx writes it: digits with k, m or g, or 0 for no limit"
 SOURCE = 'either {"git": address, "ref": …} or {"path": local folder}'
-TEXT = "text of one line, a number, True or False"
+CARRIAGE = "it has a carriage return, as files of Windows have: end its lines with a line feed alone (dos2unix)"
+TEXT = "text, a number, True or False"
 ORIGIN = "an origin as unattended-upgrades names it: keyword=value, several joined by commas"
 ORIGIN_DO = (
     'write it such as "site=apt.postgresql.org" or "origin=Docker,label=Docker CE" (apt-cache policy shows them)'
@@ -205,9 +206,9 @@ ROWS = [
     Row(30, "variable that starts with a digit", {"apps.notes.env": {"1A": "x"}}, "slipway.apps.notes.env.1A", VARIABLE, '"1A"', "rename the variable, in the app too"),
     Row(30, "line without = in the .env", ENV, "slipway.apps.notes.env_file", "lines of NAME=value", "line 1 of .env is something else (not shown)", "correct the line: a name, =, and quotes that are closed", {".env": 'hidden\n'}),
     Row(30, "quote that is never closed", ENV, "slipway.apps.notes.env_file", "lines of NAME=value", "line 1 of .env is something else (not shown)", "correct the line: a name, =, and quotes that are closed", {".env": "A='hidden\n"}),
-    Row(31, "value with a line break", {"apps.notes.env": {"A": "hidden\nB=1"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", "it has a line break: encode the value (base64, or \\n written out) and decode it in the app"),
-    Row(31, "value with NUL", {"apps.notes.env": {"A": "hidden\0"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", "it has a NUL character: encode the value (base64, or \\n written out) and decode it in the app"),
-    Row(31, "line break in the .env", ENV, "slipway.apps.notes.env_file: A", TEXT, "a line break (not shown)", "it has a line break: encode the value (base64, or \\n written out) and decode it in the app", {".env": 'A="hidden\\nB"\n'}),
+    Row(31, "value with a carriage return", {"apps.notes.env": {"A": "hidden\r\nB=1"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", CARRIAGE),
+    Row(31, "value with NUL", {"apps.notes.env": {"A": "hidden\0"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", "it has a NUL character: encode the value (base64) and decode it in the app"),
+    Row(31, "carriage return in the .env", ENV, "slipway.apps.notes.env_file: A", TEXT, "a carriage return (not shown)", CARRIAGE, {".env": 'A="hidden\\r\\nB"\n'}),
     Row(31, "NUL in the .env", ENV, "slipway.apps.notes.env_file", "a .env file of text", "a NUL character in line 1", "remove it; no variable can hold it", {".env": 'A=hidden\x00\n'}),
     Row(31, ".env that is not UTF-8", ENV, "slipway.apps.notes.env_file", "a .env file in UTF-8", "other bytes in line 2", "save .env as UTF-8", {".env": b'OK=1\nA=hidden\xff\n'}),
     Row(31, "value that is a list", {"apps.notes.env": {"A": ["hidden"]}}, "slipway.apps.notes.env.A", TEXT, "a value of type list (not shown)", "write a string, a number, True or False"),
@@ -240,7 +241,8 @@ ROWS = [
     Row(36, "setting of the host in an app", {"apps.notes.packages": ["curl"]}, "slipway.apps.notes.packages", "a setting of slipway.apps.notes", '"packages", which is unknown', "move it to slipway.packages"),
     Row(36, "typo in the source", {"apps.notes.source": {"gti": "https://git.example.com/a.git"}}, "slipway.apps.notes.source", SOURCE, 'a mapping with "gti"', 'rename "gti" to "git"'),
     Row(36, "both sources", {"apps.notes.source": {"git": "https://git.example.com/a.git", "path": "project"}}, "slipway.apps.notes.source", SOURCE, 'a mapping with "git", "path"', "remove one of git and path"),
-    Row(36, "setting that nothing resembles", {"nginx.quux": 1}, "slipway.nginx.quux", "a setting of slipway.nginx", '"quux", which is unknown', "remove it; known here are worker_connections, header_timeout, body_timeout, sandbox, extra"),
+    Row(0, "time for slow readers", {"nginx.send_timeout": 0}, "slipway.nginx.send_timeout", SECONDS, "0", "write a number from 1 to 3600, without quotes"),
+    Row(36, "setting that nothing resembles", {"nginx.quux": 1}, "slipway.nginx.quux", "a setting of slipway.nginx", '"quux", which is unknown', "remove it; known here are worker_connections, header_timeout, body_timeout, send_timeout, sandbox, extra"),
     Row(37, "yes for True", {"acme.staging": "yes"}, "slipway.acme.staging", "True or False", '"yes"', "write True or False, without quotes"),
     Row(37, "True for a number", {"apps.notes.workers": True}, "slipway.apps.notes.workers", WORKERS, "True", "write a number from 1 to 256, without quotes"),
     Row(37, "number for a text", {"python.version": 3.13}, "slipway.python.version", 'a Python version from "3.11" to "3.14", with or without a patch number', "3.13", 'write a string such as "3.13" or "3.13.5"'),

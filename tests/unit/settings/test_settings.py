@@ -416,6 +416,22 @@ def test_values_survive_as_they_are(folder: Path) -> None:
     assert app.environment == {"PLAIN": odd, "ODD": odd, "DOLLAR": "pa$$word${HOME}"}
 
 
+def test_values_of_several_lines_and_names_that_only_look_reserved(folder: Path) -> None:
+    """A key in PEM, written with line breaks or with \\n in quotes; without quotes, \\n stays what it is."""
+    pem = "-----BEGIN KEY-----\nMIIEvQIBADAN\n-----END KEY-----\n"
+    env = f'A="{pem}"\nB="-----BEGIN KEY-----\\nMIIEvQIBADAN\\n-----END KEY-----\\n"\nC=x\\ny\nLD_SDK_KEY=sdk-1\n'
+    app = app_of(folder, {"apps.notes.env": {"D": "one\ntwo", "LD_DB_HOST": "db"}}, env)
+    assert app.environment == {
+        "A": pem,
+        "B": pem,
+        "C": "x\\ny",
+        "LD_SDK_KEY": "sdk-1",
+        "D": "one\ntwo",
+        "LD_DB_HOST": "db",
+    }
+    assert 'A="-----BEGIN KEY-----\nMIIEvQIBADAN\n-----END KEY-----\n"\n' in render_env(app.environment)
+
+
 def test_build_environment(folder: Path) -> None:
     """Only what build_env names, from the .env alone."""
     changes = {"apps.notes.build_env": ["UV_INDEX_X_PASSWORD"], "apps.notes.required_env": ["SECRET_KEY"]}
@@ -438,6 +454,7 @@ def test_build_environment(folder: Path) -> None:
             "postgresql+asyncpg://u@db/n?a=sslmode&ssl=prefer",
             "postgresql://u@db/n?a=sslmode&sslmode=prefer",
         ),
+        ("psycopg", "postgresql+psycopg_async://u@db/n", "postgresql+psycopg://u@db/n", "postgresql://u@db/n"),
         ("asyncpg", "postgresql+asyncpg://u@db/n", "postgresql+asyncpg://u@db/n", "postgresql://u@db/n"),
         (
             "psycopg",
@@ -461,7 +478,15 @@ def test_database_url(driver: str, url: str, rewritten: str, original: str, fold
 
 
 @pytest.mark.parametrize(
-    "url", ["postgres://u:p@db/n", "sqlite+aiosqlite:////var/lib/notes/notes.db", "mysql://u@db/n"]
+    "url",
+    [
+        "postgres://u:p@db/n",
+        "sqlite+aiosqlite:////var/lib/notes/notes.db",
+        "mysql://u@db/n",
+        "postgresql+psycopg_async://u:p@db/n",
+        "mssql+pyodbc:///?odbc_connect=DRIVER%3DODBC",
+        "mongodb+srv://u:p@db.example.com/n",
+    ],
 )
 def test_database_url_without_driver(url: str, folder: Path) -> None:
     """It stays as it is."""
@@ -472,7 +497,7 @@ def test_render_env() -> None:
     """Sorted, quoted, and with four characters escaped."""
     assert render_env({"B": "x", "A": 'a "b" `c` $d \\e %f'}) == 'A="a \\"b\\" \\`c\\` \\$d \\\\e %f"\nB="x"\n'
     for name, value in (
-        ("A", "s3cret\n"),
+        ("A", "s3cret\r\n"),
         ("A", "s3cret\0"),
         ("A", "s3cret\x1b"),
         ("A", "s3cret\udc80"),
