@@ -86,10 +86,9 @@ if TYPE_CHECKING:
         sandbox: list[str]
         """Lines of the app's units."""
         build: Build
+        dependencies: dict[str, Any]  # locks.py says which
         programs: list[str]
         """Programs that the environment must have: without one of them the release can't start."""
-        advice: str
-        """The command that adds a missing one to the project."""
         deaths: str
         """Pattern of the lines that the app's server writes when a worker ends."""
         secrets: list[str]
@@ -158,6 +157,8 @@ if TYPE_CHECKING:
         """Digest of what its Python environment was made from."""
         manifest: str
         """Digest of its manifest."""
+        own: list[str] | None
+        """Paths in its environment of its own source; None: not known."""
         steps: dict[str, float]
         """Seconds that each step took."""
         took: float
