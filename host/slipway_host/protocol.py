@@ -40,11 +40,17 @@ if TYPE_CHECKING:
         ssh: str
         """The command by which git connects; empty where it needs none."""
 
-    class Migration(TypedDict):
+    class MigrationConfig(TypedDict, total=False):
+        """What hosts of earlier versions have no word of."""
+
+        config: str | None
+        """Path of the tool's configuration in the app's folder; None: where it is found."""
+
+    class Migration(MigrationConfig):
         """How a database's schema is migrated; times in seconds."""
 
         command: Literal["auto"] | list[str] | None
-        """``auto``: Alembic, where the app has it."""
+        """``auto``: what the source has, such as Alembic."""
         timeout: int
         lock_timeout: float
         statement_timeout: float

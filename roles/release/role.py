@@ -83,6 +83,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "lock_timeout": app.migrate_lock_timeout,
             "statement_timeout": app.statement_timeout,
             "retries": app.migrate_retries,
+            **({"config": app.migrate_config} if app.migrate_config else {}),
         },
         "hooks": hooks | {"timeout": app.hooks.timeout},
         "readiness": {
@@ -112,7 +113,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "Python": app.python_version,
             "environment": digest(render_env(app_role.environment(app, workers)).encode()),
             "service": digest(units),
-            "migration": digest(migrate),
+            "migration": digest([migrate, app.migrate_config] if app.migrate_config else migrate),
             "readiness path": app.readiness_path,
             "static files": app.static.path if app.static else "",
         }

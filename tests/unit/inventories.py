@@ -171,6 +171,7 @@ MAXIMAL: dict[str, Any] = {
             "domains": ["lab.example.com", "a.lab.example.com"],
             "source": {"git": "https://git.example.com/team/lab.git", "ref": "v1"},
             "app": "lab:app",
+            "migrate_config": "db/alembic.ini",
             "tls": {"mode": "self-signed"},
         },
         "plain": {

@@ -124,6 +124,16 @@ InnerPath = Annotated[
 ]
 """Folder within the app's folder."""
 
+FilePath = Annotated[
+    str,
+    Narrow(
+        "a file inside the app's folder: letters, digits and . _ + - /",
+        'write it such as "db/alembic.ini"',
+        _check_inner_path,
+    ),
+]
+"""File within the app's folder."""
+
 Subdir = Annotated[
     str,
     Narrow(
