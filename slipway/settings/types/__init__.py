@@ -43,6 +43,7 @@ from slipway.settings.types.names import (
     MachineName,
     Package,
     PackageName,
+    ProgramName,
     PublicKey,
     SecretRef,
     Timezone,
@@ -52,6 +53,7 @@ from slipway.settings.types.names import (
     unfit_hint,
 )
 from slipway.settings.types.narrow import Hint, Narrow, mapping_of, one_of, whole
+from slipway.settings.types.schedule import Schedule, calendars
 from slipway.settings.types.system import (
     AptOrigin,
     Architecture,
@@ -108,10 +110,12 @@ __all__ = [
     "Package",
     "PackageName",
     "Port",
+    "ProgramName",
     "PublicKey",
     "PythonVersion",
     "Rate",
     "ReleaseRef",
+    "Schedule",
     "Seconds",
     "SecretRef",
     "Sha256",
@@ -132,6 +136,7 @@ __all__ = [
     "VariableValue",
     "WebUrl",
     "Workers",
+    "calendars",
     "mapping_of",
     "one_of",
     "unfit_hint",
