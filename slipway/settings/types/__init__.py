@@ -45,6 +45,7 @@ from slipway.settings.types.names import (
     MachineName,
     Package,
     PackageName,
+    ProgramName,
     PublicKey,
     SecretRef,
     Timezone,
@@ -54,6 +55,7 @@ from slipway.settings.types.names import (
     unfit_hint,
 )
 from slipway.settings.types.narrow import Hint, Narrow, mapping_of, one_of, whole
+from slipway.settings.types.schedule import Schedule, calendars
 from slipway.settings.types.system import (
     AptOrigin,
     Architecture,
@@ -112,10 +114,12 @@ __all__ = [
     "Package",
     "PackageName",
     "Port",
+    "ProgramName",
     "PublicKey",
     "PythonVersion",
     "Rate",
     "ReleaseRef",
+    "Schedule",
     "Seconds",
     "SecretRef",
     "Sha256",
@@ -136,6 +140,7 @@ __all__ = [
     "VariableValue",
     "WebUrl",
     "Workers",
+    "calendars",
     "mapping_of",
     "one_of",
     "unfit_hint",
