@@ -81,7 +81,9 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         },
         "hooks": hooks | {"timeout": app.hooks.timeout},
         "readiness": {
-            "path": app.readiness_path,
+            "path": app.readiness,
+            "strict": app.has_health,
+            "interval": app.readiness_interval,
             "timeout": app.readiness_timeout,
             "host": app.main_domain,
             "scheme": "http" if app.tls.mode == "off" else "https",
@@ -108,7 +110,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "environment": digest(render_env(app_role.environment(app, workers)).encode()),
             "service": digest(units),
             "migration": digest(migrate),
-            "readiness path": app.readiness_path,
+            "readiness path": app.readiness if app.has_health else "",
             "static files": app.static.path if app.static else "",
         },
     }

@@ -234,6 +234,7 @@ BOUNDS = "App | Write down what apps may take, and builds reach"
         ("<app>.sandbox", {"network": "internet"}, [RELEASE]),
         ("<app>.trusted_proxies", [], [WAYS_IN, *SITES]),
         ("<app>.readiness_timeout", 46, [RELEASE]),
+        ("<app>.readiness_interval", 9, [RELEASE]),
         ("<app>.keep_releases", 4, [RELEASE]),
         ("<app>.drain_timeout", 40, [*SITES, RELEASE]),
         ("<app>.keep_warm", 40, [RELEASE]),
@@ -932,7 +933,9 @@ def inputs(settings: Settings, overview: HostOverview, commit: str = COMMIT) -> 
         ("<app>.max_body_size", "1m", set()),
         ("<app>.migrate_timeout", 50, set()),
         ("<app>.readiness_path", "/other", {"readiness path"}),
+        ("<app>.readiness_path", None, {"readiness path"}),
         ("<app>.readiness_timeout", 1, set()),
+        ("<app>.readiness_interval", 9, set()),
         ("<app>.keep_releases", 9, set()),
         ("<app>.migrate_lock_timeout", 9, set()),
         ("<app>.migrate_statement_timeout", 40, set()),
@@ -1011,7 +1014,14 @@ def test_what_is_wanted(maximal: Settings, overview: HostOverview) -> None:
         "on_failure": ["bin/page"],
         "timeout": 9,
     }
-    assert notes["readiness"] == {"path": "/ready", "timeout": 45, "host": "notes.example.com", "scheme": "https"}
+    assert notes["readiness"] == {
+        "path": "/ready",
+        "strict": True,
+        "interval": 2,
+        "timeout": 45,
+        "host": "notes.example.com",
+        "scheme": "https",
+    }
     assert (notes["python"], notes["keep"], notes["static"]) == ("3.12", 3, "static")
     assert (notes["watch"], notes["drain_timeout"], notes["graceful_timeout"], notes["keep_warm"]) == (7, 20, 42, 90)
     assert notes["uv_env"]["UV_PYTHON_DOWNLOADS"] == "never", "a build must not fetch another Python"
@@ -1022,7 +1032,15 @@ def test_what_is_wanted(maximal: Settings, overview: HostOverview) -> None:
     assert lab["migration"]["command"] == "auto"
     assert lab["migration"]["statement_timeout"] == lab["migration"]["timeout"], "where none is set"
     assert lab["hooks"] == dict.fromkeys(HOOKS) | {"timeout": 60}
-    assert wanted(maximal, overview, maximal.apps["plain"], "")["readiness"]["scheme"] == "http"
+    plain = wanted(maximal, overview, maximal.apps["plain"], "")["readiness"]
+    assert plain == {
+        "path": "/",
+        "strict": False,
+        "interval": 1,
+        "timeout": 60,
+        "host": "plain.example.com",
+        "scheme": "http",
+    }
 
 
 def test_the_environment(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
