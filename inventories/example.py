@@ -443,9 +443,10 @@ hosts = [
                         # /tmp alone, and sees neither devices nor other users' processes; `systemd-analyze security`
                         # tells the rest.
                         "sandbox": {
-                            # What the app may talk to. internet: any address. unix: Unix sockets alone, such as
-                            # PostgreSQL's and Redis's on this host (postgresql:///notes?host=/run/postgresql);
-                            # neither the Internet nor 127.0.0.1, so nothing that gets hold of the app can call home.
+                            # What the app may talk to. internet: any address, and the kernel about the host's
+                            # interfaces (netlink). unix: Unix sockets alone, such as PostgreSQL's and Redis's on this
+                            # host (postgresql:///notes?host=/run/postgresql); neither the Internet nor 127.0.0.1, so
+                            # nothing that gets hold of the app can call home.
                             # Type: one of "internet", "unix"; default "internet".
                             "network": "internet",
                             # No memory is both written and run as code. False for packages that make machine code as

@@ -1056,11 +1056,12 @@ def test_the_environment(plan: Planner, maximal: Settings, overview: HostOvervie
         "DEBUG": "false",
         "LOG_LEVEL": "info",
         "PORT": "8001",
+        "PYTHONUNBUFFERED": "1",
         "TOKEN": f'{MARK}Token "$HOME" %41 #',
         "UV_INDEX_INTERNAL_PASSWORD": f"{MARK}Index",
         "WEB_CONCURRENCY": "3",
     }
-    assert made.writes["/etc/lab/env"].text == 'WEB_CONCURRENCY="1"\n'
+    assert made.writes["/etc/lab/env"].text == 'PYTHONUNBUFFERED="1"\nWEB_CONCURRENCY="1"\n'
 
 
 def test_the_environments_digest_is_that_of_the_file(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
