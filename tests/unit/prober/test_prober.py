@@ -692,7 +692,8 @@ def test_settings_of_the_probe(
     data = changed({"apps.notes.probe": probe | {"connections": 6, "rate": 30}})
     _, load = site_and_load(make_settings(data).apps["notes"], {})
     assert load == Load(("/a", "/b"), "/s", "/u", "/w", "/e", 6, 30)
-    for paths, lenient in (({}, True), ({"apps.notes.liveness_path": "/up"}, False)):
+    rows: list[tuple[dict[str, Any], bool]] = [({}, True), ({"apps.notes.liveness_path": "/up"}, False)]
+    for paths, lenient in rows:
         _, load = site_and_load(make_settings(changed(paths)).apps["notes"], {})
         assert (load.short, load.lenient) == (("/up",) if paths else ("/",), lenient)
 
