@@ -443,9 +443,10 @@ hosts = [
                         # /tmp alone, and sees neither devices nor other users' processes; `systemd-analyze security`
                         # tells the rest.
                         "sandbox": {
-                            # What the app may talk to. internet: any address. unix: Unix sockets alone, such as
-                            # PostgreSQL's and Redis's on this host (postgresql:///notes?host=/run/postgresql);
-                            # neither the Internet nor 127.0.0.1, so nothing that gets hold of the app can call home.
+                            # What the app may talk to. internet: any address, and the kernel about the host's
+                            # interfaces (netlink). unix: Unix sockets alone, such as PostgreSQL's and Redis's on this
+                            # host (postgresql:///notes?host=/run/postgresql); neither the Internet nor 127.0.0.1, so
+                            # nothing that gets hold of the app can call home.
                             # Type: one of "internet", "unix"; default "internet".
                             "network": "internet",
                             # No memory is both written and run as code. False for packages that make machine code as
@@ -538,22 +539,29 @@ hosts = [
                         # migrate_timeout is for all tries together.
                         # Type: a whole number of retries from 0 to 100; default 5.
                         "migrate_retries": 5,
-                        # Path that answers 200 as long as the process lives, without asking the database.
-                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /; default
-                        # "/healthz".
-                        "liveness_path": "/healthz",
-                        # Path that answers 200 when the app can serve. A release goes live only after it did, over
-                        # its own socket.
-                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /; default
-                        # "/readyz".
-                        "readiness_path": "/readyz",
+                        # Path that answers 2xx as long as the process lives, without asking the database, such as
+                        # "/healthz". None: readiness_path, or /.
+                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /, or None; default
+                        # None.
+                        "liveness_path": None,
+                        # Path that answers 2xx when the app can serve, such as "/readyz". A release goes live only
+                        # after it did, over its own socket; if it answers 404, the release fails at once. None:
+                        # liveness_path. If neither is set, a release is ready when it answers / with any status below
+                        # 500, such as a redirect or 404; name a path to ask for more.
+                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /, or None; default
+                        # None.
+                        "readiness_path": None,
+                        # Seconds between two questions to the readiness path, so that limits of the app's own aren't
+                        # reached. The first few come sooner, and what doesn't answer well is asked again at once.
+                        # Type: a whole number of seconds from 1 to 3600; default 1.
+                        "readiness_interval": 1,
                         # Seconds a new release has until its readiness path answers; then the run fails and the old
                         # one keeps serving.
                         # Type: a whole number of seconds from 1 to 3600; default 60.
                         "readiness_timeout": 60,
-                        # Seconds a release is watched after the switch: if its readiness path stops answering 200
-                        # meanwhile, the release before it serves again and the run fails. 0: not at all; nor is the
-                        # first, which has none before it.
+                        # Seconds a release is watched after the switch: if its readiness path stops answering well
+                        # meanwhile, the release before it serves again and the run fails; 429 is an answer. 0: not at
+                        # all; nor is the first, which has none before it.
                         # Type: a whole number of seconds from 0 to 600; default 3.
                         "watch": 3,
                         # Seconds that requests, WebSockets and streams of the old release get to end by themselves
@@ -607,7 +615,8 @@ hosts = [
                         # What `--prove` sends to the app while a release goes out; the run fails if one request is
                         # lost.
                         "probe": {
-                            # Paths of quick GET requests, in turn. Empty: the liveness_path alone.
+                            # Paths of quick GET requests, in turn. Empty: the liveness_path alone; without one /,
+                            # where any answer below 500 is good.
                             # Type: a list of paths, each with or without a query; default [].
                             "short": [],
                             # Path of a GET request that takes a while, longer than a switch does but less than

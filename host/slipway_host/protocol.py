@@ -58,10 +58,14 @@ if TYPE_CHECKING:
         statement_timeout: float
         retries: int
 
-    class Readiness(TypedDict):
+    class Readiness(TypedDict, total=False):
         """How a release is asked whether it is ready."""
 
         path: str
+        strict: bool
+        """Whether only an answer of 2xx counts, since the settings name the path; otherwise any below 500 does."""
+        interval: int
+        """Seconds between two questions."""
         timeout: int
         """Seconds until it is."""
         host: str
@@ -378,7 +382,12 @@ def made_as(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any
     """The settings that are wanted (`Wanted`), for what was made from others: those of MADE_FROM are its own."""
     kept: dict[str, Any] = {key: made[key] for key in MADE_FROM if key in made}
     kept |= {key: made.get(key, {}) for key in SINCE if key in made or key in wanted}
-    return {**wanted, **kept, "readiness": {**wanted["readiness"], "path": made["readiness"]["path"]}}
+    return {**wanted, **kept, "readiness": {**wanted["readiness"], **asked_as(made)}}
+
+
+def asked_as(made: Mapping[str, Any]) -> dict[str, Any]:
+    """How a release is asked that was made from these settings (`Wanted`): until Slipway 0.2, always strictly."""
+    return {"path": made["readiness"]["path"], "strict": made["readiness"].get("strict", True)}
 
 
 def held_back(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,7 +88,9 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         },
         "hooks": hooks | {"timeout": app.hooks.timeout},
         "readiness": {
-            "path": app.readiness_path,
+            "path": app.readiness,
+            "strict": app.has_health,
+            "interval": app.readiness_interval,
             "timeout": app.readiness_timeout,
             "host": app.main_domain,
             "scheme": "http" if app.tls.mode == "off" else "https",
@@ -121,7 +123,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             # An app without jobs has the digest that it had before there were any.
             "service": digest(units | jobs),
             "migration": digest([migrate, app.migrate_config] if app.migrate_config else migrate),
-            "readiness path": app.readiness_path,
+            "readiness path": app.readiness if app.has_health else "",
             "static files": app.static.path if app.static else "",
         }
         # Without it, what was made before there were such settings counts as made from the same.

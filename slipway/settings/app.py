@@ -222,9 +222,28 @@ class AppSettings(AppOptions):
         return {"5m": large, "1m": max(large, 6), "10k": max(large, 16)}
 
     @property
+    def readiness(self) -> str:
+        """The path that tells whether the app can serve."""
+        return self.readiness_path or self.liveness_path or "/"
+
+    @property
+    def liveness(self) -> str:
+        """The path that tells whether the app lives."""
+        return self.liveness_path or self.readiness_path or "/"
+
+    @property
+    def has_health(self) -> bool:
+        """Whether one of these paths is set. Otherwise any answer below 500 is good."""
+        return self.readiness_path is not None or self.liveness_path is not None
+
+    def is_good(self, status: int) -> bool:
+        """Whether an answer with this status is good on these paths."""
+        return 200 <= status < (300 if self.has_health else 500)
+
+    @property
     def probe_paths(self) -> list[str]:
         """Paths of the probe's quick requests: its ``short``, or the liveness path."""
-        return list(self.probe.short) or [self.liveness_path]
+        return list(self.probe.short) or [self.liveness]
 
     # Environment.
 

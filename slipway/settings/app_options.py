@@ -157,15 +157,22 @@ class AppOptions(Model):
     migrate_retries: Annotated[int, t.whole(0, 100, "retries")] = 5
     """How often a migration that met a lock is tried again before the release fails; 0: never. migrate_timeout is for
     all tries together."""
-    liveness_path: t.UrlPath = "/healthz"
-    """Path that answers 200 as long as the process lives, without asking the database."""
-    readiness_path: t.UrlPath = "/readyz"
-    """Path that answers 200 when the app can serve. A release goes live only after it did, over its own socket."""
+    liveness_path: t.UrlPath | None = None
+    """Path that answers 2xx as long as the process lives, without asking the database, such as "/healthz". None:
+    readiness_path, or /."""
+    readiness_path: t.UrlPath | None = None
+    """Path that answers 2xx when the app can serve, such as "/readyz". A release goes live only after it did, over its
+    own socket; if it answers 404, the release fails at once. None: liveness_path. If neither is set, a release is ready
+    when it answers / with any status below 500, such as a redirect or 404; name a path to ask for more."""
+    readiness_interval: t.Seconds = 1
+    """Seconds between two questions to the readiness path, so that limits of the app's own aren't reached. The first
+    few come sooner, and what doesn't answer well is asked again at once."""
     readiness_timeout: t.Seconds = 60
     """Seconds a new release has until its readiness path answers; then the run fails and the old one keeps serving."""
     watch: Annotated[int, t.whole(0, 600, "seconds")] = 3
-    """Seconds a release is watched after the switch: if its readiness path stops answering 200 meanwhile, the release
-    before it serves again and the run fails. 0: not at all; nor is the first, which has none before it."""
+    """Seconds a release is watched after the switch: if its readiness path stops answering well meanwhile, the release
+    before it serves again and the run fails; 429 is an answer. 0: not at all; nor is the first, which has none before
+    it."""
     drain_timeout: Annotated[int, t.whole(0, 3600, "seconds")] = 30
     """Seconds that requests, WebSockets and streams of the old release get to end by themselves after a switch; then
     it is told to stop (WebSockets get a clean close), and graceful_timeout counts. 0: it is told at once."""

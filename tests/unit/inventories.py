@@ -140,6 +140,7 @@ MAXIMAL: dict[str, Any] = {
             "migrate_statement_timeout": 43,
             "migrate_retries": 6,
             "readiness_path": "/ready",
+            "readiness_interval": 2,
             "readiness_timeout": 45,
             "keep_releases": 3,
             "watch": 7,

@@ -147,9 +147,7 @@ def check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> 
     if app.max_requests_jitter and not app.max_requests:
         do = "set max_requests too, such as 10000, or remove max_requests_jitter"
         report.add(f"{at}.max_requests_jitter", "0 without max_requests", show(app.max_requests_jitter), do)
-    if app.static is not None and any(
-        path.startswith(app.static.url) for path in (app.liveness_path, app.readiness_path)
-    ):
+    if app.static is not None and any(path.startswith(app.static.url) for path in (app.liveness, app.readiness)):
         do = "choose another url: the app couldn't answer its liveness or readiness path"
         report.add(f"{at}.static.url", "a prefix that no health path starts with", show(app.static.url), do)
     check_text(report, f"{at}.nginx_extra", app.nginx_extra_local, "a file with nginx directives")
