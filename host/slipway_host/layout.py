@@ -289,6 +289,8 @@ class AppLayout:
         self.cache = host.cache / name
         self.uv_cache = self.cache / "uv"
         self.builder_home = self.cache / "home"
+        self.uv_config = self.cache / "config"
+        """Folder of settings for uv's builds: root's, and they set nothing."""
         self.mirror = host.mirrors / f"{name}.git"
         self.jobs = self.records / "jobs"
         """What its jobs run with, and how they ended; root's alone."""

@@ -53,6 +53,11 @@ def git_ssh(app: AppSettings) -> str:
     return shlex.join(["ssh", *(part for option in given for part in ("-o", option)), *key])
 
 
+def dependencies(app: AppSettings) -> dict[str, Any]:
+    """Which packages a release has, as the host's locks.py reads it."""
+    return app.dependencies.model_dump(exclude_defaults=True) | {"server": list(app.runs_under.packages)}
+
+
 def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit: str) -> dict[str, Any]:
     """The content of /etc/<app>/release.json: what a release is made from (protocol.Wanted), without a secret.
 
@@ -79,6 +84,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "lock_timeout": app.migrate_lock_timeout,
             "statement_timeout": app.statement_timeout,
             "retries": app.migrate_retries,
+            **({"config": app.migrate_config} if app.migrate_config else {}),
         },
         "hooks": hooks | {"timeout": app.hooks.timeout},
         "readiness": {
@@ -95,8 +101,8 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         "jobs": jobs,
         "sandbox": app_role.sandbox(app),
         "build": {"sandbox": app_role.build_sandbox(overview), "only": app.build_only},
+        "dependencies": dependencies(app),
         "programs": list(app.runs_under.programs),
-        "advice": app.runs_under.add,
         "deaths": app.runs_under.deaths,
         # Names alone: what their values are is shown nowhere.
         "secrets": sorted(app.secret_names),
@@ -114,10 +120,12 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "environment": digest(render_env(app_role.environment(app, workers)).encode()),
             # An app without jobs has the digest that it had before there were any.
             "service": digest(units | jobs),
-            "migration": digest(migrate),
+            "migration": digest([migrate, app.migrate_config] if app.migrate_config else migrate),
             "readiness path": app.readiness_path,
             "static files": app.static.path if app.static else "",
-        },
+        }
+        # Without it, what was made before there were such settings counts as made from the same.
+        | ({"dependencies": digest(chosen)} if (chosen := app.dependencies.model_dump(exclude_defaults=True)) else {}),
     }
 
 
