@@ -60,13 +60,29 @@ if TYPE_CHECKING:
         """The site's name."""
         scheme: Literal["http", "https"]
 
-    class Build(TypedDict):
-        """How an app's dependencies are installed."""
+    class Build(TypedDict, total=False):
+        """How an app's dependencies are installed, and what is made then."""
 
         sandbox: list[str]
         """Lines of the unit."""
         only: list[str] | None
         """Packages that may be built from source; None: all."""
+        commands: list[list[str]]
+        """Command lines that follow the dependencies. May be missing: none."""
+        env: dict[str, str]
+        """Variables without secrets for the build. May be missing: none."""
+
+    class Shared(TypedDict, total=False):
+        """Paths in the app's folder of what doesn't come from its source."""
+
+        folders: list[str]
+        """Links to folders that outlive releases."""
+        files: list[str]
+        """Links to files that do."""
+        served: list[str]
+        """Those of the folders that nginx serves."""
+        secrets: list[str]
+        """Files that the operator gives."""
 
     class Wanted(TypedDict, total=False):
         """What an app should be: the content of release.json, and part of each release's record. It has no secret."""
@@ -94,8 +110,10 @@ if TYPE_CHECKING:
         """Pattern of the lines that the app's server writes when a worker ends."""
         secrets: list[str]
         """Names of the variables that are secret."""
-        static: str | None
-        """Folder that nginx serves, below the app's."""
+        static: str | list[str] | None
+        """Folders that nginx serves, below the app's; a release of protocol 1 has one or none."""
+        shared: Shared
+        """May be missing: nothing."""
         watch: int
         """Seconds to watch a release after it has begun to serve."""
         drain_timeout: int
@@ -283,67 +301,6 @@ if TYPE_CHECKING:
         since: float | None
         """When the oldest worker that accepts connections started, in seconds since 1970; None without a worker."""
         files: dict[str, str]
-
-    class Way(TypedDict, total=False):
-        """A file that decides who can log in. To remove it, give its path, and None as content."""
-
-        path: str
-        content: str | None
-        mode: str
-        """Octal, as ``chmod`` takes it."""
-        owned: bool
-        """Whether it is the account's, not root's."""
-
-    class Ways(TypedDict):
-        """A change of access to a host: accounts, sshd, firewall."""
-
-        account: str | None
-        """The user who must exist and be able to log in; None for no user of ours."""
-        files: list[Way]
-        drop_in: str
-        """Path of sshd's file of ours."""
-        options: list[list[str]]
-        """Keyword and value of each option that sshd must have, as ``sshd -T`` prints them."""
-        host_keys: dict[str, int]
-        """Kind of key → its least number of bits."""
-        moduli: str | None
-        """Path of a file for the package's long moduli; None keeps the file as it is."""
-        ssh: bool
-        """Whether sshd is to read its configuration."""
-        firewall: Literal["load", "remove"] | None
-
-    class Armed(TypedDict):
-        """A change of access was made; unless it is confirmed in time, it is reverted."""
-
-        token: str
-        """What confirms it."""
-        seconds: int
-        """Until it is reverted."""
-        said: list[str]
-        """Messages for people, such as which program had sshd's port."""
-
-    class Kept(TypedDict):
-        """A file that can be restored."""
-
-        content: str
-        """In base64."""
-        mode: int
-        uid: int
-        gid: int
-
-    class Before(TypedDict, total=False):
-        """The state before an unconfirmed change of access: the content of pending.json."""
-
-        format: int
-        files: dict[str, Kept | None]
-        """Path → file; None where there was none."""
-        firewall: bool
-        """Whether the change concerns the firewall."""
-        table: str | None
-        """Its rules, as nft lists them; None where there were none."""
-        ssh: bool
-        """Whether sshd must read its configuration after they are restored."""
-        token: str
 
     class Lineage(TypedDict):
         """A certificate that certbot has stored."""

@@ -32,12 +32,14 @@ def run(
     *,
     network: bool = True,
     secrets: Iterable[str] = (),
+    more: Iterable[str] = (),
 ) -> Done:
     """Run a command of a build. Returns how it ended, even if it failed.
 
     + environment: its variables; no other process can read them
     + network: whether it may use the network (but never reach this host)
     + secrets: texts to hide in its output
+    + more: more lines of its unit
 
     Raises Failed if it took too long, left too little room on a disk, or left a process running.
     """
@@ -55,6 +57,7 @@ def run(
         f"BindPaths={folder}",
         f"ReadWritePaths={folder} {app.at.cache}",
         f"BindReadOnlyPaths=-{os.path.realpath(layout.resolver)}",
+        *more,
         f"EnvironmentFile={file}",
         f"WorkingDirectory={app.work(release)}",
         f"LimitFSIZE={room.largest(folder)}",
