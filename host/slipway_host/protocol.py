@@ -40,11 +40,17 @@ if TYPE_CHECKING:
         ssh: str
         """The command by which git connects; empty where it needs none."""
 
-    class Migration(TypedDict):
+    class MigrationConfig(TypedDict, total=False):
+        """What hosts of earlier versions have no word of."""
+
+        config: str | None
+        """Path of the tool's configuration in the app's folder; None: where it is found."""
+
+    class Migration(MigrationConfig):
         """How a database's schema is migrated; times in seconds."""
 
         command: Literal["auto"] | list[str] | None
-        """``auto``: Alembic, where the app has it."""
+        """``auto``: what the source has, such as Alembic."""
         timeout: int
         lock_timeout: float
         statement_timeout: float
@@ -102,10 +108,9 @@ if TYPE_CHECKING:
         sandbox: list[str]
         """Lines of the app's units."""
         build: Build
+        dependencies: dict[str, Any]  # locks.py says which
         programs: list[str]
         """Programs that the environment must have: without one of them the release can't start."""
-        advice: str
-        """The command that adds a missing one to the project."""
         deaths: str
         """Pattern of the lines that the app's server writes when a worker ends."""
         secrets: list[str]
@@ -176,6 +181,8 @@ if TYPE_CHECKING:
         """Digest of what its Python environment was made from."""
         manifest: str
         """Digest of its manifest."""
+        own: list[str] | None
+        """Paths in its environment of its own source; None: not known."""
         steps: dict[str, float]
         """Seconds that each step took."""
         took: float

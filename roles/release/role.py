@@ -54,6 +54,11 @@ def git_ssh(app: AppSettings) -> str:
     return shlex.join(["ssh", *(part for option in given for part in ("-o", option)), *key])
 
 
+def dependencies(app: AppSettings) -> dict[str, Any]:
+    """Which packages a release has, as the host's locks.py reads it."""
+    return app.dependencies.model_dump(exclude_defaults=True) | {"server": list(app.runs_under.packages)}
+
+
 def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit: str) -> dict[str, Any]:
     """The content of /etc/<app>/release.json: what a release is made from (protocol.Wanted), without a secret.
 
@@ -80,6 +85,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "lock_timeout": app.migrate_lock_timeout,
             "statement_timeout": app.statement_timeout,
             "retries": app.migrate_retries,
+            **({"config": app.migrate_config} if app.migrate_config else {}),
         },
         "hooks": hooks | {"timeout": app.hooks.timeout},
         "readiness": {
@@ -96,8 +102,8 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "commands": [shlex.split(command) for command in app.build],
             "env": app.plain_build_environment,
         },
+        "dependencies": dependencies(app),
         "programs": list(app.runs_under.programs),
-        "advice": app.runs_under.add,
         "deaths": app.runs_under.deaths,
         # Names alone: what their values are is shown nowhere.
         "secrets": sorted(app.secret_names),
@@ -115,11 +121,13 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "Python": app.python_version,
             "environment": digest(render_env(app_role.environment(app, workers)).encode()),
             "service": digest(units),
-            "migration": digest(migrate),
+            "migration": digest([migrate, app.migrate_config] if app.migrate_config else migrate),
             "readiness path": app.readiness_path,
             "static files": ", ".join(static),
             **files_inputs(app),
-        },
+        }
+        # Without it, what was made before there were such settings counts as made from the same.
+        | ({"dependencies": digest(chosen)} if (chosen := app.dependencies.model_dump(exclude_defaults=True)) else {}),
     }
 
 

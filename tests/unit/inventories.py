@@ -53,6 +53,7 @@ MAXIMAL: dict[str, Any] = {
         "worker_connections": 1000,
         "header_timeout": 11,
         "body_timeout": 12,
+        "send_timeout": 13,
         "sandbox": True,
         "extra": "http.conf",
     },
@@ -92,6 +93,13 @@ MAXIMAL: dict[str, Any] = {
             "node": True,
             "shared": ["media", "var/data"],
             "shared_files": {"config/local.ini": "local.ini", "db.sqlite3": {"writable": True}},
+            "dependencies": {
+                "lock": "uv.lock",
+                "extras": ["pg"],
+                "groups": ["prod"],
+                "project": True,
+                "hashes": False,
+            },
             "database_driver": "asyncpg",
             "port": 8001,
             "workers": 3,
@@ -171,6 +179,7 @@ MAXIMAL: dict[str, Any] = {
             "domains": ["lab.example.com", "a.lab.example.com"],
             "source": {"git": "https://git.example.com/team/lab.git", "ref": "v1"},
             "app": "lab:app",
+            "migrate_config": "db/alembic.ini",
             "tls": {"mode": "self-signed"},
         },
         "plain": {
@@ -344,6 +353,8 @@ def write_folder(made: Path) -> None:
     """All that the inventories here name, in `made`: sources, secrets, keys, certificates."""
     for project in ("project", "plain", "mono/apps/notes"):
         write_project(made / project)
+    more = "\n[project.optional-dependencies]\npg = []\n\n[dependency-groups]\nprod = []\n"
+    (made / "mono/apps/notes/pyproject.toml").write_text(PYPROJECT + more, encoding="utf-8")
     hooks = made / "mono/apps/notes/bin"
     hooks.mkdir()
     for name in ("before", "warm", "page"):

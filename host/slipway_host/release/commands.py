@@ -20,10 +20,11 @@ ENV = "/usr/bin/env"
 """It finds a program by the unit's PATH; systemd looks in its own."""
 
 
-def run(app: App, release: str, base: str | None) -> None:
+def run(app: App, release: str, base: str | None, *, rebuilt: bool = False) -> None:
     """Run the commands as the app's builder, in the app's folder, with the release's environment.
 
-    + base: the release whose environment this one will share
+    + base: the release whose environment this one shares
+    + rebuilt: whether it has that already
 
     Raises Failed if one fails.
     """
@@ -37,11 +38,14 @@ def run(app: App, release: str, base: str | None) -> None:
         **given.get("env", {}),
         **secrets,
     }
-    more = seen(app, release, base) if base else []
+    # In this one's place: its own folder is root's when it gets that.
+    venv = app.at.venv(base) if base else None
+    more = [f"BindReadOnlyPaths={venv} {venv}:{app.at.venv(release)}"] if venv and not rebuilt else []
     for argv in given.get("commands", []):
         began = app.system.clock()
         told = shlex.join(argv)
-        done = builder.run(app, release, [ENV, *argv], environment, secrets=secrets.values(), more=more)
+        hidden, reading = secrets.values(), bool(base)
+        done = builder.run(app, release, [ENV, *argv], environment, secrets=hidden, more=more, reading=reading)
         builder.must_run(app, done)
         if done.code != 0:
             advice = unfound(argv) if done.code == NOT_FOUND else ""
@@ -58,16 +62,3 @@ def unfound(argv: list[str]) -> str:
         f"\nName a program of the release's environment, of the app's folder (./{program}), or of the host: "
         "`packages` installs what the distribution has."
     )
-
-
-def seen(app: App, release: str, base: str) -> list[str]:
-    """The unit's lines by which the builder sees another release's environment in this one's place.
-
-    Those files are readable by the app's group; nothing else that this group may read is seen.
-    """
-    venv = app.at.venv(base)
-    return [
-        f"SupplementaryGroups={app.at.group}",
-        f"BindReadOnlyPaths={venv} {venv}:{app.at.venv(release)}",
-        f"InaccessiblePaths=-{app.at.etc} -{app.at.home}",
-    ]

@@ -47,12 +47,12 @@ def test_a_shared_environment_is_seen_and_nothing_else_of_the_group(place: Place
     commands.run(place.app, "r1", IDS[0])
     [first, _] = place.system.matching("/usr/bin/env")
     venv = place.at.venv(IDS[0])
-    for line in (
-        "SupplementaryGroups=notes",
-        f"BindReadOnlyPaths={venv} {venv}:{place.at.venv('r1')}",
-        f"InaccessiblePaths=-{place.at.etc} -{place.at.home}",
-    ):
-        assert line in first
+    of_group = ("SupplementaryGroups=notes", f"InaccessiblePaths=-{place.at.etc} -{place.at.home}")
+    bound = f"BindReadOnlyPaths={venv} {venv}:{place.at.venv('r1')}"
+    assert all(line in first for line in (bound, *of_group))
+    commands.run(place.app, "r1", IDS[0], rebuilt=True)
+    [*_, last] = place.system.matching("/usr/bin/env")
+    assert all(line in last for line in of_group) and bound not in last, "it has its environment already"
 
 
 def test_without_any_nothing_runs(place: Place) -> None:
