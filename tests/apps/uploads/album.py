@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 SETTINGS = configparser.ConfigParser()
 SETTINGS.read(HERE / "settings.ini")
 logging.basicConfig(filename=HERE / "logs/album.log", level=logging.INFO)
+log = logging.getLogger("album")
 
 base = sqlite3.connect(HERE / "album.db", check_same_thread=False, isolation_level=None)
 base.execute("PRAGMA journal_mode=WAL")
@@ -31,7 +32,7 @@ async def app(scope, receive, send):
         name = scope["path"].rpartition("/")[2]
         (HERE / "media" / name).write_bytes(content)
         base.execute("INSERT OR REPLACE INTO file VALUES (?, ?)", (name, len(content)))
-        logging.info("%s has %d bytes", name, len(content))
+        log.info("%s has %d bytes", name, len(content))
     told = {
         "files": dict(base.execute("SELECT name, size FROM file ORDER BY name")),
         "media": sorted(path.name for path in (HERE / "media").iterdir()),
