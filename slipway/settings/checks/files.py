@@ -7,7 +7,7 @@ from slipway.settings.checks.report import Report, read_file
 from slipway.settings.errors import join, show
 
 RESERVED = (".venv", ".git")
-"""What is the release's own in its folder."""
+"""What is the release's own in its folder. What is being copied ends with .partial."""
 LARGEST = 1_000_000
 """Bytes of a file that a release gets a copy of."""
 
@@ -37,7 +37,7 @@ def check_shared(report: Report, at: str, app: AppSettings) -> None:
     named += [(_file_at(at, path), path) for path in app.shared_files]
     before: list[str] = []
     for place, path in named:
-        if path.partition("/")[0] in RESERVED:
+        if path.partition("/")[0] in RESERVED or path.endswith(".partial"):
             do = "choose another path: that one is the release's own"
             report.add(place, "a path that a release has no use for", show(path), do)
         for other in before:
