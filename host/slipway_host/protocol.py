@@ -72,13 +72,29 @@ if TYPE_CHECKING:
         """The site's name."""
         scheme: Literal["http", "https"]
 
-    class Build(TypedDict):
-        """How an app's dependencies are installed."""
+    class Build(TypedDict, total=False):
+        """How an app's dependencies are installed, and what is made then."""
 
         sandbox: list[str]
         """Lines of the unit."""
         only: list[str] | None
         """Packages that may be built from source; None: all."""
+        commands: list[list[str]]
+        """Command lines that follow the dependencies. May be missing: none."""
+        env: dict[str, str]
+        """Variables without secrets for the build. May be missing: none."""
+
+    class Shared(TypedDict, total=False):
+        """Paths in the app's folder of what doesn't come from its source."""
+
+        folders: list[str]
+        """Links to folders that outlive releases."""
+        files: list[str]
+        """Links to files that do."""
+        served: list[str]
+        """Those of the folders that nginx serves."""
+        secrets: list[str]
+        """Files that the operator gives."""
 
     class Named(TypedDict):
         """A process of an app besides the web process."""
@@ -127,8 +143,10 @@ if TYPE_CHECKING:
         """Pattern of the lines that the app's server writes when a worker ends."""
         secrets: list[str]
         """Names of the variables that are secret."""
-        static: str | None
-        """Folder that nginx serves, below the app's."""
+        static: str | list[str] | None
+        """Folders that nginx serves, below the app's; a release of protocol 1 has one or none."""
+        shared: Shared
+        """May be missing: nothing."""
         watch: int
         """Seconds to watch a release after it has begun to serve."""
         drain_timeout: int

@@ -157,7 +157,7 @@ def release(
             "inputs": wanted["inputs"] | {"source": commit},
         }
     before, inputs = status.get("inputs", {}), wanted["inputs"]
-    reasons = [key for key in inputs if before.get(key) != inputs[key]]
+    reasons = [key for key in {**inputs, **before} if before.get(key) != inputs.get(key)]
     faults, serving = status.get("faults", []), status.get("release")
     left = [each for each in status.get("rolled_back", []) if each["inputs"] == inputs]
     # The host decides the same: where no release serves, there is nothing to hold.

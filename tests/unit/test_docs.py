@@ -77,7 +77,7 @@ def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     """A model, and all within it."""
     yield model
     for field in model.model_fields.values():
-        for each in reference.models_in(field.annotation):
+        for each in dict.fromkeys(reference.models_in(field.annotation)):
             yield from models(each)
 
 
