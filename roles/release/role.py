@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyinfra import host, logger
+from slipway_host.layout import LAYOUT
 from slipway_host.protocol import FORMAT
 
 from roles import app as app_role
@@ -19,13 +20,13 @@ from roles.release.facts import Git, ReleaseHistory
 from slipway import person
 from slipway.engine import plan
 from slipway.engine.overview import HostOverview
-from slipway.engine.place import File, place
+from slipway.engine.place import File, Folder, place
 from slipway.engine.pyinfra_api import OperationMeta
 from slipway.engine.role import role
 from slipway.engine.templates import host_file
 from slipway.foreign import one_line
 from slipway.prober import Prober, site_and_load
-from slipway.servers import SERVERS
+from slipway.servers import INTERFACES, SERVERS
 from slipway.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
 from slipway.settings.folder import Source
 
@@ -68,7 +69,20 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         source = {"kind": "git", "url": app.source.git, "ssh": git_ssh(app)}
     return {
         "format": FORMAT,
-        "app": app.app,
+        "app": app.app or "",
+        "interface": app.interface,
+        "factory": app.factory,
+        "python_path": app.python_path,
+        "server": {
+            "name": app.runs_under.name,
+            "interfaces": list(app.runs_under.interfaces),
+            "others": {
+                interface: [each.name for each in SERVERS.values() if interface in each.interfaces]
+                for interface in INTERFACES
+            },
+            "modules": {interface: list(names) for interface, names in app.runs_under.modules.items()},
+            "versions": dict(app.runs_under.versions),
+        },
         "source": source | {"subdir": app.source.subdir, "commit": commit},
         "python": app.python_version,
         "uv_env": uv_environment(settings) | {"UV_PYTHON_DOWNLOADS": "never"},
@@ -107,6 +121,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "Python": app.python_version,
             "environment": digest(render_env(app_role.environment(app, workers)).encode()),
             "service": digest(units),
+            "application": digest([app.app, app.interface, app.factory, app.python_path]),
             "migration": digest(migrate),
             "readiness path": app.readiness_path,
             "static files": app.static.path if app.static else "",
@@ -114,13 +129,15 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     }
 
 
+SHARED_FOLDERS = {str(LAYOUT.servers): Folder()}
+
+
 def shared() -> dict[str, File]:
-    """Path → file: what all apps' servers share."""
-    return {
-        path: File(host_file(file), note="counts from the next start of a release")
-        for server in SERVERS.values()
-        for path, file in server.files.items()
-    }
+    """Path → file: what all apps' servers share, and what finds an app's application."""
+    files = {path: file for server in SERVERS.values() for path, file in server.files.items()}
+    files[str(LAYOUT.look_program)] = f"app/servers/{LAYOUT.look_program.name}"
+    note = "counts from the next start of a release"
+    return {path: File(host_file(file), note=note) for path, file in sorted(files.items())}
 
 
 def operator() -> str:
@@ -152,7 +169,7 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
     files = shared()
     for app in chosen(settings, options):
         files |= inputs_of(settings, overview, app)
-    place(name="Write what servers share, and the apps' environments", files=files)
+    place(name="Write what servers share, and the apps' environments", folders=SHARED_FOLDERS, files=files)
     sources = Sources(settings, options)
     return {
         f"the release of {app.name}": release_app(settings, overview, app, options, sources)
@@ -163,7 +180,7 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
 @role("Rollback")
 def rollback(settings: Settings, options: RunOptions) -> dict[str, OperationMeta]:
     """Let the release from before, or the one that ``--data to=`` names, serve again; nothing is built or fetched."""
-    place(name="Write what servers share", files=shared())
+    place(name="Write what servers share", folders=SHARED_FOLDERS, files=shared())
     return {
         f"the rollback of {app.name}": operations.rollback(
             name=f"Roll back {app.name}",
