@@ -184,9 +184,12 @@ hosts = [
                     # need.
                     # Type: a whole number of seconds from 1 to 3600; default 10.
                     "header_timeout": 10,
-                    # Seconds a client may pause while it sends a body, or while it reads the answer.
+                    # Seconds a client may pause while it sends a body.
                     # Type: a whole number of seconds from 1 to 3600; default 30.
                     "body_timeout": 30,
+                    # Seconds a client may pause while it reads an answer (60 is nginx's default).
+                    # Type: a whole number of seconds from 1 to 3600; default 60.
+                    "send_timeout": 60,
                     # systemd shuts nginx off from all that a proxy doesn't need: it can write to /var/log/nginx,
                     # /var/lib/nginx, /var/cache/nginx and /run alone, and sees neither home folders nor others' /tmp.
                     # False: it may do what root may; for sites of your own that need that, a drop-in of yours
@@ -304,8 +307,7 @@ hosts = [
                         # most 100, which is Let's Encrypt's limit for one certificate.
                         # Type: a list of 1 to 100 host names; required.
                         "domains": ["notes.example.com", "www.notes.example.com"],
-                        # The code: a git repository, or a folder on this machine. It needs a pyproject.toml and a
-                        # uv.lock (in a uv workspace, the lock file at its root).
+                        # The code: a git repository, or a folder on this machine, with a lock file (`dependencies`).
                         # Type: either {"git": address, "ref": …} or {"path": local folder}; required.
                         "source": {
                             # Repository to fetch: an https, ssh or file URL, or git@host:path. A file URL is on the
@@ -363,7 +365,8 @@ hosts = [
                         "env": {},
                         # .env file beside the inventory with the app's secrets: NAME=value lines, UTF-8, chmod 600,
                         # kept out of git. $ is a dollar sign, nothing is interpolated; quote a value that has spaces
-                        # or a #.
+                        # or a #. A quoted value may have several lines, such as a key in PEM; in double quotes \n is
+                        # a line's end, too.
                         # Type: a path on this machine, relative to the inventory, or None; default None.
                         "env_file": None,
                         # Variables without which the app can't run: a run refuses to start when one is missing or
@@ -379,6 +382,32 @@ hosts = [
                         # no lock file pins them. []: none, so that all must come as wheels. None: any.
                         # Type: a list of packages' names, or None; default None.
                         "build_only": None,
+                        # Which packages a release has.
+                        "dependencies": {
+                            # Lock file, from the app's folder on. None: it is found there: uv.lock; else pylock.toml,
+                            # requirements.txt with hashes, poetry.lock or pdm.lock; else the uv.lock of a workspace
+                            # above it.
+                            # Type: a lock file's path, from the app's folder on: letters, digits and . _ + - /, or
+                            # None; default None.
+                            "lock": None,
+                            # Extras of the project that production needs, such as ["postgres"].
+                            # Type: a list of extras' names; default [].
+                            "extras": [],
+                            # Groups of dependencies that production needs, such as ["prod"]. No others are installed,
+                            # uv's default-groups and the group dev included.
+                            # Type: a list of groups' names; default [].
+                            "groups": [],
+                            # Whether the app's own project is installed into the environment, editable, so that its
+                            # modules, metadata and commands are found. None: as uv does it with a uv.lock; otherwise
+                            # where it says how it is built (build-system in pyproject.toml, or setup.py).
+                            # Type: True or False, or None; default None.
+                            "project": None,
+                            # False: a requirements.txt may lack hashes, and versions. The first build pins all it
+                            # installs, and later builds of the same file install just that. That first one trusts the
+                            # index.
+                            # Type: True or False; default True.
+                            "hashes": True,
+                        },
                         # For SQLAlchemy's async engine: the app gets DATABASE_URL as postgresql+asyncpg:// or
                         # postgresql+psycopg://, whether the .env says postgres:// or postgresql:// (and sslmode= as
                         # ssl= for asyncpg); the original, for synchronous tools, is DATABASE_URL_SYNC. None:
@@ -500,12 +529,17 @@ hosts = [
                             "log_mb": 100,
                         },
                         # --- Release --------------------------------------------------------------------------------
-                        # "auto": `alembic upgrade head` where the app's folder has Alembic's configuration; None:
-                        # never; otherwise the command. It runs once a release, in the app's folder, as the app's
-                        # user, with its environment and the release's bin folder first in PATH, before any traffic;
-                        # if it fails, the old release keeps serving.
+                        # "auto": `alembic upgrade heads` where the source has Alembic's configuration; None: never;
+                        # otherwise the command. It runs once a release, in the app's folder, as the app's user, with
+                        # its environment and the release's bin folder first in PATH, before any traffic; if it fails,
+                        # the old release keeps serving.
                         # Type: "auto", or one command with its arguments, or None; default "auto".
                         "migrate": "auto",
+                        # Alembic's configuration in the app's folder: an alembic.ini of any name, or a pyproject.toml
+                        # with [tool.alembic]. None: the one that ALEMBIC_CONFIG of env names; else the one nearest to
+                        # the app's folder, in it or below it.
+                        # Type: a file inside the app's folder: letters, digits and . _ + - /, or None; default None.
+                        "migrate_config": None,
                         # Seconds a migration may take (at most a day); after that it is stopped and the release
                         # fails.
                         # Type: a whole number of seconds from 1 to 86400; default 600.
@@ -624,8 +658,10 @@ hosts = [
                         # WebSockets need a sign of life within that time.
                         # Type: a whole number of seconds from 1 to 3600; default 60.
                         "proxy_timeout": 60,
-                        # CIDRs of proxies in front (a CDN) whose real_ip_header is believed. Empty: the client is
-                        # whoever connects.
+                        # CIDRs of proxies in front (a CDN) that are believed: the client's address in real_ip_header,
+                        # the scheme in X-Forwarded-Proto, the port in X-Forwarded-Port, and X-Request-ID. What came
+                        # to them by https isn't redirected, and what came by http is, except with tls mode "off".
+                        # Empty: the client is whoever connects.
                         # Type: a list of networks; default [].
                         "trusted_proxies": [],
                         # Header in which trusted_proxies give the client's address.
@@ -638,7 +674,7 @@ hosts = [
                             # alone. Append "; includeSubDomains" when every name below these domains has HTTPS, and
                             # "; preload" to be put on browsers' own lists (hstspreload.org), which is hard to undo.
                             # "max-age=0" makes browsers forget it; with None they remember what they were told. Never
-                            # sent without TLS or with a self-signed certificate.
+                            # sent without TLS (unless a trusted proxy says https), or with a self-signed certificate.
                             # Type: max-age=seconds, with or without ; includeSubDomains and ; preload, or None;
                             # default "max-age=63072000".
                             "strict_transport_security": "max-age=63072000",

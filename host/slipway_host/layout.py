@@ -293,6 +293,8 @@ class AppLayout:
         self.cache = host.cache / name
         self.uv_cache = self.cache / "uv"
         self.builder_home = self.cache / "home"
+        self.uv_config = self.cache / "config"
+        """Folder of settings for uv's builds: root's, and they set nothing."""
         self.mirror = host.mirrors / f"{name}.git"
         self.lock = host.run / f"{name}.lock"
         self.mirror_lock = host.run / f"{name}.mirror.lock"

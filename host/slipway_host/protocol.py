@@ -43,11 +43,17 @@ if TYPE_CHECKING:
         ssh: str
         """The command by which git connects; empty where it needs none."""
 
-    class Migration(TypedDict):
+    class MigrationConfig(TypedDict, total=False):
+        """What hosts of earlier versions have no word of."""
+
+        config: str | None
+        """Path of the tool's configuration in the app's folder; None: where it is found."""
+
+    class Migration(MigrationConfig):
         """How a database's schema is migrated; times in seconds."""
 
         command: Literal["auto"] | list[str] | None
-        """``auto``: Alembic, where the app has it."""
+        """``auto``: what the source has, such as Alembic."""
         timeout: int
         lock_timeout: float
         statement_timeout: float
@@ -118,10 +124,9 @@ if TYPE_CHECKING:
         sandbox: list[str]
         """Lines of the app's units."""
         build: Build
+        dependencies: dict[str, Any]  # locks.py says which
         programs: list[str]
         """Programs that the environment must have: without one of them the release can't start."""
-        advice: str
-        """The command that adds a missing one to the project."""
         deaths: str
         """Pattern of the lines that the app's server writes when a worker ends."""
         secrets: list[str]
@@ -190,6 +195,8 @@ if TYPE_CHECKING:
         """Digest of what its Python environment was made from."""
         manifest: str
         """Digest of its manifest."""
+        own: list[str] | None
+        """Paths in its environment of its own source; None: not known."""
         steps: dict[str, float]
         """Seconds that each step took."""
         took: float
@@ -316,67 +323,6 @@ if TYPE_CHECKING:
         since: float | None
         """When the oldest worker that accepts connections started, in seconds since 1970; None without a worker."""
         files: dict[str, str]
-
-    class Way(TypedDict, total=False):
-        """A file that decides who can log in. To remove it, give its path, and None as content."""
-
-        path: str
-        content: str | None
-        mode: str
-        """Octal, as ``chmod`` takes it."""
-        owned: bool
-        """Whether it is the account's, not root's."""
-
-    class Ways(TypedDict):
-        """A change of access to a host: accounts, sshd, firewall."""
-
-        account: str | None
-        """The user who must exist and be able to log in; None for no user of ours."""
-        files: list[Way]
-        drop_in: str
-        """Path of sshd's file of ours."""
-        options: list[list[str]]
-        """Keyword and value of each option that sshd must have, as ``sshd -T`` prints them."""
-        host_keys: dict[str, int]
-        """Kind of key → its least number of bits."""
-        moduli: str | None
-        """Path of a file for the package's long moduli; None keeps the file as it is."""
-        ssh: bool
-        """Whether sshd is to read its configuration."""
-        firewall: Literal["load", "remove"] | None
-
-    class Armed(TypedDict):
-        """A change of access was made; unless it is confirmed in time, it is reverted."""
-
-        token: str
-        """What confirms it."""
-        seconds: int
-        """Until it is reverted."""
-        said: list[str]
-        """Messages for people, such as which program had sshd's port."""
-
-    class Kept(TypedDict):
-        """A file that can be restored."""
-
-        content: str
-        """In base64."""
-        mode: int
-        uid: int
-        gid: int
-
-    class Before(TypedDict, total=False):
-        """The state before an unconfirmed change of access: the content of pending.json."""
-
-        format: int
-        files: dict[str, Kept | None]
-        """Path → file; None where there was none."""
-        firewall: bool
-        """Whether the change concerns the firewall."""
-        table: str | None
-        """Its rules, as nft lists them; None where there were none."""
-        ssh: bool
-        """Whether sshd must read its configuration after they are restored."""
-        token: str
 
     class Lineage(TypedDict):
         """A certificate that certbot has stored."""

@@ -235,9 +235,9 @@ def _lossy(note: str) -> str:
 
 def _refused(told: Mapping[str, Any], *, contract: bool) -> str:
     """Why the host would refuse a release, as far as its plan tells; empty if nothing is known to stand against it."""
-    heads, unknown = told.get("heads", []), told.get("unknown", [])
-    if len(heads) > 1:
-        return f"its migrations have {len(heads)} heads ({', '.join(heads)}): `alembic merge heads`"
+    forked, unknown = told.get("forked", []), told.get("unknown", [])
+    if forked:
+        return f"its migrations have {len(forked)} heads ({', '.join(forked)}): `alembic merge heads`"
     if unknown:
         return f"the database is at {', '.join(unknown)}, which it doesn't have"
     destructive = [each["revision"] for each in told.get("pending", []) if each["contract"]]

@@ -54,6 +54,11 @@ def git_ssh(app: AppSettings) -> str:
     return shlex.join(["ssh", *(part for option in given for part in ("-o", option)), *key])
 
 
+def dependencies(app: AppSettings) -> dict[str, Any]:
+    """Which packages a release has, as the host's locks.py reads it."""
+    return app.dependencies.model_dump(exclude_defaults=True) | {"server": list(app.runs_under.packages)}
+
+
 def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit: str) -> dict[str, Any]:
     """The content of /etc/<app>/release.json: what a release is made from (protocol.Wanted), without a secret.
 
@@ -81,7 +86,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
                 for interface in INTERFACES
             },
             "modules": {interface: list(names) for interface, names in app.runs_under.modules.items()},
-            "versions": dict(app.runs_under.versions),
+            "versions": app.runs_under.versions,
         },
         "source": source | {"subdir": app.source.subdir, "commit": commit},
         "python": app.python_version,
@@ -92,6 +97,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "lock_timeout": app.migrate_lock_timeout,
             "statement_timeout": app.statement_timeout,
             "retries": app.migrate_retries,
+            **({"config": app.migrate_config} if app.migrate_config else {}),
         },
         "hooks": hooks | {"timeout": app.hooks.timeout},
         "readiness": {
@@ -103,8 +109,8 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         "units": units,
         "sandbox": app_role.sandbox(app),
         "build": {"sandbox": app_role.build_sandbox(overview), "only": app.build_only},
+        "dependencies": dependencies(app),
         "programs": list(app.runs_under.programs),
-        "advice": app.runs_under.add,
         "deaths": app.runs_under.deaths,
         # Names alone: what their values are is shown nowhere.
         "secrets": sorted(app.secret_names),
@@ -122,10 +128,12 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "environment": digest(render_env(app_role.environment(app, workers)).encode()),
             "service": digest(units),
             "application": digest([app.app, app.interface, app.factory, app.python_path]),
-            "migration": digest(migrate),
+            "migration": digest([migrate, app.migrate_config] if app.migrate_config else migrate),
             "readiness path": app.readiness_path,
             "static files": app.static.path if app.static else "",
-        },
+        }
+        # Without it, what was made before there were such settings counts as made from the same.
+        | ({"dependencies": digest(chosen)} if (chosen := app.dependencies.model_dump(exclude_defaults=True)) else {}),
     }
 
 

@@ -27,6 +27,9 @@ UPLOAD_SECONDS = 1.0
 UPLOAD_PIECES = 20
 """Pieces of an upload."""
 
+ANSWER_LINE = 65_536
+"""Bytes of the longest line in an answer's header: browsers take as much, and nginx passes on 32 kB."""
+
 _T = TypeVar("_T")
 
 
@@ -109,6 +112,8 @@ class Asking:
             connector=connector,
             headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
+            max_line_size=ANSWER_LINE,
+            max_field_size=ANSWER_LINE,
             timeout=aiohttp.ClientTimeout(total=None),  # `_judged` has the one clock
             middlewares=(_never_retry,),
             trace_configs=[trace],

@@ -8,13 +8,11 @@ from slipway.servers.server import ASGI, WSGI, Server
 GRANIAN = Server(
     name="granian",
     interfaces=(ASGI, WSGI),
-    packages=("granian",),
     # Its worker is started by parts of it that may change with any 2.x.
-    versions={"granian": ">=2.8,<2.9"},
+    packages=("granian>=2.8,<2.9", "uvloop>=0.17"),
     programs=("python",),
     modules={ASGI: ("granian",), WSGI: ("granian",)},
     deaths=kept.DEATHS,
-    add="uv add 'granian>=2.8,<2.9' uvloop",
     files=kept.own("run_granian.py"),
     reserved={},
     service=kept.service("run_granian.py"),

@@ -33,12 +33,10 @@ def _service(process: Process) -> list[str]:
 GUNICORN = Server(
     name="gunicorn",
     interfaces=(ASGI, WSGI),
-    packages=("gunicorn", "uvicorn-worker"),
-    versions={"gunicorn": ">=22", "uvicorn-worker": ">=0.2", "uvicorn": ">=0.23"},
+    packages=("gunicorn>=22", "uvicorn-worker>=0.2", "uvicorn>=0.23", "uvloop>=0.17", "httptools>=0.5"),
     programs=("gunicorn", "python"),
     modules={ASGI: ("gunicorn", "uvicorn_worker"), WSGI: ("gunicorn",)},
     deaths=r"Worker exiting \(pid|Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM))",
-    add="uv add gunicorn uvicorn-worker uvloop httptools",
     files={CONFIG: "app/gunicorn.conf.py"} | kept.own("slipway_uvicorn.py"),
     reserved={
         # Whom it trusts to say who the client is.

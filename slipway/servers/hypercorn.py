@@ -8,13 +8,11 @@ from slipway.servers.server import ASGI, Server
 HYPERCORN = Server(
     name="hypercorn",
     interfaces=(ASGI,),
-    packages=("hypercorn",),
-    # The app's kind can be said since 0.15; later than 0.18 isn't tried.
-    versions={"hypercorn": ">=0.17,<0.19"},
+    # Later than 0.18 isn't tried.
+    packages=("hypercorn>=0.17,<0.19", "uvloop>=0.17"),
     programs=("python",),
     modules={ASGI: ("hypercorn.asyncio.run",)},
     deaths=kept.DEATHS,
-    add="uv add hypercorn uvloop",
     files=kept.own("run_hypercorn.py"),
     reserved={},
     service=kept.service("run_hypercorn.py"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -49,17 +50,13 @@ class Server:
     interfaces: Sequence[str]
     """Which of `INTERFACES` it serves."""
     packages: Sequence[str]
-    """What the app's lock file must have."""
-    versions: Mapping[str, str]
-    """Package → its versions that fit, such as ``>=23,<28``."""
+    """What it needs, as requirements with the versions that fit. A build adds what the app's lock file lacks."""
     programs: Sequence[str]
     """What a release's environment must have in its bin folder, once it is installed."""
     modules: Mapping[str, Sequence[str]]
     """Interface → modules that its start imports: what can't be imported is found before a release starts."""
     deaths: str
     """Pattern of the lines that it writes when a worker ends: what an app says stands before that."""
-    add: str
-    """The command that brings all of it into a project."""
     files: Mapping[str, str]
     """Path on the host → file of ``files/`` that goes there: what all apps share."""
     reserved: Mapping[str, str]
@@ -68,6 +65,12 @@ class Server:
     """The lines of a unit that start it, and stop it drained. Whether it is ready, an HTTP answer alone tells."""
     refused: Mapping[str, str] = field(default_factory=dict)
     """Setting of an app that it can't follow → why, and what to do."""
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Package → its versions that fit, such as ``>=23,<28``."""
+        split = (re.fullmatch(r"([A-Za-z0-9._-]+)([<>=!~,.0-9]*)", each) for each in self.packages)
+        return {found[1]: found[2] for found in split if found and found[2]}
 
 
 def lines(process: Process, words: Sequence[str]) -> list[str]:

@@ -8,13 +8,10 @@ from slipway.servers.server import ASGI, Server
 UVICORN = Server(
     name="uvicorn",
     interfaces=(ASGI,),
-    packages=("uvicorn",),
-    # It takes sockets, a time to finish and a callback since then.
-    versions={"uvicorn": ">=0.23"},
+    packages=("uvicorn>=0.23", "uvloop>=0.17", "httptools>=0.5"),
     programs=("python",),
     modules={ASGI: ("uvicorn",)},
     deaths=kept.DEATHS,
-    add="uv add uvicorn uvloop httptools",
     files=kept.own("run_uvicorn.py", "slipway_uvicorn.py"),
     reserved={},
     service=kept.service("run_uvicorn.py"),

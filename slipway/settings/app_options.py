@@ -9,6 +9,7 @@ from pydantic import Field
 from slipway.servers import INTERFACES, USUAL
 from slipway.settings import types as t
 from slipway.settings.base import LIST_DO, Model
+from slipway.settings.dependencies import DependenciesSettings
 from slipway.settings.nginx import HeadersSettings, RateLimit, StaticSettings
 from slipway.settings.process import LimitsSettings, SandboxSettings
 from slipway.settings.release import HooksSettings, ProbeSettings
@@ -38,8 +39,7 @@ class AppOptions(Model):
     """Names the app answers to; all must point to the host. The certificate covers them all; at most 100, which is
     Let's Encrypt's limit for one certificate."""
     source: Annotated[AnySource, SOURCE]
-    """The code: a git repository, or a folder on this machine. It needs a pyproject.toml and a uv.lock (in a uv
-    workspace, the lock file at its root)."""
+    """The code: a git repository, or a folder on this machine, with a lock file (`dependencies`)."""
     app: Annotated[t.Application | None, Field(examples=["notes.main:app"])] = None
     """Application as module:attribute, or the function that makes it; literal arguments may follow, as in
     'notes:create_app("production")'. None: it is found, by [tool.fastapi] entrypoint in pyproject.toml, the variables
@@ -67,7 +67,8 @@ class AppOptions(Model):
     becomes "true". A variable stands either here or in env_file, not in both."""
     env_file: t.LocalPath | None = None
     """.env file beside the inventory with the app's secrets: NAME=value lines, UTF-8, chmod 600, kept out of git. $ is
-    a dollar sign, nothing is interpolated; quote a value that has spaces or a #."""
+    a dollar sign, nothing is interpolated; quote a value that has spaces or a #. A quoted value may have several lines,
+    such as a key in PEM; in double quotes \\n is a line's end, too."""
     required_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
     """Variables without which the app can't run: a run refuses to start when one is missing or empty."""
     build_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
@@ -79,6 +80,11 @@ class AppOptions(Model):
     """The only packages of the lock file that may be built on the host from their sources, which runs their code and
     that of their build requirements; those come from the index by name, and no lock file pins them. []: none, so that
     all must come as wheels. None: any."""
+    dependencies: Annotated[
+        DependenciesSettings,
+        t.mapping_of("options of dependencies", 'write a mapping, such as {"extras": ["postgres"]}'),
+    ] = DependenciesSettings()
+    """Which packages a release has."""
     database_driver: Annotated[Literal["asyncpg", "psycopg"], t.one_of("asyncpg", "psycopg")] | None = None
     """For SQLAlchemy's async engine: the app gets DATABASE_URL as postgresql+asyncpg:// or postgresql+psycopg://,
     whether the .env says postgres:// or postgresql:// (and sslmode= as ssl= for asyncpg); the original, for
@@ -88,9 +94,9 @@ class AppOptions(Model):
     """Port on 127.0.0.1 where nginx offers the app without TLS to the host itself; the app gets it as PORT. None: no
     such port; sockets and 443 are enough for most."""
     server: t.ServerName = USUAL
-    """The server that runs the app; the app's lock file must have its packages. Whichever it is, it has the socket of
-    systemd, believes nginx alone, and finishes its requests and closes WebSockets when it is stopped. What each serves,
-    and is good for, is in docs/explanation.md."""
+    """The server that runs the app. What the app's lock file lacks of its packages is installed besides. Whichever it
+    is, it has the socket of systemd, believes nginx alone, and finishes its requests and closes WebSockets when it is
+    stopped. What each serves, and is good for, is in docs/explanation.md."""
     workers: t.Workers | None = None
     """Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores and memory."""
     timeout: t.Seconds = 30
@@ -134,9 +140,12 @@ class AppOptions(Model):
     """What the app may take of the host, so that it can't starve another."""
 
     migrate: t.Command | None = "auto"
-    """"auto": `alembic upgrade head` where the app's folder has Alembic's configuration; None: never; otherwise the
+    """"auto": `alembic upgrade heads` where the source has Alembic's configuration; None: never; otherwise the
     command. It runs once a release, in the app's folder, as the app's user, with its environment and the release's
     bin folder first in PATH, before any traffic; if it fails, the old release keeps serving."""
+    migrate_config: Annotated[t.FilePath, Field(examples=["db/alembic.ini"])] | None = None
+    """Alembic's configuration in the app's folder: an alembic.ini of any name, or a pyproject.toml with [tool.alembic].
+    None: the one that ALEMBIC_CONFIG of env names; else the one nearest to the app's folder, in it or below it."""
     migrate_timeout: Annotated[int, t.whole(1, 86_400, "seconds")] = 600
     """Seconds a migration may take (at most a day); after that it is stopped and the release fails."""
     migrate_lock_timeout: Annotated[int, t.whole(1, 600, "seconds")] = 5
@@ -192,7 +201,9 @@ class AppOptions(Model):
     """Seconds nginx waits for the next bytes from the app (60 is nginx's default). Streams and WebSockets need a sign
     of life within that time."""
     trusted_proxies: Annotated[list[t.Network], t.Narrow("a list of networks", LIST_DO, container=True)] = []
-    """CIDRs of proxies in front (a CDN) whose real_ip_header is believed. Empty: the client is whoever connects."""
+    """CIDRs of proxies in front (a CDN) that are believed: the client's address in real_ip_header, the scheme in
+    X-Forwarded-Proto, the port in X-Forwarded-Port, and X-Request-ID. What came to them by https isn't redirected, and
+    what came by http is, except with tls mode "off". Empty: the client is whoever connects."""
     real_ip_header: t.HeaderName = "X-Forwarded-For"
     """Header in which trusted_proxies give the client's address."""
     headers: Annotated[

@@ -16,6 +16,7 @@ from slipway.settings import checks
 from slipway.settings import types as t
 from slipway.settings.access import FirewallSettings, OperatorSettings, SshSettings
 from slipway.settings.app import AppSettings
+from slipway.settings.dependencies import DependenciesSettings
 from slipway.settings.errors import Problem, join, show, show_type
 from slipway.settings.host import Settings
 from slipway.settings.nginx import HeadersSettings, NginxSettings, RateLimit, StaticSettings
@@ -43,6 +44,7 @@ PLACES: dict[str, type[BaseModel]] = {
     "slipway.apps.<app>": AppSettings,
     "slipway.apps.<app>.source": GitSource,
     "slipway.apps.<app>.hooks": HooksSettings,
+    "slipway.apps.<app>.dependencies": DependenciesSettings,
     "slipway.apps.<app>.probe": ProbeSettings,
     "slipway.apps.<app>.tls": TlsSettings,
     "slipway.apps.<app>.static": StaticSettings,

@@ -53,6 +53,7 @@ MAXIMAL: dict[str, Any] = {
         "worker_connections": 1000,
         "header_timeout": 11,
         "body_timeout": 12,
+        "send_timeout": 13,
         "sandbox": True,
         "extra": "http.conf",
     },
@@ -96,6 +97,13 @@ MAXIMAL: dict[str, Any] = {
             "env_file": "notes.env",
             "required_env": ["TOKEN"],
             "build_env": ["UV_INDEX_INTERNAL_PASSWORD"],
+            "dependencies": {
+                "lock": "uv.lock",
+                "extras": ["pg"],
+                "groups": ["prod"],
+                "project": True,
+                "hashes": False,
+            },
             "database_driver": "asyncpg",
             "port": 8001,
             "workers": 3,
@@ -175,6 +183,7 @@ MAXIMAL: dict[str, Any] = {
             "server": "granian",
             "concurrency": 200,
             "access_log": True,
+            "migrate_config": "db/alembic.ini",
             "tls": {"mode": "self-signed"},
         },
         "plain": {
@@ -348,6 +357,8 @@ def write_folder(made: Path) -> None:
     """All that the inventories here name, in `made`: sources, secrets, keys, certificates."""
     for project in ("project", "plain", "mono/apps/notes"):
         write_project(made / project)
+    more = "\n[project.optional-dependencies]\npg = []\n\n[dependency-groups]\nprod = []\n"
+    (made / "mono/apps/notes/pyproject.toml").write_text(PYPROJECT + more, encoding="utf-8")
     hooks = made / "mono/apps/notes/bin"
     hooks.mkdir()
     for name in ("before", "warm", "page"):

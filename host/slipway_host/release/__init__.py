@@ -13,6 +13,7 @@ A release or a rollback runs in a unit of its own, so it continues without the c
   builder.py      runs the commands of a build, each in a unit (room.py keeps the disk from filling)
   check.py        check: everything that can be known before anything changes
   database.py     migrate; compare the database with a release's migrations
+  migrations.py   find what migrates a source's database
   hooks.py        the user's own commands
   sandbox.py      runs code of the app in sandboxes
   plan.py         what a release would change, without making one

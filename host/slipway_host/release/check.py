@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from slipway_host.proxy.nginx import Nginx
-from slipway_host.release import database, hooks, manifest, processes, served
+from slipway_host.release import database, hooks, manifest, migrations, processes, served
 from slipway_host.release.app import digest_of_text
 from slipway_host.system import Failed
 
@@ -22,6 +22,7 @@ def check(app: App, release: str) -> None:
 
     prepare(app, release)
     hooks.missing_hooks(app, release)
+    migrations.required(app, release)
     with ThreadPoolExecutor() as pool:  # the last two take as long as the app's imports, each on a core
         checks = [
             pool.submit(flush, app),  # ahead: little is left to be written when it counts

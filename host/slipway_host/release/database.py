@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 
-from slipway_host.release import hooks, sandbox, source
+from slipway_host.release import hooks, migrations, sandbox
 from slipway_host.system import Failed, Undecided, tail
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
     from typing import Any
 
     from slipway_host.protocol import Record
@@ -27,30 +26,14 @@ MARKED = {"SLIPWAY_MARKED": "1"}
 """Tells the schema program that a mark is on its standard input."""
 LOCK_TAKEN = 75  # EX_TEMPFAIL of sysexits.h: the schema program met a lock
 RETRY_SECONDS = 2
-
-
-def has_alembic(app: App, folder: Path, subdir: str) -> bool:
-    """Whether the code in this folder uses Alembic.
-
-    + subdir: the app's folder below it
-    """
-    if app.wanted["migration"]["command"] != "auto":
-        return False
-    if source.of_source(app, folder, "alembic.ini", subdir) is not None:
-        return True
-    return b"[tool.alembic" in (source.of_source(app, folder, "pyproject.toml", subdir) or b"")
-
-
-def uses_alembic(app: App, release: str) -> bool:
-    """Whether a release's code uses Alembic."""
-    return has_alembic(app, app.at.folder(release), app.subdir(release))
+MERGE = "`alembic merge heads`"
 
 
 # ── the schema program ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def schema(app: App, release: str, *argv: str, what: str = "schema", seconds: float = sandbox.IMPORT_SECONDS) -> Ran:
-    """Run the schema program with the release's own Python and Alembic, as the app's user.
+    """Run the schema program with the release's own Python and packages, as the app's user.
 
     + argv: its command and options
     + what: name of the unit, as `sandbox.as_app` takes it
@@ -59,6 +42,8 @@ def schema(app: App, release: str, *argv: str, what: str = "schema", seconds: fl
         limits = app.wanted["migration"]
         argv = (*argv, "--lock-timeout", str(limits["lock_timeout"]))
         argv = (*argv, "--statement-timeout", str(limits["statement_timeout"]))
+    if tool := migrations.of_release(app, release):
+        argv = (*argv, *tool.options)
     command = schema_command(app, release, *argv)
     return sandbox.as_app(app, release, what, command, seconds, MARKED, said=f"{app.mark}\n")
 
@@ -80,8 +65,10 @@ def answer(app: App, done: Done, doing: str) -> Any:
 
 
 def look(app: App, release: str) -> Any:
-    """A release's migrations compared with the database; None if the app doesn't use Alembic."""
-    return answer(app, schema(app, release, "look"), "looked at") if uses_alembic(app, release) else None
+    """A release's migrations compared with the database; None if it has none that the schema program knows."""
+    if not migrations.of_release(app, release):
+        return None
+    return answer(app, schema(app, release, "look"), "looked at")
 
 
 # ── whether they fit ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -92,9 +79,8 @@ def fits(app: App, seen: Mapping[str, Any]) -> None:
 
     + seen: the result of `look`
     """
-    if len(seen["heads"]) > 1:
-        heads = ", ".join(seen["heads"])
-        raise Failed(f"The migrations have {len(seen['heads'])} heads ({heads}): `alembic merge heads`, and run again.")
+    if forked := seen.get("forked"):
+        raise Failed(f"The migrations have {len(forked)} heads ({', '.join(forked)}): {MERGE}, and run again.")
     serving = app.record(app.serving())
     if seen["unknown"] and not same_code(app, serving):
         unknown = ", ".join(seen["unknown"])
@@ -139,12 +125,11 @@ def migrate(app: App, release: str) -> str | None:
     pending = [each["revision"] for each in record.get("pending", [])]
     hooks.hook(app, release, "before_migrate", SLIPWAY_PENDING=",".join(pending))
     note = "no migration"
-    if uses_alembic(app, release):
+    if tool := migrations.of_release(app, release):
         note = "nothing pending"
         if pending:
-            tries = patient(
-                app, "alembic", lambda limit: schema(app, release, "upgrade", what="migrate", seconds=limit)
-            )
+            name = migrations.NAMES[tool.name]
+            tries = patient(app, name, lambda limit: schema(app, release, "upgrade", what="migrate", seconds=limit))
             note = ", ".join(pending) + tries
         revisions = record["revisions"]
         after = record["heads"] if pending else revisions["before"]

@@ -12,7 +12,7 @@ import subprocess
 from pathlib import Path
 
 from slipway_host.layout import PROC
-from slipway_host.release import database, failure, runs, sandbox, source, trees
+from slipway_host.release import database, failure, migrations, runs, sandbox, source, trees
 from slipway_host.systemd import transient
 
 TYPE_CHECKING = False
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from slipway_host.protocol import Planned, Request
     from slipway_host.release.app import App
+    from slipway_host.release.migrations import Tool
 
 
 SECONDS = source.LOCK_SECONDS + source.FETCH_SECONDS + 10 * sandbox.PLAN_SECONDS
@@ -48,9 +49,12 @@ def plan(app: App, request: Request) -> Planned:
         source.unpack(app, unpacked, archive)
         if wanted["kind"] == "git" and served:
             told["commits"] = source.subjects(app, f"{served}..{wanted['commit']}")
-        if serving and database.has_alembic(app, unpacked, wanted["subdir"]):
+        tool, known = None, request.get("placeholders", {})
+        if serving:  # without its packages they can't be read
+            tool = migrations.tool_of(app, unpacked, wanted["subdir"], app.wanted["migration"], known)
+        if serving and tool:
             app.system.run("chown", "-hR", f"root:{app.at.group}", str(unpacked))
-            told.update(planned_migrations(app, serving, folder, request.get("placeholders", {})))
+            told.update(planned_migrations(app, serving, folder, tool, known))
     except Exception as error:  # of any kind, for the source isn't trusted: the operator must see it
         told["error"] = app.system.hidden.shown(failure.said_of(error))
     finally:
@@ -79,28 +83,29 @@ def sweep_plans(app: App) -> None:
                 trees.remove(folder)
 
 
-def planned_migrations(app: App, serving: str, folder: Path, placeholders: Mapping[str, str]) -> Planned:
+def planned_migrations(app: App, serving: str, folder: Path, tool: Tool, placeholders: Mapping[str, str]) -> Planned:
     """The migrations of a new source that the database lacks, with their SQL if it can be written.
 
     + serving: the release with whose packages they are read
     + folder: has the source
+    + tool: of the source
     + placeholders: environment of env.py, name → value
     """
     seen: Any = {"current": [], "dialect": None}
-    if database.uses_alembic(app, serving):
+    before = migrations.of_release(app, serving)
+    if before and before.name == tool.name:
         seen = database.answer(app, database.schema(app, serving, "look", what=f"plan-look-{os.getpid()}"), "looked at")
 
     def read(doing: str, environment: Mapping[str, str], *argv: str) -> Any:
-        command = database.schema_command(app, serving, *argv)
+        command = database.schema_command(app, serving, *argv, *tool.options)
         given = {**environment, **database.MARKED}
         done = sandbox.sandboxed(app, serving, folder, command, given, said=f"{app.mark}\n")
         return database.answer(app, done, doing)
 
     at = f"--at={','.join(seen['current']) or 'base'}"
-    # No other variable: some would make Python run code of the source.
-    where = {name: value for name, value in placeholders.items() if name == "ALEMBIC_CONFIG"}
     known: Planned = {"current": seen["current"]}
-    known.update(read("compared with the new migrations", where, "read", at))
+    # No variable: some would make Python run code of the source.
+    known.update(read("compared with the new migrations", {}, "read", at))
     known["pending"] = [each | {"sql": None} for each in known["pending"]]
     if known["pending"]:
         dialect = [f"--dialect={seen['dialect']}"] if seen["dialect"] else []

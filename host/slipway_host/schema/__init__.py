@@ -1,8 +1,8 @@
 """Read and change an app's database schema, through the app's own Alembic configuration and env.py.
 
 It runs with a release's own Python (3.11 or newer) and its Alembic, as the app's user, in the app's folder, with its
-environment. It reads what `alembic` reads there: alembic.ini or [tool.alembic] of pyproject.toml, ALEMBIC_CONFIG,
-prepend_sys_path, and env.py with its own engine, sync or async.
+environment. It reads what `alembic` reads there (or in the folder of `--in`): the file of `--config`, else alembic.ini
+or [tool.alembic] of pyproject.toml; prepend_sys_path, and env.py with its own engine, sync or async.
 
 It adds
 - one lock per database, so that two migrations never run at once, and time-outs on the connection that migrates;
@@ -17,6 +17,7 @@ Exit codes: 0 done; 1 failed, the reason last on stderr; 2 usage; 75 a lock is t
   __main__.py     starts it, so that the app's code finds a process without a trace of Slipway's package
   cli.py          the command line
   commands.py     what each command does and answers
+  lines.py        what a database lacks, what it would undo, and where revisions fork
   runs.py         runs of env.py, in which Alembic does something else than it asks for
   alembic_api.py  all names of Alembic that it doesn't promise
   locks.py        for each kind of database: one migration at a time, and its time-outs

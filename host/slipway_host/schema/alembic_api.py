@@ -71,11 +71,11 @@ def migrated_by(visited: Callable[..., None]) -> Iterator[Callable[..., Any]]:
 
 
 def upgrade_steps(script: Any, heads: Any) -> Sequence[Any]:
-    """Alembic's steps from these heads to the head.
+    """Alembic's steps from these heads to those of the scripts.
 
     + script: its ScriptDirectory
     """
-    steps: Sequence[Any] = _of(script, "_upgrade_revs")("head", heads)
+    steps: Sequence[Any] = _of(script, "_upgrade_revs")("heads", heads)
     return steps
 
 

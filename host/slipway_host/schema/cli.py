@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from pathlib import Path
 
 from slipway_host import schema
 from slipway_host.schema import commands
@@ -41,29 +43,29 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=NAME,
         description=(schema.__doc__ or "").partition("\n")[0],
-        epilog="Run it with the release's Python, in the folder of alembic.ini (or of the pyproject.toml with "
-        "[tool.alembic]), with the app's environment. Exit codes: 0 done, 1 failed (the reason comes last), 2 usage, "
-        "75 a lock is taken: try again.",
+        epilog="Run it with the release's Python, in the app's folder, with the app's environment. Exit codes: 0 done, "
+        "1 failed (the reason comes last), 2 usage, 75 a lock is taken: try again.",
     )
     parsers = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(function: Callable[[commands.Task], None], help_: str, more: str) -> argparse.ArgumentParser:
         made = parsers.add_parser(function.__name__, help=help_, description=f"{help_[0].upper()}{help_[1:]}. {more}")
         made.set_defaults(command=function)
+        _where(made)
         return made
 
     command(
         commands.look,
         "tell what the database has and what an upgrade would do; changes nothing",
-        "The answer is the last line that begins with `slipway-schema: `, as JSON: heads (of the scripts), current (of "
-        "the database), unknown (what the database has and the scripts don't; then nothing is pending), dialect, and "
-        "pending, in order: revision, doc, contract (what a release that still serves may not survive), downgrade "
-        "(whether it can be taken back).",
+        "The answer is the last line that begins with `slipway-schema: `, as JSON: heads (of the scripts), forked "
+        "(heads that were to be one), current (of the database), unknown (what the database has and the scripts don't; "
+        "then nothing is pending), dialect, and pending, in order: revision, doc, contract (what a release that still "
+        "serves may not survive), downgrade (whether it can be taken back).",
     )
     made = command(
         commands.read,
         "tell what an upgrade would do to a database; runs nothing of the source, and asks no database",
-        "The answer is that of `look`: heads, unknown and pending.",
+        "The answer is that of `look`: heads, forked, unknown and pending.",
     )
     _at(made)
     made = command(
@@ -75,7 +77,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     made.add_argument("--dialect", metavar="NAME", help="of the database; else that of env.py")
     made = command(
         commands.upgrade,
-        "upgrade to the head",
+        "upgrade to the heads",
         "Under a lock that no two migrations of one database can have; the revisions are read once it is got, so that "
         "what another one did meanwhile isn't done again.",
     )
@@ -92,6 +94,13 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     )
     _target(made)
     return parser.parse_args(argv)
+
+
+def _where(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--config", default="", metavar="FILE", help="Alembic's configuration; else as `alembic` finds it"
+    )
+    made.add_argument("--in", dest="folder", default="", metavar="FOLDER", help="where to run; else here")
 
 
 def _limits(made: argparse.ArgumentParser) -> None:
@@ -127,10 +136,25 @@ def _at(made: argparse.ArgumentParser) -> None:
     )
 
 
+def go_to(options: argparse.Namespace) -> None:
+    """Go to the folder of the command line. The app's folder and the configuration's are searched for modules last.
+
+    Nothing else decides where an app's modules are found, but its environment (PYTHONPATH) and what it does itself.
+    """
+    folders = [Path.cwd()]
+    if options.config:
+        options.config = str(folders[0] / options.config)
+        folders.insert(0, Path(options.config).parent)
+    if options.folder:
+        os.chdir(options.folder)
+    sys.path += [str(each) for each in folders if str(each) not in sys.path]
+
+
 def main() -> int:
     """Run the command of the command line. Returns the exit code."""
     options = arguments(sys.argv[1:])
     answer = commands.apart()
+    go_to(options)
     try:
         return commands.act(options, answer)
     except Failed as failed:

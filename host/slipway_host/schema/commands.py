@@ -10,7 +10,8 @@ import sys
 from slipway_host.schema import untrusted
 from slipway_host.schema.contract import described
 from slipway_host.schema.errors import LATE, Failed, Locked, is_lock, state_of, told
-from slipway_host.schema.runs import Back, Change, Look, Render, Run, to_do, to_undo
+from slipway_host.schema.lines import forked, to_do, to_undo
+from slipway_host.schema.runs import Back, Change, Look, Render, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 MARK = "slipway-schema: "
+CONFIG = "ALEMBIC_CONFIG"
 MARKED = "SLIPWAY_MARKED"
 """Environment variable: the beginning of the answer comes on standard input."""
 
@@ -69,14 +71,15 @@ def look(task: Task) -> None:
     task.run = run = Look(task.config, task.script)
     run("heads")
     pending = [described(one) for one in run.pending]
-    heads = task.script.get_heads()
-    task.answer(heads=heads, current=run.current, unknown=run.unknown, dialect=run.dialect, pending=pending)
+    heads = {"heads": task.script.get_heads(), "forked": forked(task.script)}
+    task.answer(**heads, current=run.current, unknown=run.unknown, dialect=run.dialect, pending=pending)
 
 
 def read(task: Task) -> None:
     """Print what an upgrade would do to a database at `--at`; run nothing."""
     unknown, todo = to_do(task.script, task.options.at)
-    task.answer(heads=task.script.get_heads(), unknown=unknown, pending=[described(one) for one in todo])
+    heads = {"heads": task.script.get_heads(), "forked": forked(task.script)}
+    task.answer(**heads, unknown=unknown, pending=[described(one) for one in todo])
 
 
 def render(task: Task) -> None:
@@ -105,9 +108,9 @@ def undone(task: Task) -> None:
 
 
 def upgrade(task: Task) -> None:
-    """Upgrade to the head."""
+    """Upgrade to the heads."""
     task.run = run = Change(task.config, task.script, task.options.lock_timeout, task.options.statement_timeout)
-    run("head")
+    run("heads")
 
 
 def downgrade(task: Task) -> None:
@@ -144,8 +147,15 @@ def act(options: argparse.Namespace, answer: Answer) -> int:
                 sys.path[:] = paths  # nothing of the source can be imported by chance
             options.command(task)
 
+    config: list[str] = []
+    if options.config.endswith("/pyproject.toml"):  # which Alembic reads in its folder
+        os.environ.pop(CONFIG, None)
+    elif options.config:
+        config = ["-c", options.config]
+        if CONFIG in os.environ:  # env.py may read it, too
+            os.environ[CONFIG] = options.config
     try:
-        Line(prog="alembic").main(["upgrade", "head"])
+        Line(prog="alembic").main([*config, "upgrade", "heads"])
     except (Exception, SystemExit) as raised:
         return _failed((task.run and task.run.error) or raised, task)
     if options.command in BRIEF:

@@ -11,6 +11,7 @@ import sys
 
 from slipway_host.schema import alembic_api
 from slipway_host.schema.errors import LOCKED_TABLES, Failed, Locked, state_of
+from slipway_host.schema.lines import to_do, to_undo
 from slipway_host.schema.locks import Guard
 
 TYPE_CHECKING = False
@@ -206,26 +207,3 @@ class Back(Change):
     def plan(self, heads: Any) -> Sequence[Any]:
         """Alembic's steps from these heads back."""
         return alembic_api.downgrade_steps(self.script, to_undo(self.script, heads, self.targets))
-
-
-def to_do(script: Any, heads: Iterable[str]) -> tuple[list[str], list[Any]]:
-    """The heads of a database that the scripts don't have, and the revisions that the database lacks, in order."""
-    known = {one.revision for one in script.walk_revisions()}
-    unknown = sorted(head for head in heads if head not in known)
-    # From an unknown revision there is no known way to the heads.
-    lacks = [] if unknown else script.iterate_revisions("heads", tuple(heads), implicit_base=True)
-    return unknown, list(lacks)[::-1]
-
-
-def to_undo(script: Any, heads: Iterable[str], targets: Iterable[str]) -> list[Any]:
-    """The revisions that lead to `heads` but not to `targets`, newest first."""
-    heads = tuple(heads)
-    script.get_revisions(heads)  # raises an error that names an unknown one
-    wanted = tuple(one.revision for one in script.get_revisions(tuple(targets)))
-    applied = list(script.iterate_revisions(heads, "base")) if heads else []
-    missing = sorted(set(wanted) - {one.revision for one in applied})
-    if missing:
-        at = ", ".join(heads) or "base"
-        raise Failed(f"The database is at {at}: it has no {', '.join(missing)} to go back to.")
-    kept = {one.revision for one in script.iterate_revisions(wanted, "base")} if wanted else set()
-    return [one for one in applied if one.revision not in kept]

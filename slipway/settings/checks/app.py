@@ -108,6 +108,12 @@ def _check_migration_times(report: Report, at: str, app: AppSettings) -> None:
         report.add(path, f"at most migrate_timeout ({app.migrate_timeout})", show(longest), do)
 
 
+def _check_migration_config(report: Report, at: str, app: AppSettings) -> None:
+    if app.migrate_config is not None and app.migrate != "auto":
+        do = 'remove it, or write "auto" for migrate'
+        report.add(f"{at}.migrate_config", 'None unless migrate is "auto"', show(app.migrate_config), do)
+
+
 def check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> None:
     """Judge one app, at the path `at`."""
     if isinstance(app.source, GitSource):
@@ -118,6 +124,7 @@ def check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> 
     check_domains(report, at, app, settings)
     check_tls(report, f"{at}.tls", app)
     _check_hooks(report, f"{at}.hooks", app)
+    _check_migration_config(report, at, app)
     _check_migration_times(report, at, app)
     if app.max_requests_jitter and not app.max_requests:
         do = "set max_requests too, such as 10000, or remove max_requests_jitter"

@@ -163,6 +163,16 @@ InnerPath = Annotated[
 ]
 """Folder within the app's folder."""
 
+FilePath = Annotated[
+    str,
+    Narrow(
+        "a file inside the app's folder: letters, digits and . _ + - /",
+        'write it such as "db/alembic.ini"',
+        _check_inner_path,
+    ),
+]
+"""File within the app's folder."""
+
 Subdir = Annotated[
     str,
     Narrow(
@@ -172,6 +182,23 @@ Subdir = Annotated[
     ),
 ]
 """Folder within a source."""
+
+
+def _check_lock_path(value: str) -> Hint | bool:
+    while value.startswith("../"):
+        value = value[3:]
+    return _check_inner_path(value)
+
+
+LockPath = Annotated[
+    str,
+    Narrow(
+        "a lock file's path, from the app's folder on: letters, digits and . _ + - /",
+        'write it such as "requirements/production.txt"',
+        _check_lock_path,
+    ),
+]
+"""Path of a lock file in a source."""
 
 
 def _check_local_path(value: str) -> Hint | bool:

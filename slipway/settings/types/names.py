@@ -133,15 +133,17 @@ def _check_plain(value: str | int | float | bool) -> Hint | bool:
 
 def unfit_hint(reason: str) -> Hint:
     """What to do about a variable's value with `reason` in it."""
-    return f"it has {reason}: encode the value (base64, or \\n written out) and decode it in the app"
+    if reason == "a carriage return":
+        return f"it has {reason}, as files of Windows have: end its lines with a line feed alone (dos2unix)"
+    return f"it has {reason}: encode the value (base64) and decode it in the app"
 
 
 VARIABLE_VALUE = Narrow(
-    "text of one line, a number, True or False", "write a string, a number, True or False", _check_plain, secret=True
+    "text, a number, True or False", "write a string, a number, True or False", _check_plain, secret=True
 )
 
 VariableValue = Annotated[str | int | float | bool, VARIABLE_VALUE]
-"""Value of an environment variable; any text that has no line break or other control character."""
+"""Value of an environment variable; any text without control characters; it may have tabs and several lines."""
 
 VariableRef = Annotated[
     str,

@@ -25,7 +25,6 @@ IDS = [f"2026010{day}T000000Z-aaaaaa{day}" for day in range(1, 10)]
 COMMIT = "c" * 40
 GROUP = 4711
 PYTHONS = "/opt/slipway/python"
-ADVICE = "uv add gunicorn uvicorn-worker uvloop httptools"
 
 
 class RealCommands(FakeSystem):
@@ -63,7 +62,6 @@ class Place:
             "sandbox": ["User=notes", "ProtectSystem=strict"],
             "build": {"sandbox": ["ProtectSystem=strict", "CPUWeight=20"], "only": None},
             "programs": ["gunicorn", "python"],
-            "advice": ADVICE,
             "secrets": [],
             "static": None,
             "inputs": {"source": COMMIT, "folder": "", "environment": hashlib.sha256(b"").hexdigest()},

@@ -48,7 +48,7 @@ def test_a_check_writes_the_environment_and_the_units(place: Place) -> None:
     assert place.system.matching("daemon-reload") == [], "systemd knows neither unit yet, and will read its file"
 
 
-HEADS = "slipway-schema: " + json.dumps(seen(heads=["a", "b"]))
+HEADS = "slipway-schema: " + json.dumps(seen(heads=["a", "b"], forked=["a", "b"]))
 
 
 @pytest.mark.parametrize(

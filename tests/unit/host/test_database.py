@@ -23,21 +23,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 # ── the schema program ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize(
-    ("command", "file", "uses"),
-    [
-        ("auto", "alembic.ini", True),
-        ("auto", "pyproject.toml", True),
-        ("auto", None, False),
-        (None, "alembic.ini", False),
-        (["own"], "alembic.ini", False),
-    ],
-)
-def test_whose_schema_is_alembics(place: Place, command: Any, file: str | None, uses: bool) -> None:
-    place.migrating(command, file)
-    assert database.uses_alembic(place.app, "r1") is uses
-
-
 def test_a_look(place: Place) -> None:
     """With the release's own migrations, environment and Python; the mark is told where nothing else reads."""
     folder = place.migrating()
@@ -47,8 +32,11 @@ def test_a_look(place: Place) -> None:
     assert call.endswith(f" -- {folder}/.venv/bin/python {place.layout.schema_program} look")
     assert "--unit notes-schema " in call and "--property RuntimeMaxSec=120 " in call
     assert "--setenv SLIPWAY_MARKED=1 " in call and place.system.said == ["slipway-schema: \n"]
-    place.migrates(None)
-    assert database.look(place.app, "r1") is None
+
+
+def test_a_look_at_what_has_no_migrations(place: Place) -> None:
+    place.migrating(None)
+    assert database.look(place.app, "r1") is None and place.system.calls == []
 
 
 @pytest.mark.parametrize(
@@ -107,7 +95,8 @@ def test_migrations_that_fit(place: Place) -> None:
 
 
 def test_several_heads(place: Place) -> None:
-    assert failure(database.fits, place.app, seen(heads=["r2", "x2"])) == (
+    database.fits(place.app, seen(heads=["r2", "x2"], forked=[]))
+    assert failure(database.fits, place.app, seen(heads=["r2", "x2"], forked=["r2", "x2"])) == (
         "The migrations have 2 heads (r2, x2): `alembic merge heads`, and run again."
     )
 

@@ -29,14 +29,14 @@ def planned(place: Place) -> Any:
 
 
 def unpacks(monkeypatch: pytest.MonkeyPatch, **links: str) -> None:
-    """Let the source have alembic.ini, or these links in its place: name → target."""
+    """Let the source have a configuration of Alembic, or these links in its place: name → target."""
 
     def unpack(app: Any, folder: Path, archive: Path | None) -> None:
         folder.mkdir(parents=True)
         for name, target in links.items():
             (folder / name.replace("_", ".")).symlink_to(target)
         if not links:
-            (folder / "alembic.ini").write_text("")
+            (folder / "a.ini").write_text("")
 
     monkeypatch.setattr(source, "unpack", unpack)
 
@@ -66,8 +66,8 @@ def test_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_plan_of_what_is_no_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.migrates()
     place.add(IDS[0], current=True)
-    unpacks(monkeypatch, pyproject_toml="/dev/zero")
-    assert planned(place)["error"] == "pyproject.toml: a link leads out of the folder."
+    unpacks(monkeypatch, a_ini="/dev/zero")
+    assert planned(place)["error"] == "a.ini: a link leads out of the folder."
     assert place.system.calls == []
 
 
@@ -142,8 +142,8 @@ def test_a_plan_of_migrations(migrations: Place) -> None:
     # Who serves asks the database, with its own code and environment.
     assert f"--unit notes-plan-look-{os.getpid()} " in looked and f"EnvironmentFile={place.at.env(IDS[0])} " in looked
     assert f"--property WorkingDirectory={place.at.folder(IDS[0])} " in looked
-    assert read.endswith(f"{place.layout.schema_program} read --at=r1,x1")
-    assert rendered.endswith(f"{place.layout.schema_program} render --at=r1,x1 --dialect=postgresql")
+    assert read.endswith(f"{place.layout.schema_program} read --at=r1,x1 --config=a.ini")
+    assert rendered.endswith(f"{place.layout.schema_program} render --at=r1,x1 --dialect=postgresql --config=a.ini")
     (folder,) = set(re.findall(rf"RootDirectory=({place.layout.plans}/slipway-plan-notes-\w+\.\d+)/root", read))
     for shut_off in (read, rendered):
         assert "EnvironmentFile" not in shut_off and "User=notes" not in shut_off
@@ -151,7 +151,6 @@ def test_a_plan_of_migrations(migrations: Place) -> None:
         assert f" {folder}/source:/source " in shut_off and " --property WorkingDirectory=/source/ " in shut_off
         assert " --property PrivateNetwork=yes " in shut_off and " --setenv SLIPWAY_MARKED=1 " in shut_off
         assert f"/{IDS[0]}/.venv/bin/python {place.layout.schema_program} " in shut_off
-        assert "--setenv ALEMBIC_CONFIG=a.ini " in shut_off, "by which its migrations are found"
     assert "--setenv URL=x://localhost/placeholder " in rendered and "--setenv URL" not in read
     assert place.system.said == [f"{place.app.mark}\n"] * 3
 
@@ -175,5 +174,5 @@ def test_the_first_migrations_of_an_app(migrations: Place) -> None:
     told = planned(migrations)
     assert told["pending"] == [] and told["error"] is None
     assert migrations.system.matching(migrations.schema("look")) == []
-    assert migrations.system.matching(" read ")[0].endswith(" read --at=base")
+    assert migrations.system.matching(" read ")[0].endswith(" read --at=base --config=a.ini")
     assert migrations.system.matching(migrations.schema("render")) == []

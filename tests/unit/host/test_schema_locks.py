@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from slipway_host.schema import locks, runs
+from slipway_host.schema import lines, locks, runs
 from slipway_host.schema.errors import Failed, Locked
 from slipway_host.schema.locks import Guard
 
@@ -212,9 +212,9 @@ class Scripts:
 
 def test_what_is_to_do_and_to_undo() -> None:
     scripts = Scripts("a", "b", "c")
-    assert runs.to_do(scripts, ["a"]) == ([], scripts.all[1:])
-    assert runs.to_do(scripts, ["a", "x"]) == (["x"], []), "nobody can tell what is between"
-    assert runs.to_undo(scripts, ["c"], ["a"]) == scripts.all[:0:-1]
-    assert runs.to_undo(scripts, [], []) == []
+    assert lines.to_do(scripts, ["a"]) == ([], scripts.all[1:])
+    assert lines.to_do(scripts, ["a", "x"]) == (["x"], []), "nobody can tell what is between"
+    assert lines.to_undo(scripts, ["c"], ["a"]) == scripts.all[:0:-1]
+    assert lines.to_undo(scripts, [], []) == []
     with pytest.raises(Failed, match=r"^The database is at base: it has no a, b to go back to\.$"):
-        runs.to_undo(scripts, [], ["b", "a"])
+        lines.to_undo(scripts, [], ["b", "a"])

@@ -30,7 +30,7 @@ PENDING = [
 
 
 def test_up_and_down_and_what_is_told_of_it(project: Project) -> None:
-    told = {"heads": ["0002"], "unknown": [], "dialect": "sqlite"}
+    told = {"heads": ["0002"], "forked": [], "unknown": [], "dialect": "sqlite"}
     assert project.ask("look") == told | {"current": [], "pending": PENDING}
     assert project.tables() == [], "it only looked"
     said = project.run("upgrade", *LIMITS)

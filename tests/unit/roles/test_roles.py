@@ -1453,7 +1453,7 @@ DROPS = {"revision": "r3", "doc": "drops old", "contract": ["drops the table old
         ({"pending": [DROPS | {"contract": []}]}, False, "make release of notes: source"),
         ({"unknown": ["r9"]}, True, "fail release of notes: the database is at r9, which it doesn't have"),
         (
-            {"heads": ["r1", "r2"]},
+            {"forked": ["r1", "r2"]},
             True,
             "fail release of notes: its migrations have 2 heads (r1, r2): `alembic merge heads`",
         ),

@@ -1,0 +1,193 @@
+"""Find out how a source migrates its database: with which tool, and where that tool's configuration lies.
+
+The source may be one that isn't trusted yet, so it is only read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from slipway_host.release import trees
+from slipway_host.system import Failed
+from slipway_host.text import listed, read_environment, short
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from slipway_host.release.app import App
+
+NAMES = {"alembic": "alembic"}
+"""Tool → the command that messages name."""
+DEEPEST = 3  # folders below the app's that are searched
+MOST_ENTRIES = 20_000  # of folders that are searched
+SKIPPED = re.compile(r"\.|_?_?(node_modules|site-packages|tests?|testing|docs?|examples?|vendor)$")
+"""Beginning of the name of a folder that isn't searched."""
+LOCATION = re.compile(rb"^[ \t]*script_location[ \t]*[=:][ \t]*(.*?)[ \t\r]*$", re.MULTILINE)
+
+
+class Tool:
+    """What migrates a database. Paths are relative to the app's folder, or absolute."""
+
+    def __init__(self, name: str, config: str = "", folder: str = "") -> None:
+        """See the attributes."""
+        self.name = name
+        """One of NAMES."""
+        self.config = config
+        """Its configuration's file; empty where it finds that itself in `folder`."""
+        self.folder = folder
+        """The folder in which it runs; empty for the app's."""
+
+    @property
+    def options(self) -> list[str]:
+        """Options of the schema program."""
+        named = {"--tool": "" if self.name == "alembic" else self.name, "--config": self.config, "--in": self.folder}
+        return [f"{option}={value}" for option, value in named.items() if value]
+
+
+class Source:
+    """A source whose tool is looked for."""
+
+    def __init__(self, app: App, folder: Path, subdir: str, environment: Mapping[str, str]) -> None:
+        """`folder`: has the source; `subdir`: the app's folder below it; `environment`: of the app, or a part of it."""
+        self.app, self.folder, self.subdir, self.environment = app, folder, subdir, environment
+
+    def read(self, path: str) -> bytes | None:
+        """Content of a file in the app's folder, or above it in the source; None if there is none."""
+        inner = os.path.normpath(os.path.join(self.subdir, path))  # noqa: PTH118
+        return None if inner.startswith("..") else trees.read(self.folder, inner)
+
+    def found(self, names: tuple[str, ...]) -> Iterator[str]:
+        """Paths of files with one of these names, in the app's folder and below: the nearest ones first."""
+        level, entries = [""], 0
+        for _ in range(DEEPEST + 1):
+            below: list[str] = []
+            files: list[str] = []
+            for inside in level:
+                with os.scandir(self.folder / self.subdir / inside) as entered:
+                    for entry in entered:
+                        entries += 1
+                        if entries > MOST_ENTRIES:
+                            return
+                        path = f"{inside}{entry.name}"
+                        if entry.is_dir(follow_symlinks=False):
+                            if not SKIPPED.match(entry.name):
+                                below.append(f"{path}/")
+                        elif entry.name in names:
+                            files.append(path)
+            yield from sorted(files)
+            level = sorted(below)
+
+    # ── Alembic ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def alembic(self, config: str, *, told: bool = False) -> Tool:
+        """Alembic with this configuration.
+
+        + told: whether settings name it: then it is made for the app's folder, else for its own
+
+        A `script_location` that is relative decides: it counts from the folder in which Alembic runs.
+        """
+        own, name = os.path.split(config)
+        text = self.read(config) or b""
+        place = LOCATION.search(text)
+        location = place[1].decode(errors="replace").strip("\"'") if place else ""
+        folders = ["", own] if told else [own, ""]
+        if location and not re.search(r"%\(|:|^/", location):
+            folders.sort(key=lambda each: self.read(f"{each}/{location}/env.py".lstrip("/")) is None)
+        folder = folders[0]
+        if name == "pyproject.toml":  # Alembic reads it in the folder in which it runs
+            return Tool("alembic", config if told else "", own)
+        if config == "alembic.ini" and not told:
+            return Tool("alembic")
+        return Tool("alembic", config, folder)
+
+    def named(self, path: str, by: str) -> Tool:
+        """The tool of a configuration that the settings name.
+
+        + by: what names it
+        """
+        text = self.read(path)
+        if text is None:
+            raise Failed(f"{by}: there is no {short(path)} in the app's folder.")
+        return self.alembic(path, told=True)
+
+    def by_variable(self, value: str) -> Tool:
+        """Alembic with the configuration that ALEMBIC_CONFIG names: that of this source, not of a release before."""
+        at, path = self.app.at, Path(value)
+        if path.is_absolute():
+            inner = None
+            if path.is_relative_to(at.current):
+                inner = path.relative_to(at.current)
+            elif path.is_relative_to(at.releases):
+                inner = Path(*path.relative_to(at.releases).parts[1:])
+            if inner is None:
+                return Tool("alembic", value)
+            value = os.path.relpath(inner, self.subdir or ".")
+        return self.named(os.path.normpath(value), "ALEMBIC_CONFIG")
+
+    def search(self) -> Tool | None:
+        """The tool whose configuration lies nearest to the app's folder."""
+        inner: list[str] = []
+        for path in self.found(("alembic.ini", "pyproject.toml")):
+            deeper = inner and path.count("/") > inner[0].count("/")
+            if deeper:
+                break
+            if path.endswith("alembic.ini") or b"[tool.alembic" in (self.read(path) or b""):
+                if "/" not in path:
+                    return self.alembic(path)
+                inner.append(path)
+        if len(inner) > 1:
+            told = listed([short(each) for each in inner])
+            raise Failed(f"The source has several configurations of Alembic ({told}): name one with migrate_config.")
+        return self.alembic(inner[0]) if inner else None
+
+
+def tool_of(
+    app: App, folder: Path, subdir: str, migration: Mapping[str, Any], environment: Mapping[str, str]
+) -> Tool | None:
+    """What migrates the database of the code in a folder; None where nothing does, or a command of the user's own.
+
+    + subdir: the app's folder below it
+    + migration: protocol.Migration
+    + environment: of the app
+
+    Raises Failed if that can't be decided, and Strange as `trees.read`.
+    """
+    if migration["command"] != "auto":
+        return None
+    source = Source(app, folder, subdir, environment)
+    if config := migration.get("config"):
+        return source.named(config, "migrate_config")
+    if value := environment.get("ALEMBIC_CONFIG"):
+        return source.by_variable(value)
+    return source.search()
+
+
+def of_release(app: App, release: str) -> Tool | None:
+    """The same of a release, as it was made; where it was made with no such tool, as is wanted now."""
+    migration = app.record(release).get("wanted", {}).get("migration") or app.wanted["migration"]
+    if migration["command"] != "auto":
+        migration = app.wanted["migration"]
+    path = app.at.env(release)
+    environment = read_environment(path.read_text()) if path.exists() else {}
+    return tool_of(app, app.at.folder(release), app.subdir(release), migration, environment)
+
+
+def required(app: App, release: str) -> None:
+    """Raise Failed if the release has a tool for migrations, and nothing says what it migrates."""
+    if app.wanted["migration"]["command"] != "auto" or of_release(app, release):
+        return
+    packages = next(app.at.venv(release).glob("lib/python3*/site-packages"), None)
+    if not packages or not any(packages.glob("alembic-*.dist-info")):
+        return
+    for each in packages.glob("*.dist-info"):  # what comes with another package isn't there for the app's own sake
+        metadata = trees.read(packages, f"{each.name}/METADATA") or b""
+        if re.search(rb"^Requires-Dist: alembic\b(?!.*;.*extra)", metadata, re.MULTILINE | re.IGNORECASE):
+            return
+    raise Failed(
+        "The release has Alembic, but its source has no alembic.ini and no [tool.alembic] that can be found: set "
+        "migrate_config to the path of its configuration, or migrate to None if nothing is to be migrated."
+    )

@@ -1,0 +1,162 @@
+"""What migrates a source's database, and where that is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from slipway_host.release import migrations
+
+from tests.unit.host.prepared import Place, failure, place_at
+
+INI = "[alembic]\nscript_location = {}\n"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return place_at(tmp_path, monkeypatch)
+
+
+def found(
+    place: Place, *files: str, location: str = "%(here)s/migrations", subdir: str = "", **how: str
+) -> list[str] | None:
+    """The options of the tool of a source with these files.
+
+    + location: of Alembic's scripts
+    + subdir: the app's folder
+    + how: the setting `config`, and variables of the environment
+    """
+    folder = place.at.folder("r1")
+    for name in files:
+        path = folder / subdir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("[tool.alembic]\n" if name.endswith("pyproject.toml") else INI.format(location))
+    migration = {"command": "auto", "config": how.pop("config", None)}
+    tool = migrations.tool_of(place.app, folder, subdir, migration, how)
+    return None if tool is None else [tool.name, *tool.options]
+
+
+@pytest.mark.parametrize(
+    ("files", "options"),
+    [
+        (["alembic.ini"], []),
+        (["pyproject.toml"], []),
+        (["alembic.ini", "db/alembic.ini"], []),
+        (["db/alembic.ini"], ["--config=db/alembic.ini", "--in=db"]),
+        (["src/notes/alembic.ini"], ["--config=src/notes/alembic.ini", "--in=src/notes"]),
+        (["backend/pyproject.toml"], ["--in=backend"]),
+        (["a/b/alembic.ini", "z/alembic.ini"], ["--config=z/alembic.ini", "--in=z"]),
+        (["tests/alembic.ini", ".venv/alembic.ini", "node_modules/x/alembic.ini"], None),
+        (["a/b/c/d/alembic.ini"], None),
+        ([], None),
+    ],
+)
+def test_alembic_is_found(place: Place, files: list[str], options: list[str] | None) -> None:
+    """The nearest one; not in folders of tests and of packages."""
+    place.at.folder("r1").mkdir(parents=True)
+    assert found(place, *files) == (None if options is None else ["alembic", *options])
+
+
+def test_one_of_several_is_not_guessed(place: Place) -> None:
+    assert failure(found, place, "one/alembic.ini", "two/alembic.ini") == (
+        "The source has several configurations of Alembic (one/alembic.ini, two/alembic.ini): "
+        "name one with migrate_config."
+    )
+
+
+@pytest.mark.parametrize(
+    ("location", "scripts", "folder"),
+    [("migrations", "db/migrations", "--in=db"), ("db/migrations", "db/migrations", None), ("x:y", "y", "--in=db")],
+)
+def test_a_relative_location_tells_where_alembic_runs(
+    place: Place, location: str, scripts: str, folder: str | None
+) -> None:
+    """Its author ran it in the folder from which the location leads to the scripts."""
+    options = found(place, f"{scripts}/env.py", "db/alembic.ini", location=location)
+    assert options == ["alembic", "--config=db/alembic.ini", *([folder] if folder else [])]
+
+
+def test_what_the_settings_name(place: Place) -> None:
+    options = ["alembic", "--config=db/own.ini"]
+    assert found(place, "alembic.ini", "db/own.ini", config="db/own.ini") == options
+    assert found(place, config="db/own.ini", ALEMBIC_CONFIG="alembic.ini") == options
+    assert found(place, "x/pyproject.toml", config="x/pyproject.toml") == [
+        "alembic",
+        "--config=x/pyproject.toml",
+        "--in=x",
+    ]
+    assert failure(lambda: found(place, config="db/other.ini")) == (
+        "migrate_config: there is no db/other.ini in the app's folder."
+    )
+
+
+@pytest.mark.parametrize(
+    "value", ["db/alembic.ini", "./db/alembic.ini", "{current}/db/alembic.ini", "{releases}/r0/db/alembic.ini"]
+)
+def test_the_variable_names_a_file_of_this_release(place: Place, value: str) -> None:
+    """A path through `current`, or into an earlier release, would migrate with the scripts of that one."""
+    named = value.format(current=place.at.current, releases=place.at.releases)
+    assert found(place, "db/alembic.ini", ALEMBIC_CONFIG=named) == ["alembic", "--config=db/alembic.ini"]
+
+
+def test_the_variable_of_an_app_in_a_folder(place: Place) -> None:
+    named = {"ALEMBIC_CONFIG": f"{place.at.current}/api/db/alembic.ini"}
+    assert found(place, "db/alembic.ini", subdir="api", **named) == ["alembic", "--config=db/alembic.ini"]
+    named = {"ALEMBIC_CONFIG": f"{place.at.current}/alembic.ini"}
+    assert found(place, "../alembic.ini", subdir="api", **named) == ["alembic", "--config=../alembic.ini"]
+
+
+def test_the_variable_names_what_is_not_there_or_elsewhere(place: Place) -> None:
+    assert failure(lambda: found(place, "alembic.ini", ALEMBIC_CONFIG="db/alembic.ini")) == (
+        "ALEMBIC_CONFIG: there is no db/alembic.ini in the app's folder."
+    )
+    assert found(place, ALEMBIC_CONFIG="/etc/notes/alembic.ini") == ["alembic", "--config=/etc/notes/alembic.ini"]
+
+
+def test_no_tool_where_none_is_wanted(place: Place) -> None:
+    folder = place.migrating()
+    for command in (None, ["own"]):
+        assert migrations.tool_of(place.app, folder, "", {"command": command}, {}) is None
+    assert migrations.of_release(place.app, "r1") is not None
+    place.migrates(None)
+    assert migrations.of_release(place.app, "r1") is not None, "as it was made"
+    place.migrates()
+    place.at.env("r1").write_text('ALEMBIC_CONFIG="other.ini"\n')
+    assert failure(migrations.of_release, place.app, "r1").startswith("ALEMBIC_CONFIG: there is no other.ini")
+
+
+# ── what must be said ────────────────────────────────────────────────────────────────────────────────────────────────
+
+SILENT = (
+    "The release has Alembic, but its source has no alembic.ini and no [tool.alembic] that can be found: set "
+    "migrate_config to the path of its configuration, or migrate to None if nothing is to be migrated."
+)
+
+
+def installed(place: Place, **packages: str) -> None:
+    """Packages of the release r1: name → what they require."""
+    for name, requires in packages.items():
+        about = place.at.venv("r1") / f"lib/python3.13/site-packages/{name}-1.0.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text(f"Name: {name}\n" + (f"Requires-Dist: {requires}\n" if requires else ""))
+
+
+def test_alembic_without_a_configuration_is_not_passed_over(place: Place) -> None:
+    place.migrating(file=None)
+    migrations.required(place.app, "r1")
+    installed(place, alembic="SQLAlchemy>=1.4", fastapi="alembic>=1; extra == 'all'")
+    assert failure(migrations.required, place.app, "r1") == SILENT
+    place.migrates(None)
+    migrations.required(place.app, "r1")
+
+
+def test_alembic_that_another_package_brings(place: Place) -> None:
+    place.migrating(file=None)
+    installed(place, alembic="SQLAlchemy>=1.4", advanced_alchemy="alembic>=1.12.0")
+    migrations.required(place.app, "r1")
+
+
+def test_alembic_with_its_configuration(place: Place) -> None:
+    place.migrating()
+    installed(place, alembic="SQLAlchemy>=1.4")
+    migrations.required(place.app, "r1")
