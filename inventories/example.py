@@ -333,9 +333,26 @@ hosts = [
                             # Type: a path on this machine, relative to the inventory, or None; default None.
                             "known_hosts": None,
                         },
-                        # ASGI application as module:attribute.
-                        # Type: an ASGI application as module:attribute; required.
-                        "app": "notes.main:app",
+                        # Application as module:attribute, or the function that makes it; literal arguments may
+                        # follow, as in 'notes:create_app("production")'. None: it is found, by [tool.fastapi]
+                        # entrypoint in pyproject.toml, the variables LITESTAR_APP and FLASK_APP, Django's manage.py,
+                        # and usual names: app, application or create_app in main.py, app.py, and such modules of the
+                        # project's package or of a folder app. A release says what it found.
+                        # Type: an application as module:attribute, or None; default None.
+                        "app": None,
+                        # What the application speaks. None: a release finds out, by importing it before anything
+                        # changes.
+                        # Type: one of "asgi", "wsgi", or None; default None.
+                        "interface": None,
+                        # Whether `app` is a function that makes the application. None: a release finds out by its
+                        # signature, and calls it unless interface is set.
+                        # Type: True or False, or None; default None.
+                        "factory": None,
+                        # Folders below the app's from which modules are imported too, such as ["src"] for a src
+                        # layout without a build system. The server, the check, migrations, hooks and processes all
+                        # get them.
+                        # Type: a list of folders; default [].
+                        "python_path": [],
                         # Python version of this app; None: the host's python.version.
                         # Type: a Python version from "3.11" to "3.14", with or without a patch number, or None;
                         # default None.
@@ -430,9 +447,11 @@ hosts = [
                         # as PORT. None: no such port; sockets and 443 are enough for most.
                         # Type: a port from 1024 to 65535, or None; default None.
                         "port": None,
-                        # The ASGI server that runs the app. What the app's lock file lacks of its packages is
-                        # installed besides.
-                        # Type: one of "gunicorn"; default "gunicorn".
+                        # The server that runs the app. What the app's lock file lacks of its packages is installed
+                        # besides. Whichever it is, it has the socket of systemd, believes nginx alone, and finishes
+                        # its requests and closes WebSockets when it is stopped. What each serves, and is good for, is
+                        # in docs/explanation.md.
+                        # Type: one of "gunicorn", "uvicorn", "granian", "hypercorn"; default "gunicorn".
                         "server": "gunicorn",
                         # Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores
                         # and memory.
@@ -451,6 +470,22 @@ hosts = [
                         # by default, so that nginx closes first and no request meets a closing connection.
                         # Type: a whole number of seconds from 1 to 3600; default 75.
                         "keep_alive": 75,
+                        # Threads of a worker that serves WSGI: so many requests at once. ASGI has none.
+                        # Type: a whole number of threads from 1 to 1000; default 8.
+                        "threads": 8,
+                        # Connections from nginx that may wait until a worker takes them; the kernel's
+                        # net.core.somaxconn bounds it too.
+                        # Type: a whole number of connections from 1 to 65535; default 4096.
+                        "backlog": 4096,
+                        # Connections that a worker may have at once, nginx's idle ones among them, against more work
+                        # than it can do. Beyond it a server answers 503, or lets them wait (docs/explanation.md).
+                        # None: no limit.
+                        # Type: a whole number of connections from 1 to 1000000, or None; default None.
+                        "concurrency": None,
+                        # True: the server writes a line for each request to the journal, which may cost half of the
+                        # throughput. nginx has an access log in any case.
+                        # Type: True or False; default False.
+                        "access_log": False,
                         # Requests after which a worker is replaced, against leaks of memory; 0: never (the server's
                         # default).
                         # Type: a whole number of requests from 0 to 1000000; default 0.

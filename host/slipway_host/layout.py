@@ -100,6 +100,10 @@ class Layout:
         """What it was made of, once it is whole."""
         self.certbot_requirements = self.opt / "certbot-requirements.txt"
         self.gunicorn = self.opt / "gunicorn.conf.py"
+        self.servers = self.opt / "servers"
+        """What apps' servers share."""
+        self.look_program = self.servers / "slipway_look.py"
+        """The program by which a release's own Python finds its application, and tells what kind it is."""
         # State: records, and what isn't confirmed yet.
         self.data = root / "var/lib"
         """A folder for each app, and for many others."""

@@ -20,7 +20,10 @@ VERBS = ("release", "rollback")
 """What a run does."""
 STATES = ("started", "good", "failed", "killed")
 """States of a release or a rollback. A good release that somebody rolled back from has `bad` in its record."""
-MADE_FROM = ("app", "source", "python", "units", "sandbox", "migration", "static", "inputs", "programs", "deaths")
+MADE_FROM = (
+    *("app", "interface", "factory", "source", "python", "python_path", "units", "sandbox", "migration", "static"),
+    *("inputs", "programs", "server", "deaths"),
+)
 """What a rollback takes from the release's own settings; the rest is what is wanted now."""
 SINCE = ("processes", "jobs")
 """The same; a release that was made before there were these has none of them."""
@@ -115,12 +118,41 @@ if TYPE_CHECKING:
         units: dict[str, str]
         """``service`` and ``timer`` → text, where ``@RELEASE@`` stands for the release's id."""
 
+    class ServerNeeds(TypedDict, total=False):
+        """What an app's server needs of a release."""
+
+        name: str
+        interfaces: list[str]
+        """Those that it serves: ``asgi``, ``wsgi``."""
+        others: dict[str, list[str]]
+        """Interface → servers that serve it."""
+        modules: dict[str, list[str]]
+        """Interface → modules that its start imports."""
+        versions: dict[str, str]
+        """Package → versions that fit, such as ``>=23,<28``."""
+
+    class Served(TypedDict):
+        """What a release serves, as it was found."""
+
+        app: str
+        """``module:attribute``, with parentheses for a factory."""
+        interface: Literal["asgi", "wsgi"]
+        where: str | None
+        """Where it was found; None for what the settings name."""
+
     class Wanted(TypedDict, total=False):
         """What an app should be: the content of release.json, and part of each release's record. It has no secret."""
 
         format: int
         app: str
-        """``module:attribute``."""
+        """``module:attribute``, for a factory with arguments ``module:attribute(…)``; empty: to be found."""
+        interface: Literal["asgi", "wsgi"] | None
+        """None: to be found."""
+        factory: bool | None
+        """Whether `app` makes the application; None: to be found."""
+        server: ServerNeeds
+        python_path: list[str]
+        """Folders below the app's from which its modules are imported, besides that itself."""
         source: Source
         python: str
         uv_env: dict[str, str]
@@ -228,6 +260,7 @@ if TYPE_CHECKING:
         pending: list[dict[str, Any]]
         revisions: Revisions
         hook: str
+        served: Served
 
     class Request(TypedDict, total=False):
         """What the operator's side sends to start a run."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyinfra import host, logger
+from slipway_host.layout import LAYOUT
 from slipway_host.protocol import FORMAT
 
 from roles import app as app_role
@@ -26,7 +27,7 @@ from slipway.engine.role import role
 from slipway.engine.templates import host_file
 from slipway.foreign import one_line
 from slipway.prober import Prober, site_and_load
-from slipway.servers import SERVERS
+from slipway.servers import INTERFACES, SERVERS
 from slipway.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
 from slipway.settings.folder import Source
 
@@ -76,7 +77,20 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         source = {"kind": "git", "url": app.source.git, "ssh": git_ssh(app)}
     return {
         "format": FORMAT,
-        "app": app.app,
+        "app": app.app or "",
+        "interface": app.interface,
+        "factory": app.factory,
+        "python_path": app.python_path,
+        "server": {
+            "name": app.runs_under.name,
+            "interfaces": list(app.runs_under.interfaces),
+            "others": {
+                interface: [each.name for each in SERVERS.values() if interface in each.interfaces]
+                for interface in INTERFACES
+            },
+            "modules": {interface: list(names) for interface, names in app.runs_under.modules.items()},
+            "versions": app.runs_under.versions,
+        },
         "source": source | {"subdir": app.source.subdir, "commit": commit},
         "python": app.python_version,
         "uv_env": uv_environment(settings) | {"UV_PYTHON_DOWNLOADS": "never"},
@@ -130,6 +144,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "environment": digest(render_env(app_role.environment(app, workers)).encode()),
             # An app without jobs has the digest that it had before there were any.
             "service": digest(units | jobs),
+            "application": digest([app.app, app.interface, app.factory, app.python_path]),
             "migration": digest([migrate, app.migrate_config] if app.migrate_config else migrate),
             "readiness path": app.readiness if app.has_health else "",
             "static files": ", ".join(static),
@@ -162,13 +177,15 @@ def files_inputs(app: AppSettings) -> dict[str, str]:
     }
 
 
+SHARED_FOLDERS = {str(LAYOUT.servers): Folder()}
+
+
 def shared() -> dict[str, File]:
-    """Path → file: what all apps' servers share."""
-    return {
-        path: File(host_file(file), note="counts from the next start of a release")
-        for server in SERVERS.values()
-        for path, file in server.files.items()
-    }
+    """Path → file: what all apps' servers share, and what finds an app's application."""
+    files = {path: file for server in SERVERS.values() for path, file in server.files.items()}
+    files[str(LAYOUT.look_program)] = f"app/servers/{LAYOUT.look_program.name}"
+    note = "counts from the next start of a release"
+    return {path: File(host_file(file), note=note) for path, file in sorted(files.items())}
 
 
 def operator() -> str:
@@ -205,7 +222,7 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
     for app in chosen(settings, options):
         files |= inputs_of(settings, overview, app)
         folders |= {str(app.at.secret_files): Folder("700")} if app.given_files else {}
-    place(name="Write what servers share, and the apps' environments", folders=folders, files=files)
+    place(name="Write what servers share, and the apps' environments", folders=SHARED_FOLDERS | folders, files=files)
     sources = Sources(settings, options)
     return {
         f"the release of {app.name}": release_app(settings, overview, app, options, sources)
@@ -216,7 +233,7 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
 @role("Rollback")
 def rollback(settings: Settings, options: RunOptions) -> dict[str, OperationMeta]:
     """Let the release from before, or the one that ``--data to=`` names, serve again; nothing is built or fetched."""
-    place(name="Write what servers share", files=shared())
+    place(name="Write what servers share", folders=SHARED_FOLDERS, files=shared())
     return {
         f"the rollback of {app.name}": operations.rollback(
             name=f"Roll back {app.name}",

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slipway.servers import SERVERS, USUAL
+from slipway.servers import INTERFACES, USUAL
 from slipway.settings import types as t
 from slipway.settings.base import LIST_DO, Model
 from slipway.settings.dependencies import DependenciesSettings
@@ -41,8 +41,19 @@ class AppOptions(Model):
     Let's Encrypt's limit for one certificate."""
     source: Annotated[AnySource, SOURCE]
     """The code: a git repository, or a folder on this machine, with a lock file (`dependencies`)."""
-    app: Annotated[t.AsgiApp, Field(examples=["notes.main:app"])]
-    """ASGI application as module:attribute."""
+    app: Annotated[t.Application | None, Field(examples=["notes.main:app"])] = None
+    """Application as module:attribute, or the function that makes it; literal arguments may follow, as in
+    'notes:create_app("production")'. None: it is found, by [tool.fastapi] entrypoint in pyproject.toml, the variables
+    LITESTAR_APP and FLASK_APP, Django's manage.py, and usual names: app, application or create_app in main.py, app.py,
+    and such modules of the project's package or of a folder app. A release says what it found."""
+    interface: Annotated[Literal["asgi", "wsgi"], t.one_of(*INTERFACES)] | None = None
+    """What the application speaks. None: a release finds out, by importing it before anything changes."""
+    factory: t.Switch | None = None
+    """Whether `app` is a function that makes the application. None: a release finds out by its signature, and calls it
+    unless interface is set."""
+    python_path: Annotated[list[t.InnerPath], t.Narrow("a list of folders", LIST_DO, container=True)] = []
+    """Folders below the app's from which modules are imported too, such as ["src"] for a src layout without a build
+    system. The server, the check, migrations, hooks and processes all get them."""
     python: t.PythonVersion | None = None
     """Python version of this app; None: the host's python.version."""
 
@@ -106,8 +117,10 @@ class AppOptions(Model):
     port: t.Port | None = None
     """Port on 127.0.0.1 where nginx offers the app without TLS to the host itself; the app gets it as PORT. None: no
     such port; sockets and 443 are enough for most."""
-    server: Annotated[str, t.one_of(*SERVERS)] = USUAL
-    """The ASGI server that runs the app. What the app's lock file lacks of its packages is installed besides."""
+    server: t.ServerName = USUAL
+    """The server that runs the app. What the app's lock file lacks of its packages is installed besides. Whichever it
+    is, it has the socket of systemd, believes nginx alone, and finishes its requests and closes WebSockets when it is
+    stopped. What each serves, and is good for, is in docs/explanation.md."""
     workers: t.Workers | None = None
     """Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores and memory."""
     timeout: t.Seconds = 30
@@ -119,6 +132,16 @@ class AppOptions(Model):
     keep_alive: t.Seconds = 75
     """Seconds the app keeps an idle connection from nginx open: more than the 60 that nginx does by default, so that
     nginx closes first and no request meets a closing connection."""
+    threads: Annotated[int, t.whole(1, 1000, "threads")] = 8
+    """Threads of a worker that serves WSGI: so many requests at once. ASGI has none."""
+    backlog: Annotated[int, t.whole(1, 65_535, "connections")] = 4096
+    """Connections from nginx that may wait until a worker takes them; the kernel's net.core.somaxconn bounds it too."""
+    concurrency: Annotated[int, t.whole(1, 1_000_000, "connections")] | None = None
+    """Connections that a worker may have at once, nginx's idle ones among them, against more work than it can do.
+    Beyond it a server answers 503, or lets them wait (docs/explanation.md). None: no limit."""
+    access_log: t.Switch = False
+    """True: the server writes a line for each request to the journal, which may cost half of the throughput. nginx has
+    an access log in any case."""
     max_requests: Annotated[int, t.whole(0, 1_000_000, "requests")] = 0
     """Requests after which a worker is replaced, against leaks of memory; 0: never (the server's default)."""
     max_requests_jitter: Annotated[int, t.whole(0, 1_000_000, "requests")] = 0

@@ -56,7 +56,7 @@ def test_the_reference_is_in_step() -> None:
         "### `slipway.apps.NAME.source with git`",
         '### `slipway.apps.NAME.rate_limits."PATH"`',
         "- `tasks`: a whole number of processes and threads from 32 to 1000000; default `1024`.",
-        '- `app`: an ASGI application as module:attribute; required, such as `"notes.main:app"`.',
+        "- `app`: an application as module:attribute, or None; default `None`.",
         "#### nginx and TLS",
     ],
 )

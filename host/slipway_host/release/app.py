@@ -225,7 +225,8 @@ class App:
             made = named if path == self.at.environment else self.record(path.stem).get("wanted", {})
             with contextlib.suppress(OSError):
                 values = read_environment(path.read_text(errors="replace"))
-                values.pop("RELEASE_ID", None)
+                for known in ("RELEASE_ID", "PYTHONPATH"):
+                    values.pop(known, None)
                 found |= secrets_of(values, made.get("secrets"), self.name)
         for path in self.at.secret_files.glob("*"):
             with contextlib.suppress(OSError):

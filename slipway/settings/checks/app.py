@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 
+from slipway.servers import SERVERS
 from slipway.settings import environment
 from slipway.settings import folder as folder_source
 from slipway.settings.app import AppSettings
@@ -149,6 +150,15 @@ def check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> 
     if app.max_requests_jitter and not app.max_requests:
         do = "set max_requests too, such as 10000, or remove max_requests_jitter"
         report.add(f"{at}.max_requests_jitter", "0 without max_requests", show(app.max_requests_jitter), do)
+    for name, why in app.runs_under.refused.items():
+        if name in app.model_fields_set and getattr(app, name) not in (None, 0, False):
+            report.add(f"{at}.{name}", f"left out with server {show(app.server)}", show(getattr(app, name)), why)
+    if app.interface and app.interface not in app.runs_under.interfaces:
+        fit = [each.name for each in SERVERS.values() if app.interface in each.interfaces]
+        do = f"write server as one of {', '.join(map(show, fit))}"
+        report.add(f"{at}.server", f"a server of {app.interface.upper()}", show(app.server), do)
+    if app.factory is False and app.app and app.app.endswith(")"):
+        report.add(f"{at}.factory", "left out with a call in app", "False", "remove it, or the call in app")
     check_static(report, f"{at}.static", app)
     check_shared(report, at, app)
     check_text(report, f"{at}.nginx_extra", app.nginx_extra_local, "a file with nginx directives")
