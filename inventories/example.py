@@ -184,9 +184,12 @@ hosts = [
                     # need.
                     # Type: a whole number of seconds from 1 to 3600; default 10.
                     "header_timeout": 10,
-                    # Seconds a client may pause while it sends a body, or while it reads the answer.
+                    # Seconds a client may pause while it sends a body.
                     # Type: a whole number of seconds from 1 to 3600; default 30.
                     "body_timeout": 30,
+                    # Seconds a client may pause while it reads an answer (60 is nginx's default).
+                    # Type: a whole number of seconds from 1 to 3600; default 60.
+                    "send_timeout": 60,
                     # systemd shuts nginx off from all that a proxy doesn't need: it can write to /var/log/nginx,
                     # /var/lib/nginx, /var/cache/nginx and /run alone, and sees neither home folders nor others' /tmp.
                     # False: it may do what root may; for sites of your own that need that, a drop-in of yours
@@ -304,8 +307,7 @@ hosts = [
                         # most 100, which is Let's Encrypt's limit for one certificate.
                         # Type: a list of 1 to 100 host names; required.
                         "domains": ["notes.example.com", "www.notes.example.com"],
-                        # The code: a git repository, or a folder on this machine. It needs a pyproject.toml and a
-                        # uv.lock (in a uv workspace, the lock file at its root).
+                        # The code: a git repository, or a folder on this machine, with a lock file (`dependencies`).
                         # Type: either {"git": address, "ref": …} or {"path": local folder}; required.
                         "source": {
                             # Repository to fetch: an https, ssh or file URL, or git@host:path. A file URL is on the
@@ -346,7 +348,8 @@ hosts = [
                         "env": {},
                         # .env file beside the inventory with the app's secrets: NAME=value lines, UTF-8, chmod 600,
                         # kept out of git. $ is a dollar sign, nothing is interpolated; quote a value that has spaces
-                        # or a #.
+                        # or a #. A quoted value may have several lines, such as a key in PEM; in double quotes \n is
+                        # a line's end, too.
                         # Type: a path on this machine, relative to the inventory, or None; default None.
                         "env_file": None,
                         # Variables without which the app can't run: a run refuses to start when one is missing or
@@ -362,6 +365,32 @@ hosts = [
                         # no lock file pins them. []: none, so that all must come as wheels. None: any.
                         # Type: a list of packages' names, or None; default None.
                         "build_only": None,
+                        # Which packages a release has.
+                        "dependencies": {
+                            # Lock file, from the app's folder on. None: it is found there: uv.lock; else pylock.toml,
+                            # requirements.txt with hashes, poetry.lock or pdm.lock; else the uv.lock of a workspace
+                            # above it.
+                            # Type: a lock file's path, from the app's folder on: letters, digits and . _ + - /, or
+                            # None; default None.
+                            "lock": None,
+                            # Extras of the project that production needs, such as ["postgres"].
+                            # Type: a list of extras' names; default [].
+                            "extras": [],
+                            # Groups of dependencies that production needs, such as ["prod"]. No others are installed,
+                            # uv's default-groups and the group dev included.
+                            # Type: a list of groups' names; default [].
+                            "groups": [],
+                            # Whether the app's own project is installed into the environment, editable, so that its
+                            # modules, metadata and commands are found. None: as uv does it with a uv.lock; otherwise
+                            # where it says how it is built (build-system in pyproject.toml, or setup.py).
+                            # Type: True or False, or None; default None.
+                            "project": None,
+                            # False: a requirements.txt may lack hashes, and versions. The first build pins all it
+                            # installs, and later builds of the same file install just that. That first one trusts the
+                            # index.
+                            # Type: True or False; default True.
+                            "hashes": True,
+                        },
                         # For SQLAlchemy's async engine: the app gets DATABASE_URL as postgresql+asyncpg:// or
                         # postgresql+psycopg://, whether the .env says postgres:// or postgresql:// (and sslmode= as
                         # ssl= for asyncpg); the original, for synchronous tools, is DATABASE_URL_SYNC. None:
@@ -373,7 +402,8 @@ hosts = [
                         # as PORT. None: no such port; sockets and 443 are enough for most.
                         # Type: a port from 1024 to 65535, or None; default None.
                         "port": None,
-                        # The ASGI server that runs the app; the app's lock file must have its packages.
+                        # The ASGI server that runs the app. What the app's lock file lacks of its packages is
+                        # installed besides.
                         # Type: one of "gunicorn"; default "gunicorn".
                         "server": "gunicorn",
                         # Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores
@@ -413,9 +443,10 @@ hosts = [
                         # /tmp alone, and sees neither devices nor other users' processes; `systemd-analyze security`
                         # tells the rest.
                         "sandbox": {
-                            # What the app may talk to. internet: any address. unix: Unix sockets alone, such as
-                            # PostgreSQL's and Redis's on this host (postgresql:///notes?host=/run/postgresql);
-                            # neither the Internet nor 127.0.0.1, so nothing that gets hold of the app can call home.
+                            # What the app may talk to. internet: any address, and the kernel about the host's
+                            # interfaces (netlink). unix: Unix sockets alone, such as PostgreSQL's and Redis's on this
+                            # host (postgresql:///notes?host=/run/postgresql); neither the Internet nor 127.0.0.1, so
+                            # nothing that gets hold of the app can call home.
                             # Type: one of "internet", "unix"; default "internet".
                             "network": "internet",
                             # No memory is both written and run as code. False for packages that make machine code as
@@ -464,6 +495,20 @@ hosts = [
                             # Type: a whole number of MB from 8 to 1000000; default 100.
                             "log_mb": 100,
                         },
+                        # Name → program that keeps running beside the app's server, such as a worker or a scheduler.
+                        # How-to: "Workers and jobs".
+                        # Type: a mapping of names to processes; default {}.
+                        "processes": {},
+                        # Name → program that starts at a time and ends, as from a crontab.
+                        # Type: a mapping of names to jobs; default {}.
+                        "jobs": {},
+                        # True for an app whose own process has a scheduler (APScheduler, fastapi-utils'
+                        # repeat_every), which would run twice in two processes: it has one worker (workers), and the
+                        # old release is told to stop as soon as the new one serves (drain_timeout and keep_warm are
+                        # 0). While a release is tried, some seconds, both run. Better is a job, or a process that is
+                        # alone.
+                        # Type: True or False; default False.
+                        "scheduler_in_web": False,
                         # --- Release --------------------------------------------------------------------------------
                         # "auto": what the source has, of Alembic, Django, Flask-Migrate and advanced-alchemy; None:
                         # never; otherwise the command. It runs once a release, in the app's folder, as the app's
@@ -495,22 +540,29 @@ hosts = [
                         # migrate_timeout is for all tries together.
                         # Type: a whole number of retries from 0 to 100; default 5.
                         "migrate_retries": 5,
-                        # Path that answers 200 as long as the process lives, without asking the database.
-                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /; default
-                        # "/healthz".
-                        "liveness_path": "/healthz",
-                        # Path that answers 200 when the app can serve. A release goes live only after it did, over
-                        # its own socket.
-                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /; default
-                        # "/readyz".
-                        "readiness_path": "/readyz",
+                        # Path that answers 2xx as long as the process lives, without asking the database, such as
+                        # "/healthz". None: readiness_path, or /.
+                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /, or None; default
+                        # None.
+                        "liveness_path": None,
+                        # Path that answers 2xx when the app can serve, such as "/readyz". A release goes live only
+                        # after it did, over its own socket; if it answers 404, the release fails at once. None:
+                        # liveness_path. If neither is set, a release is ready when it answers / with any status below
+                        # 500, such as a redirect or 404; name a path to ask for more.
+                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /, or None; default
+                        # None.
+                        "readiness_path": None,
+                        # Seconds between two questions to the readiness path, so that limits of the app's own aren't
+                        # reached. The first few come sooner, and what doesn't answer well is asked again at once.
+                        # Type: a whole number of seconds from 1 to 3600; default 1.
+                        "readiness_interval": 1,
                         # Seconds a new release has until its readiness path answers; then the run fails and the old
                         # one keeps serving.
                         # Type: a whole number of seconds from 1 to 3600; default 60.
                         "readiness_timeout": 60,
-                        # Seconds a release is watched after the switch: if its readiness path stops answering 200
-                        # meanwhile, the release before it serves again and the run fails. 0: not at all; nor is the
-                        # first, which has none before it.
+                        # Seconds a release is watched after the switch: if its readiness path stops answering well
+                        # meanwhile, the release before it serves again and the run fails; 429 is an answer. 0: not at
+                        # all; nor is the first, which has none before it.
                         # Type: a whole number of seconds from 0 to 600; default 3.
                         "watch": 3,
                         # Seconds that requests, WebSockets and streams of the old release get to end by themselves
@@ -552,6 +604,11 @@ hosts = [
                             # Its own failure is shown and changes nothing.
                             # Type: one command with its arguments, or None; default None.
                             "on_failure": None,
+                            # Command when one of `jobs` failed; it gets the job's name as SLIPWAY_JOB, and as
+                            # SERVICE_RESULT, EXIT_CODE and EXIT_STATUS how it ended (systemd.exec(5)). It runs as the
+                            # app, in the job's own unit.
+                            # Type: one command with its arguments, or None; default None.
+                            "on_job_failure": None,
                             # Seconds each of these commands may take; then it is stopped, and counts as failed.
                             # Type: a whole number of seconds from 1 to 3600; default 60.
                             "timeout": 60,
@@ -559,7 +616,8 @@ hosts = [
                         # What `--prove` sends to the app while a release goes out; the run fails if one request is
                         # lost.
                         "probe": {
-                            # Paths of quick GET requests, in turn. Empty: the liveness_path alone.
+                            # Paths of quick GET requests, in turn. Empty: the liveness_path alone; without one /,
+                            # where any answer below 500 is good.
                             # Type: a list of paths, each with or without a query; default [].
                             "short": [],
                             # Path of a GET request that takes a while, longer than a switch does but less than
@@ -595,8 +653,10 @@ hosts = [
                         # WebSockets need a sign of life within that time.
                         # Type: a whole number of seconds from 1 to 3600; default 60.
                         "proxy_timeout": 60,
-                        # CIDRs of proxies in front (a CDN) whose real_ip_header is believed. Empty: the client is
-                        # whoever connects.
+                        # CIDRs of proxies in front (a CDN) that are believed: the client's address in real_ip_header,
+                        # the scheme in X-Forwarded-Proto, the port in X-Forwarded-Port, and X-Request-ID. What came
+                        # to them by https isn't redirected, and what came by http is, except with tls mode "off".
+                        # Empty: the client is whoever connects.
                         # Type: a list of networks; default [].
                         "trusted_proxies": [],
                         # Header in which trusted_proxies give the client's address.
@@ -609,7 +669,7 @@ hosts = [
                             # alone. Append "; includeSubDomains" when every name below these domains has HTTPS, and
                             # "; preload" to be put on browsers' own lists (hstspreload.org), which is hard to undo.
                             # "max-age=0" makes browsers forget it; with None they remember what they were told. Never
-                            # sent without TLS or with a self-signed certificate.
+                            # sent without TLS (unless a trusted proxy says https), or with a self-signed certificate.
                             # Type: max-age=seconds, with or without ; includeSubDomains and ; preload, or None;
                             # default "max-age=63072000".
                             "strict_transport_security": "max-age=63072000",
@@ -710,7 +770,7 @@ hosts = [
                         # Type: a path on this machine, relative to the inventory, or None; default None.
                         "nginx_extra": None,
                     },
-                    # An app from a folder on this machine, with static files and a limit.
+                    # An app from a folder on this machine, with static files, a limit, a worker and a job.
                     "shop": {
                         "domains": ["shop.example.com"],
                         "app": "shop.main:app",
@@ -748,6 +808,65 @@ hosts = [
                                 # Requests that may come at once beyond that; what exceeds them gets 429.
                                 # Type: a whole number of requests from 0 to 10000; default 10.
                                 "burst": 10,
+                            },
+                        },
+                        "processes": {
+                            "worker": {
+                                # Command that runs it, in the app's folder, with the release's bin folder first in
+                                # PATH, without a shell. It must stay in the foreground.
+                                # Type: one command with its arguments; required.
+                                "command": "celery -A notes worker",
+                                # How many of them run.
+                                # Type: a whole number of processes from 1 to 64; default 1.
+                                "count": 1,
+                                # Signal that tells it to take no more work, to finish what it has, and to end. It
+                                # goes to the main process alone.
+                                # Type: one of "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"; default
+                                # "SIGTERM".
+                                "stop_signal": "SIGTERM",
+                                # Seconds it has for that; then it is killed. Make it longer than the longest job. No
+                                # release and no rollback waits for it, except a rollback's own workers, which start
+                                # when they have ended.
+                                # Type: a whole number of seconds from 1 to 86400; default 60.
+                                "stop_timeout": 60,
+                                # Seconds it must have run without ending before the release counts as working. One
+                                # that connects to a broker first and then fails needs more.
+                                # Type: a whole number of seconds from 0 to 600; default 3.
+                                "alive": 3,
+                                # True for a scheduler: the old release's is ended before the new one starts, so that
+                                # never two run. Between the two none runs for a moment.
+                                # Type: True or False; default False.
+                                "alone": False,
+                                # MB of memory that each of them may take, within the app's limits. None: those alone.
+                                # Type: a whole number of MB from 16 to 10000000, or None; default None.
+                                "memory_mb": None,
+                            },
+                        },
+                        "jobs": {
+                            "cleanup": {
+                                # Command that runs it, in the app's folder, with the release's bin folder first in
+                                # PATH, without a shell.
+                                # Type: one command with its arguments; required.
+                                "command": "python -m notes.cleanup",
+                                # When it starts, by the host's clock and time zone: cron's five fields ("*/15 * * *
+                                # *"; "@daily" and the like), or a calendar expression of systemd ("Mon..Fri 03:30",
+                                # "hourly", "*-*-01 04:00 UTC").
+                                # Type: a time: cron's five fields, or a calendar expression of systemd; required.
+                                "schedule": "30 3 * * *",
+                                # Seconds it may take (at most a week); then it is told to stop, and counts as failed.
+                                # Type: a whole number of seconds from 1 to 604800; default 3600.
+                                "timeout": 3600,
+                                # Seconds it has to end when it is told to stop; then it is killed.
+                                # Type: a whole number of seconds from 1 to 86400; default 30.
+                                "stop_timeout": 30,
+                                # Up to so many seconds later, at random, so that not all jobs of all hosts start at
+                                # once.
+                                # Type: a whole number of seconds from 0 to 86400; default 0.
+                                "jitter": 0,
+                                # True: if the host was off when it should have started, it starts as soon as the host
+                                # is up. False: it waits for the next time.
+                                # Type: True or False; default True.
+                                "catch_up": True,
                             },
                         },
                     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import os
 import re
@@ -32,26 +33,35 @@ def folder_of_cache() -> Path | None:
     return None if cache is None else cache / "slipway/locks"
 
 
-def outdated(folder: Path, root: Path) -> bool:
-    """Whether the uv.lock in `root` no longer fits the project in `folder`. uv judges; False if it can't tell.
+class Verdict(enum.Enum):
+    """What uv says of a lock file."""
+
+    FITS = "fits"
+    OUTDATED = "outdated"
+    UNREADABLE = "unreadable"
+    UNKNOWN = "unknown"
+    """uv can't tell here, for example for want of an index."""
+
+
+def verdict(folder: Path, root: Path) -> Verdict:
+    """Whether the uv.lock in `root` fits the project in `folder`. uv judges.
 
     What was found to fit once is asked no more, as long as the lock file and its projects stay as they are.
     """
     known = _known(root)
     if known is not None and known.exists():
-        return False
-    fits, stale = _ask(folder)
-    if fits and known is not None:
+        return Verdict.FITS
+    told = _ask(folder)
+    if told is Verdict.FITS and known is not None:
         try:
             known.parent.mkdir(parents=True, exist_ok=True)
             known.touch()
         except OSError:
             pass  # no cache: the next run asks again
-    return stale
+    return told
 
 
-def _ask(folder: Path) -> tuple[bool, bool]:
-    """Whether uv says that the lock file fits, and whether it says that it doesn't."""
+def _ask(folder: Path) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="slipway-") as empty:
         # The project's own settings of uv count; those of the user and of this machine don't: the host has others.
         (Path(empty) / "uv").mkdir()
@@ -69,8 +79,12 @@ def _ask(folder: Path) -> tuple[bool, bool]:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired):
-            return False, False
-    return done.returncode == 0, done.returncode != 0 and "needs to be updated" in done.stderr
+            return Verdict.UNKNOWN
+    if done.returncode == 0:
+        return Verdict.FITS
+    if "needs to be updated" in done.stderr:
+        return Verdict.OUTDATED
+    return Verdict.UNREADABLE if re.search(r"[Ff]ailed to parse[^\n]*uv\.lock", done.stderr) else Verdict.UNKNOWN
 
 
 def _known(root: Path) -> Path | None:

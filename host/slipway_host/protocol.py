@@ -22,6 +22,8 @@ STATES = ("started", "good", "failed", "killed")
 """States of a release or a rollback. A good release that somebody rolled back from has `bad` in its record."""
 MADE_FROM = ("app", "source", "python", "units", "sandbox", "migration", "static", "inputs", "programs", "deaths")
 """What a rollback takes from the release's own settings; the rest is what is wanted now."""
+SINCE = ("processes", "jobs")
+"""The same; a release that was made before there were these has none of them."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,10 +58,14 @@ if TYPE_CHECKING:
         statement_timeout: float
         retries: int
 
-    class Readiness(TypedDict):
+    class Readiness(TypedDict, total=False):
         """How a release is asked whether it is ready."""
 
         path: str
+        strict: bool
+        """Whether only an answer of 2xx counts, since the settings name the path; otherwise any below 500 does."""
+        interval: int
+        """Seconds between two questions."""
         timeout: int
         """Seconds until it is."""
         host: str
@@ -73,6 +79,25 @@ if TYPE_CHECKING:
         """Lines of the unit."""
         only: list[str] | None
         """Packages that may be built from source; None: all."""
+
+    class Named(TypedDict):
+        """A process of an app besides the web process."""
+
+        command: list[str]
+        """The words of its command line."""
+        alive: int
+        """Seconds that it must have run before it counts as working."""
+        alone: bool
+        """Whether that of another release must have ended before it starts."""
+
+    class Job(TypedDict):
+        """A program that starts at a time and ends."""
+
+        command: list[str]
+        calendar: list[str]
+        """When it starts: expressions as systemd.time(7) has them."""
+        units: dict[str, str]
+        """``service`` and ``timer`` → text, where ``@RELEASE@`` stands for the release's id."""
 
     class Wanted(TypedDict, total=False):
         """What an app should be: the content of release.json, and part of each release's record. It has no secret."""
@@ -89,13 +114,15 @@ if TYPE_CHECKING:
         readiness: Readiness
         units: dict[str, str]
         """Kind → text, where ``@RELEASE@`` stands for the release's id."""
+        processes: dict[str, Named]
+        """Name → process besides the web process."""
+        jobs: dict[str, Job]
         sandbox: list[str]
         """Lines of the app's units."""
         build: Build
+        dependencies: dict[str, Any]  # locks.py says which
         programs: list[str]
         """Programs that the environment must have: without one of them the release can't start."""
-        advice: str
-        """The command that adds a missing one to the project."""
         deaths: str
         """Pattern of the lines that the app's server writes when a worker ends."""
         secrets: list[str]
@@ -164,6 +191,8 @@ if TYPE_CHECKING:
         """Digest of what its Python environment was made from."""
         manifest: str
         """Digest of its manifest."""
+        own: list[str] | None
+        """Paths in its environment of its own source; None: not known."""
         steps: dict[str, float]
         """Seconds that each step took."""
         took: float
@@ -245,6 +274,27 @@ if TYPE_CHECKING:
         warm: list[str]
         rolled_back: list[RolledBack]
         run: Run | None
+        jobs: dict[str, Went]
+
+    class Went(TypedDict):
+        """A job of an app: how it went, and when it starts again."""
+
+        calendar: list[str]
+        state: str
+        """``running``, ``waiting``, or ``off`` if nothing will start it."""
+        since: float | None
+        """When it was started that runs now, in seconds since 1970."""
+        result: str | None
+        """``success``, or systemd's word for how it failed; None if it never ended."""
+        exit: str
+        """Its exit status, or the signal that ended it."""
+        started: float | None
+        """When that one was started."""
+        took: float | None
+        release: str | None
+        """The release that it was of."""
+        next: str | None
+        """When it starts again."""
 
     class Row(TypedDict):
         """A release or a rollback as a row of the history."""
@@ -294,67 +344,6 @@ if TYPE_CHECKING:
         """When the oldest worker that accepts connections started, in seconds since 1970; None without a worker."""
         files: dict[str, str]
 
-    class Way(TypedDict, total=False):
-        """A file that decides who can log in. To remove it, give its path, and None as content."""
-
-        path: str
-        content: str | None
-        mode: str
-        """Octal, as ``chmod`` takes it."""
-        owned: bool
-        """Whether it is the account's, not root's."""
-
-    class Ways(TypedDict):
-        """A change of access to a host: accounts, sshd, firewall."""
-
-        account: str | None
-        """The user who must exist and be able to log in; None for no user of ours."""
-        files: list[Way]
-        drop_in: str
-        """Path of sshd's file of ours."""
-        options: list[list[str]]
-        """Keyword and value of each option that sshd must have, as ``sshd -T`` prints them."""
-        host_keys: dict[str, int]
-        """Kind of key → its least number of bits."""
-        moduli: str | None
-        """Path of a file for the package's long moduli; None keeps the file as it is."""
-        ssh: bool
-        """Whether sshd is to read its configuration."""
-        firewall: Literal["load", "remove"] | None
-
-    class Armed(TypedDict):
-        """A change of access was made; unless it is confirmed in time, it is reverted."""
-
-        token: str
-        """What confirms it."""
-        seconds: int
-        """Until it is reverted."""
-        said: list[str]
-        """Messages for people, such as which program had sshd's port."""
-
-    class Kept(TypedDict):
-        """A file that can be restored."""
-
-        content: str
-        """In base64."""
-        mode: int
-        uid: int
-        gid: int
-
-    class Before(TypedDict, total=False):
-        """The state before an unconfirmed change of access: the content of pending.json."""
-
-        format: int
-        files: dict[str, Kept | None]
-        """Path → file; None where there was none."""
-        firewall: bool
-        """Whether the change concerns the firewall."""
-        table: str | None
-        """Its rules, as nft lists them; None where there were none."""
-        ssh: bool
-        """Whether sshd must read its configuration after they are restored."""
-        token: str
-
     class Lineage(TypedDict):
         """A certificate that certbot has stored."""
 
@@ -396,7 +385,13 @@ if TYPE_CHECKING:
 def made_as(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are wanted (`Wanted`), for what was made from others: those of MADE_FROM are its own."""
     kept: dict[str, Any] = {key: made[key] for key in MADE_FROM if key in made}
-    return {**wanted, **kept, "readiness": {**wanted["readiness"], "path": made["readiness"]["path"]}}
+    kept |= {key: made.get(key, {}) for key in SINCE if key in made or key in wanted}
+    return {**wanted, **kept, "readiness": {**wanted["readiness"], **asked_as(made)}}
+
+
+def asked_as(made: Mapping[str, Any]) -> dict[str, Any]:
+    """How a release is asked that was made from these settings (`Wanted`): until Slipway 0.2, always strictly."""
+    return {"path": made["readiness"]["path"], "strict": made["readiness"].get("strict", True)}
 
 
 def held_back(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

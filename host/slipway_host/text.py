@@ -47,8 +47,9 @@ SECRET_NAME = (
 PLAIN_NAME = r"(?i)(?:^|_)(?:level|debug|env|environment|tz|timezone|lang|language|region|locale)$|^LC_|^PATH$"
 WORDS = {"true", "false", "none", "null", "default", "enabled", "disabled", "required", "optional", "localhost"}
 ORDINARY = r"[+-]?[0-9.,:_ ]+|/?[^\W\d_]{1,15}(?:[ ._/:-]+[^\W\d_]{1,15})*/?"
-URL = r"[A-Za-z][A-Za-z0-9+.-]*://(?:(?P<user>[^/?#]*)@)?[^/?#@]*(?P<rest>.*)"
+URL = r"[A-Za-z][A-Za-z0-9+._-]*://(?:(?P<user>[^/?#]*)@)?[^/?#@]*(?P<rest>.*)"
 ASSIGNED = r"(?i)\b(?:pass\w*|pwd|secret|token|\w*key)\s*=\s*('(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s;&]+)"
+ASSIGNMENT = r'^[ \t]*([^\s#=][^\n=]*?)[ \t]*=[ \t]*(?:("(?:[^"\\]|\\[\s\S])*")[ \t\r]*$|([^\n]*))'
 CUT = ("...", "…")
 CUT_AFTER = r"[ \t]*(?:$|\.\.\.|…)"
 CUT_BEFORE = r"[\s|>#+-]*"  # at a line's beginning
@@ -129,7 +130,11 @@ def masked(text: str, secrets: Collection[str]) -> str:
         if part in text:
             # Don't look for a short word within longer ones: "postgres" would damage "postgresql".
             whole = len(part) < 2 * SHORT and part.isalnum()
-            text = re.sub(rf"(?<![^\W_]){part}(?![^\W_])", HIDDEN, text) if whole else text.replace(part, HIDDEN)
+            text = (
+                re.sub(rf"(?:(?<![^\W_])|(?<=\\[nrt])){part}(?![^\W_])", HIDDEN, text)
+                if whole
+                else text.replace(part, HIDDEN)
+            )
         if len(part) > PART and "://" not in part:
             text = _without_cut(text, part)
     return text
@@ -231,14 +236,10 @@ def _telling(part: str) -> bool:
 
 
 def read_environment(text: str) -> dict[str, str]:
-    """Name → value, from an environment file that Slipway wrote for systemd."""
+    """Name → value, from an environment file that Slipway wrote for systemd; a quoted value may have several lines."""
     found: dict[str, str] = {}
-    for line in text.splitlines():
-        name, equals, value = line.partition("=")
-        if equals and not name.startswith("#"):
-            value = value.strip()
-            quoted = len(value) > 1 and value[0] == value[-1] == '"'
-            found[name.strip()] = re.sub(r'\\(["\\`$])', r"\1", value[1:-1]) if quoted else value
+    for name, quoted, plain in re.findall(ASSIGNMENT, text, re.MULTILINE):
+        found[name] = re.sub(r'\\(["\\`$])', r"\1", quoted[1:-1]) if quoted else plain.strip()
     return found
 
 
@@ -303,6 +304,7 @@ def spellings(text: str) -> set[str]:
     # SQLAlchemy quotes fewer characters than urllib does.
     encoded |= {quote(each, safe=" +") for each in plain}
     quoted = {repr(each)[1:-1] for each in plain} | {json.dumps(each)[1:-1] for each in plain}
+    quoted |= {each.replace("/", "\\/") for each in quoted}  # as JSON of others has it
     lower = {re.sub("%[0-9A-F]{2}", lambda code: code[0].lower(), each) for each in encoded}
     return {each for each in plain | encoded | lower | quoted if each.strip()}
 

@@ -53,6 +53,11 @@ def git_ssh(app: AppSettings) -> str:
     return shlex.join(["ssh", *(part for option in given for part in ("-o", option)), *key])
 
 
+def dependencies(app: AppSettings) -> dict[str, Any]:
+    """Which packages a release has, as the host's locks.py reads it."""
+    return app.dependencies.model_dump(exclude_defaults=True) | {"server": list(app.runs_under.packages)}
+
+
 def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit: str) -> dict[str, Any]:
     """The content of /etc/<app>/release.json: what a release is made from (protocol.Wanted), without a secret.
 
@@ -61,6 +66,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     workers = app_role.worker_count(app, overview, len(settings.apps))
     units = app_role.units(app, workers)
     migrate = "auto" if app.migrate == "auto" else app.migrate_command
+    jobs = app_role.jobs(app)
     hooks = {name: app.hooks.argv(name) for name in HOOKS}
     if isinstance(app.source, FolderSource):
         source = {"kind": "archive"}
@@ -82,24 +88,31 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         },
         "hooks": hooks | {"timeout": app.hooks.timeout},
         "readiness": {
-            "path": app.readiness_path,
+            "path": app.readiness,
+            "strict": app.has_health,
+            "interval": app.readiness_interval,
             "timeout": app.readiness_timeout,
             "host": app.main_domain,
             "scheme": "http" if app.tls.mode == "off" else "https",
         },
         "units": units,
+        "processes": {
+            name: {"command": process.argv, "alive": process.alive, "alone": process.alone}
+            for name, process in app.processes.items()
+        },
+        "jobs": jobs,
         "sandbox": app_role.sandbox(app),
         "build": {"sandbox": app_role.build_sandbox(overview), "only": app.build_only},
+        "dependencies": dependencies(app),
         "programs": list(app.runs_under.programs),
-        "advice": app.runs_under.add,
         "deaths": app.runs_under.deaths,
         # Names alone: what their values are is shown nowhere.
         "secrets": sorted(app.secret_names),
         "static": app.static.path if app.static else None,
         "watch": app.watch,
-        "drain_timeout": app.drain_timeout,
+        "drain_timeout": app.drain_seconds,
         "graceful_timeout": app.graceful_timeout,
-        "keep_warm": app.keep_warm,
+        "keep_warm": app.warm_seconds,
         "keep": app.keep_releases,
         # What a release is made from: where one differs from those of the release that serves, a new one is due.
         "inputs": {
@@ -107,11 +120,14 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "folder": app.source.subdir,
             "Python": app.python_version,
             "environment": digest(render_env(app_role.environment(app, workers)).encode()),
-            "service": digest(units),
+            # An app without jobs has the digest that it had before there were any.
+            "service": digest(units | jobs),
             "migration": digest([migrate, app.migrate_config] if app.migrate_config else migrate),
-            "readiness path": app.readiness_path,
+            "readiness path": app.readiness if app.has_health else "",
             "static files": app.static.path if app.static else "",
-        },
+        }
+        # Without it, what was made before there were such settings counts as made from the same.
+        | ({"dependencies": digest(chosen)} if (chosen := app.dependencies.model_dump(exclude_defaults=True)) else {}),
     }
 
 

@@ -37,10 +37,9 @@ def _service(process: Process) -> list[str]:
 
 GUNICORN = Server(
     name="gunicorn",
-    packages=("gunicorn", "uvicorn-worker"),
+    packages=("gunicorn>=22", "uvicorn-worker>=0.2", "uvicorn>=0.23", "uvloop>=0.17", "httptools>=0.5"),
     programs=("gunicorn", "python"),
     deaths=r"Worker exiting \(pid|Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM))",
-    add="uv add gunicorn uvicorn-worker uvloop httptools",
     files={CONFIG: "app/gunicorn.conf.py"},
     reserved={
         # Whom it trusts to say who the client is.

@@ -34,13 +34,11 @@ class Server:
     name: str
     """Its name in an inventory (`apps.NAME.server`)."""
     packages: Sequence[str]
-    """What the app's lock file must have."""
+    """What it needs, as requirements with the versions that fit. A build adds what the app's lock file lacks."""
     programs: Sequence[str]
     """What a release's environment must have in its bin folder, once it is installed."""
     deaths: str
     """Pattern of the lines that it writes when a worker ends: what an app says stands before that."""
-    add: str
-    """The command that brings all of it into a project."""
     files: Mapping[str, str]
     """Path on the host → file of ``files/`` that goes there: what all apps share."""
     reserved: Mapping[str, str]

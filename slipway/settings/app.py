@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 import shlex
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import PrivateAttr
+from slipway_host import lockfiles
 from slipway_host.layout import CERTIFICATE, KEY, KINDS, LAYOUT, AppLayout
 
 from slipway import person
@@ -188,6 +190,16 @@ class AppSettings(AppOptions):
         return None if self.migrate in (None, "auto") else shlex.split(self.migrate or "")
 
     @property
+    def drain_seconds(self) -> int:
+        """Seconds that requests to the old release may still take: ``drain_timeout``, or none with a scheduler."""
+        return 0 if self.scheduler_in_web else self.drain_timeout
+
+    @property
+    def warm_seconds(self) -> int:
+        """Seconds that the old release's processes stay: ``keep_warm``, or none with a scheduler."""
+        return 0 if self.scheduler_in_web else self.keep_warm
+
+    @property
     def statement_timeout(self) -> int:
         """Seconds one statement of a migration may take: ``migrate_statement_timeout``, or ``migrate_timeout``."""
         return self.migrate_timeout if self.migrate_statement_timeout is None else self.migrate_statement_timeout
@@ -196,7 +208,7 @@ class AppSettings(AppOptions):
     def answer_headers(self) -> dict[str, str]:
         """Name → value of the headers that nginx adds to every answer."""
         found = {field.replace("_", "-").title(): value for field, value in self.headers}
-        if self.tls.mode in ("off", "self-signed"):
+        if self.tls.mode == "self-signed" or (self.tls.mode == "off" and not self.trusted_proxies):
             del found["Strict-Transport-Security"]
         return {name: value for name, value in found.items() if value is not None}
 
@@ -210,9 +222,28 @@ class AppSettings(AppOptions):
         return {"5m": large, "1m": max(large, 6), "10k": max(large, 16)}
 
     @property
+    def readiness(self) -> str:
+        """The path that tells whether the app can serve."""
+        return self.readiness_path or self.liveness_path or "/"
+
+    @property
+    def liveness(self) -> str:
+        """The path that tells whether the app lives."""
+        return self.liveness_path or self.readiness_path or "/"
+
+    @property
+    def has_health(self) -> bool:
+        """Whether one of these paths is set. Otherwise any answer below 500 is good."""
+        return self.readiness_path is not None or self.liveness_path is not None
+
+    def is_good(self, status: int) -> bool:
+        """Whether an answer with this status is good on these paths."""
+        return 200 <= status < (300 if self.has_health else 500)
+
+    @property
     def probe_paths(self) -> list[str]:
         """Paths of the probe's quick requests: its ``short``, or the liveness path."""
-        return list(self.probe.short) or [self.liveness_path]
+        return list(self.probe.short) or [self.liveness]
 
     # Environment.
 
@@ -259,13 +290,22 @@ class AppSettings(AppOptions):
         return None if self.source_dir is None else self.source_dir / self.source.subdir
 
     @property
-    def lock_dir(self) -> Path | None:
-        """Local folder of the uv.lock that covers the app: its own, or the workspace's root above it."""
-        if self.source_dir is None or self.app_dir is None:
+    def lock_file(self) -> Path | None:
+        """Local lock file: the named one, or the one that is found; None if there is none."""
+        if self.source_dir is None:
             return None
-        above = [self.app_dir, *self.app_dir.parents]
-        within = above[: above.index(self.source_dir) + 1] if self.source_dir in above else above[:1]
-        return next((folder for folder in within if (folder / "uv.lock").is_file()), None)
+        if self.dependencies.lock is not None:
+            path = posixpath.normpath(posixpath.join(self.source.subdir, self.dependencies.lock))
+            return self.source_dir / path if (self.source_dir / path).is_file() else None
+        found = lockfiles.found(self.source.subdir, self.content, hashes=self.dependencies.hashes)
+        return None if found is None else self.source_dir / found
+
+    def content(self, path: str) -> bytes | None:
+        """Content of a file of a local source; None if there is no such file, or it can't be read."""
+        try:
+            return None if self.source_dir is None else (self.source_dir / path).read_bytes()
+        except OSError:
+            return None
 
     @property
     def env_local(self) -> Path | None:

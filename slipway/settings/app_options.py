@@ -9,8 +9,10 @@ from pydantic import Field
 from slipway.servers import SERVERS, USUAL
 from slipway.settings import types as t
 from slipway.settings.base import LIST_DO, Model
+from slipway.settings.dependencies import DependenciesSettings
 from slipway.settings.nginx import HeadersSettings, RateLimit, StaticSettings
 from slipway.settings.process import LimitsSettings, SandboxSettings
+from slipway.settings.programs import JobSettings, ProcessSettings
 from slipway.settings.release import HooksSettings, ProbeSettings
 from slipway.settings.source import SOURCE, AnySource
 from slipway.settings.tls import TlsSettings
@@ -38,8 +40,7 @@ class AppOptions(Model):
     """Names the app answers to; all must point to the host. The certificate covers them all; at most 100, which is
     Let's Encrypt's limit for one certificate."""
     source: Annotated[AnySource, SOURCE]
-    """The code: a git repository, or a folder on this machine. It needs a pyproject.toml and a uv.lock (in a uv
-    workspace, the lock file at its root)."""
+    """The code: a git repository, or a folder on this machine, with a lock file (`dependencies`)."""
     app: Annotated[t.AsgiApp, Field(examples=["notes.main:app"])]
     """ASGI application as module:attribute."""
     python: t.PythonVersion | None = None
@@ -56,7 +57,8 @@ class AppOptions(Model):
     becomes "true". A variable stands either here or in env_file, not in both."""
     env_file: t.LocalPath | None = None
     """.env file beside the inventory with the app's secrets: NAME=value lines, UTF-8, chmod 600, kept out of git. $ is
-    a dollar sign, nothing is interpolated; quote a value that has spaces or a #."""
+    a dollar sign, nothing is interpolated; quote a value that has spaces or a #. A quoted value may have several lines,
+    such as a key in PEM; in double quotes \\n is a line's end, too."""
     required_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
     """Variables without which the app can't run: a run refuses to start when one is missing or empty."""
     build_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
@@ -68,6 +70,11 @@ class AppOptions(Model):
     """The only packages of the lock file that may be built on the host from their sources, which runs their code and
     that of their build requirements; those come from the index by name, and no lock file pins them. []: none, so that
     all must come as wheels. None: any."""
+    dependencies: Annotated[
+        DependenciesSettings,
+        t.mapping_of("options of dependencies", 'write a mapping, such as {"extras": ["postgres"]}'),
+    ] = DependenciesSettings()
+    """Which packages a release has."""
     database_driver: Annotated[Literal["asyncpg", "psycopg"], t.one_of("asyncpg", "psycopg")] | None = None
     """For SQLAlchemy's async engine: the app gets DATABASE_URL as postgresql+asyncpg:// or postgresql+psycopg://,
     whether the .env says postgres:// or postgresql:// (and sslmode= as ssl= for asyncpg); the original, for
@@ -77,7 +84,7 @@ class AppOptions(Model):
     """Port on 127.0.0.1 where nginx offers the app without TLS to the host itself; the app gets it as PORT. None: no
     such port; sockets and 443 are enough for most."""
     server: Annotated[str, t.one_of(*SERVERS)] = USUAL
-    """The ASGI server that runs the app; the app's lock file must have its packages."""
+    """The ASGI server that runs the app. What the app's lock file lacks of its packages is installed besides."""
     workers: t.Workers | None = None
     """Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores and memory."""
     timeout: t.Seconds = 30
@@ -110,6 +117,28 @@ class AppOptions(Model):
     )
     """What the app may take of the host, so that it can't starve another."""
 
+    processes: Annotated[
+        dict[t.ProgramName, ProcessSettings],
+        t.mapping_of(
+            "names to processes", 'write a mapping, such as {"worker": {"command": "celery -A notes worker"}}'
+        ),
+    ] = {}
+    """Name → program that keeps running beside the app's server, such as a worker or a scheduler. How-to: "Workers and
+    jobs"."""
+    jobs: Annotated[
+        dict[t.ProgramName, JobSettings],
+        t.mapping_of(
+            "names to jobs",
+            'write a mapping, such as {"cleanup": {"command": "python -m notes.cleanup", "schedule": "daily"}}',
+        ),
+    ] = {}
+    """Name → program that starts at a time and ends, as from a crontab."""
+    scheduler_in_web: t.Switch = False
+    """True for an app whose own process has a scheduler (APScheduler, fastapi-utils' repeat_every), which would run
+    twice in two processes: it has one worker (workers), and the old release is told to stop as soon as the new one
+    serves (drain_timeout and keep_warm are 0). While a release is tried, some seconds, both run. Better is a job, or a
+    process that is alone."""
+
     migrate: t.Command | None = "auto"
     """"auto": what the source has, of Alembic, Django, Flask-Migrate and advanced-alchemy; None: never; otherwise the
     command. It runs once a release, in the app's folder, as the app's user, with its environment and the release's
@@ -129,15 +158,22 @@ class AppOptions(Model):
     migrate_retries: Annotated[int, t.whole(0, 100, "retries")] = 5
     """How often a migration that met a lock is tried again before the release fails; 0: never. migrate_timeout is for
     all tries together."""
-    liveness_path: t.UrlPath = "/healthz"
-    """Path that answers 200 as long as the process lives, without asking the database."""
-    readiness_path: t.UrlPath = "/readyz"
-    """Path that answers 200 when the app can serve. A release goes live only after it did, over its own socket."""
+    liveness_path: t.UrlPath | None = None
+    """Path that answers 2xx as long as the process lives, without asking the database, such as "/healthz". None:
+    readiness_path, or /."""
+    readiness_path: t.UrlPath | None = None
+    """Path that answers 2xx when the app can serve, such as "/readyz". A release goes live only after it did, over its
+    own socket; if it answers 404, the release fails at once. None: liveness_path. If neither is set, a release is ready
+    when it answers / with any status below 500, such as a redirect or 404; name a path to ask for more."""
+    readiness_interval: t.Seconds = 1
+    """Seconds between two questions to the readiness path, so that limits of the app's own aren't reached. The first
+    few come sooner, and what doesn't answer well is asked again at once."""
     readiness_timeout: t.Seconds = 60
     """Seconds a new release has until its readiness path answers; then the run fails and the old one keeps serving."""
     watch: Annotated[int, t.whole(0, 600, "seconds")] = 3
-    """Seconds a release is watched after the switch: if its readiness path stops answering 200 meanwhile, the release
-    before it serves again and the run fails. 0: not at all; nor is the first, which has none before it."""
+    """Seconds a release is watched after the switch: if its readiness path stops answering well meanwhile, the release
+    before it serves again and the run fails; 429 is an answer. 0: not at all; nor is the first, which has none before
+    it."""
     drain_timeout: Annotated[int, t.whole(0, 3600, "seconds")] = 30
     """Seconds that requests, WebSockets and streams of the old release get to end by themselves after a switch; then
     it is told to stop (WebSockets get a clean close), and graceful_timeout counts. 0: it is told at once."""
@@ -173,7 +209,9 @@ class AppOptions(Model):
     """Seconds nginx waits for the next bytes from the app (60 is nginx's default). Streams and WebSockets need a sign
     of life within that time."""
     trusted_proxies: Annotated[list[t.Network], t.Narrow("a list of networks", LIST_DO, container=True)] = []
-    """CIDRs of proxies in front (a CDN) whose real_ip_header is believed. Empty: the client is whoever connects."""
+    """CIDRs of proxies in front (a CDN) that are believed: the client's address in real_ip_header, the scheme in
+    X-Forwarded-Proto, the port in X-Forwarded-Port, and X-Request-ID. What came to them by https isn't redirected, and
+    what came by http is, except with tls mode "off". Empty: the client is whoever connects."""
     real_ip_header: t.HeaderName = "X-Forwarded-For"
     """Header in which trusted_proxies give the client's address."""
     headers: Annotated[

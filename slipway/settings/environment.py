@@ -17,10 +17,10 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LONGEST = 100_000
 """Bytes of the longest value: Linux refuses to start a program with one variable of 128 KiB (MAX_ARG_STRLEN)."""
 
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _QUOTED = re.compile(r'["\\`$]')
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.DOTALL)
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+._-]*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 _HOSTS = re.compile(r"(?:(?:\[[0-9A-Fa-f:.]+\]|[^\[\]:,]*)(?::(?P<port>[0-9]{1,5}))?(?:,|$))*")
 _POSTGRES = re.compile(r"postgres(?:ql)?(?:\+(?P<driver>[a-z0-9_]+))?")
 _LIBPQ_ONLY = """
@@ -32,12 +32,13 @@ sslcert sslcompression sslcrl sslkey sslpassword sslrootcert sslsni
 def unfit_value(value: str) -> str | None:
     """Why `value` can't be a variable's value, or None.
 
-    Everything but control characters survives: systemd drops a variable whose value has one (a tab excepted).
+    Everything but control characters survives: systemd drops a variable whose value has one. Tabs and line feeds are
+    taken.
     """
     if "\0" in value:
         return "a NUL character"
-    if "\n" in value or "\r" in value:
-        return "a line break"
+    if "\r" in value:
+        return "a carriage return"
     if _CONTROL.search(value):
         return "a control character"
     try:
@@ -133,7 +134,7 @@ def unfit_database_url(url: str, driver: str | None) -> tuple[str, str] | None:
     postgres = _POSTGRES.fullmatch(match["scheme"])
     if postgres is None:
         return f"a {match['scheme']} URL", "give a postgresql:// URL, or remove database_driver"
-    if postgres["driver"] not in (None, driver):
+    if postgres["driver"] not in (None, driver, f"{driver}_async"):
         return f"a URL for {postgres['driver']}", f"write postgresql:// ; database_driver adds +{driver}"
     if driver == "asyncpg":
         names = {unquote(part.partition("=")[0]) for part in rest.partition("?")[2].split("&")}

@@ -54,6 +54,13 @@ _HOME = f"remove it; the app's home and its place to write is {LAYOUT.app('<app>
 _SYSTEMD = "remove it; systemd sets it for the service"
 _LOADER = "remove it; it would load code into every process of the service"
 
+# What ld.so reads (ld.so(8)); other names with LD_ are free: LaunchDarkly's begin so, too.
+_LD = """
+ASSUME_KERNEL AUDIT BIND_NOT BIND_NOW DEBUG DEBUG_OUTPUT DYNAMIC_WEAK HWCAP_MASK LIBRARY_PATH ORIGIN_PATH POINTER_GUARD
+PREFER_MAP_32BIT_EXEC PRELOAD PROFILE PROFILE_OUTPUT SHOW_AUXV TRACE_LOADED_OBJECTS TRACE_PRELINKING USE_LOAD_BIAS
+VERBOSE WARN
+"""
+
 RESERVED_VARIABLES: dict[str, str] = {
     "PATH": "remove it; the release's own environment comes first in PATH",
     "HOME": _HOME,
@@ -76,6 +83,7 @@ RESERVED_VARIABLES: dict[str, str] = {
     "LOGNAME": _SYSTEMD,
     "SHELL": _SYSTEMD,
     "PWD": _SYSTEMD,
+    **{f"LD_{name}": _LOADER for name in _LD.split()},
     "IFS": _LOADER,
     "BASH_ENV": _LOADER,
     "PYTHONPATH": "remove it; code comes from the release and its lock file",
@@ -92,7 +100,7 @@ RESERVED_VARIABLES: dict[str, str] = {
 
 def reserved_variable(name: str) -> str | None:
     """What to do instead of setting the variable `name`, or None where it may be set."""
-    return _LOADER if name.startswith("LD_") else RESERVED_VARIABLES.get(name)
+    return RESERVED_VARIABLES.get(name)
 
 
 def reserved_app(name: str) -> bool:

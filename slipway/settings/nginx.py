@@ -33,7 +33,7 @@ class HeadersSettings(Model):
     """How long (in seconds: two years, as Mozilla and OWASP advise) browsers come by HTTPS alone. Append
     "; includeSubDomains" when every name below these domains has HTTPS, and "; preload" to be put on browsers' own
     lists (hstspreload.org), which is hard to undo. "max-age=0" makes browsers forget it; with None they remember what
-    they were told. Never sent without TLS or with a self-signed certificate."""
+    they were told. Never sent without TLS (unless a trusted proxy says https), or with a self-signed certificate."""
     content_security_policy: t.HeaderValue | None = "base-uri 'self'; frame-ancestors 'none'; object-src 'none'"
     """What a page may load, and who may frame it. The default stops frames and plug-ins, and no script: which of
     these a page needs only its app knows, so the policy that stops injected ones is best sent by the app (see
@@ -76,7 +76,9 @@ class NginxSettings(Model):
     header_timeout: t.Seconds = 10
     """Seconds a client has for the header of a request: slow ones would hold connections that others need."""
     body_timeout: t.Seconds = 30
-    """Seconds a client may pause while it sends a body, or while it reads the answer."""
+    """Seconds a client may pause while it sends a body."""
+    send_timeout: t.Seconds = 60
+    """Seconds a client may pause while it reads an answer (60 is nginx's default)."""
     sandbox: t.Switch = True
     """systemd shuts nginx off from all that a proxy doesn't need: it can write to /var/log/nginx, /var/lib/nginx,
     /var/cache/nginx and /run alone, and sees neither home folders nor others' /tmp. False: it may do what root may; for

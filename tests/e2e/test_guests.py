@@ -70,6 +70,8 @@ def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
             "domains": ["notes.test"],
             "source": {"path": str(copy_example("notes", host.folder))},
             "app": "notes.main:app",
+            "liveness_path": "/healthz",
+            "readiness_path": "/readyz",
             "tls": {"mode": "off"},
             "workers": 1,
             "watch": 0,

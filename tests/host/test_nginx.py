@@ -144,7 +144,7 @@ def headers_of(site: Site, answer: Answer) -> None:
 @pytest.mark.parametrize("path", ["/", "/no-such-path", "liveness"])
 def test_headers_of_an_answer(site: Site, path: str) -> None:
     """The app's own, whatever its status."""
-    headers_of(site, site.get(site.app.settings.liveness_path if path == "liveness" else path))
+    headers_of(site, site.get(site.app.settings.liveness if path == "liveness" else path))
 
 
 def test_headers_of_an_answer_of_nginx_s(site: Site) -> None:
@@ -194,36 +194,36 @@ def test_maintenance(site: Site) -> None:
 
 def test_liveness_through_the_public_name(site: Site) -> None:
     """The path of the settings."""
-    answer = site.get(site.app.settings.liveness_path)
-    assert answer.status == 200, answer
+    answer = site.get(site.app.settings.liveness)
+    assert site.app.settings.is_good(answer.status), answer
 
 
 def test_readiness_through_the_public_name(site: Site) -> None:
     """The path of the settings."""
-    answer = site.get(site.app.settings.readiness_path)
-    assert answer.status == 200, answer
+    answer = site.get(site.app.settings.readiness)
+    assert site.app.settings.is_good(answer.status), answer
 
 
 def test_http2(site: Site) -> None:
     """Chosen by ALPN, and answered over."""
-    answer = site.get_http2(site.app.settings.liveness_path)
-    assert (answer.http_version, answer.status_code) == ("HTTP/2", 200)
+    answer = site.get_http2(site.app.settings.liveness)
+    assert answer.http_version == "HTTP/2" and site.app.settings.is_good(answer.status_code)
 
 
 def test_http1_is_still_served(site: Site) -> None:
     """A client that knows nothing newer gets its answer."""
-    answer = site.client.request(site.domain, site.app.settings.liveness_path, trust=site.tls)
-    assert answer.status == 200, answer
+    answer = site.client.request(site.domain, site.app.settings.liveness, trust=site.tls)
+    assert site.app.settings.is_good(answer.status), answer
 
 
 def test_server_tells_no_version(site: Site) -> None:
     """Neither nginx's nor the app server's."""
-    assert site.get(site.app.settings.liveness_path).header("Server") == "nginx"
+    assert site.get(site.app.settings.liveness).header("Server") == "nginx"
 
 
 def named(site: Site, source: str) -> str:
     """The release that nginx names to a program on the host which comes from this address."""
-    scheme, path = "http" if site.app.trust is None else "https", site.app.settings.liveness_path
+    scheme, path = "http" if site.app.trust is None else "https", site.app.settings.liveness
     return site.app.target.run("python3 -c %s %s %s %s %s", _NAMED, site.domain, path, scheme, source)
 
 
@@ -235,7 +235,7 @@ def test_release_is_named_to_the_host_itself(site: Site) -> None:
 def test_release_is_named_to_nobody_else(site: Site) -> None:
     """Neither in an answer of the app's nor in one of nginx's, nor to a proxy on the host."""
     assert named(site, "127.0.0.1") == "None"
-    for path in (site.app.settings.liveness_path, "/no-such-path"):
+    for path in (site.app.settings.liveness, "/no-such-path"):
         assert site.get(path).header("X-Slipway-Release") is None, path
 
 

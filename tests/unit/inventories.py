@@ -53,6 +53,7 @@ MAXIMAL: dict[str, Any] = {
         "worker_connections": 1000,
         "header_timeout": 11,
         "body_timeout": 12,
+        "send_timeout": 13,
         "sandbox": True,
         "extra": "http.conf",
     },
@@ -88,6 +89,13 @@ MAXIMAL: dict[str, Any] = {
             "env_file": "notes.env",
             "required_env": ["TOKEN"],
             "build_env": ["UV_INDEX_INTERNAL_PASSWORD"],
+            "dependencies": {
+                "lock": "uv.lock",
+                "extras": ["pg"],
+                "groups": ["prod"],
+                "project": True,
+                "hashes": False,
+            },
             "database_driver": "asyncpg",
             "port": 8001,
             "workers": 3,
@@ -104,12 +112,35 @@ MAXIMAL: dict[str, Any] = {
                 "hide_system": False,
                 "filter_system_calls": False,
             },
+            "processes": {
+                "worker": {
+                    "command": "bin/warm '50% \"of $HOME\"'",
+                    "count": 2,
+                    "stop_signal": "SIGINT",
+                    "stop_timeout": 600,
+                    "alive": 5,
+                    "memory_mb": 200,
+                },
+                "beat": {"command": "celery -A notes beat", "alone": True},
+            },
+            "jobs": {
+                "cleanup": {
+                    "command": "python -m notes.cleanup --all",
+                    "schedule": "30 3 * * mon-fri",
+                    "timeout": 120,
+                    "stop_timeout": 20,
+                    "jitter": 90,
+                    "catch_up": False,
+                },
+                "report": {"command": "bin/warm", "schedule": "*-*-01 04:00 UTC"},
+            },
             "migrate": "python -m notes.migrate --all",
             "migrate_timeout": 44,
             "migrate_lock_timeout": 4,
             "migrate_statement_timeout": 43,
             "migrate_retries": 6,
             "readiness_path": "/ready",
+            "readiness_interval": 2,
             "readiness_timeout": 45,
             "keep_releases": 3,
             "watch": 7,
@@ -121,6 +152,7 @@ MAXIMAL: dict[str, Any] = {
                 "after_migrate": "python -m notes.after",
                 "after_switch": "bin/warm 'two words'",
                 "on_failure": "bin/page",
+                "on_job_failure": "bin/page --job",
                 "timeout": 9,
             },
             "static": {"path": "static", "url": "/assets/", "max_age": 60},
@@ -337,6 +369,8 @@ def write_folder(made: Path) -> None:
     """All that the inventories here name, in `made`: sources, secrets, keys, certificates."""
     for project in ("project", "plain", "mono/apps/notes"):
         write_project(made / project)
+    more = "\n[project.optional-dependencies]\npg = []\n\n[dependency-groups]\nprod = []\n"
+    (made / "mono/apps/notes/pyproject.toml").write_text(PYPROJECT + more, encoding="utf-8")
     hooks = made / "mono/apps/notes/bin"
     hooks.mkdir()
     for name in ("before", "warm", "page"):

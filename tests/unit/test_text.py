@@ -121,12 +121,16 @@ def hidden(value: str, said: str, name: str = "SETTING", names: list[str] | None
 URL = "postgresql+psycopg://app:p%40ss%2Fword@127.0.0.1:5432/notes"
 
 
+PEM = "-----BEGIN KEY-----\nMIIEvQIBADANBgkq/w\nAb12Cd34\n-----END KEY-----\n"
+
+
 @pytest.mark.parametrize(
     ("value", "said", "shown"),
     [
         (URL, f"ValueError: wrong: '{URL}'", "ValueError: wrong: '***'"),
         (URL, "as p%40ss%2Fword, p%40ss%2fword and p@ss/word", "as ***, *** and ***"),
         (URL, "twice p%2540ss%252Fword, and p%40ss/word", "twice ***, and ***"),
+        ("postgresql+psycopg_async://app:hunter-22x@db/n", "with hunter-22x", "with ***"),
         (URL, "user app, postgresql on 127.0.0.1:5432", "user app, postgresql on 127.0.0.1:5432"),
         (URL, "cut p%40ss%2F... and p%40ss%2Fwo\nrd@127", "cut ***... and ***\nrd@127"),
         (URL, "postgresql+psycopg://app:p%40ss...%2Fword@127", "postgresql+psycopg://app:***...***@127"),
@@ -134,6 +138,20 @@ URL = "postgresql+psycopg://app:p%40ss%2Fword@127.0.0.1:5432/notes"
         ("sk-live-1234567890", "| sk-live-1234567890 | 'sk-live-12345…'", "| *** | '***…'"),
         ('quo"ted\\back-1', 'repr \'quo"ted\\\\\\\\back-1\' "quo\\"ted\\\\back-1"', None),
         ("-----BEGIN KEY-----\\nMIIEvQIBADANBgkq\\nAAAAAAAAAAAAAAAA", "x\nMIIEvQIBADANBgkq\ny", "x\n***\ny"),
+        (PEM, f"printed: {PEM} end", "printed: ***\n***\n***\n***\n end"),
+        (PEM, "  -----BEGIN KEY-----\n  MIIEvQIBADANBgkq/w\n  Ab12Cd34\nend", "  ***\n  ***\n  ***\nend"),
+        (
+            PEM,
+            '{"key": "-----BEGIN KEY-----\\nMIIEvQIBADANBgkq/w\\nAb12Cd34\\n-----END KEY-----\\n"}',
+            '{"key": "***\\n"}',
+        ),
+        (PEM, r'"-----BEGIN KEY-----\nMIIEvQIBADANBgkq\/w\nAb12Cd34\n-----END KEY-----\n"', r'"***\n"'),
+        (
+            PEM,
+            r'"{\"key\": \"-----BEGIN KEY-----\\nMIIEvQIBADANBgkq/w\\nAb12Cd34\\n-----END KEY-----\\n\"}"',
+            r'"{\"key\": \"***\\n***\\n***\\n***\\n\"}"',
+        ),
+        (PEM, 'cut "-----BEGIN KEY-----\\nMIIEvQIBADAN...', 'cut "***...'),
         ('{"private": {"password": "hunter-22x"}, "kind": "info"}', "hunter-22x of info", "*** of info"),
         ("host=db user=app password='two words1' sslmode=disable", "got two words1", "got ***"),
         ("https://0123456789abcdef0123@o1.ingest.example.com/7", "key 0123456789abcdef0123", "key ***"),
@@ -145,6 +163,20 @@ def test_what_is_secret_of_a_value(value: str, said: str, shown: str | None) -> 
     told = hidden(value, said)
     assert value not in told
     assert shown is None or told == shown
+
+
+def test_a_value_of_several_lines_is_read_back_and_hidden() -> None:
+    from slipway.settings import render_env
+
+    text = render_env({"KEY": PEM, "Z_TOKEN": "after-the-key-1"})
+    values = host_text.read_environment(text + 'RELEASE_ID="r1"\n')
+    assert values == {"KEY": PEM, "Z_TOKEN": "after-the-key-1", "RELEASE_ID": "r1"}
+    known = host_text.Hidden()
+    known.hide(host_text.secrets_of(values, ["KEY", "Z_TOKEN"], "notes"))
+    told = json.dumps({"key": PEM, "token": "after-the-key-1"})
+    assert known.shown(told) == '{"key": "***\\n", "token": "***"}'
+    assert known.shown(repr({"key": PEM})) == "{'key': '***\\n'}"
+    assert known.shown(f"{PEM}after") == "***\n***\n***\n***\nafter"
 
 
 @pytest.mark.parametrize(

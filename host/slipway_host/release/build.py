@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
-from slipway_host.release import builder, caches, environment, guest, source
+from slipway_host.release import builder, caches, environment, guest, locks
 from slipway_host.release.app import digest
 from slipway_host.system import Failed
 
@@ -22,46 +21,35 @@ def build(app: App, release: str) -> str | None:
     from concurrent.futures import ThreadPoolExecutor
 
     folder = app.at.folder(release)
-    lock, projects = read(app, folder)
-    made_from = digest(lock, *projects, app.wanted["python"], app.wanted["uv_env"])
-    base = None
+    lock = locks.find(app, folder)
+    made_from = digest(*lock.made_from, lock.path, locks.settings(app), app.wanted["python"], app.wanted["uv_env"])
+    app.write_record(release, environment=made_from)
+    base, own_paths = None, None
     if app.request.get("fresh"):
         caches.forget(app)
     else:
         base = environment.reusable(app, made_from)
-    if not base:
-        environment.sync(app, release, lock)
+    # Without a package of its own, a release has exactly the same environment.
+    rebuilt = bool(base and app.record(base).get("own"))
+    if base and rebuilt:
+        own_paths = environment.adopt_for_own(app, base, release, lock)
+    elif base:
+        own_paths = []
+    else:
+        own_paths = environment.sync(app, release, lock)
     python = os.path.realpath(app.at.programs(base or release) / "python")
     environment.compile_library(app, python)
     with ThreadPoolExecutor() as pool:
-        adopted = pool.submit(environment.adopt, app, base, release) if base else None
+        adopted = pool.submit(environment.adopt, app, base, release) if base and not rebuilt else None
         # A file that doesn't compile is no failure: it may never be imported, such as a template.
         compiling = [python, "-ISm", "compileall", "-q", "-x", r"/\.venv/", str(folder)]
         builder.must_run(app, builder.run(app, release, compiling, {}, network=False))
         own(app, release)
     if adopted:  # the folder is root's by now: its environment was never the builder's
         adopted.result().rename(app.at.venv(release))
-    app.write_record(release, environment=made_from)
+    app.write_record(release, own=own_paths)
     app.describe(release, base)
     return f"the environment of {base}" if base else None
-
-
-def read(app: App, folder: Path) -> tuple[bytes, list[bytes]]:
-    """What a source says about its dependencies: its lock file, and its projects.
-
-    For a member of a workspace the lock file lies above its own project.
-    """
-    subdir = app.wanted["source"]["subdir"]
-    if source.of_source(app, folder, "pyproject.toml") is None:
-        where = subdir or "the root"
-        raise Failed(f"There is no pyproject.toml in {where} of the source: set source.subdir to the app's folder.")
-    above = [str(each) for each in (Path(subdir), *Path(subdir).parents)]
-    for beside in above:
-        lock = source.of_source(app, folder, "uv.lock", beside)
-        if lock is not None:
-            projects = (source.of_source(app, folder, "pyproject.toml", each) for each in {above[0], beside})
-            return lock, sorted(each or b"" for each in projects)
-    raise Failed("The source has no uv.lock: `uv lock` in the project, commit it, and run again.")
 
 
 def own(app: App, release: str) -> None:

@@ -32,12 +32,16 @@ def run(
     *,
     network: bool = True,
     secrets: Iterable[str] = (),
+    said: str = "",
+    reading: bool = False,
 ) -> Done:
     """Run a command of a build. Returns how it ended, even if it failed.
 
     + environment: its variables; no other process can read them
     + network: whether it may use the network (but never reach this host)
     + secrets: texts to hide in its output
+    + said: its standard input
+    + reading: whether it may read what the app's group may, of the release; of that group's files it sees no others
 
     Raises Failed if it took too long, left too little room on a disk, or left a process running.
     """
@@ -60,13 +64,15 @@ def run(
         f"LimitFSIZE={room.largest(folder)}",
         f"ExecStartPre=+nft -f {layout.build_rules}" if network else "PrivateNetwork=yes",
     ]
+    if reading:
+        hidden = " ".join(f"-{path}" for path in (app.at.etc, app.at.home))
+        properties += [f"SupplementaryGroups={app.at.group}", f"InaccessiblePaths={hidden}"]
     unit, began = app.at.helper("build"), app.system.clock()
     written = [each for each in (folder, app.at.cache, *layout.temporary) if each.is_dir()]
     try:  # not in the unit's properties: every user can read those
         with room.Guard(written, lambda: app.systemd.kill(f"{unit}.service")) as guard:
-            done: Done = app.systemd.run(
-                unit, properties, {}, argv, BUILD_SECONDS, noting=False, heard=app.progress.heard, secrets=secrets
-            )
+            options = {"heard": app.progress.heard, "secrets": secrets, "said": said}
+            done: Done = app.systemd.run(unit, properties, {}, argv, BUILD_SECONDS, noting=False, **options)
     finally:
         file.unlink(missing_ok=True)
     if done.code and app.system.clock() - began >= BUILD_SECONDS:

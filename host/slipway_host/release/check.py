@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from slipway_host.proxy.nginx import Nginx
-from slipway_host.release import database, hooks, manifest, migrations, processes
+from slipway_host.release import database, hooks, jobs, manifest, migrations, processes
 from slipway_host.release.app import digest_of_text
 from slipway_host.system import Failed
 
@@ -83,3 +83,4 @@ def can_start(app: App, release: str) -> None:
     """Raise Failed if a process couldn't start. One after another: they are checked in a unit of one name."""
     for process in processes.of(app, release):
         process.check(app, release)
+    jobs.check(app, release)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from slipway_host.release import builder, caches, guest, manifest, trees
+from slipway_host.release import builder, caches, guest, installing, manifest, trees
 from slipway_host.release.trees import Strange
 from slipway_host.system import Failed, tail
 from slipway_host.text import listed, short
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from slipway_host.release.app import App
+    from slipway_host.release.locks import Lock
 
 SCRIPT_BYTES = 1_000_000  # a larger file in an environment's bin is no script, and doesn't name the environment
 PROGRAMS = ("python",)  # that every environment must have
@@ -22,61 +23,58 @@ PROGRAMS = ("python",)  # that every environment must have
 DAMAGED_CACHE = re.compile(r"(?i)wheel is invalid|deserialize|corrupt|truncated|unexpected end|failed to read")
 
 
-def sync(app: App, release: str, lock: bytes) -> None:
-    """Install the locked dependencies, byte-compiled.
+def sync(app: App, release: str, lock: Lock) -> list[str] | None:
+    """Install all that a release runs with, byte-compiled. Its record says what that is made from.
 
-    + lock: the lock file's content
+    Returns the paths of what is the release's own in it; None if that can't be told apart.
     """
-    environment = {
-        "UV_CACHE_DIR": str(app.at.uv_cache),
-        "UV_PROJECT_ENVIRONMENT": str(app.at.venv(release)),
-        "UV_NO_PROGRESS": "1",
-        # Copies: a hard link would share owner and mode with the cache, which builders can write.
-        "UV_LINK_MODE": "copy",
-        **app.wanted["uv_env"],
-    }
-    if (only := app.wanted["build"]["only"]) is not None:
-        environment["UV_NO_BUILD_PACKAGE"] = " ".join(others_in_lock(lock, only))
-    secrets: dict[str, str] = app.system.json(app.at.build_environment)
-    uv, python = str(app.system.layout.uv), app.wanted["python"]
-    command = [uv, "sync", "--locked", "--no-dev", "--compile-bytecode", "--python", python]
-    given = environment | secrets
-    done = builder.run(app, release, command, given, secrets=secrets.values())
+    uv = installing.Uv(app, release, lock)
+    done = installing.dependencies(uv, lock)
     differing = unlike_records(app, release) if done.code == 0 else []
     if differing or (done.code != 0 and DAMAGED_CACHE.search(done.output)):
         why = f"{short(listed(differing))} differs from its RECORD" if differing else tail(done.output, 1)
         app.progress.say(f"{why}; the dependencies are installed once more, without uv's cache")
         trees.remove(app.at.venv(release))
+        uv.cached = False
         # A package that still differs has a wrong RECORD.
-        done = builder.run(app, release, [*command, "--no-cache"], given, secrets=secrets.values())
+        done = installing.dependencies(uv, lock)
+        uv.cached = True
         if done.code == 0 and not (set(differing) & set(unlike_records(app, release))):
-            cleaned = builder.run(app, release, [uv, "cache", "clean"], environment, network=False)
-            builder.must_run(app, cleaned)
+            builder.must_run(app, uv.run("cache", "clean", network=False))
     if done.code != 0:
         text = done.output.strip()
-        raise Failed(f"`uv sync --locked --no-dev` failed:\n{tail(text)}{uv_advice(text, python)}")
+        told = installing.explained(text, app.wanted["python"])
+        raise Failed(f"The dependencies of {lock.path} can't be installed:\n{tail(text)}{told}")
+    installing.server(uv)
+    local = install_own(uv, lock)
     # uv makes its lock files writable by everybody.
     closing = ["find", str(app.at.uv_cache), "-type", "f", "-perm", "-o+w", "-exec", "chmod", "o-w", "{}", "+"]
     builder.must_run(app, builder.run(app, release, closing, {}, network=False))
     caches.bound(app)
     complete(app, release)
+    return local
+
+
+def install_own(uv: installing.Uv, lock: Lock) -> list[str] | None:
+    """Install the packages of the source. Returns the paths that this has added to the environment, the topmost.
+
+    None if it has changed something that was there: what is shared must be as it was without them.
+    """
+    venv = uv.app.at.venv(uv.release)
+    before = trees.stamps(venv, guest.WHAT)
+    installing.own(uv, lock)
+    after = trees.stamps(venv, guest.WHAT)
+    if any(after.get(path) != stamp for path, stamp in before.items() if stamp is not None):
+        return None
+    added = after.keys() - before.keys()
+    return sorted(path for path in added if str(Path(path).parent) not in added)
 
 
 def complete(app: App, release: str) -> None:
     """Raise Failed unless the environment has the programs that the app's server needs."""
-    advice = app.wanted.get("advice")
-    todo = f"`{advice}` in the project" if advice else "add its package to the project, `uv lock`"
     for program in app.wanted.get("programs", PROGRAMS):
         if not (app.at.programs(release) / program).exists():
-            raise Failed(f"The lock file has no {program}: {todo}, commit, and run again.")
-
-
-def others_in_lock(lock: bytes, only: Iterable[str]) -> list[str]:
-    """Packages of a lock file except the named ones."""
-    named = {re.sub(r"[-_.]+", "-", each).lower() for each in only}
-    # As uv writes it; Python 3.10 can't read TOML.
-    packages = re.findall(r'^\[\[package\]\]\nname = "([^"]+)"$', lock.decode(errors="replace"), re.MULTILINE)
-    return sorted({*packages} - named)
+            raise Failed(f"The environment has no {program}: see what the packages of the app's server install.")
 
 
 def unlike_records(app: App, release: str) -> list[str]:
@@ -86,21 +84,6 @@ def unlike_records(app: App, release: str) -> list[str]:
         return []
     trees.measure(app.at.folder(release), guest.WHAT)  # before anything of it is read
     return manifest.unlike_records(venv, manifest.take(venv))
-
-
-def uv_advice(text: str, python: str) -> str:
-    """What to do about an error of uv, if uv itself doesn't say it.
-
-    + text: uv's output
-    + python: the wanted version
-    """
-    if "needs to be updated" in text:
-        return "\nuv.lock is older than pyproject.toml: `uv lock` in the project, commit it, and run again."
-    if "no-build" in text:
-        return "\nThe package has no wheel for this host: add it to build_only, if its code may run in the build."
-    if "No interpreter found" in text:
-        return f"\nPython {python} isn't installed on this host: `slipway apply` installs it."
-    return ""
 
 
 def compile_library(app: App, python: str) -> None:
@@ -131,21 +114,27 @@ def reusable(app: App, environment: str) -> str | None:
     + environment: digest of what it is made from
     """
     for release in reversed(app.good()):
-        venv = app.at.venv(release)
-        if app.record(release).get("environment") != environment or app.damage(release):
+        record, venv = app.record(release), app.at.venv(release)
+        own = record.get("own", [])
+        if record.get("environment") != environment or own is None or app.damage(release):
             continue
-        # An installed project, or a member of its workspace, is named by its path: then build anew.
         packages = next(venv.glob("lib/python3*/site-packages"), None)
         if not packages:
             continue
+        # What is the release's own is installed anew. Of the rest nothing may name its folder.
         paths = [
             *packages.glob("*.pth"),
             *packages.glob("__editable__*"),
             *packages.glob("*.dist-info/direct_url.json"),
         ]
-        if not any(names(path, app.at.folder(release)) for path in paths):
+        shared = [path for path in paths if not _is_of(path.relative_to(venv), own)]
+        if not any(names(path, app.at.folder(release)) for path in shared):
             return release
     return None
+
+
+def _is_of(path: Path, own: Iterable[str]) -> bool:
+    return any(path == Path(each) or Path(each) in path.parents for each in own)
 
 
 def names(path: Path, folder: Path) -> bool:
@@ -157,6 +146,22 @@ def names(path: Path, folder: Path) -> bool:
     return content is not None and bytes(folder) in content
 
 
+def adopt_for_own(app: App, base: str, release: str, lock: Lock) -> list[str] | None:
+    """Share another release's environment, but for what is that release's own: this release's is installed anew.
+
+    The builder may add to the folders, and read the files, which stay root's. Returns as `sync` does.
+    """
+    partial, venv = adopt(app, base, release), app.at.venv(release)
+    for path in app.record(base)["own"] or []:
+        trees.remove(partial / path)
+    app.system.run("find", str(partial), "-type", "d", "-exec", "chown", app.at.builder, "{}", "+")
+    trees.remove(venv)  # a source may have one
+    partial.rename(venv)
+    local = install_own(installing.Uv(app, release, lock, reading=True), lock)
+    complete(app, release)
+    return local
+
+
 def adopt(app: App, base: str, release: str) -> Path:
     """Share another release's environment by hard links: root owns its files, and they never change.
 
@@ -164,6 +169,7 @@ def adopt(app: App, base: str, release: str) -> Path:
     """
     before, after, partial = app.at.venv(base), app.at.venv(release), app.at.partial(release)
     app.system.run("cp", "-al", str(before), str(partial))
+    trees.remove(partial / ".lock")  # uv's, which it must be able to write
     for script in (partial / "bin").iterdir():  # their first line names the environment
         if script.is_symlink() or not script.is_file() or script.stat().st_size > SCRIPT_BYTES:
             continue

@@ -16,12 +16,13 @@ NUMBER = (int, float)
 NOTHING = type(None)
 RECORD: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "kind", "app", "state", "started", "finished", "committed", "switched", "by", "to"), (str,)),
-    **dict.fromkeys(("commit", "subject", "environment", "manifest", "step", "error", "hook"), (str,)),
+    **dict.fromkeys(("commit", "subject", "environment", "pinned", "manifest", "step", "error", "hook"), (str,)),
     **dict.fromkeys(("format", "number"), (int,)),
     **dict.fromkeys(("took", "left", "warm_until"), NUMBER),
     **dict.fromkeys(("inputs", "wanted", "steps", "revisions"), (dict,)),
     **dict.fromkeys(("heads", "pending"), (list,)),
     **dict.fromkeys(("previous", "stopped_first"), (str, NOTHING)),
+    "own": (list, NOTHING),
 }
 """Fact of a record → its types."""
 BAD = {"since": "unknown", "by": "somebody", "why": "unknown"}

@@ -139,6 +139,41 @@ def _measure(descriptor: int, path: str, levels: int, tally: Tally) -> None:
                     os.close(inner)
 
 
+def stamps(folder: Path, what: str) -> dict[str, tuple[int, int, int] | None]:
+    """Path below a folder → inode, size and time of a file or a link; None for a folder. Bounded as by `measure`.
+
+    Empty if it is no folder.
+    """
+    tally, found = Tally(what), dict[str, "tuple[int, int, int] | None"]()
+    try:
+        top = os.open(folder, FOLDER)
+    except OSError:
+        return found
+    try:
+        _stamps(top, "", 0, tally, found)
+    finally:
+        os.close(top)
+    return found
+
+
+def _stamps(
+    descriptor: int, path: str, levels: int, tally: Tally, found: dict[str, tuple[int, int, int] | None]
+) -> None:
+    tally.depth(levels, path)
+    with os.scandir(descriptor) as entries:
+        for entry in entries:
+            told, whole = entry.stat(follow_symlinks=False), f"{path}{entry.name}"
+            tally.add(told.st_size if stat.S_ISREG(told.st_mode) else 0)
+            folder = stat.S_ISDIR(told.st_mode)
+            found[whole] = None if folder else (told.st_ino, told.st_size, told.st_mtime_ns)
+            if folder:
+                inner = os.open(entry.name, FOLDER, dir_fd=descriptor)
+                try:
+                    _stamps(inner, f"{whole}/", levels + 1, tally, found)
+                finally:
+                    os.close(inner)
+
+
 def remove(path: Path) -> None:
     """Remove a file, a link, or a folder with everything in it, even an untrusted one. A missing one is no error.
 

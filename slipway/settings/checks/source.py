@@ -9,6 +9,8 @@ from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
+from slipway_host import lockfiles, requirements
+from slipway_host.lockfiles import PROJECT
 
 from slipway import uv
 from slipway.settings.app import AppSettings
@@ -48,30 +50,107 @@ def check_folder(report: Report, at: str, app: AppSettings, source: FolderSource
         report.add(f"{at}.subdir", f"a folder inside {root}", f"no folder {folder}", "correct the name")
         return
     place = f"{at}.subdir" if source.subdir else f"{at}.path"
-    if not (folder / "pyproject.toml").is_file():
+    app_at = at.rpartition(".")[0]
+    lock = app.lock_file
+    if app.dependencies.lock is not None and lock is None:
+        do = "correct the path; it is relative to the app's folder"
+        report.add(f"{app_at}.dependencies.lock", f"a file in {root}", show(app.dependencies.lock), do)
+        return
+    has_project = (folder / PROJECT).is_file()
+    if not has_project and (lock is None or lockfiles.kind_of(lock.name) == "uv"):
         do = "name the app's folder in subdir, or run uv init there"
         report.add(place, "a project with pyproject.toml", f"none in {folder}", do)
         return
-    project_file = _load_toml(report, place, folder / "pyproject.toml")
-    if app.lock_dir is None:
-        do = f"run uv lock in {folder} and commit uv.lock; of a workspace, path must be its root"
-        report.add(place, "a project with uv.lock", f"none in {folder} or above it inside {root}", do)
-        lock = None
-    else:
-        lock = _load_toml(report, place, app.lock_dir / "uv.lock")
-    project = (project_file or {}).get("project")
+    project_file = _load_toml(report, place, folder / PROJECT) if has_project else {}
+    if lock is None:
+        _check_lacking(report, place, folder, root)
     if project_file is None:
         return
-    if not isinstance(project, dict) or not isinstance(project.get("name"), str):
+    project = project_file.get("project")
+    named = isinstance(project, dict) and isinstance(project.get("name"), str)
+    kind = None if lock is None else lockfiles.kind_of(lock.name)
+    if not named and (kind == "uv" or (lock is None and lockfiles.lacking(_bytes(folder)) == lockfiles.UV)):
         report.add(place, "a project with a [project] table and a name", f"none in {folder}/pyproject.toml", "add it")
         return
-    _check_python(report, at, app, project)
-    if lock is not None:
-        try:
-            _check_lock(report, place, folder, project_file, lock, app)
-        except (AttributeError, KeyError, TypeError, ValueError):  # not the shape uv writes
-            do = f"run uv lock in {folder} and commit uv.lock"
-            report.add(place, "a uv.lock as uv writes it", "one that can't be understood", do)
+    if isinstance(project, dict):
+        _check_python(report, at, app, project)
+    if lock is None:
+        return
+    if kind == "uv":
+        _check_chosen(report, app_at, app, project_file)
+        _check_uv(report, place, folder, lock, str(project_file["project"]["name"]))
+    elif kind == "requirements":
+        _check_requirements(report, app_at, app, lock)
+
+
+def _bytes(folder: Path) -> bytes:
+    """Content of a project's pyproject.toml."""
+    try:
+        return (folder / PROJECT).read_bytes()
+    except OSError:  # it was told
+        return b""
+
+
+def _check_lacking(report: Report, path: str, folder: Path, root: Path) -> None:
+    """There is no lock file: name the one that the project's own tool makes."""
+    name = lockfiles.lacking(_bytes(folder))
+    command = lockfiles.MADE_BY[name]
+    if name == lockfiles.UV:
+        do = f"run {command} in {folder} and commit {name}; of a workspace, path must be its root"
+        report.add(path, f"a project with {name}", f"none in {folder} or above it inside {root}", do)
+    else:
+        report.add(path, f"a project with {name}", f"none in {folder}", f"run {command} there and commit {name}")
+
+
+def _check_chosen(report: Report, at: str, app: AppSettings, project_file: dict[str, Any]) -> None:
+    """Extras and groups that are asked for: the project has them."""
+    project = project_file.get("project")
+    known = {
+        "extras": project.get("optional-dependencies") if isinstance(project, dict) else None,
+        "groups": project_file.get("dependency-groups"),
+    }
+    for option, table in known.items():
+        names = sorted(table) if isinstance(table, dict) else []
+        plain = {canonicalize_name(name) for name in names}
+        for name in getattr(app.dependencies, option):
+            if canonicalize_name(name) not in plain:
+                has = f"it has {', '.join(names)}" if names else "it has none"
+                do = f"correct the name, or remove it; {has}"
+                report.add(f"{at}.dependencies.{option}", f"{option} of pyproject.toml", show(name), do)
+
+
+def _check_uv(report: Report, path: str, folder: Path, lock: Path, name: str) -> None:
+    """A uv.lock fits the project, as far as uv can tell here. Nothing but uv reads it as TOML: it takes newer TOML."""
+    do = f"run uv lock in {folder} and commit uv.lock"
+    verdict = uv.verdict(folder, lock.parent)
+    if verdict is uv.Verdict.OUTDATED:
+        report.add(path, "a uv.lock that fits pyproject.toml", "an older one", do)
+    elif verdict is uv.Verdict.UNREADABLE:
+        report.add(path, "a uv.lock as uv writes it", "one that can't be understood", do)
+    elif f'name = "{canonicalize_name(name)}"' not in lock.read_text(encoding="utf-8", errors="replace"):
+        report.add(path, "a uv.lock that fits pyproject.toml", f"one without {name}", do)
+
+
+def _check_requirements(report: Report, at: str, app: AppSettings, lock: Path) -> None:
+    """A requirements file pins all of it, or may be pinned by the first build."""
+    assert app.source_dir is not None
+    path = f"{at}.dependencies.lock" if app.dependencies.lock else f"{at}.source.path"
+    for option in ("extras", "groups"):
+        if names := getattr(app.dependencies, option):
+            do = f"remove them, or name the requirements file that has what they need in lock; {lock.name} has no such"
+            report.add(f"{at}.dependencies.{option}", "none with a requirements file", show(names), do)
+    try:
+        asked = requirements.read(str(lock.relative_to(app.source_dir)), app.content)
+    except requirements.Unreadable as error:
+        report.add(path, "a requirements file that can be read", f"{lock.name}: {error}", "correct it")
+        return
+    if asked.loose and app.dependencies.hashes:
+        named = ", ".join(map(requirements.named, asked.loose[:3]))
+        do = (
+            f"pin it: uv pip compile --generate-hashes {lock.name} -o requirements.lock.txt, and name that in "
+            "dependencies.lock; or set dependencies.hashes to False, and the first build pins it"
+        )
+        report.add(path, "requirements with hashes", f"{lock.name} without one of {named}", do)
 
 
 def _check_python(report: Report, at: str, app: AppSettings, project: dict[str, Any]) -> None:
@@ -92,53 +171,6 @@ def _check_python(report: Report, at: str, app: AppSettings, project: dict[str, 
         ]
         do = f'set python to "{fitting[-1]}"' if fitting else "release the app for Python 3.11 or newer"
         report.add(path, f"a version that the project's requires-python allows ({required})", show(wanted), do)
-
-
-def _check_lock(
-    report: Report, path: str, folder: Path, project_file: dict[str, Any], lock: dict[str, Any], app: AppSettings
-) -> None:
-    """The lock file fits the project, as far as uv can tell here, and has what the app's server needs."""
-    if uv.outdated(folder, app.lock_dir or folder):
-        do = f"run uv lock in {folder} and commit uv.lock"
-        report.add(path, "a uv.lock that fits pyproject.toml", "an older one", do)
-        return
-    packages = [package for package in lock.get("package", []) if isinstance(package, dict) and "name" in package]
-    reached = _reachable(canonicalize_name(project_file["project"]["name"]), project_file, packages)
-    server = app.runs_under
-    if missing := [runner for runner in server.packages if runner not in reached]:
-        found = f"uv.lock without {' and '.join(missing)}"
-        expected = f"an app that depends on {' and '.join(server.packages)}"
-        report.add(path, expected, found, f"in the project run: {server.add}")
-
-
-def _reachable(name: str, project_file: dict[str, Any], packages: list[dict[str, Any]]) -> set[str]:
-    """Names of what `uv sync --no-dev` installs for the project, markers left aside."""
-    by_name: dict[str, list[dict[str, Any]]] = {}
-    for package in packages:
-        by_name.setdefault(package["name"], []).append(package)
-    groups = project_file.get("tool", {}).get("uv", {}).get("default-groups", [])
-    todo: list[tuple[str, str]] = [(name, "")]
-    todo += [
-        (entry["name"], extra)
-        for package in by_name[name]
-        for group, entries in package.get("dev-dependencies", {}).items()
-        if group != "dev" and (groups == "all" or group in groups)
-        for entry in entries
-        for extra in ("", *entry.get("extra", []))
-    ]
-    seen: set[tuple[str, str]] = set()
-    while todo:
-        current = todo.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        for package in by_name.get(current[0], []):
-            extra = current[1]
-            entries = (
-                package.get("optional-dependencies", {}).get(extra, []) if extra else package.get("dependencies", [])
-            )
-            todo += [(entry["name"], more) for entry in entries for more in ("", *entry.get("extra", []))]
-    return {found for found, _ in seen}
 
 
 def check_git_source(report: Report, at: str, app: AppSettings, source: GitSource) -> None:

@@ -26,6 +26,7 @@ from slipway.settings.types.app import (
     HookCommand,
     InnerPath,
     LocalPath,
+    LockPath,
     PythonVersion,
     ReleaseRef,
     Subdir,
@@ -44,6 +45,7 @@ from slipway.settings.types.names import (
     MachineName,
     Package,
     PackageName,
+    ProgramName,
     PublicKey,
     SecretRef,
     Timezone,
@@ -53,6 +55,7 @@ from slipway.settings.types.names import (
     unfit_hint,
 )
 from slipway.settings.types.narrow import Hint, Narrow, mapping_of, one_of, whole
+from slipway.settings.types.schedule import Schedule, calendars
 from slipway.settings.types.system import (
     AptOrigin,
     Architecture,
@@ -103,6 +106,7 @@ __all__ = [
     "KernelModule",
     "KeyId",
     "LocalPath",
+    "LockPath",
     "Login",
     "MachineName",
     "Narrow",
@@ -110,10 +114,12 @@ __all__ = [
     "Package",
     "PackageName",
     "Port",
+    "ProgramName",
     "PublicKey",
     "PythonVersion",
     "Rate",
     "ReleaseRef",
+    "Schedule",
     "Seconds",
     "SecretRef",
     "Sha256",
@@ -134,6 +140,7 @@ __all__ = [
     "VariableValue",
     "WebUrl",
     "Workers",
+    "calendars",
     "mapping_of",
     "one_of",
     "unfit_hint",

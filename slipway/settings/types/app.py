@@ -145,6 +145,23 @@ Subdir = Annotated[
 """Folder within a source."""
 
 
+def _check_lock_path(value: str) -> Hint | bool:
+    while value.startswith("../"):
+        value = value[3:]
+    return _check_inner_path(value)
+
+
+LockPath = Annotated[
+    str,
+    Narrow(
+        "a lock file's path, from the app's folder on: letters, digits and . _ + - /",
+        'write it such as "requirements/production.txt"',
+        _check_lock_path,
+    ),
+]
+"""Path of a lock file in a source."""
+
+
 def _check_local_path(value: str) -> Hint | bool:
     if re.search(r"-----BEGIN|PRIVATE KEY", value):
         return "save it to a file beside the inventory (chmod 600), and write the file's name here"

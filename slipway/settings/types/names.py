@@ -32,6 +32,23 @@ AppName = Annotated[
 """Name of an app: its user, group, folders and units carry it, so it can't be one the system has."""
 
 
+def _check_program(value: str) -> Hint | bool:
+    if value == "web":
+        return "choose another name: web is the process that answers requests"
+    return re.fullmatch(r"[a-z][a-z0-9-]{0,29}", value, re.ASCII) is not None
+
+
+ProgramName = Annotated[
+    str,
+    Narrow(
+        "a name of 1 to 30 lower-case letters, digits and hyphens that starts with a letter",
+        "choose a name such as worker; its units are called after it",
+        _check_program,
+    ),
+]
+"""Name of a process or of a job of an app."""
+
+
 def _check_package(value: str) -> Hint | bool:
     return re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", value, re.ASCII) is not None
 
@@ -133,15 +150,17 @@ def _check_plain(value: str | int | float | bool) -> Hint | bool:
 
 def unfit_hint(reason: str) -> Hint:
     """What to do about a variable's value with `reason` in it."""
-    return f"it has {reason}: encode the value (base64, or \\n written out) and decode it in the app"
+    if reason == "a carriage return":
+        return f"it has {reason}, as files of Windows have: end its lines with a line feed alone (dos2unix)"
+    return f"it has {reason}: encode the value (base64) and decode it in the app"
 
 
 VARIABLE_VALUE = Narrow(
-    "text of one line, a number, True or False", "write a string, a number, True or False", _check_plain, secret=True
+    "text, a number, True or False", "write a string, a number, True or False", _check_plain, secret=True
 )
 
 VariableValue = Annotated[str | int | float | bool, VARIABLE_VALUE]
-"""Value of an environment variable; any text that has no line break or other control character."""
+"""Value of an environment variable; any text without control characters; it may have tabs and several lines."""
 
 VariableRef = Annotated[
     str,

@@ -25,7 +25,6 @@ IDS = [f"2026010{day}T000000Z-aaaaaa{day}" for day in range(1, 10)]
 COMMIT = "c" * 40
 GROUP = 4711
 PYTHONS = "/opt/slipway/python"
-ADVICE = "uv add gunicorn uvicorn-worker uvloop httptools"
 
 
 class RealCommands(FakeSystem):
@@ -58,12 +57,18 @@ class Place:
             "uv_env": {"UV_PYTHON_INSTALL_DIR": PYTHONS},
             "migration": {"command": None, "timeout": 60, "lock_timeout": 5, "statement_timeout": 60, "retries": 2},
             "hooks": {"before_migrate": None, "after_migrate": None, "after_switch": None, "timeout": 60},
-            "readiness": {"path": "/readyz", "timeout": 5, "host": "notes.example.com", "scheme": "https"},
+            "readiness": {
+                "path": "/readyz",
+                "strict": True,
+                "interval": 1,
+                "timeout": 5,
+                "host": "notes.example.com",
+                "scheme": "https",
+            },
             "units": {"socket": "# @RELEASE@ socket\n", "service": "# @RELEASE@ service\n"},
             "sandbox": ["User=notes", "ProtectSystem=strict"],
             "build": {"sandbox": ["ProtectSystem=strict", "CPUWeight=20"], "only": None},
             "programs": ["gunicorn", "python"],
-            "advice": ADVICE,
             "secrets": [],
             "static": None,
             "inputs": {"source": COMMIT, "folder": "", "environment": hashlib.sha256(b"").hexdigest()},

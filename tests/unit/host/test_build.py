@@ -13,7 +13,7 @@ import pytest
 from slipway_host.release import build, environment, guest
 from slipway_host.release.trees import Strange
 
-from tests.unit.host.prepared import ADVICE, GROUP, IDS, PYTHONS, Place, failure, place_at
+from tests.unit.host.prepared import GROUP, IDS, PYTHONS, Place, failure, place_at
 
 
 @pytest.fixture
@@ -43,12 +43,14 @@ def project(place: Place) -> Path:
 def test_a_build(place: Place, project: Path) -> None:
     """Each command in a unit of its own; nothing of it is left when root takes the files over."""
     assert build.build(place.app, "r1") is None
-    sync, closed, *_, compiled, owned = place.system.calls
+    sync, own, closed, *_, compiled, owned = place.system.calls
     assert " -- find " in closed and "--property PrivateNetwork=yes " in closed
     for unit in (sync, compiled):
         assert unit.startswith("systemd-run --quiet --wait --pipe --collect --unit notes-build ")
     uv = place.layout.uv
-    assert sync.endswith(f" -- {uv} sync --locked --no-dev --compile-bytecode --python 3.13")
+    words = "sync --locked --no-default-groups --inexact --compile-bytecode --python 3.13"
+    assert sync.endswith(f" -- {uv} {words} --no-install-local")
+    assert own.endswith(f" -- {uv} {words} --only-install-local")
     assert "--property ExecStartPre=+nft -f " in sync and "PrivateNetwork" not in sync
     assert compiled.endswith(f" -- {project}/.venv/bin/python -ISm compileall -q -x /\\.venv/ {project}")
     assert "--property PrivateNetwork=yes " in compiled
@@ -101,9 +103,6 @@ def test_what_cannot_be_compiled_is_only_slower(place: Place, project: Path) -> 
     assert place.system.matching("take over")
 
 
-ADD = f"`{ADVICE}` in the project, commit, and run again."
-
-
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -112,7 +111,7 @@ ADD = f"`{ADVICE}` in the project, commit, and run again."
             "There is no pyproject.toml in the root of the source: set source.subdir to the app's folder.",
         ),
         ("uv.lock", "The source has no uv.lock: `uv lock` in the project, commit it, and run again."),
-        ("gunicorn", f"The lock file has no gunicorn: {ADD}"),
+        ("gunicorn", "The environment has no gunicorn: see what the packages of the app's server install."),
     ],
 )
 def test_a_build_that_cannot_be(place: Place, project: Path, spoil: str, message: str) -> None:

@@ -20,14 +20,18 @@ PACKAGE = Path(__file__).resolve().parents[3] / "host/slipway_host"
 MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 ARROWS: dict[str, set[str]] = {
     "cli": {"access", "acme", "proxy", "release", "system", "layout", "protocol", "text"},
-    "release": {"proxy", "systemd", "http", "system", "commands", "events", "layout", "protocol", "text"},
+    "release": {
+        *("proxy", "systemd", "http", "system", "commands", "events", "layout", "lockfiles", "protocol"),
+        *("requirements", "text"),
+    },
     "proxy": {"system", "layout", "protocol"},
     "access": {"system", "layout", "protocol"},
     "acme": {"http", "system", "protocol"},
     "systemd": {"system"},
     "system": {"commands", "layout", "text"},
     "schema": {"protocol"},
-    **{name: set() for name in ("commands", "events", "http", "layout", "protocol", "text")},
+    "lockfiles": {"requirements"},
+    **{name: set() for name in ("commands", "events", "http", "layout", "protocol", "requirements", "text")},
 }
 """Subject (a folder, or a module beside them) → those below it that it may import, besides itself."""
 HEAVY = {"typing", "dataclasses", "argparse", "http.client", "ssl", "concurrent.futures", "tempfile", "difflib", "csv"}

@@ -234,6 +234,7 @@ BOUNDS = "App | Write down what apps may take, and builds reach"
         ("<app>.sandbox", {"network": "internet"}, [RELEASE]),
         ("<app>.trusted_proxies", [], [WAYS_IN, *SITES]),
         ("<app>.readiness_timeout", 46, [RELEASE]),
+        ("<app>.readiness_interval", 9, [RELEASE]),
         ("<app>.keep_releases", 4, [RELEASE]),
         ("<app>.drain_timeout", 40, [*SITES, RELEASE]),
         ("<app>.keep_warm", 40, [RELEASE]),
@@ -932,7 +933,9 @@ def inputs(settings: Settings, overview: HostOverview, commit: str = COMMIT) -> 
         ("<app>.max_body_size", "1m", set()),
         ("<app>.migrate_timeout", 50, set()),
         ("<app>.readiness_path", "/other", {"readiness path"}),
+        ("<app>.readiness_path", None, {"readiness path"}),
         ("<app>.readiness_timeout", 1, set()),
+        ("<app>.readiness_interval", 9, set()),
         ("<app>.keep_releases", 9, set()),
         ("<app>.migrate_lock_timeout", 9, set()),
         ("<app>.migrate_statement_timeout", 40, set()),
@@ -941,7 +944,7 @@ def inputs(settings: Settings, overview: HostOverview, commit: str = COMMIT) -> 
         ("<app>.drain_timeout", 9, set()),
         ("<app>.keep_warm", 9, set()),
         ("<app>.lock_wait", 9, set()),
-        ("<app>.hooks", {"timeout": 8}, set()),
+        ("<app>.hooks", {"timeout": 8}, {"service"}),  # units of jobs wait so long for on_job_failure
         ("<app>.probe", {"short": ["/"]}, set()),
         ("journal_max_size", "3G", set()),
         ("python.index_url", "https://other.example.com/simple/", set()),
@@ -1009,9 +1012,25 @@ def test_what_is_wanted(maximal: Settings, overview: HostOverview) -> None:
         "after_migrate": ["python", "-m", "notes.after"],
         "after_switch": ["bin/warm", "two words"],
         "on_failure": ["bin/page"],
+        "on_job_failure": ["bin/page", "--job"],
         "timeout": 9,
     }
-    assert notes["readiness"] == {"path": "/ready", "timeout": 45, "host": "notes.example.com", "scheme": "https"}
+    assert notes["processes"] == {
+        "beat": {"command": ["celery", "-A", "notes", "beat"], "alive": 3, "alone": True},
+        "worker": {"command": ["bin/warm", '50% "of $HOME"'], "alive": 5, "alone": False},
+    }
+    assert {name: job["calendar"] for name, job in notes["jobs"].items()} == {
+        "cleanup": ["Mon,Tue,Wed,Thu,Fri *-*-* 03:30:00"],
+        "report": ["*-*-01 04:00 UTC"],
+    }
+    assert notes["readiness"] == {
+        "path": "/ready",
+        "strict": True,
+        "interval": 2,
+        "timeout": 45,
+        "host": "notes.example.com",
+        "scheme": "https",
+    }
     assert (notes["python"], notes["keep"], notes["static"]) == ("3.12", 3, "static")
     assert (notes["watch"], notes["drain_timeout"], notes["graceful_timeout"], notes["keep_warm"]) == (7, 20, 42, 90)
     assert notes["uv_env"]["UV_PYTHON_DOWNLOADS"] == "never", "a build must not fetch another Python"
@@ -1022,7 +1041,15 @@ def test_what_is_wanted(maximal: Settings, overview: HostOverview) -> None:
     assert lab["migration"]["command"] == "auto"
     assert lab["migration"]["statement_timeout"] == lab["migration"]["timeout"], "where none is set"
     assert lab["hooks"] == dict.fromkeys(HOOKS) | {"timeout": 60}
-    assert wanted(maximal, overview, maximal.apps["plain"], "")["readiness"]["scheme"] == "http"
+    plain = wanted(maximal, overview, maximal.apps["plain"], "")["readiness"]
+    assert plain == {
+        "path": "/",
+        "strict": False,
+        "interval": 1,
+        "timeout": 60,
+        "host": "plain.example.com",
+        "scheme": "http",
+    }
 
 
 def test_the_environment(plan: Planner, maximal: Settings, overview: HostOverview) -> None:
@@ -1038,11 +1065,12 @@ def test_the_environment(plan: Planner, maximal: Settings, overview: HostOvervie
         "DEBUG": "false",
         "LOG_LEVEL": "info",
         "PORT": "8001",
+        "PYTHONUNBUFFERED": "1",
         "TOKEN": f'{MARK}Token "$HOME" %41 #',
         "UV_INDEX_INTERNAL_PASSWORD": f"{MARK}Index",
         "WEB_CONCURRENCY": "3",
     }
-    assert made.writes["/etc/lab/env"].text == 'WEB_CONCURRENCY="1"\n'
+    assert made.writes["/etc/lab/env"].text == 'PYTHONUNBUFFERED="1"\nWEB_CONCURRENCY="1"\n'
 
 
 def test_the_environments_digest_is_that_of_the_file(plan: Planner, maximal: Settings, overview: HostOverview) -> None:

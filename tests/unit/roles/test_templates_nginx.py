@@ -74,20 +74,49 @@ def test_curves_are_those_that_the_hosts_openssl_knows(
     assert "stapling" not in made
 
 
+def test_types_that_browsers_ask_for(minimal: Settings) -> None:
+    lines = directives(nginx(minimal)["nginx.conf"])
+    at = lines.index("types {")
+    assert lines[at + 1 : at + 8] == [
+        "application/json map;",
+        "application/manifest+json webmanifest;",
+        "text/csv csv;",
+        "text/javascript mjs;",
+        "text/markdown md;",
+        "text/vtt vtt;",
+        "}",
+    ]
+
+
+def test_headers_that_are_long(maximal: Settings) -> None:
+    made = nginx(maximal)
+    assert "large_client_header_buffers 2 64k;" in directives(made["nginx.conf"])
+    assert "send_timeout 13s;" in directives(made["nginx.conf"])
+    assert "proxy_buffer_size 32k;" in directives(made["proxy/lab.conf"])
+    assert "error_page 494 =431 @slipway_large;" in directives(made["errors/lab.conf"])
+
+
 # ── certificates and names ───────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize("name", ["notes", "wiki-next", "lab"])
 def test_a_site_without_certificate_has_no_tls_part(maximal: Settings, name: str) -> None:
     text = nginx(maximal, certificates=False)[f"sites/{name}.conf"]
-    assert "443" not in text and "ssl_certificate" not in text and "301" not in text
+    assert "listen 443" not in text and "ssl_certificate" not in text and "301" not in text
     assert "return 503;" in server(text, "80")
 
 
 def test_a_site_with_a_certificate_redirects_and_still_answers_challenges(minimal: Settings) -> None:
     text = nginx(minimal)["sites/notes.conf"]
     block = server(text, "80")
-    assert "return 301 https://$host$request_uri;" in block
+    assert block[block.index("location / {") :] == [
+        "location / {",
+        'if ($request_method !~ "^(?:GET|HEAD)$") {',
+        "return 308 https://$host$request_uri;",
+        "}",
+        "return 301 https://$host$request_uri;",
+        "}",
+    ]
     assert "location ^~ /.well-known/acme-challenge/ {" in block
     assert not [line for line in block if "proxy" in line], "plain HTTP must not reach the app"
     secure = server(text, "443")
@@ -118,7 +147,7 @@ def test_one_app_that_waits_for_its_certificate_does_not_hold_up_another(maximal
     lab = maximal.apps["lab"]
     made = configuration(maximal, NGINX["1.22"], lambda path: path in (lab.certificate_path, lab.key_path))
     assert server(made["sites/lab.conf"], "443")
-    assert "443" not in made["sites/notes.conf"]
+    assert "listen 443" not in made["sites/notes.conf"]
 
 
 def test_a_site_keeps_the_certificate_it_has_until_another_is_there(maximal: Settings) -> None:
@@ -131,7 +160,7 @@ def test_a_site_keeps_the_certificate_it_has_until_another_is_there(maximal: Set
     new = configuration(maximal, NGINX["1.22"], lambda path: path in there, serving)["sites/notes.conf"]
     assert f"ssl_certificate {notes.certificate_path};" in new and old[0] not in new
     lost = configuration(maximal, NGINX["1.22"], lambda path: path == old[0], serving)["sites/notes.conf"]
-    assert "443" not in lost
+    assert "listen 443" not in lost
 
 
 def test_a_site_keeps_the_names_it_has_until_there_is_a_certificate_for_others(

@@ -34,17 +34,19 @@ def test_forwarded_headers_are_set_and_never_appended(maximal: Settings, name: s
         if (parts := line.removesuffix(";").split(maxsplit=2))[0] == "proxy_set_header"
         for header, value in [(parts[1], parts[2])]
     }
+    host = {"notes": "$host_notes", "plain": "$host_plain"}.get(name, "$host")
+    notes = name == "notes"  # which trusts proxies
     assert headers == {
-        "Host": "$host",
+        "Host": host,
         "Upgrade": "$slipway_upgrade",
         "Connection": "$connection_upgrade",
         "X-Forwarded-For": "$remote_addr",
-        "X-Forwarded-Proto": "$scheme",
-        "X-Forwarded-Host": "$host",
-        "X-Forwarded-Port": "$server_port",
+        "X-Forwarded-Proto": "$scheme_notes" if notes else "$scheme",
+        "X-Forwarded-Host": host,
+        "X-Forwarded-Port": "$port_notes" if notes else "$server_port",
         "X-Forwarded-Prefix": '""',
         "X-Real-IP": "$remote_addr",
-        "X-Request-ID": "$request_id",
+        "X-Request-ID": "$id_notes" if notes else "$request_id",
         "Forwarded": '""',
     }
     assert len([line for line in directives(made) if line.startswith("proxy_set_header")]) == len(headers)
@@ -60,11 +62,105 @@ BODIES = '"$http_transfer_encoding,$http_content_length,$server_protocol,$reques
 def test_no_variable_that_a_client_fills(settings: Settings) -> None:
     for path, text in nginx(settings).items():
         others = text.replace(UPGRADES, "").replace(BODIES, "").replace("map $http_accept_encoding ", "")
-        found = re.findall(r"\$(proxy_add_x_forwarded_for|http_(?!accept\b)\w+|host\w+)", others)
+        # Each of these begins with who says it: a trusted proxy, or who comes by a port of this host.
+        others = re.sub(
+            r'map "\$(trusted_\w+ \$http_x_(forwarded_proto|forwarded_port|request_id)|server_port \$http_host)"',
+            "",
+            others,
+        )
+        found = re.findall(r"\$(proxy_add_x_forwarded_for|http_(?!accept\b)\w+|hostname)", others)
         assert found == [], f"{path}: {found}"
         assert text.count(UPGRADES) == text.count(f"map {UPGRADES} $slipway_upgrade {{"), path
         # What a client accepts chooses between two answers of nginx's own.
         assert others.count("$http_accept") == text.count("map $http_accept $slipway_unavailable {"), path
+
+
+def said(text: str, variable: str, given: str) -> str:
+    """What a map of a site makes of what nginx looks up; the value of a group is put in its place."""
+    rows = text.partition(f" ${variable} {{\n")[2].partition("\n}")[0].splitlines()
+    for row in rows[1:]:
+        pattern, _, value = row.strip().removesuffix(";").rpartition(" ")
+        pattern = pattern.strip('"')
+        if not pattern.startswith("~") and pattern != given:
+            continue
+        flags = re.IGNORECASE if pattern.startswith("~*") else 0
+        if found := re.search(pattern.lstrip("~*").replace("(?<", "(?P<"), given, flags):
+            return found[value[1:]] if value.startswith("$") else value.strip('"')
+    return rows[0].strip().removesuffix(";").removeprefix("default ").strip('"')
+
+
+@pytest.mark.parametrize(
+    ("variable", "given", "seen"),
+    [
+        ("scheme_notes", "0 https", "$scheme"),
+        ("scheme_notes", "1 https", "https"),
+        ("scheme_notes", "1 HTTPS", "https"),
+        ("scheme_notes", "1 http", "http"),
+        ("scheme_notes", "1 http, https", "https"),
+        ("scheme_notes", "1 https,http ", "http"),
+        ("scheme_notes", "1 ftp", "$scheme"),
+        ("scheme_notes", "1 httpsx", "$scheme"),
+        ("scheme_notes", "1 ", "$scheme"),
+        ("port_of_scheme_notes", "http https", "443"),
+        ("port_of_scheme_notes", "https http", "80"),
+        ("port_of_scheme_notes", "https https", "$server_port"),
+        ("port_notes", "0 8443", "$port_of_scheme_notes"),
+        ("port_notes", "1 8443", "8443"),
+        ("port_notes", "1 80, 443", "443"),
+        ("port_notes", "1 0443", "$port_of_scheme_notes"),
+        ("port_notes", "1 123456", "$port_of_scheme_notes"),
+        ("id_notes", "0 abc", "$request_id"),
+        ("id_notes", "1 Root=1-67891233-abcdef012345678912345678", "Root=1-67891233-abcdef012345678912345678"),
+        ("id_notes", "1 two words", "$request_id"),
+        ("id_notes", '1 "quoted"', "$request_id"),
+        ("id_notes", f"1 {'a' * 129}", "$request_id"),
+        ("redirect_notes", "https GET /", ""),
+        ("redirect_notes", "http GET /", "301"),
+        ("redirect_notes", "http HEAD /x", "301"),
+        ("redirect_notes", "http POST /x", "308"),
+        ("redirect_notes", "http GETTER /x", "308"),
+        ("redirect_notes", "http GET /.well-known/acme-challenge/token", ""),
+        ("redirect_notes", "http GET /xwell-known/acme-challenge/token", "301"),
+        ("host_notes", "8001 127.0.0.1:8001", "127.0.0.1:8001"),
+        ("host_notes", "8001 [::1]:8001", "[::1]:8001"),
+        ("host_notes", "443 evil.example.com:1", "$host"),
+        ("host_notes", "8001 a b", "$host"),
+    ],
+)
+def test_what_a_trusted_proxy_and_the_port_say(maximal: Settings, variable: str, given: str, seen: str) -> None:
+    text = nginx(maximal)["sites/notes.conf"]
+    assert f" ${variable} {{" in text
+    assert said(text, variable, given) == seen
+
+
+def test_who_is_trusted_is_told_by_the_connection(maximal: Settings, make_settings: MakeSettings) -> None:
+    """Not by an address in a header."""
+    lines = directives(nginx(maximal)["sites/notes.conf"])
+    at = lines.index("geo $realip_remote_addr $trusted_notes {")
+    assert lines[at + 1 : at + 5] == ["default 0;", "192.0.2.0/24 1;", "2001:db8::/32 1;", "}"]
+    for name in ("wiki-next", "lab", "plain"):
+        assert "trusted_" not in nginx(maximal)[f"sites/{name}.conf"]
+
+
+@pytest.mark.parametrize("mode", ["off", "self-signed", "acme"])
+def test_a_trusted_proxy_without_tls_reaches_the_app(
+    make_settings: MakeSettings, minimal_data: dict[str, Any], mode: str
+) -> None:
+    """What it got by https is answered, also where it comes by http; the rest is redirected where there is TLS."""
+    minimal_data["apps"]["notes"] |= {"tls": {"mode": mode}, "trusted_proxies": ["192.0.2.7/32"]}
+    made = nginx(make_settings(minimal_data))
+    text = made["sites/notes.conf"]
+    redirect = ["if ($redirect_notes = 301) {", "return 301 https://$host$request_uri;", "}"]
+    redirect += ["if ($redirect_notes = 308) {", "return 308 https://$host$request_uri;", "}"]
+    for listen in ["80"] if mode == "off" else ["80", "443"]:
+        block = server(text, listen)
+        assert "include /etc/nginx/slipway/proxy/notes.conf;" in block
+        assert ("return 301" in " ".join(block)) is (mode != "off")
+        if mode != "off":
+            at = block.index(redirect[0])
+            assert block[at : at + 6] == redirect
+    trusted = "map $scheme_notes$upstream_http_strict_transport_security $add_strict_transport_security__notes {"
+    assert (trusted in text) is (mode != "self-signed")
 
 
 def test_no_block_below_the_proxy_file_sets_a_header(settings: Settings) -> None:

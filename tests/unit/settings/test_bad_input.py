@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from slipway.settings import SettingsError, check_command_line, load, load_for, load_inventory
 from tests.unit.inventories import (
     KIT,
-    LOCK,
     MINIMAL,
     PYPROJECT,
     WITHOUT_KIT,
@@ -66,9 +65,6 @@ SHORT_RSA = (
     .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     .decode()
 )
-NO_GUNICORN = LOCK.replace('    { name = "gunicorn" },\n', "").replace(
-    '    { name = "gunicorn", specifier = ">=23" },\n', ""
-)
 ENV = {"apps.notes.env_file": ".env"}
 
 APP = "a name of 1 to 30 lower-case letters, digits and hyphens that starts with a letter and is not the system's"
@@ -90,10 +86,13 @@ KEY_FILE = "a private SSH key"
 NETWORK = "a network in CIDR notation, such as 173.245.48.0/20 or 2400:cb00::/32"
 PATH = "a path such as /healthz: / first, then letters, digits and . _ ~ - /"
 PORT = "a port from 1024 to 65535, or None"
+SCHEDULE = "a time: cron's five fields, or a calendar expression of systemd"
+SCHEDULE_DO = 'write it such as "*/15 * * * *", "daily" or "Mon..Fri 03:30" (systemd.time(7) has them all)'
 SECONDS = "a whole number of seconds from 1 to 3600"
 SIZE = "a size as nginx writes it: digits with k, m or g, or 0 for no limit"
 SOURCE = 'either {"git": address, "ref": …} or {"path": local folder}'
-TEXT = "text of one line, a number, True or False"
+CARRIAGE = "it has a carriage return, as files of Windows have: end its lines with a line feed alone (dos2unix)"
+TEXT = "text, a number, True or False"
 ORIGIN = "an origin as unattended-upgrades names it: keyword=value, several joined by commas"
 ORIGIN_DO = (
     'write it such as "site=apt.postgresql.org" or "origin=Docker,label=Docker CE" (apt-cache policy shows them)'
@@ -152,8 +151,21 @@ ROWS = [
     Row(20, "no pyproject.toml", {}, "slipway.apps.notes.source.path", "a project with pyproject.toml", "none in {dir}/project", "name the app's folder in subdir, or run uv init there", {"project/pyproject.toml": None}),
     Row(20, "no uv.lock", {}, "slipway.apps.notes.source.path", "a project with uv.lock", "none in {dir}/project or above it inside {dir}/project", "run uv lock in {dir}/project and commit uv.lock; of a workspace, path must be its root", {"project/uv.lock": None}),
     Row(21, "stale uv.lock", {}, "slipway.apps.notes.source.path", "a uv.lock that fits pyproject.toml", "an older one", "run uv lock in {dir}/project and commit uv.lock", {"project/pyproject.toml": WITHOUT_KIT, "project/uv.lock": KIT["uv.lock"]}),
-    Row(21, "uv.lock of another project", {}, "slipway.apps.notes.source.path", "a uv.lock as uv writes it", "one that can't be understood", "run uv lock in {dir}/project and commit uv.lock", {"project/pyproject.toml": PYPROJECT.replace('"notes"', '"other"')}),
-    Row(21, "lock without gunicorn", {}, "slipway.apps.notes.source.path", "an app that depends on gunicorn and uvicorn-worker", "uv.lock without gunicorn", "in the project run: uv add gunicorn uvicorn-worker uvloop httptools", {"project/pyproject.toml": PYPROJECT.replace('"gunicorn>=23", ', ""), "project/uv.lock": NO_GUNICORN}),
+    Row(21, "uv.lock of another project", {}, "slipway.apps.notes.source.path", "a uv.lock that fits pyproject.toml", "one without other", "run uv lock in {dir}/project and commit uv.lock", {"project/pyproject.toml": PYPROJECT.replace('"notes"', '"other"')}),
+    Row(21, "uv.lock that is cut off", {}, "slipway.apps.notes.source.path", "a uv.lock as uv writes it", "one that can't be understood", "run uv lock in {dir}/project and commit uv.lock", {"project/uv.lock": "version = ["}),
+    Row(20, "no poetry.lock", {}, "slipway.apps.notes.source.path", "a project with poetry.lock", "none in {dir}/project", "run poetry lock there and commit poetry.lock", {"project/uv.lock": None, "project/pyproject.toml": '[tool.poetry]\nname = "notes"\n'}),
+    Row(20, "no pdm.lock", {}, "slipway.apps.notes.source.path", "a project with pdm.lock", "none in {dir}/project", "run pdm lock there and commit pdm.lock", {"project/uv.lock": None, "project/pyproject.toml": PYPROJECT + "[tool.pdm]\n"}),
+    Row(20, "lock file that is not there", {"apps.notes.dependencies": {"lock": "requirements/prod.txt"}}, "slipway.apps.notes.dependencies.lock", "a file in {dir}/project", '"requirements/prod.txt"', "correct the path; it is relative to the app's folder"),
+    Row(20, "lock file that is an absolute path", {"apps.notes.dependencies": {"lock": "/srv/uv.lock"}}, "slipway.apps.notes.dependencies.lock", "a lock file's path, from the app's folder on: letters, digits and . _ + - /, or None", '"/srv/uv.lock"', "write it relative to the source, without / or ~ at the start"),
+    Row(20, "requirements without hashes", {}, "slipway.apps.notes.source.path", "requirements with hashes", "requirements.txt without one of flask, gunicorn", "pin it: uv pip compile --generate-hashes requirements.txt -o requirements.lock.txt, and name that in dependencies.lock; or set dependencies.hashes to False, and the first build pins it", {"project/uv.lock": None, "project/requirements.txt": "flask\ngunicorn==27.0.1\n"}),
+    Row(20, "requirements that include a file that is missing", {"apps.notes.dependencies": {"lock": "requirements.txt"}}, "slipway.apps.notes.dependencies.lock", "a requirements file that can be read", "requirements.txt: there is no base.txt in the source", "correct it", {"project/requirements.txt": "-r base.txt\n"}),
+    Row(20, "extras with requirements", {"apps.notes.dependencies": {"lock": "requirements.txt", "hashes": False, "extras": ["pg"]}}, "slipway.apps.notes.dependencies.extras", "none with a requirements file", "a list of 1", "remove them, or name the requirements file that has what they need in lock; requirements.txt has no such", {"project/requirements.txt": "flask\n"}),
+    Row(20, "extra that the project lacks", {"apps.notes.dependencies": {"extras": ["pg"]}}, "slipway.apps.notes.dependencies.extras", "extras of pyproject.toml", '"pg"', "correct the name, or remove it; it has postgres", {"project/pyproject.toml": PYPROJECT + '[project.optional-dependencies]\npostgres = []\n'}),
+    Row(20, "group that the project lacks", {"apps.notes.dependencies": {"groups": ["prod"]}}, "slipway.apps.notes.dependencies.groups", "groups of pyproject.toml", '"prod"', "correct the name, or remove it; it has none"),
+    Row(20, "extras that are no list", {"apps.notes.dependencies": {"extras": "pg"}}, "slipway.apps.notes.dependencies.extras", "a list of extras' names", '"pg"', 'write a list in square brackets, such as ["a", "b"]'),
+    Row(20, "dependencies that are a list", {"apps.notes.dependencies": ["flask"]}, "slipway.apps.notes.dependencies", "a mapping of options of dependencies", "a list of 1", 'write a mapping, such as {"extras": ["postgres"]}'),
+    Row(20, "hashes that are no switch", {"apps.notes.dependencies": {"hashes": "no"}}, "slipway.apps.notes.dependencies.hashes", "True or False", '"no"', "write True or False, without quotes"),
+    Row(20, "project that is no switch", {"apps.notes.dependencies": {"project": "."}}, "slipway.apps.notes.dependencies.project", "True or False, or None", '"."', "write True or False, without quotes"),
     Row(22, "Python that the project refuses", {"python.version": "3.11"}, "slipway.apps.notes.python", "a version that the project's requires-python allows (>=3.12,<3.14)", '"3.11"', 'set python to "3.13"', {"project/pyproject.toml": PYPROJECT.replace(">=3.11", ">=3.12,<3.14")}),
     Row(22, "Python that Slipway does not know", {"apps.notes.python": "3.9"}, "slipway.apps.notes.python", 'a Python version from "3.11" to "3.14", with or without a patch number, or None', '"3.9"', 'write a string such as "3.13" or "3.13.5"'),
     Row(23, "no workers", {"apps.notes.workers": 0}, "slipway.apps.notes.workers", WORKERS, "0", "write a number from 1 to 256, without quotes"),
@@ -169,9 +181,10 @@ ROWS = [
     Row(25, "port of sshd", {"apps.notes.port": 22}, "slipway.apps.notes.port", PORT, "22", "write a free port such as 8001, without quotes; 22, 80 and 443 are sshd's and nginx's"),
     Row(25, "port of nginx", {"apps.notes.port": 443}, "slipway.apps.notes.port", PORT, "443", "write a free port such as 8001, without quotes; 22, 80 and 443 are sshd's and nginx's"),
     Row(25, "port of another app", {"apps.notes.port": 8001, "apps.shop": {**NOTES, "domains": ["b.example.com"], "port": 8001}}, "slipway.apps.shop.port", "a port that no other app has", "8001, also in slipway.apps.notes.port", "choose another"),
-    Row(26, "health path without a slash", {"apps.notes.liveness_path": "healthz"}, "slipway.apps.notes.liveness_path", PATH, '"healthz"', "start it with /"),
-    Row(26, "health path as URL", {"apps.notes.readiness_path": "http://127.0.0.1/readyz"}, "slipway.apps.notes.readiness_path", PATH, '"http://127.0.0.1/readyz"', "write the path alone, without scheme and host"),
-    Row(27, "health path with a line break", {"apps.notes.readiness_path": "/readyz\r\nHost: x"}, "slipway.apps.notes.readiness_path", PATH, '"/readyz\\r\\nHost: x"', "remove the line break"),
+    Row(26, "health path without a slash", {"apps.notes.liveness_path": "healthz"}, "slipway.apps.notes.liveness_path", f"{PATH}, or None", '"healthz"', "start it with /"),
+    Row(26, "health path as URL", {"apps.notes.readiness_path": "http://127.0.0.1/readyz"}, "slipway.apps.notes.readiness_path", f"{PATH}, or None", '"http://127.0.0.1/readyz"', "write the path alone, without scheme and host"),
+    Row(0, "interval of no time", {"apps.notes.readiness_interval": 0}, "slipway.apps.notes.readiness_interval", SECONDS, "0", "write a number from 1 to 3600, without quotes"),
+    Row(27, "health path with a line break", {"apps.notes.readiness_path": "/readyz\r\nHost: x"}, "slipway.apps.notes.readiness_path", f"{PATH}, or None", '"/readyz\\r\\nHost: x"', "remove the line break"),
     Row(0, "header that ends a directive", {"apps.notes.headers": {"content_security_policy": "default-src 'self'\"; return 200"}}, "slipway.apps.notes.headers.content_security_policy", HEADER, '"default-src \'self\'\\"; return 200"', HEADER_DO),
     Row(0, "header with a variable of nginx's", {"apps.notes.headers": {"permissions_policy": "camera=($http_x)"}}, "slipway.apps.notes.headers.permissions_policy", HEADER, '"camera=($http_x)"', HEADER_DO),
     Row(0, "header of two lines", {"apps.notes.headers": {"referrer_policy": "no-referrer\r\nSet-Cookie: a=b"}}, "slipway.apps.notes.headers.referrer_policy", HEADER, '"no-referrer\\r\\nSet-Cookie: a=b"', HEADER_DO),
@@ -205,9 +218,9 @@ ROWS = [
     Row(30, "variable that starts with a digit", {"apps.notes.env": {"1A": "x"}}, "slipway.apps.notes.env.1A", VARIABLE, '"1A"', "rename the variable, in the app too"),
     Row(30, "line without = in the .env", ENV, "slipway.apps.notes.env_file", "lines of NAME=value", "line 1 of .env is something else (not shown)", "correct the line: a name, =, and quotes that are closed", {".env": 'hidden\n'}),
     Row(30, "quote that is never closed", ENV, "slipway.apps.notes.env_file", "lines of NAME=value", "line 1 of .env is something else (not shown)", "correct the line: a name, =, and quotes that are closed", {".env": "A='hidden\n"}),
-    Row(31, "value with a line break", {"apps.notes.env": {"A": "hidden\nB=1"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", "it has a line break: encode the value (base64, or \\n written out) and decode it in the app"),
-    Row(31, "value with NUL", {"apps.notes.env": {"A": "hidden\0"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", "it has a NUL character: encode the value (base64, or \\n written out) and decode it in the app"),
-    Row(31, "line break in the .env", ENV, "slipway.apps.notes.env_file: A", TEXT, "a line break (not shown)", "it has a line break: encode the value (base64, or \\n written out) and decode it in the app", {".env": 'A="hidden\\nB"\n'}),
+    Row(31, "value with a carriage return", {"apps.notes.env": {"A": "hidden\r\nB=1"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", CARRIAGE),
+    Row(31, "value with NUL", {"apps.notes.env": {"A": "hidden\0"}}, "slipway.apps.notes.env.A", TEXT, "a value of type str (not shown)", "it has a NUL character: encode the value (base64) and decode it in the app"),
+    Row(31, "carriage return in the .env", ENV, "slipway.apps.notes.env_file: A", TEXT, "a carriage return (not shown)", CARRIAGE, {".env": 'A="hidden\\r\\nB"\n'}),
     Row(31, "NUL in the .env", ENV, "slipway.apps.notes.env_file", "a .env file of text", "a NUL character in line 1", "remove it; no variable can hold it", {".env": 'A=hidden\x00\n'}),
     Row(31, ".env that is not UTF-8", ENV, "slipway.apps.notes.env_file", "a .env file in UTF-8", "other bytes in line 2", "save .env as UTF-8", {".env": b'OK=1\nA=hidden\xff\n'}),
     Row(31, "value that is a list", {"apps.notes.env": {"A": ["hidden"]}}, "slipway.apps.notes.env.A", TEXT, "a value of type list (not shown)", "write a string, a number, True or False"),
@@ -240,7 +253,8 @@ ROWS = [
     Row(36, "setting of the host in an app", {"apps.notes.packages": ["curl"]}, "slipway.apps.notes.packages", "a setting of slipway.apps.notes", '"packages", which is unknown', "move it to slipway.packages"),
     Row(36, "typo in the source", {"apps.notes.source": {"gti": "https://git.example.com/a.git"}}, "slipway.apps.notes.source", SOURCE, 'a mapping with "gti"', 'rename "gti" to "git"'),
     Row(36, "both sources", {"apps.notes.source": {"git": "https://git.example.com/a.git", "path": "project"}}, "slipway.apps.notes.source", SOURCE, 'a mapping with "git", "path"', "remove one of git and path"),
-    Row(36, "setting that nothing resembles", {"nginx.quux": 1}, "slipway.nginx.quux", "a setting of slipway.nginx", '"quux", which is unknown', "remove it; known here are worker_connections, header_timeout, body_timeout, sandbox, extra"),
+    Row(0, "time for slow readers", {"nginx.send_timeout": 0}, "slipway.nginx.send_timeout", SECONDS, "0", "write a number from 1 to 3600, without quotes"),
+    Row(36, "setting that nothing resembles", {"nginx.quux": 1}, "slipway.nginx.quux", "a setting of slipway.nginx", '"quux", which is unknown', "remove it; known here are worker_connections, header_timeout, body_timeout, send_timeout, sandbox, extra"),
     Row(37, "yes for True", {"acme.staging": "yes"}, "slipway.acme.staging", "True or False", '"yes"', "write True or False, without quotes"),
     Row(37, "True for a number", {"apps.notes.workers": True}, "slipway.apps.notes.workers", WORKERS, "True", "write a number from 1 to 256, without quotes"),
     Row(37, "number for a text", {"python.version": 3.13}, "slipway.python.version", 'a Python version from "3.11" to "3.14", with or without a patch number', "3.13", 'write a string such as "3.13" or "3.13.5"'),
@@ -318,6 +332,21 @@ ROWS = [
     Row(0, "hook with a shell's operator", {"apps.notes.hooks": {"after_migrate": "a | b"}}, "slipway.apps.notes.hooks.after_migrate", HOOK, '"a | b"', "it has |, but runs without a shell: write one command, or sh -c '…'"),
     Row(0, "hook with an open quote", {"apps.notes.hooks": {"after_switch": "echo 'done"}}, "slipway.apps.notes.hooks.after_switch", HOOK, '"echo \'done"', "close the quote"),
     Row(0, "hook without time", {"apps.notes.hooks": {"timeout": 0}}, "slipway.apps.notes.hooks.timeout", SECONDS, "0", "write a number from 1 to 3600, without quotes"),
+    Row(0, "text for the processes", {"apps.notes.processes": "celery"}, "slipway.apps.notes.processes", "a mapping of names to processes", '"celery"', 'write a mapping, such as {"worker": {"command": "celery -A notes worker"}}'),
+    Row(0, "process called web", {"apps.notes.processes": {"web": {"command": "true"}}}, "slipway.apps.notes.processes.web", "a name of 1 to 30 lower-case letters, digits and hyphens that starts with a letter", '"web"', "choose another name: web is the process that answers requests"),
+    Row(0, "process with a dot", {"apps.notes.processes": {"a.b": {"command": "true"}}}, "slipway.apps.notes.processes[\"a.b\"]", "a name of 1 to 30 lower-case letters, digits and hyphens that starts with a letter", '"a.b"', "choose a name such as worker; its units are called after it"),
+    Row(0, "process without a command", {"apps.notes.processes": {"worker": {}}}, "slipway.apps.notes.processes.worker.command", "one command with its arguments", "nothing", 'add "command": "celery -A notes worker"'),
+    Row(0, "no process of a process", {"apps.notes.processes": {"worker": {"command": "true", "count": 0}}}, "slipway.apps.notes.processes.worker.count", "a whole number of processes from 1 to 64", "0", "write a number from 1 to 64, without quotes"),
+    Row(0, "signal that can't be caught", {"apps.notes.processes": {"worker": {"command": "true", "stop_signal": "SIGKILL"}}}, "slipway.apps.notes.processes.worker.stop_signal", 'one of "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"', '"SIGKILL"', 'write one of "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"'),
+    Row(0, "two schedulers that are alone", {"apps.notes.processes": {"beat": {"command": "true", "alone": True, "count": 2}}}, "slipway.apps.notes.processes.beat.count", "1 with alone", "2", "remove it, or remove alone"),
+    Row(0, "program of a process that isn't there", {"apps.notes.processes": {"worker": {"command": "bin/work"}}}, "slipway.apps.notes.processes.worker.command", PROGRAM, 'no file "bin/work" there', "correct the path: it starts in the app's folder"),
+    Row(0, "text for the jobs", {"apps.notes.jobs": "daily"}, "slipway.apps.notes.jobs", "a mapping of names to jobs", '"daily"', 'write a mapping, such as {"cleanup": {"command": "python -m notes.cleanup", "schedule": "daily"}}'),
+    Row(0, "job without a time", {"apps.notes.jobs": {"cleanup": {"command": "true"}}}, "slipway.apps.notes.jobs.cleanup.schedule", SCHEDULE, "nothing", 'add "schedule": "30 3 * * *"'),
+    Row(0, "job at no time", {"apps.notes.jobs": {"cleanup": {"command": "true", "schedule": "soon"}}}, "slipway.apps.notes.jobs.cleanup.schedule", SCHEDULE, '"soon"', SCHEDULE_DO),
+    Row(0, "job in the sixtieth minute", {"apps.notes.jobs": {"cleanup": {"command": "true", "schedule": "60 * * * *"}}}, "slipway.apps.notes.jobs.cleanup.schedule", SCHEDULE, '"60 * * * *"', "write numbers from 0 to 59 as the minute"),
+    Row(0, "job with a pipe", {"apps.notes.jobs": {"cleanup": {"command": "a | b", "schedule": "daily"}}}, "slipway.apps.notes.jobs.cleanup.command", "one command with its arguments", '"a | b"', "it has |, but runs without a shell: write one command, or sh -c '…'"),
+    Row(0, "workers beside a scheduler", {"apps.notes.scheduler_in_web": True, "apps.notes.workers": 2}, "slipway.apps.notes.workers", "1 with scheduler_in_web", "2", "remove it, or move the scheduler to a process that is alone, and remove scheduler_in_web"),
+    Row(0, "warm beside a scheduler", {"apps.notes.scheduler_in_web": True, "apps.notes.keep_warm": 60}, "slipway.apps.notes.keep_warm", "0 with scheduler_in_web", "60", "remove it, or move the scheduler to a process that is alone, and remove scheduler_in_web"),
     Row(0, "hook over an hour", {"apps.notes.hooks": {"timeout": 3601}}, "slipway.apps.notes.hooks.timeout", SECONDS, "3601", "write a number from 1 to 3600, without quotes"),
     Row(0, "program of a hook with a typo", {"apps.notes.hooks": {"after_switch": "./wram --quick"}}, "slipway.apps.notes.hooks.after_switch", PROGRAM, 'no file "./wram" there', 'write "warm"', {"project/warm": ("#!/bin/sh\n", 0o755)}),
     Row(0, "program of a hook that is nowhere", {"apps.notes.hooks": {"after_switch": "quux/xyzzy"}}, "slipway.apps.notes.hooks.after_switch", PROGRAM, 'no file "quux/xyzzy" there', "correct the path: it starts in the app's folder"),

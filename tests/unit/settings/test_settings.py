@@ -215,7 +215,7 @@ def test_hooks(folder: Path) -> None:
     """None is nothing to do; a command is split as a shell does, without one."""
     hooks = app_of(folder).hooks
     assert hooks.timeout == 60
-    assert [hooks.argv(name) for name in HOOKS] == [None] * 4
+    assert [hooks.argv(name) for name in HOOKS] == [None] * 5
     hooks = app_of(folder, {"apps.notes.hooks": {"after_switch": "python -m notes.warm --note 'all good'"}}).hooks
     assert hooks.argv("after_switch") == ["python", "-m", "notes.warm", "--note", "all good"]
     assert hooks.argv("before_migrate") is hooks.argv("after_migrate") is hooks.argv("on_failure") is None
@@ -250,6 +250,12 @@ def test_probe(folder: Path) -> None:
     """By default it asks for the liveness path and no more."""
     app = app_of(folder, {"apps.notes.liveness_path": "/up"})
     assert app.probe_paths == ["/up"]
+    assert (app.liveness, app.readiness, app.has_health) == ("/up", "/up", True)
+    app = app_of(folder, {"apps.notes.readiness_path": "/ready", "apps.notes.liveness_path": "/up"})
+    assert (app.liveness, app.readiness, app.is_good(204), app.is_good(302)) == ("/up", "/ready", True, False)
+    app = app_of(folder)
+    assert (app.liveness, app.readiness, app.has_health, app.probe_paths) == ("/", "/", False, ["/"])
+    assert (app.is_good(404), app.is_good(500)) == (True, False)
     assert app.probe == ProbeSettings()
     assert (app.probe.connections, app.probe.rate) == (10, 50)
     short = ["/api/whoami", "/search?q=a%20b&to=1,2", "/a/b?x"]
@@ -273,7 +279,8 @@ def test_public_url(folder: Path) -> None:
 def test_folder_source_is_relative_to_the_inventory(folder: Path) -> None:
     """Wherever pyinfra runs."""
     app = app_of(folder)
-    assert app.source_dir == app.app_dir == app.lock_dir == folder / "project"
+    assert app.source_dir == app.app_dir == folder / "project"
+    assert app.lock_file == folder / "project/uv.lock"
     assert app.deploy_key_local is None
 
 
@@ -285,7 +292,8 @@ def test_member_of_a_workspace(folder: Path) -> None:
     lock = LOCK.replace('{ virtual = "." }', '{ editable = "services/notes" }')
     (folder / "workspace" / "uv.lock").write_text(lock, encoding="utf-8")
     app = app_of(folder, {"apps.notes.source": {"path": "workspace", "subdir": "services/notes"}})
-    assert app.source_dir == app.lock_dir == folder / "workspace"
+    assert app.source_dir == folder / "workspace"
+    assert app.lock_file == folder / "workspace/uv.lock"
     assert app.app_dir == member
 
 
@@ -301,7 +309,7 @@ def test_lock_file_that_fits(before: str, after: str, folder: Path) -> None:
     """Another spelling of the same dependencies is no stale lock file."""
     assert before in PYPROJECT
     (folder / "project" / "pyproject.toml").write_text(PYPROJECT.replace(before, after), encoding="utf-8")
-    assert app_of(folder).lock_dir == folder / "project"
+    assert app_of(folder).lock_file == folder / "project/uv.lock"
 
 
 @pytest.fixture
@@ -317,19 +325,19 @@ def kit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_a_lock_file_that_fits_is_judged_once(kit: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As long as neither it nor a project of it changes."""
-    assert not uv.outdated(kit, kit)
+    assert uv.verdict(kit, kit) is uv.Verdict.FITS
     with monkeypatch.context() as patch:
         patch.setattr(uv, "program", lambda: "/nowhere/uv")
-        assert not uv.outdated(kit, kit)
+        assert uv.verdict(kit, kit) is uv.Verdict.FITS
         assert len(list((tmp_path / "cache").iterdir())) == 1
     (kit / "kit/pyproject.toml").write_text(KIT["kit/pyproject.toml"].replace("1.0", "1.1"), encoding="utf-8")
-    assert uv.outdated(kit, kit)
+    assert uv.verdict(kit, kit) is uv.Verdict.OUTDATED
 
 
 def test_without_uv_the_host_judges(kit: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(uv, "program", lambda: "/nowhere/uv")
     (kit / "pyproject.toml").write_text(WITHOUT_KIT, encoding="utf-8")
-    assert not uv.outdated(kit, kit)
+    assert uv.verdict(kit, kit) is uv.Verdict.UNKNOWN
     assert not (tmp_path / "cache").exists(), "it was judged by nobody"
 
 
@@ -339,26 +347,63 @@ def test_of_uvs_settings_those_of_the_project_count(kit: Path, monkeypatch: pyte
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     (tmp_path / "config/uv").mkdir(parents=True)
     (tmp_path / "config/uv/uv.toml").write_text(newer)
-    assert not uv.outdated(kit, kit)
+    assert uv.verdict(kit, kit) is uv.Verdict.FITS
     (kit / "pyproject.toml").write_text(f"{KIT['pyproject.toml']}\n[tool.uv]\n{newer}", encoding="utf-8")
-    assert uv.outdated(kit, kit)
+    assert uv.verdict(kit, kit) is uv.Verdict.OUTDATED
 
 
-def test_dependencies_by_way_of_others(folder: Path) -> None:
-    """gunicorn may come with another package's extra."""
-    pyproject = PYPROJECT.replace('"gunicorn>=23", "uvicorn-worker", ', "").replace("[standard]", "[server]")
-    lock = LOCK.replace('    { name = "gunicorn" },\n    { name = "uvicorn-worker" },\n', "").replace(
-        "standard", "server"
-    )
-    lock = lock.replace('    { name = "gunicorn", specifier = ">=23" },\n    { name = "uvicorn-worker" },\n', "")
-    extra = '\n[package.optional-dependencies]\nserver = [{ name = "gunicorn" }, { name = "uvicorn-worker" }]\n'
-    lock = lock.replace(
-        'name = "fastapi"\nversion = "0.120.0"\nsource = { registry = "https://pypi.org/simple" }\n',
-        'name = "fastapi"\nversion = "0.120.0"\nsource = { registry = "https://pypi.org/simple" }\n' + extra,
-    )
-    (folder / "project" / "pyproject.toml").write_text(pyproject, encoding="utf-8")
-    (folder / "project" / "uv.lock").write_text(lock, encoding="utf-8")
-    assert app_of(folder).app == "notes.main:app"
+def test_a_lock_file_in_newer_toml(kit: Path) -> None:
+    """uv judges it: since TOML 1.1 an inline table may have several lines."""
+    lock = KIT["uv.lock"].replace('{ name = "kit" }', '{\n        name = "kit",\n    }')
+    (kit / "uv.lock").write_text(lock, encoding="utf-8")
+    assert uv.verdict(kit, kit) is uv.Verdict.FITS
+
+
+def test_a_lock_file_without_the_packages_of_the_server(folder: Path) -> None:
+    """A build brings them."""
+    (folder / "project/pyproject.toml").write_text(KIT["pyproject.toml"], encoding="utf-8")
+    (folder / "project/uv.lock").write_text(KIT["uv.lock"], encoding="utf-8")
+    (folder / "project/kit").mkdir()
+    (folder / "project/kit/pyproject.toml").write_text(KIT["kit/pyproject.toml"], encoding="utf-8")
+    assert app_of(folder).lock_file == folder / "project/uv.lock"
+
+
+@pytest.mark.parametrize(
+    ("files", "dependencies", "found"),
+    [
+        (["uv.lock", "pylock.toml", "poetry.lock"], {}, "uv.lock"),
+        (["pylock.toml", "requirements.txt", "poetry.lock"], {}, "pylock.toml"),
+        (["requirements.txt", "poetry.lock"], {}, "requirements.txt"),
+        (["poetry.lock", "pdm.lock"], {}, "poetry.lock"),
+        (["pdm.lock"], {}, "pdm.lock"),
+        (["uv.lock", "requirements.txt"], {"lock": "requirements.txt"}, "requirements.txt"),
+        (["uv.lock", "requirements/prod.txt"], {"lock": "requirements/prod.txt"}, "requirements/prod.txt"),
+    ],
+)
+def test_which_lock_file_counts(folder: Path, files: list[str], dependencies: dict[str, Any], found: str) -> None:
+    project = folder / "project"
+    lock = (project / "uv.lock").read_text()
+    (project / "uv.lock").unlink()
+    for name in files:
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text(lock if name == "uv.lock" else "flask==3 --hash=sha256:aa\n")
+    assert app_of(folder, {"apps.notes.dependencies": dependencies}).lock_file == project / found
+
+
+def test_a_lock_file_above_the_app_counts_if_the_app_has_none(folder: Path) -> None:
+    """In a repository of many apps."""
+    (folder / "project/api").mkdir()
+    (folder / "project/api/requirements.txt").write_text("flask==3 --hash=sha256:aa\n")
+    options = {"apps.notes.source": {"path": "project", "subdir": "api"}}
+    assert app_of(folder, options).lock_file == folder / "project/api/requirements.txt"
+
+
+def test_an_app_without_a_project(folder: Path) -> None:
+    for name in ("pyproject.toml", "uv.lock"):
+        (folder / "project" / name).unlink()
+    (folder / "project/requirements.txt").write_text("flask\n")
+    app = app_of(folder, {"apps.notes.dependencies": {"hashes": False}})
+    assert app.lock_file == folder / "project/requirements.txt"
 
 
 @pytest.mark.parametrize(
@@ -386,7 +431,7 @@ def test_deploy_key(folder: Path) -> None:
     app = app_of(folder, {"apps.notes.source": source})
     assert app.deploy_key_local == folder / "deploy_key"
     assert app.known_hosts_local == folder / "known_hosts"
-    assert app.source_dir is app.lock_dir is None
+    assert app.source_dir is app.lock_file is None
 
 
 # --- Environment -----------------------------------------------------------------------------------------------------
@@ -416,6 +461,22 @@ def test_values_survive_as_they_are(folder: Path) -> None:
     assert app.environment == {"PLAIN": odd, "ODD": odd, "DOLLAR": "pa$$word${HOME}"}
 
 
+def test_values_of_several_lines_and_names_that_only_look_reserved(folder: Path) -> None:
+    """A key in PEM, written with line breaks or with \\n in quotes; without quotes, \\n stays what it is."""
+    pem = "-----BEGIN KEY-----\nMIIEvQIBADAN\n-----END KEY-----\n"
+    env = f'A="{pem}"\nB="-----BEGIN KEY-----\\nMIIEvQIBADAN\\n-----END KEY-----\\n"\nC=x\\ny\nLD_SDK_KEY=sdk-1\n'
+    app = app_of(folder, {"apps.notes.env": {"D": "one\ntwo", "LD_DB_HOST": "db"}}, env)
+    assert app.environment == {
+        "A": pem,
+        "B": pem,
+        "C": "x\\ny",
+        "LD_SDK_KEY": "sdk-1",
+        "D": "one\ntwo",
+        "LD_DB_HOST": "db",
+    }
+    assert 'A="-----BEGIN KEY-----\nMIIEvQIBADAN\n-----END KEY-----\n"\n' in render_env(app.environment)
+
+
 def test_build_environment(folder: Path) -> None:
     """Only what build_env names, from the .env alone."""
     changes = {"apps.notes.build_env": ["UV_INDEX_X_PASSWORD"], "apps.notes.required_env": ["SECRET_KEY"]}
@@ -438,6 +499,7 @@ def test_build_environment(folder: Path) -> None:
             "postgresql+asyncpg://u@db/n?a=sslmode&ssl=prefer",
             "postgresql://u@db/n?a=sslmode&sslmode=prefer",
         ),
+        ("psycopg", "postgresql+psycopg_async://u@db/n", "postgresql+psycopg://u@db/n", "postgresql://u@db/n"),
         ("asyncpg", "postgresql+asyncpg://u@db/n", "postgresql+asyncpg://u@db/n", "postgresql://u@db/n"),
         (
             "psycopg",
@@ -461,7 +523,15 @@ def test_database_url(driver: str, url: str, rewritten: str, original: str, fold
 
 
 @pytest.mark.parametrize(
-    "url", ["postgres://u:p@db/n", "sqlite+aiosqlite:////var/lib/notes/notes.db", "mysql://u@db/n"]
+    "url",
+    [
+        "postgres://u:p@db/n",
+        "sqlite+aiosqlite:////var/lib/notes/notes.db",
+        "mysql://u@db/n",
+        "postgresql+psycopg_async://u:p@db/n",
+        "mssql+pyodbc:///?odbc_connect=DRIVER%3DODBC",
+        "mongodb+srv://u:p@db.example.com/n",
+    ],
 )
 def test_database_url_without_driver(url: str, folder: Path) -> None:
     """It stays as it is."""
@@ -472,7 +542,7 @@ def test_render_env() -> None:
     """Sorted, quoted, and with four characters escaped."""
     assert render_env({"B": "x", "A": 'a "b" `c` $d \\e %f'}) == 'A="a \\"b\\" \\`c\\` \\$d \\\\e %f"\nB="x"\n'
     for name, value in (
-        ("A", "s3cret\n"),
+        ("A", "s3cret\r\n"),
         ("A", "s3cret\0"),
         ("A", "s3cret\x1b"),
         ("A", "s3cret\udc80"),

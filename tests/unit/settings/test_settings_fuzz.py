@@ -140,7 +140,7 @@ def test_no_inventory_ends_in_a_traceback(data: Any, option: str, value: Any) ->
     """Settings or a SettingsError, whatever stands there; and no value of env or of an unknown key in it."""
     secret = "s3cret-s3cret"
     app = {"domains": ["a.example.com"], "source": {"git": "https://g.example.com/a"}, "app": "a:b"}
-    extra = {"env": {"A B": secret, "OK": f"{secret}\n", "HOME": secret}, "SECRET": secret}
+    extra = {"env": {"A B": secret, "OK": f"{secret}\r\n", "HOME": secret}, "SECRET": secret}
     whole = {"apps": {"notes": app | {option: value}}, option: data}
     for tree in (data, whole, {"apps": {"notes": app | extra | {option: value}}}):
         assert secret not in message_of(tree)

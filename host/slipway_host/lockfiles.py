@@ -1,0 +1,64 @@
+"""Find the lock file of an app in its source. Both sides do it: the operator's before a run, the host in a build."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+from slipway_host import requirements
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Content = Callable[[str], "bytes | None"]
+    """Gives a file's content by its path in the source; None if there is no such file."""
+
+PROJECT = "pyproject.toml"
+UV, REQUIREMENTS = "uv.lock", "requirements.txt"
+KINDS = {UV: "uv", "pylock.toml": "pylock", REQUIREMENTS: "requirements", "poetry.lock": "poetry", "pdm.lock": "pdm"}
+"""Name of a lock file → its kind, in the order in which they count."""
+MADE_BY = {"uv.lock": "uv lock", "poetry.lock": "poetry lock", "pdm.lock": "pdm lock"}
+"""Name of a lock file → the command that makes it."""
+
+
+def found(subdir: str, content: Content, *, hashes: bool = True) -> str | None:
+    """Path of an app's lock file: in its own folder, else a uv.lock above it; None if there is none.
+
+    Requirements without hashes count where there is nothing else, or where they need none.
+
+    + subdir: the app's folder in the source
+    """
+    own = {name: posixpath.join(subdir, name) for name in KINDS}
+    there = [name for name, path in own.items() if content(path) is not None]
+    if REQUIREMENTS in there and hashes and not _pinned(own[REQUIREMENTS], content):
+        there.remove(REQUIREMENTS)
+    if there:
+        return own[there[0]]
+    parts = subdir.split("/") if subdir else []
+    above = [posixpath.join(*parts[:count], UV) for count in range(len(parts) - 1, -1, -1)]
+    return next((path for path in [*above, own[REQUIREMENTS]] if content(path) is not None), None)
+
+
+def _pinned(path: str, content: Content) -> bool:
+    try:
+        return requirements.read(path, content).hashes
+    except requirements.Unreadable:
+        return False
+
+
+def kind_of(path: str) -> str:
+    """The kind of a lock file, by its name: uv, pylock, requirements, poetry or pdm."""
+    name = posixpath.basename(path)
+    return KINDS.get(name) or ("pylock" if re.fullmatch(r"pylock\.[^.]+\.toml", name) else "requirements")
+
+
+def lacking(project: bytes | None) -> str:
+    """Name of the lock file that a project without one should have.
+
+    + project: content of its pyproject.toml
+    """
+    for tool in ("poetry", "pdm"):
+        if re.search(rb"^\[tool\.%s\b" % tool.encode(), project or b"", re.MULTILINE):
+            return f"{tool}.lock"
+    return UV

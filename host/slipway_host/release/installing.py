@@ -1,0 +1,307 @@
+"""Install what a lock file names into a release's environment, and what the app's server needs beside it.
+
+Three steps, each of which leaves what the steps before it installed: the dependencies, by their hashes; the server's
+packages that the lock file lacks, under its pins; the packages of the source itself.
+"""
+
+from __future__ import annotations
+
+from slipway_host import requirements
+from slipway_host.release import builder, locks, trees
+from slipway_host.release.app import digest
+from slipway_host.system import Failed, tail
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from slipway_host.release.app import App
+    from slipway_host.release.locks import Lock
+    from slipway_host.system import Done
+
+FROZEN, LOCKED, SERVER = "frozen.txt", "locked.txt", "server.txt"
+"""Files of an environment: what the lock file has installed; what the first build pinned, if it had to; what was
+installed for the server beside that."""
+WRITE = 'cat >"$1"'
+FREEZE = 'exec "$1" pip freeze --quiet --python "$2" >"$3"'
+
+
+class Uv:
+    """uv, for the builds of one release."""
+
+    def __init__(self, app: App, release: str, lock: Lock, *, reading: bool = False) -> None:
+        """`reading`: whether the environment is root's, from another release."""
+        self.app, self.release, self.lock, self.reading = app, release, lock, reading
+        self.cached = True
+        """Whether it may use its cache."""
+        self.secrets: dict[str, str] = app.system.json(app.at.build_environment)
+        self.python = str(app.at.programs(release) / "python")
+
+    def environment(self) -> dict[str, str]:
+        """Its variables, without secrets."""
+        config = self.app.at.uv_config
+        if not (config / "uv/uv.toml").exists():
+            (config / "uv").mkdir(parents=True, exist_ok=True)
+            (config / "uv/uv.toml").touch()
+        wanted = {name: value for name, value in self.app.wanted["uv_env"].items() if name != "UV_NO_CONFIG"}
+        only = self.app.wanted["build"]["only"]
+        if only is not None and self.lock.kind == "uv":
+            allowed = {locks.plain(each) for each in only}
+            others = [each for each in locks.names_in(self.lock.content) if each not in allowed]
+            wanted |= {"UV_NO_BUILD_PACKAGE": " ".join(others)}
+        return {
+            "UV_CACHE_DIR": str(self.app.at.uv_cache),
+            "UV_PROJECT_ENVIRONMENT": str(self.app.at.venv(self.release)),
+            "UV_NO_PROGRESS": "1",
+            # Copies: a hard link would share owner and mode with the cache, which builders can write.
+            "UV_LINK_MODE": "copy",
+            # The project's own settings of uv count; the builder's and the host's don't.
+            "XDG_CONFIG_HOME": str(config),
+            "XDG_CONFIG_DIRS": str(config),
+            **wanted,
+        }
+
+    def run(self, *words: str, said: str = "", more: dict[str, str] | None = None, network: bool = True) -> Done:
+        """Run it. Returns how it ended, even if it failed.
+
+        + said: its standard input
+        + more: variables besides its own
+        """
+        argv = [str(self.app.system.layout.uv), *words, *([] if self.cached else ["--no-cache"])]
+        return self.command(argv, said=said, more=more, network=network)
+
+    def command(
+        self, argv: Sequence[str], *, said: str = "", more: dict[str, str] | None = None, network: bool = True
+    ) -> Done:
+        """Run a command with its variables."""
+        given = {**self.environment(), **(more or {}), **self.secrets}
+        done = builder.run(
+            self.app,
+            self.release,
+            argv,
+            given,
+            network=network,
+            secrets=self.secrets.values(),
+            said=said,
+            reading=self.reading,
+        )
+        builder.must_run(self.app, done)
+        return done
+
+    def read(self, name: str) -> str:
+        """A file of the environment, which the build has written."""
+        content = trees.read(self.app.at.venv(self.release), name)
+        return (content or b"").decode(errors="replace")
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the environment."""
+        done = self.command(
+            ["sh", "-c", WRITE, "sh", str(self.app.at.venv(self.release) / name)], said=text, network=False
+        )
+        if done.code != 0:
+            raise Failed(f"{name} can't be written:\n{tail(done.output)}")
+
+    def known(self, name: str, fact: str) -> str | None:
+        """The same file of the newest good release with the same fact in its record; None if there is none.
+
+        A build from empty caches uses none.
+        """
+        app = self.app
+        wanted = app.record(self.release).get(fact)
+        for release in reversed([] if app.request.get("fresh") else app.good()):
+            venv = app.at.venv(release)
+            if app.record(release).get(fact) == wanted and venv.is_dir() and not app.damage(release):
+                content = trees.read(venv, name)
+                if content is not None:
+                    return content.decode(errors="replace")
+        return None
+
+    def must(self, doing: str, *words: str, advice: str = "", **options: Any) -> Done:
+        """Run it. Raises Failed if it failed.
+
+        + doing: what it is for, in the message
+        + advice: what to do, if uv's output doesn't say it
+        """
+        done = self.run(*words, **options)
+        if done.code != 0:
+            text = done.output.strip()
+            raise Failed(f"{doing} failed:\n{tail(text)}{advice or explained(text, self.app.wanted['python'])}")
+        return done
+
+
+def explained(text: str, python: str) -> str:
+    """What to do about an error of uv, if uv itself doesn't say it.
+
+    + text: uv's output
+    + python: the wanted version
+    """
+    if "needs to be updated" in text:
+        return "\nuv.lock is older than pyproject.toml: `uv lock` in the project, commit it, and run again."
+    if "no-build" in text:
+        return "\nThe package has no wheel for this host: add it to build_only, if its code may run in the build."
+    if "No interpreter found" in text:
+        return f"\nPython {python} isn't installed on this host: `slipway apply` installs it."
+    return ""
+
+
+# ── the dependencies ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def dependencies(uv: Uv, lock: Lock) -> Done:
+    """Install what the lock file names, but nothing of the source itself. Returns how that ended."""
+    if lock.kind == "uv":
+        return uv.run(*_sync(uv, lock), "--no-install-local")
+    python = uv.app.wanted["python"]
+    made = uv.run("venv", "--quiet", "--no-project", "--python", python, str(uv.app.at.venv(uv.release)))
+    if made.code != 0:
+        return made
+    if lock.kind == "pylock":
+        words = [word for each in locks.settings(uv.app).get("extras", []) for word in ("--extra", each)]
+        words += [word for each in locks.settings(uv.app).get("groups", []) for word in ("--group", each)]
+        folder = uv.app.at.folder(uv.release)
+        only = uv.app.wanted["build"]["only"]
+        words += _binary(uv, locks.names_in(lock.content)) if only is not None else []
+        return uv.run(*_pip(uv, "sync", "--preview-features", "pylock"), *words, str(folder / lock.path))
+    hashed, git = lock.pins.hashed, lock.pins.git
+    if lock.pins.loose:
+        pinned = _pinned(uv, lock)
+        if isinstance(pinned, str):
+            hashed, git = _parts(pinned)
+        else:
+            return pinned
+    words = [*_pip(uv, "sync", "--require-hashes", "--allow-empty-requirements"), *_binary(uv, hashed)]
+    done = uv.run(*words, "-", said=_text(hashed))
+    if done.code == 0 and git:
+        done = uv.run(*_pip(uv, "install", "--no-deps"), *_binary(uv, git), "-r", "-", said=_text(git))
+    return done
+
+
+def _pinned(uv: Uv, lock: Lock) -> str | Done:
+    """Pins of requirements without hashes: those of an earlier build, or new ones; how uv ended if it failed."""
+    asked, app = lock.pins, uv.app
+    app.write_record(uv.release, pinned=digest(*lock.made_from))
+    if (known := uv.known(LOCKED, "pinned")) is not None:
+        uv.write(LOCKED, known)
+        return known
+    folder, chosen = app.at.folder(uv.release), app.at.venv(uv.release) / LOCKED
+    words = ["pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate", "--python", uv.python]
+    words += ["--custom-compile-command", "slipway", *_binary(uv, [*asked.loose, *asked.hashed])]
+    words += [word for path in asked.constraints for word in ("-c", str(folder / path))]
+    done = uv.run(*words, "-o", str(chosen), "-", said=_text([*asked.loose, *asked.hashed, *asked.git]))
+    return done if done.code else uv.read(LOCKED)
+
+
+def _parts(text: str) -> tuple[list[str], list[str]]:
+    """The lines with hashes, and those from git, of requirements that were pinned. Raises Failed if some aren't."""
+    asked = requirements.read("pinned", {"pinned": text.encode()}.get)
+    if asked.loose:
+        raise Failed(f"Nothing can pin {', '.join(map(requirements.named, asked.loose))}: name a commit, or a version.")
+    return asked.hashed, asked.git
+
+
+def _sync(uv: Uv, lock: Lock) -> list[str]:
+    """uv's words for a project with a uv.lock."""
+    chosen = locks.settings(uv.app)
+    words = ["sync", "--locked", "--no-default-groups", "--inexact", "--compile-bytecode"]
+    words += [word for each in chosen.get("extras", []) for word in ("--extra", each)]
+    words += [word for each in chosen.get("groups", []) for word in ("--group", each)]
+    return [*words, "--python", uv.app.wanted["python"]]
+
+
+def _pip(uv: Uv, verb: str, *words: str) -> list[str]:
+    """uv's words for the environment as it is."""
+    return ["pip", verb, "--python", uv.python, "--compile-bytecode", *words]
+
+
+def _binary(uv: Uv, lines: Iterable[str]) -> list[str]:
+    """uv's words for the packages of these lines that may not be built from their sources."""
+    only = uv.app.wanted["build"]["only"]
+    if only is None:
+        return []
+    allowed = {locks.plain(each) for each in only}
+    names = {locks.plain(requirements.named(line)) for line in lines if not line.startswith("-")}
+    return [f"--only-binary={name}" for name in sorted(names - allowed)]
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+# ── the server ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def server(uv: Uv) -> None:
+    """Install the server's packages that the lock file lacks, by hashes; what it has stays as it pins it.
+
+    An earlier build of the same environment has chosen their versions already.
+
+    Raises Failed if the lock file pins what the server can't run with.
+    """
+    wanted: list[str] = locks.settings(uv.app).get("server", [])
+    if not wanted:
+        return
+    looking = _pip(uv, "install", "--quiet", "--dry-run", "--no-deps", "--no-index", "-r", "-")
+    there = uv.run(*looking, said=_text(wanted), network=False)
+    if there.code == 0:
+        return
+    venv = uv.app.at.venv(uv.release)
+    frozen, chosen = (str(venv / name) for name in (FROZEN, SERVER))
+    if (known := uv.known(SERVER, "environment")) is not None:
+        uv.write(SERVER, known)
+    else:
+        listed = uv.command(["sh", "-c", FREEZE, "sh", str(uv.app.system.layout.uv), uv.python, frozen], network=False)
+        if listed.code != 0:
+            raise Failed(f"The installed packages can't be listed:\n{tail(listed.output)}")
+        pins = uv.read(FROZEN)
+        names = [line.partition("==")[0].partition(" @ ")[0].strip() for line in pins.splitlines()]
+        kept = [f"--no-emit-package={name}" for name in names if name and not name.startswith("-")]
+        words = [
+            "pip",
+            "compile",
+            "--quiet",
+            "--generate-hashes",
+            "--no-header",
+            "--no-annotate",
+            "--python",
+            uv.python,
+        ]
+        done = uv.run(*words, "-c", frozen, *kept, "-o", chosen, "-", said=_text(wanted))
+        if done.code != 0:
+            raise Failed(
+                f"The packages of the app's server ({', '.join(wanted)}) don't fit what the lock file pins:\n"
+                f"{tail(done.output.strip())}"
+            )
+        known = uv.read(SERVER)
+    words = [*_pip(uv, "install", "--no-deps", "--require-hashes"), *_binary(uv, known.splitlines()), "-r", "-"]
+    uv.must("Installing the app's server", *words, said=known)
+
+
+# ── the source itself ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def own(uv: Uv, lock: Lock) -> None:
+    """Install the packages of the source: the app's own project, members of its workspace, folders it depends on."""
+    project = locks.settings(uv.app).get("project")
+    if lock.kind == "uv":
+        words = [*_sync(uv, lock), "--only-install-local"]
+        uv.must("`uv sync --locked`", *words, *(["--no-install-project"] if project is False else []))
+        return
+    local = list(lock.pins.local)
+    installs = lock.builds if project is None else project
+    folders = {path.rstrip("/") or "." for path, _ in local}
+    if installs and not folders & {".", "./"}:
+        local.append((".", True))
+    if project is False:
+        local = [(path, editable) for path, editable in local if path.rstrip("/") not in (".", "")]
+    words = [word for path, editable in local for word in (*(["-e"] if editable else []), _here(path))]
+    if words:
+        uv.must("Installing the app's own project", *_pip(uv, "install", "--no-deps"), *words, advice=UNBUILDABLE)
+
+
+UNBUILDABLE = "\nIf the app runs without being installed, set dependencies.project to False."
+
+
+def _here(path: str) -> str:
+    """A folder of the source as uv takes it: never an option, and no package's name."""
+    return path if path.startswith((".", "/")) else f"./{path}"

@@ -1,0 +1,135 @@
+"""Read files of requirements, as pip and uv have them: what is pinned by hashes, what comes from git, what is local.
+
+Both sides use it: the operator's to refuse a file before a run, the host to install it.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MOST_FILES = 50
+"""That one file may include, directly or not."""
+COMMIT = r"[0-9a-f]{40}"
+_HASH = re.compile(r"\s--hash[= ]\S+")
+_INCLUDED = re.compile(r"(?:-r|--requirement|-c|--constraint)[ =]?\s*(\S+)")
+_LOCAL = re.compile(r"(?:-e|--editable)[ =]\s*(?P<editable>\S.*)|(?P<plain>(?:\.{1,2}(?:/|$)|/|file:)\S*)")
+_GIT = re.compile(r"\bgit\+[a-z]+://")
+_PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^]]*\])?\s*(?:===?\s*[^\s;,*]+|@\s*\S+)")
+
+
+class Unreadable(ValueError):
+    """A file of requirements can't be used; the message says why, without what to do."""
+
+
+class Requirements:
+    """What a file of requirements and those that it includes ask for."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        """Path → content, of the file and of what it includes."""
+        self.hashed: list[str] = []
+        """Lines with hashes, and options such as an index."""
+        self.loose: list[str] = []
+        """Lines without a hash, which no file pins."""
+        self.git: list[str] = []
+        """Lines from git at a whole commit, which pins them."""
+        self.local: list[tuple[str, bool]] = []
+        """Folders of the source, and whether each is to be editable."""
+        self.constraints: list[str] = []
+        """Paths of files of constraints."""
+
+    @property
+    def hashes(self) -> bool:
+        """Whether all of it is pinned, and something is."""
+        return not self.loose and any(_HASH.search(f" {line}") for line in self.hashed)
+
+
+def read(path: str, content: Callable[[str], bytes | None]) -> Requirements:
+    """Read a file of requirements.
+
+    + path: of the file, relative to the source
+    + content: gives a file's content by such a path; None if there is no such file
+
+    Raises Unreadable.
+    """
+    found = Requirements()
+    _read(found, posixpath.normpath(path), content)
+    return found
+
+
+def _read(found: Requirements, path: str, content: Callable[[str], bytes | None]) -> None:
+    if path in found.files:
+        return
+    if len(found.files) >= MOST_FILES:
+        raise Unreadable(f"more than {MOST_FILES} files include each other")
+    told = None if path.startswith(("/", "../")) else content(path)
+    if told is None:
+        raise Unreadable(f"there is no {path} in the source")
+    found.files[path] = told
+    for line in _lines(told.decode("utf-8-sig", errors="replace")):
+        if included := _INCLUDED.match(line):
+            inner = posixpath.normpath(posixpath.join(posixpath.dirname(path), included[1]))
+            if line.startswith(("-c", "--constraint")):
+                found.constraints.append(inner)
+            _read_included(found, inner, content, is_constraint=inner in found.constraints)
+        elif local := _LOCAL.match(line):
+            _take_local(found, line, local["editable"] or local["plain"], editable=bool(local["editable"]))
+        elif line.startswith("-"):
+            found.hashed.append(line)
+        elif _GIT.search(line):
+            (found.git if re.search(rf"@{COMMIT}(?:#|\s|;|$)", line) else found.loose).append(line)
+        else:
+            (found.hashed if _HASH.search(line) else found.loose).append(line)
+
+
+def _read_included(
+    found: Requirements, path: str, content: Callable[[str], bytes | None], *, is_constraint: bool
+) -> None:
+    if not is_constraint:
+        _read(found, path, content)
+        return
+    told = None if path.startswith(("/", "../")) else content(path)
+    if told is None:
+        raise Unreadable(f"there is no {path} in the source")
+    found.files[path] = told
+
+
+def _take_local(found: Requirements, line: str, target: str, *, editable: bool) -> None:
+    """A line that names a folder, or one from git that is to be editable."""
+    target = target.strip()
+    if _GIT.search(target):
+        name = re.search(r"#(?:.*&)?egg=([A-Za-z0-9._-]+)", target)
+        plain = f"{name[1]} @ {target.partition('#')[0]}" if name else target
+        (found.git if re.search(rf"@{COMMIT}(?:#|$)", target) else found.loose).append(plain)
+        return
+    folder = re.sub(r"^file:(?://)?", "", target.partition(";")[0].partition("#")[0].strip())
+    if folder.startswith("/"):
+        raise Unreadable(f"{line} isn't in the source")
+    found.local.append((folder, editable))
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Logical lines: without comments, and with what a backslash continues joined."""
+    whole = ""
+    for line in text.splitlines():
+        stripped = re.sub(r"(^|\s)#.*$", "", line).rstrip()
+        if stripped.endswith("\\"):
+            whole += stripped[:-1] + " "
+            continue
+        whole += stripped
+        if whole.strip():
+            yield re.sub(r"\s+", " ", whole.strip())
+        whole = ""
+    if whole.strip():
+        yield re.sub(r"\s+", " ", whole.strip())
+
+
+def named(line: str) -> str:
+    """The name of the package that a line asks for, or the line."""
+    found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line)
+    return found[0] if found else line

@@ -1,0 +1,29 @@
+"""Which packages a release has: the lock file, and what of it counts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from slipway.settings import types as t
+from slipway.settings.base import LIST_DO, Model
+
+
+class DependenciesSettings(Model):
+    """Which packages a release has. What the app's server needs and the lock file lacks is installed besides: its
+    versions fit those that the lock file pins, which stay as they are."""
+
+    lock: t.LockPath | None = None
+    """Lock file, from the app's folder on. None: it is found there: uv.lock; else pylock.toml, requirements.txt with
+    hashes, poetry.lock or pdm.lock; else the uv.lock of a workspace above it."""
+    extras: Annotated[list[t.PackageName], t.Narrow("a list of extras' names", LIST_DO, container=True)] = []
+    """Extras of the project that production needs, such as ["postgres"]."""
+    groups: Annotated[list[t.PackageName], t.Narrow("a list of groups' names", LIST_DO, container=True)] = []
+    """Groups of dependencies that production needs, such as ["prod"]. No others are installed, uv's default-groups and
+    the group dev included."""
+    project: t.Switch | None = None
+    """Whether the app's own project is installed into the environment, editable, so that its modules, metadata and
+    commands are found. None: as uv does it with a uv.lock; otherwise where it says how it is built (build-system in
+    pyproject.toml, or setup.py)."""
+    hashes: t.Switch = True
+    """False: a requirements.txt may lack hashes, and versions. The first build pins all it installs, and later builds
+    of the same file install just that. That first one trusts the index."""

@@ -1,0 +1,137 @@
+"""Files of requirements, and which lock file of a source counts."""
+
+from __future__ import annotations
+
+import pytest
+from slipway_host import lockfiles, requirements
+from slipway_host.requirements import Unreadable
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def read(text: str, **others: str) -> requirements.Requirements:
+    files = {"requirements.txt": text, **{name.replace("_", "/") + ".txt": each for name, each in others.items()}}
+    return requirements.read("requirements.txt", lambda path: files[path].encode() if path in files else None)
+
+
+def test_what_is_pinned_and_what_is_not() -> None:
+    found = read(
+        "# by hand\n--index-url https://index.example.com/simple\n\n"
+        "flask==3.0 \\\n    --hash=sha256:aa \\\n    --hash=sha256:bb  # the newest\n"
+        "click ; python_version > '3'\n"
+        f"kit @ git+https://git.example.com/kit.git@{COMMIT}\n"
+        "tool @ git+ssh://git@git.example.com/tool.git@main\n"
+    )
+    assert found.hashed == [
+        "--index-url https://index.example.com/simple",
+        "flask==3.0 --hash=sha256:aa --hash=sha256:bb",
+    ]
+    assert found.git == [f"kit @ git+https://git.example.com/kit.git@{COMMIT}"]
+    assert found.loose == ["click ; python_version > '3'", "tool @ git+ssh://git@git.example.com/tool.git@main"]
+    assert [requirements.named(line) for line in found.loose] == ["click", "tool"]
+    assert not found.hashes
+    assert read("flask==3 --hash=sha256:aa\n").hashes
+    assert not read("# nothing\n").hashes
+
+
+def test_what_is_of_the_source_itself() -> None:
+    found = read(f"-e .\n--editable ./libs/a\n./libs/b[extra]\n-e git+https://x.example/y.git@{COMMIT}#egg=y\n")
+    assert found.local == [(".", True), ("./libs/a", True), ("./libs/b[extra]", False)]
+    assert found.git == [f"y @ git+https://x.example/y.git@{COMMIT}"]
+
+
+def test_files_that_include_each_other() -> None:
+    """By a path relative to the one that names it, and each once."""
+    found = read(
+        "-r sub/base.txt\n--requirement=sub/base.txt\n-c sub/limits.txt\n",
+        sub_base="-r ../requirements.txt\na==1 --hash=sha256:aa\n",
+        sub_limits="b<2\n",
+    )
+    assert found.hashed == ["a==1 --hash=sha256:aa"] and found.loose == []
+    assert found.constraints == ["sub/limits.txt"]
+    assert sorted(found.files) == ["requirements.txt", "sub/base.txt", "sub/limits.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("-r base.txt\n", "there is no base.txt in the source"),
+        ("-c base.txt\n", "there is no base.txt in the source"),
+        ("-r ../base.txt\n", "there is no ../base.txt in the source"),
+        ("-r /etc/passwd\n", "there is no /etc/passwd in the source"),
+        ("-e /srv/kit\n", "-e /srv/kit isn't in the source"),
+    ],
+)
+def test_what_is_not_in_the_source(text: str, why: str) -> None:
+    with pytest.raises(Unreadable) as told:
+        read(text)
+    assert str(told.value) == why
+
+
+def test_files_without_end() -> None:
+    def content(path: str) -> bytes:
+        return f"-r x{path}\n".encode()
+
+    with pytest.raises(Unreadable) as told:
+        requirements.read("a.txt", content)
+    assert str(told.value) == "more than 50 files include each other"
+
+
+# ── which one counts ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+PINNED, LOOSE = "a==1 --hash=sha256:aa\n", "a\n"
+
+
+@pytest.mark.parametrize(
+    ("subdir", "files", "hashes", "found"),
+    [
+        ("", {"uv.lock": "", "requirements.txt": PINNED}, True, "uv.lock"),
+        ("", {"requirements.txt": PINNED, "poetry.lock": ""}, True, "requirements.txt"),
+        ("", {"requirements.txt": LOOSE, "poetry.lock": ""}, True, "poetry.lock"),
+        ("", {"requirements.txt": LOOSE, "poetry.lock": ""}, False, "requirements.txt"),
+        ("", {"requirements.txt": LOOSE}, True, "requirements.txt"),
+        ("", {"requirements.txt": "-r nowhere.txt\n"}, True, "requirements.txt"),
+        ("a/b", {"uv.lock": "", "a/uv.lock": ""}, True, "a/uv.lock"),
+        ("a/b", {"uv.lock": "", "a/b/pdm.lock": ""}, True, "a/b/pdm.lock"),
+        ("a/b", {"uv.lock": "", "a/b/requirements.txt": LOOSE}, True, "uv.lock"),
+        ("a/b", {"uv.lock": "", "a/b/requirements.txt": LOOSE}, False, "a/b/requirements.txt"),
+        ("a", {"poetry.lock": "", "requirements.txt": PINNED}, True, None),
+        ("", {}, True, None),
+    ],
+)
+def test_which_lock_file_counts(subdir: str, files: dict[str, str], hashes: bool, found: str | None) -> None:
+    def content(path: str) -> bytes | None:
+        return files[path].encode() if path in files else None
+
+    assert lockfiles.found(subdir, content, hashes=hashes) == found
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("uv.lock", "uv"),
+        ("a/pylock.toml", "pylock"),
+        ("pylock.prod.toml", "pylock"),
+        ("requirements/prod.txt", "requirements"),
+        ("poetry.lock", "poetry"),
+        ("pdm.lock", "pdm"),
+    ],
+)
+def test_kinds(path: str, kind: str) -> None:
+    assert lockfiles.kind_of(path) == kind
+
+
+@pytest.mark.parametrize(
+    ("project", "name"),
+    [
+        (b"[project]\n", "uv.lock"),
+        (b'[project]\n[tool.poetry]\nname = "a"\n', "poetry.lock"),
+        (b"[tool.poetry.dependencies]\n", "poetry.lock"),
+        (b"[tool.pdm.dev-dependencies]\n", "pdm.lock"),
+        (b"[tool.poetrylike]\n", "uv.lock"),
+        (None, "uv.lock"),
+    ],
+)
+def test_which_lock_file_a_project_lacks(project: bytes | None, name: str) -> None:
+    """Never one that another tool would make: it would be empty."""
+    assert lockfiles.lacking(project) == name
