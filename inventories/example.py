@@ -573,15 +573,16 @@ hosts = [
                         # Type: True or False; default False.
                         "scheduler_in_web": False,
                         # --- Release --------------------------------------------------------------------------------
-                        # "auto": `alembic upgrade heads` where the source has Alembic's configuration; None: never;
-                        # otherwise the command. It runs once a release, in the app's folder, as the app's user, with
-                        # its environment and the release's bin folder first in PATH, before any traffic; if it fails,
-                        # the old release keeps serving.
+                        # "auto": what the source has, of Alembic, Django, Flask-Migrate and advanced-alchemy; None:
+                        # never; otherwise the command. It runs once a release, in the app's folder, as the app's
+                        # user, with its environment and the release's bin folder first in PATH, before any traffic;
+                        # if it fails, the old release keeps serving.
                         # Type: "auto", or one command with its arguments, or None; default "auto".
                         "migrate": "auto",
-                        # Alembic's configuration in the app's folder: an alembic.ini of any name, or a pyproject.toml
-                        # with [tool.alembic]. None: the one that ALEMBIC_CONFIG of env names; else the one nearest to
-                        # the app's folder, in it or below it.
+                        # What configures migrations, in the app's folder: an alembic.ini of any name, a
+                        # pyproject.toml with [tool.alembic], or Django's manage.py. None: the one that ALEMBIC_CONFIG
+                        # of env names; else the one nearest to the app's folder, in it or up to three folders below
+                        # it.
                         # Type: a file inside the app's folder: letters, digits and . _ + - /, or None; default None.
                         "migrate_config": None,
                         # Seconds a migration may take (at most a day); after that it is stopped and the release

@@ -374,6 +374,10 @@ if TYPE_CHECKING:
         current: list[str]
         error: str | None
         sql_error: str | None
+        forked: list[str]
+        """Heads that were to be one."""
+        merge: str
+        """The command that joins them; missing for Alembic's."""
 
     class Target(TypedDict):
         """What a rollback would let serve, or why there is none."""

@@ -186,12 +186,13 @@ class AppOptions(Model):
     process that is alone."""
 
     migrate: t.Command | None = "auto"
-    """"auto": `alembic upgrade heads` where the source has Alembic's configuration; None: never; otherwise the
+    """"auto": what the source has, of Alembic, Django, Flask-Migrate and advanced-alchemy; None: never; otherwise the
     command. It runs once a release, in the app's folder, as the app's user, with its environment and the release's
     bin folder first in PATH, before any traffic; if it fails, the old release keeps serving."""
     migrate_config: Annotated[t.FilePath, Field(examples=["db/alembic.ini"])] | None = None
-    """Alembic's configuration in the app's folder: an alembic.ini of any name, or a pyproject.toml with [tool.alembic].
-    None: the one that ALEMBIC_CONFIG of env names; else the one nearest to the app's folder, in it or below it."""
+    """What configures migrations, in the app's folder: an alembic.ini of any name, a pyproject.toml with
+    [tool.alembic], or Django's manage.py. None: the one that ALEMBIC_CONFIG of env names; else the one nearest to the
+    app's folder, in it or up to three folders below it."""
     migrate_timeout: Annotated[int, t.whole(1, 86_400, "seconds")] = 600
     """Seconds a migration may take (at most a day); after that it is stopped and the release fails."""
     migrate_lock_timeout: Annotated[int, t.whole(1, 600, "seconds")] = 5

@@ -1431,7 +1431,7 @@ def test_a_dry_run_shows_commits_and_migrations(
         "DROP TABLE old;",
         "-- x",
         "will run migration r4 of wiki-next: by hand",
-        "(Alembic can't render its SQL)",
+        "(its SQL can't be written without the database)",
     ]
 
 
@@ -1454,7 +1454,7 @@ def test_a_plan_gets_placeholders_for_secrets(
     assert stand_ins["LOG_LEVEL"] == maximal.apps["notes"].env["LOG_LEVEL"]
     assert {"DATABASE_URL", "UV_INDEX_INTERNAL_PASSWORD"} <= set(sent["wanted"]["secrets"])
     assert "LOG_LEVEL" not in sent["wanted"]["secrets"]
-    said = "notes: Alembic can't render the SQL of its migrations here: its env.py\\x1b[2J can't be run"
+    said = "notes: the SQL of its migrations can't be written here: its env.py\\x1b[2J can't be run"
     assert said in logged(caplog)
 
 
