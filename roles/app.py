@@ -116,6 +116,7 @@ def sandbox(app: AppSettings) -> list[str]:
         *(["MemoryDenyWriteExecute=yes"] if app.sandbox.memory_deny_write_execute else []),
         *(SYSTEM_CALLS if app.sandbox.filter_system_calls else []),
         *NETWORK[app.sandbox.network],
+        *([f"ReadWritePaths=-{app.at.shared}"] if app.shared or app.writable_files else []),
     ]
 
 

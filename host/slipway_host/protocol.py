@@ -20,7 +20,10 @@ VERBS = ("release", "rollback")
 """What a run does."""
 STATES = ("started", "good", "failed", "killed")
 """States of a release or a rollback. A good release that somebody rolled back from has `bad` in its record."""
-MADE_FROM = ("app", "source", "python", "units", "sandbox", "migration", "static", "inputs", "programs", "deaths")
+MADE_FROM = (
+    *("app", "interface", "factory", "source", "python", "python_path", "units", "sandbox", "migration", "static"),
+    *("inputs", "programs", "server", "deaths"),
+)
 """What a rollback takes from the release's own settings; the rest is what is wanted now."""
 SINCE = ("processes", "jobs")
 """The same; a release that was made before there were these has none of them."""
@@ -72,13 +75,29 @@ if TYPE_CHECKING:
         """The site's name."""
         scheme: Literal["http", "https"]
 
-    class Build(TypedDict):
-        """How an app's dependencies are installed."""
+    class Build(TypedDict, total=False):
+        """How an app's dependencies are installed, and what is made then."""
 
         sandbox: list[str]
         """Lines of the unit."""
         only: list[str] | None
         """Packages that may be built from source; None: all."""
+        commands: list[list[str]]
+        """Command lines that follow the dependencies. May be missing: none."""
+        env: dict[str, str]
+        """Variables without secrets for the build. May be missing: none."""
+
+    class Shared(TypedDict, total=False):
+        """Paths in the app's folder of what doesn't come from its source."""
+
+        folders: list[str]
+        """Links to folders that outlive releases."""
+        files: list[str]
+        """Links to files that do."""
+        served: list[str]
+        """Those of the folders that nginx serves."""
+        secrets: list[str]
+        """Files that the operator gives."""
 
     class Named(TypedDict):
         """A process of an app besides the web process."""
@@ -99,12 +118,41 @@ if TYPE_CHECKING:
         units: dict[str, str]
         """``service`` and ``timer`` → text, where ``@RELEASE@`` stands for the release's id."""
 
+    class ServerNeeds(TypedDict, total=False):
+        """What an app's server needs of a release."""
+
+        name: str
+        interfaces: list[str]
+        """Those that it serves: ``asgi``, ``wsgi``."""
+        others: dict[str, list[str]]
+        """Interface → servers that serve it."""
+        modules: dict[str, list[str]]
+        """Interface → modules that its start imports."""
+        versions: dict[str, str]
+        """Package → versions that fit, such as ``>=23,<28``."""
+
+    class Served(TypedDict):
+        """What a release serves, as it was found."""
+
+        app: str
+        """``module:attribute``, with parentheses for a factory."""
+        interface: Literal["asgi", "wsgi"]
+        where: str | None
+        """Where it was found; None for what the settings name."""
+
     class Wanted(TypedDict, total=False):
         """What an app should be: the content of release.json, and part of each release's record. It has no secret."""
 
         format: int
         app: str
-        """``module:attribute``."""
+        """``module:attribute``, for a factory with arguments ``module:attribute(…)``; empty: to be found."""
+        interface: Literal["asgi", "wsgi"] | None
+        """None: to be found."""
+        factory: bool | None
+        """Whether `app` makes the application; None: to be found."""
+        server: ServerNeeds
+        python_path: list[str]
+        """Folders below the app's from which its modules are imported, besides that itself."""
         source: Source
         python: str
         uv_env: dict[str, str]
@@ -127,8 +175,10 @@ if TYPE_CHECKING:
         """Pattern of the lines that the app's server writes when a worker ends."""
         secrets: list[str]
         """Names of the variables that are secret."""
-        static: str | None
-        """Folder that nginx serves, below the app's."""
+        static: str | list[str] | None
+        """Folders that nginx serves, below the app's; a release of protocol 1 has one or none."""
+        shared: Shared
+        """May be missing: nothing."""
         watch: int
         """Seconds to watch a release after it has begun to serve."""
         drain_timeout: int
@@ -210,6 +260,7 @@ if TYPE_CHECKING:
         pending: list[dict[str, Any]]
         revisions: Revisions
         hook: str
+        served: Served
 
     class Request(TypedDict, total=False):
         """What the operator's side sends to start a run."""
@@ -323,6 +374,10 @@ if TYPE_CHECKING:
         current: list[str]
         error: str | None
         sql_error: str | None
+        forked: list[str]
+        """Heads that were to be one."""
+        merge: str
+        """The command that joins them; missing for Alembic's."""
 
     class Target(TypedDict):
         """What a rollback would let serve, or why there is none."""

@@ -56,7 +56,7 @@ def test_the_reference_is_in_step() -> None:
         "### `slipway.apps.NAME.source with git`",
         '### `slipway.apps.NAME.rate_limits."PATH"`',
         "- `tasks`: a whole number of processes and threads from 32 to 1000000; default `1024`.",
-        '- `app`: an ASGI application as module:attribute; required, such as `"notes.main:app"`.',
+        "- `app`: an application as module:attribute, or None; default `None`.",
         "#### nginx and TLS",
     ],
 )
@@ -77,7 +77,7 @@ def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     """A model, and all within it."""
     yield model
     for field in model.model_fields.values():
-        for each in reference.models_in(field.annotation):
+        for each in dict.fromkeys(reference.models_in(field.annotation)):
             yield from models(each)
 
 

@@ -7,9 +7,11 @@ import os
 import stat
 from pathlib import Path
 
+from slipway.servers import SERVERS
 from slipway.settings import environment
 from slipway.settings import folder as folder_source
 from slipway.settings.app import AppSettings
+from slipway.settings.checks.files import check_shared, check_static
 from slipway.settings.checks.report import Report, check_text
 from slipway.settings.checks.source import check_folder, check_git_source
 from slipway.settings.checks.tls import check_domains, check_tls
@@ -32,8 +34,9 @@ def _check_environment(report: Report, at: str, app: AppSettings) -> None:
             found = f"{key} is empty" if key in merged else f"no {key}"
             report.add(f"{at}.required_env", f"a value for {key}", found, f"set {key} {where}")
     for key in app.build_env:
-        if key not in from_file:
-            report.add(f"{at}.build_env", "names of variables in env_file", f"no {key} there", f"set {key} {where}")
+        if key not in merged:
+            do = f"set {key} {where}"
+            report.add(f"{at}.build_env", "names of variables in env or env_file", f"no {key} there", do)
     url_at = f"{at}.env.DATABASE_URL" if "DATABASE_URL" in app.env else f"{at}.env_file: DATABASE_URL"
     url = merged.get("DATABASE_URL")
     if url and (wrong := environment.unfit_database_url(url, app.database_driver)):
@@ -147,7 +150,15 @@ def check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> 
     if app.max_requests_jitter and not app.max_requests:
         do = "set max_requests too, such as 10000, or remove max_requests_jitter"
         report.add(f"{at}.max_requests_jitter", "0 without max_requests", show(app.max_requests_jitter), do)
-    if app.static is not None and any(path.startswith(app.static.url) for path in (app.liveness, app.readiness)):
-        do = "choose another url: the app couldn't answer its liveness or readiness path"
-        report.add(f"{at}.static.url", "a prefix that no health path starts with", show(app.static.url), do)
+    for name, why in app.runs_under.refused.items():
+        if name in app.model_fields_set and getattr(app, name) not in (None, 0, False):
+            report.add(f"{at}.{name}", f"left out with server {show(app.server)}", show(getattr(app, name)), why)
+    if app.interface and app.interface not in app.runs_under.interfaces:
+        fit = [each.name for each in SERVERS.values() if app.interface in each.interfaces]
+        do = f"write server as one of {', '.join(map(show, fit))}"
+        report.add(f"{at}.server", f"a server of {app.interface.upper()}", show(app.server), do)
+    if app.factory is False and app.app and app.app.endswith(")"):
+        report.add(f"{at}.factory", "left out with a call in app", "False", "remove it, or the call in app")
+    check_static(report, f"{at}.static", app)
+    check_shared(report, at, app)
     check_text(report, f"{at}.nginx_extra", app.nginx_extra_local, "a file with nginx directives")
