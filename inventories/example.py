@@ -419,9 +419,10 @@ hosts = [
                         # as PORT. None: no such port; sockets and 443 are enough for most.
                         # Type: a port from 1024 to 65535, or None; default None.
                         "port": None,
-                        # The server that runs the app; the app's lock file must have its packages. Whichever it is,
-                        # it has the socket of systemd, believes nginx alone, and finishes its requests and closes
-                        # WebSockets when it is stopped. What each serves, and is good for, is in docs/explanation.md.
+                        # The server that runs the app. What the app's lock file lacks of its packages is installed
+                        # besides. Whichever it is, it has the socket of systemd, believes nginx alone, and finishes
+                        # its requests and closes WebSockets when it is stopped. What each serves, and is good for, is
+                        # in docs/explanation.md.
                         # Type: one of "gunicorn", "uvicorn", "granian", "hypercorn"; default "gunicorn".
                         "server": "gunicorn",
                         # Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores
@@ -528,6 +529,20 @@ hosts = [
                             # Type: a whole number of MB from 8 to 1000000; default 100.
                             "log_mb": 100,
                         },
+                        # Name → program that keeps running beside the app's server, such as a worker or a scheduler.
+                        # How-to: "Workers and jobs".
+                        # Type: a mapping of names to processes; default {}.
+                        "processes": {},
+                        # Name → program that starts at a time and ends, as from a crontab.
+                        # Type: a mapping of names to jobs; default {}.
+                        "jobs": {},
+                        # True for an app whose own process has a scheduler (APScheduler, fastapi-utils'
+                        # repeat_every), which would run twice in two processes: it has one worker (workers), and the
+                        # old release is told to stop as soon as the new one serves (drain_timeout and keep_warm are
+                        # 0). While a release is tried, some seconds, both run. Better is a job, or a process that is
+                        # alone.
+                        # Type: True or False; default False.
+                        "scheduler_in_web": False,
                         # --- Release --------------------------------------------------------------------------------
                         # "auto": `alembic upgrade heads` where the source has Alembic's configuration; None: never;
                         # otherwise the command. It runs once a release, in the app's folder, as the app's user, with
@@ -615,6 +630,11 @@ hosts = [
                             # Its own failure is shown and changes nothing.
                             # Type: one command with its arguments, or None; default None.
                             "on_failure": None,
+                            # Command when one of `jobs` failed; it gets the job's name as SLIPWAY_JOB, and as
+                            # SERVICE_RESULT, EXIT_CODE and EXIT_STATUS how it ended (systemd.exec(5)). It runs as the
+                            # app, in the job's own unit.
+                            # Type: one command with its arguments, or None; default None.
+                            "on_job_failure": None,
                             # Seconds each of these commands may take; then it is stopped, and counts as failed.
                             # Type: a whole number of seconds from 1 to 3600; default 60.
                             "timeout": 60,
@@ -775,7 +795,7 @@ hosts = [
                         # Type: a path on this machine, relative to the inventory, or None; default None.
                         "nginx_extra": None,
                     },
-                    # An app from a folder on this machine, with static files and a limit.
+                    # An app from a folder on this machine, with static files, a limit, a worker and a job.
                     "shop": {
                         "domains": ["shop.example.com"],
                         "app": "shop.main:app",
@@ -813,6 +833,65 @@ hosts = [
                                 # Requests that may come at once beyond that; what exceeds them gets 429.
                                 # Type: a whole number of requests from 0 to 10000; default 10.
                                 "burst": 10,
+                            },
+                        },
+                        "processes": {
+                            "worker": {
+                                # Command that runs it, in the app's folder, with the release's bin folder first in
+                                # PATH, without a shell. It must stay in the foreground.
+                                # Type: one command with its arguments; required.
+                                "command": "celery -A notes worker",
+                                # How many of them run.
+                                # Type: a whole number of processes from 1 to 64; default 1.
+                                "count": 1,
+                                # Signal that tells it to take no more work, to finish what it has, and to end. It
+                                # goes to the main process alone.
+                                # Type: one of "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"; default
+                                # "SIGTERM".
+                                "stop_signal": "SIGTERM",
+                                # Seconds it has for that; then it is killed. Make it longer than the longest job. No
+                                # release and no rollback waits for it, except a rollback's own workers, which start
+                                # when they have ended.
+                                # Type: a whole number of seconds from 1 to 86400; default 60.
+                                "stop_timeout": 60,
+                                # Seconds it must have run without ending before the release counts as working. One
+                                # that connects to a broker first and then fails needs more.
+                                # Type: a whole number of seconds from 0 to 600; default 3.
+                                "alive": 3,
+                                # True for a scheduler: the old release's is ended before the new one starts, so that
+                                # never two run. Between the two none runs for a moment.
+                                # Type: True or False; default False.
+                                "alone": False,
+                                # MB of memory that each of them may take, within the app's limits. None: those alone.
+                                # Type: a whole number of MB from 16 to 10000000, or None; default None.
+                                "memory_mb": None,
+                            },
+                        },
+                        "jobs": {
+                            "cleanup": {
+                                # Command that runs it, in the app's folder, with the release's bin folder first in
+                                # PATH, without a shell.
+                                # Type: one command with its arguments; required.
+                                "command": "python -m notes.cleanup",
+                                # When it starts, by the host's clock and time zone: cron's five fields ("*/15 * * *
+                                # *"; "@daily" and the like), or a calendar expression of systemd ("Mon..Fri 03:30",
+                                # "hourly", "*-*-01 04:00 UTC").
+                                # Type: a time: cron's five fields, or a calendar expression of systemd; required.
+                                "schedule": "30 3 * * *",
+                                # Seconds it may take (at most a week); then it is told to stop, and counts as failed.
+                                # Type: a whole number of seconds from 1 to 604800; default 3600.
+                                "timeout": 3600,
+                                # Seconds it has to end when it is told to stop; then it is killed.
+                                # Type: a whole number of seconds from 1 to 86400; default 30.
+                                "stop_timeout": 30,
+                                # Up to so many seconds later, at random, so that not all jobs of all hosts start at
+                                # once.
+                                # Type: a whole number of seconds from 0 to 86400; default 0.
+                                "jitter": 0,
+                                # True: if the host was off when it should have started, it starts as soon as the host
+                                # is up. False: it waits for the next time.
+                                # Type: True or False; default True.
+                                "catch_up": True,
                             },
                         },
                     },

@@ -296,6 +296,10 @@ class AppLayout:
         self.uv_config = self.cache / "config"
         """Folder of settings for uv's builds: root's, and they set nothing."""
         self.mirror = host.mirrors / f"{name}.git"
+        self.jobs = self.records / "jobs"
+        """What its jobs run with, and how they ended; root's alone."""
+        self.started = host.run / f"{name}.started"
+        """Has a file for each release whose processes may run since this boot, though `current` doesn't name it."""
         self.lock = host.run / f"{name}.lock"
         self.mirror_lock = host.run / f"{name}.mirror.lock"
         self.runs = host.run / name
@@ -355,6 +359,10 @@ class AppLayout:
         """
         process, dot, kind = kind.rpartition(".")
         return f"{self.name}{dot}{process}@{release}.{kind}"  # no app has a dot in its name
+
+    def job(self, name: str, kind: str) -> str:
+        """Name of a unit of a job: it is of the release that serves, whichever that is."""
+        return f"{self.name}.job-{name}.{kind}"
 
     def released(self, paths: Iterable[Path]) -> set[str]:
         """Ids of the releases that these unit files are of."""

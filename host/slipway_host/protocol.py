@@ -25,6 +25,8 @@ MADE_FROM = (
     *("inputs", "programs", "server", "deaths"),
 )
 """What a rollback takes from the release's own settings; the rest is what is wanted now."""
+SINCE = ("processes", "jobs")
+"""The same; a release that was made before there were these has none of them."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,6 +101,25 @@ if TYPE_CHECKING:
         where: str | None
         """Where it was found; None for what the settings name."""
 
+    class Named(TypedDict):
+        """A process of an app besides the web process."""
+
+        command: list[str]
+        """The words of its command line."""
+        alive: int
+        """Seconds that it must have run before it counts as working."""
+        alone: bool
+        """Whether that of another release must have ended before it starts."""
+
+    class Job(TypedDict):
+        """A program that starts at a time and ends."""
+
+        command: list[str]
+        calendar: list[str]
+        """When it starts: expressions as systemd.time(7) has them."""
+        units: dict[str, str]
+        """``service`` and ``timer`` → text, where ``@RELEASE@`` stands for the release's id."""
+
     class Wanted(TypedDict, total=False):
         """What an app should be: the content of release.json, and part of each release's record. It has no secret."""
 
@@ -121,6 +142,9 @@ if TYPE_CHECKING:
         readiness: Readiness
         units: dict[str, str]
         """Kind → text, where ``@RELEASE@`` stands for the release's id."""
+        processes: dict[str, Named]
+        """Name → process besides the web process."""
+        jobs: dict[str, Job]
         sandbox: list[str]
         """Lines of the app's units."""
         build: Build
@@ -279,6 +303,27 @@ if TYPE_CHECKING:
         warm: list[str]
         rolled_back: list[RolledBack]
         run: Run | None
+        jobs: dict[str, Went]
+
+    class Went(TypedDict):
+        """A job of an app: how it went, and when it starts again."""
+
+        calendar: list[str]
+        state: str
+        """``running``, ``waiting``, or ``off`` if nothing will start it."""
+        since: float | None
+        """When it was started that runs now, in seconds since 1970."""
+        result: str | None
+        """``success``, or systemd's word for how it failed; None if it never ended."""
+        exit: str
+        """Its exit status, or the signal that ended it."""
+        started: float | None
+        """When that one was started."""
+        took: float | None
+        release: str | None
+        """The release that it was of."""
+        next: str | None
+        """When it starts again."""
 
     class Row(TypedDict):
         """A release or a rollback as a row of the history."""
@@ -365,6 +410,7 @@ if TYPE_CHECKING:
 def made_as(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are wanted (`Wanted`), for what was made from others: those of MADE_FROM are its own."""
     kept: dict[str, Any] = {key: made[key] for key in MADE_FROM if key in made}
+    kept |= {key: made.get(key, {}) for key in SINCE if key in made or key in wanted}
     return {**wanted, **kept, "readiness": {**wanted["readiness"], "path": made["readiness"]["path"]}}
 
 

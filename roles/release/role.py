@@ -67,6 +67,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     workers = app_role.worker_count(app, overview, len(settings.apps))
     units = app_role.units(app, workers)
     migrate = "auto" if app.migrate == "auto" else app.migrate_command
+    jobs = app_role.jobs(app)
     hooks = {name: app.hooks.argv(name) for name in HOOKS}
     if isinstance(app.source, FolderSource):
         source = {"kind": "archive"}
@@ -107,6 +108,11 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "scheme": "http" if app.tls.mode == "off" else "https",
         },
         "units": units,
+        "processes": {
+            name: {"command": process.argv, "alive": process.alive, "alone": process.alone}
+            for name, process in app.processes.items()
+        },
+        "jobs": jobs,
         "sandbox": app_role.sandbox(app),
         "build": {"sandbox": app_role.build_sandbox(overview), "only": app.build_only},
         "dependencies": dependencies(app),
@@ -116,9 +122,9 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         "secrets": sorted(app.secret_names),
         "static": app.static.path if app.static else None,
         "watch": app.watch,
-        "drain_timeout": app.drain_timeout,
+        "drain_timeout": app.drain_seconds,
         "graceful_timeout": app.graceful_timeout,
-        "keep_warm": app.keep_warm,
+        "keep_warm": app.warm_seconds,
         "keep": app.keep_releases,
         # What a release is made from: where one differs from those of the release that serves, a new one is due.
         "inputs": {
@@ -126,7 +132,8 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "folder": app.source.subdir,
             "Python": app.python_version,
             "environment": digest(render_env(app_role.environment(app, workers)).encode()),
-            "service": digest(units),
+            # An app without jobs has the digest that it had before there were any.
+            "service": digest(units | jobs),
             "application": digest([app.app, app.interface, app.factory, app.python_path]),
             "migration": digest([migrate, app.migrate_config] if app.migrate_config else migrate),
             "readiness path": app.readiness_path,

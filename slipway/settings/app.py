@@ -190,6 +190,16 @@ class AppSettings(AppOptions):
         return None if self.migrate in (None, "auto") else shlex.split(self.migrate or "")
 
     @property
+    def drain_seconds(self) -> int:
+        """Seconds that requests to the old release may still take: ``drain_timeout``, or none with a scheduler."""
+        return 0 if self.scheduler_in_web else self.drain_timeout
+
+    @property
+    def warm_seconds(self) -> int:
+        """Seconds that the old release's processes stay: ``keep_warm``, or none with a scheduler."""
+        return 0 if self.scheduler_in_web else self.keep_warm
+
+    @property
     def statement_timeout(self) -> int:
         """Seconds one statement of a migration may take: ``migrate_statement_timeout``, or ``migrate_timeout``."""
         return self.migrate_timeout if self.migrate_statement_timeout is None else self.migrate_statement_timeout

@@ -12,6 +12,7 @@ from slipway.settings.base import LIST_DO, Model
 from slipway.settings.dependencies import DependenciesSettings
 from slipway.settings.nginx import HeadersSettings, RateLimit, StaticSettings
 from slipway.settings.process import LimitsSettings, SandboxSettings
+from slipway.settings.programs import JobSettings, ProcessSettings
 from slipway.settings.release import HooksSettings, ProbeSettings
 from slipway.settings.source import SOURCE, AnySource
 from slipway.settings.tls import TlsSettings
@@ -138,6 +139,28 @@ class AppOptions(Model):
         LimitsSettings()
     )
     """What the app may take of the host, so that it can't starve another."""
+
+    processes: Annotated[
+        dict[t.ProgramName, ProcessSettings],
+        t.mapping_of(
+            "names to processes", 'write a mapping, such as {"worker": {"command": "celery -A notes worker"}}'
+        ),
+    ] = {}
+    """Name → program that keeps running beside the app's server, such as a worker or a scheduler. How-to: "Workers and
+    jobs"."""
+    jobs: Annotated[
+        dict[t.ProgramName, JobSettings],
+        t.mapping_of(
+            "names to jobs",
+            'write a mapping, such as {"cleanup": {"command": "python -m notes.cleanup", "schedule": "daily"}}',
+        ),
+    ] = {}
+    """Name → program that starts at a time and ends, as from a crontab."""
+    scheduler_in_web: t.Switch = False
+    """True for an app whose own process has a scheduler (APScheduler, fastapi-utils' repeat_every), which would run
+    twice in two processes: it has one worker (workers), and the old release is told to stop as soon as the new one
+    serves (drain_timeout and keep_warm are 0). While a release is tried, some seconds, both run. Better is a job, or a
+    process that is alone."""
 
     migrate: t.Command | None = "auto"
     """"auto": `alembic upgrade heads` where the source has Alembic's configuration; None: never; otherwise the

@@ -10,6 +10,7 @@ boot, restores the old state.
   wanted.py   validates a change, and makes it
   before.py   saves the old state, and restores it
   sshd.py     sshd and its ports
+  protocol.py what the two sides tell each other
 
 To revert a change, only `change`, `before`, `sshd`, `system`, `commands`, `text` and `layout` are needed: it works even
 if the rest of the package is missing or damaged.

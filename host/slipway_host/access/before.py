@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from slipway_host.access.messages import Before, Kept
+    from slipway_host.access.protocol import Before, Kept
     from slipway_host.system import System
 
 OUTSIDE_SECONDS = 60

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from slipway_host.access.messages import Armed, Before, Ways
+    from slipway_host.access.protocol import Armed, Before, Ways
     from slipway_host.system import System
 
 __all__ = ["Refused", "apply", "confirm", "free", "reload", "revert"]

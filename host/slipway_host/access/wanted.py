@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pwd
     from collections.abc import Iterable, Mapping, Sequence
 
-    from slipway_host.access.messages import Ways
+    from slipway_host.access.protocol import Ways
     from slipway_host.system import System
 
 MODULUS_BITS = 3071  # as sshd's moduli file counts them: of a modulus of 3072 bits

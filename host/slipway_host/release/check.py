@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from slipway_host.proxy.nginx import Nginx
-from slipway_host.release import database, hooks, manifest, migrations, processes, served
+from slipway_host.release import database, hooks, jobs, manifest, migrations, processes, served
 from slipway_host.release.app import digest_of_text
 from slipway_host.system import Failed
 
@@ -87,3 +87,4 @@ def can_start(app: App, release: str) -> None:
     for process in processes.of(app, release):
         process.check(app, release)
     write_units(app, release, app.wanted["units"])  # with what was found
+    jobs.check(app, release)

@@ -54,13 +54,31 @@ def _check_environment(report: Report, at: str, app: AppSettings) -> None:
         report.add(place, "not set together with database_driver", "DATABASE_URL_SYNC, which follows from it", do)
 
 
-def _check_hooks(report: Report, at: str, app: AppSettings) -> None:
+def _check_scheduler(report: Report, at: str, app: AppSettings) -> None:
+    """One scheduler, in one process that ends when another release serves."""
+    for name, process in app.processes.items():
+        if process.alone and process.count > 1:
+            do = "remove it, or remove alone"
+            report.add(f"{at}.processes.{name}.count", "1 with alone", show(process.count), do)
+    if not app.scheduler_in_web:
+        return
+    for name, fit in (("workers", 1), ("keep_warm", 0), ("drain_timeout", 0)):
+        value = getattr(app, name)
+        if name in app.model_fields_set and value not in (None, fit):
+            do = "remove it, or move the scheduler to a process that is alone, and remove scheduler_in_web"
+            report.add(f"{at}.{name}", f"{fit} with scheduler_in_web", show(value), do)
+
+
+def _check_commands(report: Report, at: str, app: AppSettings) -> None:
     """Programs of a folder source that are paths: each must be a file that a release has, and be executable.
 
     What lies on the host (an absolute path), or in a git repository, can't be seen from here.
     """
     root, folder = app.source_dir, app.app_dir
-    programs = {name: words[0] for name in HOOKS if (words := app.hooks.argv(name)) and "/" in words[0]}
+    commands = {f"hooks.{name}": words for name in HOOKS if (words := app.hooks.argv(name))}
+    commands |= {f"processes.{name}.command": process.argv for name, process in app.processes.items()}
+    commands |= {f"jobs.{name}.command": job.argv for name, job in app.jobs.items()}
+    programs = {name: words[0] for name, words in commands.items() if "/" in words[0]}
     if root is None or folder is None or not folder.is_dir():
         return
     programs = {name: program for name, program in programs.items() if not program.startswith("/")}
@@ -123,7 +141,8 @@ def check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> 
     _check_environment(report, at, app)
     check_domains(report, at, app, settings)
     check_tls(report, f"{at}.tls", app)
-    _check_hooks(report, f"{at}.hooks", app)
+    _check_commands(report, at, app)
+    _check_scheduler(report, at, app)
     _check_migration_config(report, at, app)
     _check_migration_times(report, at, app)
     if app.max_requests_jitter and not app.max_requests:

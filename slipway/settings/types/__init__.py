@@ -46,6 +46,7 @@ from slipway.settings.types.names import (
     MachineName,
     Package,
     PackageName,
+    ProgramName,
     PublicKey,
     SecretRef,
     Timezone,
@@ -55,6 +56,7 @@ from slipway.settings.types.names import (
     unfit_hint,
 )
 from slipway.settings.types.narrow import Hint, Narrow, mapping_of, one_of, whole
+from slipway.settings.types.schedule import Schedule, calendars
 from slipway.settings.types.system import (
     AptOrigin,
     Architecture,
@@ -113,10 +115,12 @@ __all__ = [
     "Package",
     "PackageName",
     "Port",
+    "ProgramName",
     "PublicKey",
     "PythonVersion",
     "Rate",
     "ReleaseRef",
+    "Schedule",
     "Seconds",
     "SecretRef",
     "ServerName",
@@ -138,6 +142,7 @@ __all__ = [
     "VariableValue",
     "WebUrl",
     "Workers",
+    "calendars",
     "mapping_of",
     "one_of",
     "unfit_hint",

@@ -19,7 +19,7 @@ from tests.unit.host.fakes import FakeSystem
 from tests.unit.host.folders import tree
 
 if TYPE_CHECKING:
-    from slipway_host.access.messages import Ways
+    from slipway_host.access.protocol import Ways
 
 SSHD = "port 22\npasswordauthentication no\nhostkey /etc/ssh/a\nhostkey /etc/ssh/b\n"
 TABLE = "table inet slipway {\n}\n"

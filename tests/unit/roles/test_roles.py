@@ -941,7 +941,7 @@ def inputs(settings: Settings, overview: HostOverview, commit: str = COMMIT) -> 
         ("<app>.drain_timeout", 9, set()),
         ("<app>.keep_warm", 9, set()),
         ("<app>.lock_wait", 9, set()),
-        ("<app>.hooks", {"timeout": 8}, set()),
+        ("<app>.hooks", {"timeout": 8}, {"service"}),  # units of jobs wait so long for on_job_failure
         ("<app>.probe", {"short": ["/"]}, set()),
         ("journal_max_size", "3G", set()),
         ("python.index_url", "https://other.example.com/simple/", set()),
@@ -1009,7 +1009,16 @@ def test_what_is_wanted(maximal: Settings, overview: HostOverview) -> None:
         "after_migrate": ["python", "-m", "notes.after"],
         "after_switch": ["bin/warm", "two words"],
         "on_failure": ["bin/page"],
+        "on_job_failure": ["bin/page", "--job"],
         "timeout": 9,
+    }
+    assert notes["processes"] == {
+        "beat": {"command": ["celery", "-A", "notes", "beat"], "alive": 3, "alone": True},
+        "worker": {"command": ["bin/warm", '50% "of $HOME"'], "alive": 5, "alone": False},
+    }
+    assert {name: job["calendar"] for name, job in notes["jobs"].items()} == {
+        "cleanup": ["Mon,Tue,Wed,Thu,Fri *-*-* 03:30:00"],
+        "report": ["*-*-01 04:00 UTC"],
     }
     assert notes["readiness"] == {"path": "/ready", "timeout": 45, "host": "notes.example.com", "scheme": "https"}
     assert (notes["python"], notes["keep"], notes["static"]) == ("3.12", 3, "static")

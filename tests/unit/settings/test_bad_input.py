@@ -86,6 +86,8 @@ KEY_FILE = "a private SSH key"
 NETWORK = "a network in CIDR notation, such as 173.245.48.0/20 or 2400:cb00::/32"
 PATH = "a path such as /healthz: / first, then letters, digits and . _ ~ - /"
 PORT = "a port from 1024 to 65535, or None"
+SCHEDULE = "a time: cron's five fields, or a calendar expression of systemd"
+SCHEDULE_DO = 'write it such as "*/15 * * * *", "daily" or "Mon..Fri 03:30" (systemd.time(7) has them all)'
 SECONDS = "a whole number of seconds from 1 to 3600"
 SIZE = "a size as nginx writes it: digits with k, m or g, or 0 for no limit"
 SOURCE = 'either {"git": address, "ref": …} or {"path": local folder}'
@@ -341,6 +343,21 @@ ROWS = [
     Row(0, "hook with a shell's operator", {"apps.notes.hooks": {"after_migrate": "a | b"}}, "slipway.apps.notes.hooks.after_migrate", HOOK, '"a | b"', "it has |, but runs without a shell: write one command, or sh -c '…'"),
     Row(0, "hook with an open quote", {"apps.notes.hooks": {"after_switch": "echo 'done"}}, "slipway.apps.notes.hooks.after_switch", HOOK, '"echo \'done"', "close the quote"),
     Row(0, "hook without time", {"apps.notes.hooks": {"timeout": 0}}, "slipway.apps.notes.hooks.timeout", SECONDS, "0", "write a number from 1 to 3600, without quotes"),
+    Row(0, "text for the processes", {"apps.notes.processes": "celery"}, "slipway.apps.notes.processes", "a mapping of names to processes", '"celery"', 'write a mapping, such as {"worker": {"command": "celery -A notes worker"}}'),
+    Row(0, "process called web", {"apps.notes.processes": {"web": {"command": "true"}}}, "slipway.apps.notes.processes.web", "a name of 1 to 30 lower-case letters, digits and hyphens that starts with a letter", '"web"', "choose another name: web is the process that answers requests"),
+    Row(0, "process with a dot", {"apps.notes.processes": {"a.b": {"command": "true"}}}, "slipway.apps.notes.processes[\"a.b\"]", "a name of 1 to 30 lower-case letters, digits and hyphens that starts with a letter", '"a.b"', "choose a name such as worker; its units are called after it"),
+    Row(0, "process without a command", {"apps.notes.processes": {"worker": {}}}, "slipway.apps.notes.processes.worker.command", "one command with its arguments", "nothing", 'add "command": "celery -A notes worker"'),
+    Row(0, "no process of a process", {"apps.notes.processes": {"worker": {"command": "true", "count": 0}}}, "slipway.apps.notes.processes.worker.count", "a whole number of processes from 1 to 64", "0", "write a number from 1 to 64, without quotes"),
+    Row(0, "signal that can't be caught", {"apps.notes.processes": {"worker": {"command": "true", "stop_signal": "SIGKILL"}}}, "slipway.apps.notes.processes.worker.stop_signal", 'one of "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"', '"SIGKILL"', 'write one of "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"'),
+    Row(0, "two schedulers that are alone", {"apps.notes.processes": {"beat": {"command": "true", "alone": True, "count": 2}}}, "slipway.apps.notes.processes.beat.count", "1 with alone", "2", "remove it, or remove alone"),
+    Row(0, "program of a process that isn't there", {"apps.notes.processes": {"worker": {"command": "bin/work"}}}, "slipway.apps.notes.processes.worker.command", PROGRAM, 'no file "bin/work" there', "correct the path: it starts in the app's folder"),
+    Row(0, "text for the jobs", {"apps.notes.jobs": "daily"}, "slipway.apps.notes.jobs", "a mapping of names to jobs", '"daily"', 'write a mapping, such as {"cleanup": {"command": "python -m notes.cleanup", "schedule": "daily"}}'),
+    Row(0, "job without a time", {"apps.notes.jobs": {"cleanup": {"command": "true"}}}, "slipway.apps.notes.jobs.cleanup.schedule", SCHEDULE, "nothing", 'add "schedule": "30 3 * * *"'),
+    Row(0, "job at no time", {"apps.notes.jobs": {"cleanup": {"command": "true", "schedule": "soon"}}}, "slipway.apps.notes.jobs.cleanup.schedule", SCHEDULE, '"soon"', SCHEDULE_DO),
+    Row(0, "job in the sixtieth minute", {"apps.notes.jobs": {"cleanup": {"command": "true", "schedule": "60 * * * *"}}}, "slipway.apps.notes.jobs.cleanup.schedule", SCHEDULE, '"60 * * * *"', "write numbers from 0 to 59 as the minute"),
+    Row(0, "job with a pipe", {"apps.notes.jobs": {"cleanup": {"command": "a | b", "schedule": "daily"}}}, "slipway.apps.notes.jobs.cleanup.command", "one command with its arguments", '"a | b"', "it has |, but runs without a shell: write one command, or sh -c '…'"),
+    Row(0, "workers beside a scheduler", {"apps.notes.scheduler_in_web": True, "apps.notes.workers": 2}, "slipway.apps.notes.workers", "1 with scheduler_in_web", "2", "remove it, or move the scheduler to a process that is alone, and remove scheduler_in_web"),
+    Row(0, "warm beside a scheduler", {"apps.notes.scheduler_in_web": True, "apps.notes.keep_warm": 60}, "slipway.apps.notes.keep_warm", "0 with scheduler_in_web", "60", "remove it, or move the scheduler to a process that is alone, and remove scheduler_in_web"),
     Row(0, "hook over an hour", {"apps.notes.hooks": {"timeout": 3601}}, "slipway.apps.notes.hooks.timeout", SECONDS, "3601", "write a number from 1 to 3600, without quotes"),
     Row(0, "program of a hook with a typo", {"apps.notes.hooks": {"after_switch": "./wram --quick"}}, "slipway.apps.notes.hooks.after_switch", PROGRAM, 'no file "./wram" there', 'write "warm"', {"project/warm": ("#!/bin/sh\n", 0o755)}),
     Row(0, "program of a hook that is nowhere", {"apps.notes.hooks": {"after_switch": "quux/xyzzy"}}, "slipway.apps.notes.hooks.after_switch", PROGRAM, 'no file "quux/xyzzy" there', "correct the path: it starts in the app's folder"),

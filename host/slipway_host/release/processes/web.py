@@ -12,7 +12,7 @@ from slipway_host.system import Failed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from slipway_host.protocol import Readiness
@@ -76,6 +76,11 @@ class Web(Process):
 
 
 WEB = Web()
+
+
+def found(kinds: Iterable[str]) -> list[Process]:
+    """The one that every release has."""
+    return [WEB]
 
 
 def ask(

@@ -1,4 +1,4 @@
-"""What a change of access is asked, and what the host keeps of it: JSON objects, as those of protocol.py."""
+"""What the two sides tell each other of a change of access: JSON objects, as in protocol.py, and with its versions."""
 
 from __future__ import annotations
 
