@@ -373,10 +373,25 @@ hosts = [
                         # empty.
                         # Type: a list of variable names; default [].
                         "required_env": [],
-                        # Names from env_file that `uv sync` gets too (credentials of a private index, such as
-                        # UV_INDEX_INTERNAL_PASSWORD).
+                        # Names from env and env_file that `uv sync` and the commands of `build` get too: credentials
+                        # of a private index (UV_INDEX_INTERNAL_PASSWORD), or what settings need to be imported
+                        # (DJANGO_SETTINGS_MODULE). Others they don't see.
                         # Type: a list of variable names; default [].
                         "build_env": [],
+                        # Commands that make what the repository doesn't have, such as ["npm ci", "npm run build"] or
+                        # ["python manage.py collectstatic --noinput"]. They run in each release once its dependencies
+                        # are installed, one after another, in the app's folder, as the app's builder: they may write
+                        # there, use the Internet, and reach nothing of the host. The release's bin folder is first in
+                        # PATH, HOME is kept for the next build, and of the variables they get those of build_env. No
+                        # shell; NAME=value may stand before a command. A command that fails ends the release. What
+                        # they leave is part of it: let the last one remove what no release needs ("rm -rf
+                        # node_modules").
+                        # Type: a list of commands; default [].
+                        "build": [],
+                        # True: the host gets Node.js and npm from the distribution's packages, for commands of
+                        # `build`.
+                        # Type: True or False; default False.
+                        "node": False,
                         # The only packages of the lock file that may be built on the host from their sources, which
                         # runs their code and that of their build requirements; those come from the index by name, and
                         # no lock file pins them. []: none, so that all must come as wheels. None: any.
@@ -414,6 +429,19 @@ hosts = [
                         # DATABASE_URL stays as it is.
                         # Type: one of "asyncpg", "psycopg", or None; default None.
                         "database_driver": None,
+                        # Folders in the app's folder that the app may write, and that outlive releases, such as
+                        # ["media", "data"]. Each is /srv/<app>/shared/<folder>, to which every release has a link.
+                        # What the source has there is copied once, when the folder is made. Nothing in it is ever
+                        # deleted by Slipway, and a rollback doesn't change it.
+                        # Type: a list of folders' names; default [].
+                        "shared": [],
+                        # Path in the app's folder → file beside the inventory that each release gets a copy of, as
+                        # {".env": "notes.env"}: secrets that the app reads from a file. The app alone can read it,
+                        # and can't change it. {"db.sqlite3": {"writable": True}}: a file that the app itself makes
+                        # and writes there, and that outlives releases like a folder of `shared`; for an app that
+                        # replaces it by another, share its folder.
+                        # Type: a mapping of paths in the app's folder to files; default {}.
+                        "shared_files": {},
                         # --- Process --------------------------------------------------------------------------------
                         # Port on 127.0.0.1 where nginx offers the app without TLS to the host itself; the app gets it
                         # as PORT. None: no such port; sockets and 443 are enough for most.
@@ -478,9 +506,10 @@ hosts = [
                         # /tmp alone, and sees neither devices nor other users' processes; `systemd-analyze security`
                         # tells the rest.
                         "sandbox": {
-                            # What the app may talk to. internet: any address. unix: Unix sockets alone, such as
-                            # PostgreSQL's and Redis's on this host (postgresql:///notes?host=/run/postgresql);
-                            # neither the Internet nor 127.0.0.1, so nothing that gets hold of the app can call home.
+                            # What the app may talk to. internet: any address, and the kernel about the host's
+                            # interfaces (netlink). unix: Unix sockets alone, such as PostgreSQL's and Redis's on this
+                            # host (postgresql:///notes?host=/run/postgresql); neither the Internet nor 127.0.0.1, so
+                            # nothing that gets hold of the app can call home.
                             # Type: one of "internet", "unix"; default "internet".
                             "network": "internet",
                             # No memory is both written and run as code. False for packages that make machine code as
@@ -544,15 +573,16 @@ hosts = [
                         # Type: True or False; default False.
                         "scheduler_in_web": False,
                         # --- Release --------------------------------------------------------------------------------
-                        # "auto": `alembic upgrade heads` where the source has Alembic's configuration; None: never;
-                        # otherwise the command. It runs once a release, in the app's folder, as the app's user, with
-                        # its environment and the release's bin folder first in PATH, before any traffic; if it fails,
-                        # the old release keeps serving.
+                        # "auto": what the source has, of Alembic, Django, Flask-Migrate and advanced-alchemy; None:
+                        # never; otherwise the command. It runs once a release, in the app's folder, as the app's
+                        # user, with its environment and the release's bin folder first in PATH, before any traffic;
+                        # if it fails, the old release keeps serving.
                         # Type: "auto", or one command with its arguments, or None; default "auto".
                         "migrate": "auto",
-                        # Alembic's configuration in the app's folder: an alembic.ini of any name, or a pyproject.toml
-                        # with [tool.alembic]. None: the one that ALEMBIC_CONFIG of env names; else the one nearest to
-                        # the app's folder, in it or below it.
+                        # What configures migrations, in the app's folder: an alembic.ini of any name, a
+                        # pyproject.toml with [tool.alembic], or Django's manage.py. None: the one that ALEMBIC_CONFIG
+                        # of env names; else the one nearest to the app's folder, in it or up to three folders below
+                        # it.
                         # Type: a file inside the app's folder: letters, digits and . _ + - /, or None; default None.
                         "migrate_config": None,
                         # Seconds a migration may take (at most a day); after that it is stopped and the release
@@ -573,22 +603,29 @@ hosts = [
                         # migrate_timeout is for all tries together.
                         # Type: a whole number of retries from 0 to 100; default 5.
                         "migrate_retries": 5,
-                        # Path that answers 200 as long as the process lives, without asking the database.
-                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /; default
-                        # "/healthz".
-                        "liveness_path": "/healthz",
-                        # Path that answers 200 when the app can serve. A release goes live only after it did, over
-                        # its own socket.
-                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /; default
-                        # "/readyz".
-                        "readiness_path": "/readyz",
+                        # Path that answers 2xx as long as the process lives, without asking the database, such as
+                        # "/healthz". None: readiness_path, or /.
+                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /, or None; default
+                        # None.
+                        "liveness_path": None,
+                        # Path that answers 2xx when the app can serve, such as "/readyz". A release goes live only
+                        # after it did, over its own socket; if it answers 404, the release fails at once. None:
+                        # liveness_path. If neither is set, a release is ready when it answers / with any status below
+                        # 500, such as a redirect or 404; name a path to ask for more.
+                        # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /, or None; default
+                        # None.
+                        "readiness_path": None,
+                        # Seconds between two questions to the readiness path, so that limits of the app's own aren't
+                        # reached. The first few come sooner, and what doesn't answer well is asked again at once.
+                        # Type: a whole number of seconds from 1 to 3600; default 1.
+                        "readiness_interval": 1,
                         # Seconds a new release has until its readiness path answers; then the run fails and the old
                         # one keeps serving.
                         # Type: a whole number of seconds from 1 to 3600; default 60.
                         "readiness_timeout": 60,
-                        # Seconds a release is watched after the switch: if its readiness path stops answering 200
-                        # meanwhile, the release before it serves again and the run fails. 0: not at all; nor is the
-                        # first, which has none before it.
+                        # Seconds a release is watched after the switch: if its readiness path stops answering well
+                        # meanwhile, the release before it serves again and the run fails; 429 is an answer. 0: not at
+                        # all; nor is the first, which has none before it.
                         # Type: a whole number of seconds from 0 to 600; default 3.
                         "watch": 3,
                         # Seconds that requests, WebSockets and streams of the old release get to end by themselves
@@ -642,7 +679,8 @@ hosts = [
                         # What `--prove` sends to the app while a release goes out; the run fails if one request is
                         # lost.
                         "probe": {
-                            # Paths of quick GET requests, in turn. Empty: the liveness_path alone.
+                            # Paths of quick GET requests, in turn. Empty: the liveness_path alone; without one /,
+                            # where any answer below 500 is good.
                             # Type: a list of paths, each with or without a query; default [].
                             "short": [],
                             # Path of a GET request that takes a while, longer than a switch does but less than
@@ -667,8 +705,10 @@ hosts = [
                             "rate": 50,
                         },
                         # --- nginx and TLS --------------------------------------------------------------------------
-                        # Folder of static files that nginx serves without asking the app; None: there is none.
-                        # Type: a mapping of options of static files, or None; default None.
+                        # Folder of static files that nginx serves without asking the app, or a list of several; None:
+                        # there is none.
+                        # Type: a mapping of options of static files, or a list of such mappings, or None; default
+                        # None.
                         "static": None,
                         # Largest request body, such as an upload; beyond it nginx answers 413. 0: no limit (nginx's
                         # own default is 1m).
@@ -809,20 +849,32 @@ hosts = [
                             # Type: a folder inside the source: letters, digits and . _ + - /, or empty for its root;
                             # default "".
                             "subdir": "",
+                            # Files and folders inside it that are sent although git ignores them, such as
+                            # ["frontend/dist"]: what was built on this machine. What looks like a secret stays here
+                            # all the same.
+                            # Type: a list of paths in the folder; default [].
+                            "include": [],
                         },
                         "static": {
-                            # Folder with the static files, inside the app's folder. nginx follows no link on the way
-                            # or in it, and gives away no file or folder whose name begins with a dot, but for
-                            # .well-known.
+                            # Folder with the static files, inside the app's folder; a command of `build` may make it.
+                            # nginx follows no link on the way or in it, and gives away no file or folder whose name
+                            # begins with a dot, but for .well-known. A folder of `shared` has what visitors sent:
+                            # nginx names no type for it that a browser runs as code, and adds a policy that stops
+                            # scripts.
                             # Type: a folder inside the app's folder: letters, digits and . _ + - /; required.
                             "path": "static",
                             # URL prefix nginx answers from that folder.
                             # Type: a path that starts and ends with /, such as /static/; default "/static/".
                             "url": "/static/",
-                            # Seconds a browser may keep a file without asking again (Cache-Control: max-age);
-                            # 31536000, a year, is the most that makes sense, for names that contain a hash.
+                            # Seconds a browser may keep a file without asking again (Cache-Control: max-age).
                             # Type: a whole number of seconds from 0 to 31536000; default 3600.
                             "max_age": 3600,
+                            # Files that a browser may keep for a year, since their content never changes. hashed:
+                            # those whose names have a hash of it, as Django's ManifestStaticFilesStorage, Vite,
+                            # webpack and esbuild write them (app.5e0040571e1a.css, index-BfQ9xYz1.js). all; none:
+                            # max_age is for every file. Never files of `shared`.
+                            # Type: one of "hashed", "all", "none"; default "hashed".
+                            "immutable": "hashed",
                         },
                         "rate_limits": {
                             "/login": {

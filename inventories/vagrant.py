@@ -66,6 +66,8 @@ hosts = [
                         "domains": ["notes.test"],
                         "source": {"path": "../examples/notes"},
                         "app": "notes.main:app",
+                        "liveness_path": "/healthz",
+                        "readiness_path": "/readyz",
                         "tls": {"mode": "self-signed"},
                     },
                 },

@@ -75,7 +75,8 @@ SYSTEM_CALLS = (
 )
 """The system calls of a service; a server needs no others, because systemd has made its socket."""
 NETWORK = {
-    "internet": ("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",),
+    # By netlink, programs ask for the host's addresses and interfaces.
+    "internet": ("RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",),
     "unix": ("RestrictAddressFamilies=AF_UNIX", "PrivateNetwork=yes", "IPAddressDeny=any"),
 }
 """sandbox.network → the unit's lines. nginx reaches the app by a Unix socket in any case."""
@@ -115,6 +116,7 @@ def sandbox(app: AppSettings) -> list[str]:
         *(["MemoryDenyWriteExecute=yes"] if app.sandbox.memory_deny_write_execute else []),
         *(SYSTEM_CALLS if app.sandbox.filter_system_calls else []),
         *NETWORK[app.sandbox.network],
+        *([f"ReadWritePaths=-{app.at.shared}"] if app.shared or app.writable_files else []),
     ]
 
 
@@ -139,7 +141,13 @@ def build_sandbox(overview: HostOverview) -> list[str]:
 
 def environment(app: AppSettings, workers: int) -> dict[str, str]:
     """Environment of the app's process; RELEASE_ID is added for each release."""
-    return app.environment | {"WEB_CONCURRENCY": str(workers)} | ({"PORT": str(app.port)} if app.port else {})
+    # What the app prints is in its journal at once.
+    return (
+        {"PYTHONUNBUFFERED": "1"}
+        | app.environment
+        | {"WEB_CONCURRENCY": str(workers)}
+        | ({"PORT": str(app.port)} if app.port else {})
+    )
 
 
 def placeholders(app: AppSettings, workers: int) -> dict[str, str]:

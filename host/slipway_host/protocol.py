@@ -61,23 +61,62 @@ if TYPE_CHECKING:
         statement_timeout: float
         retries: int
 
-    class Readiness(TypedDict):
+    class Readiness(TypedDict, total=False):
         """How a release is asked whether it is ready."""
 
         path: str
+        strict: bool
+        """Whether only an answer of 2xx counts, since the settings name the path; otherwise any below 500 does."""
+        interval: int
+        """Seconds between two questions."""
         timeout: int
         """Seconds until it is."""
         host: str
         """The site's name."""
         scheme: Literal["http", "https"]
 
-    class Build(TypedDict):
-        """How an app's dependencies are installed."""
+    class Build(TypedDict, total=False):
+        """How an app's dependencies are installed, and what is made then."""
 
         sandbox: list[str]
         """Lines of the unit."""
         only: list[str] | None
         """Packages that may be built from source; None: all."""
+        commands: list[list[str]]
+        """Command lines that follow the dependencies. May be missing: none."""
+        env: dict[str, str]
+        """Variables without secrets for the build. May be missing: none."""
+
+    class Shared(TypedDict, total=False):
+        """Paths in the app's folder of what doesn't come from its source."""
+
+        folders: list[str]
+        """Links to folders that outlive releases."""
+        files: list[str]
+        """Links to files that do."""
+        served: list[str]
+        """Those of the folders that nginx serves."""
+        secrets: list[str]
+        """Files that the operator gives."""
+
+    class Named(TypedDict):
+        """A process of an app besides the web process."""
+
+        command: list[str]
+        """The words of its command line."""
+        alive: int
+        """Seconds that it must have run before it counts as working."""
+        alone: bool
+        """Whether that of another release must have ended before it starts."""
+
+    class Job(TypedDict):
+        """A program that starts at a time and ends."""
+
+        command: list[str]
+        calendar: list[str]
+        """When it starts: expressions as systemd.time(7) has them."""
+        units: dict[str, str]
+        """``service`` and ``timer`` → text, where ``@RELEASE@`` stands for the release's id."""
 
     class ServerNeeds(TypedDict, total=False):
         """What an app's server needs of a release."""
@@ -100,25 +139,6 @@ if TYPE_CHECKING:
         interface: Literal["asgi", "wsgi"]
         where: str | None
         """Where it was found; None for what the settings name."""
-
-    class Named(TypedDict):
-        """A process of an app besides the web process."""
-
-        command: list[str]
-        """The words of its command line."""
-        alive: int
-        """Seconds that it must have run before it counts as working."""
-        alone: bool
-        """Whether that of another release must have ended before it starts."""
-
-    class Job(TypedDict):
-        """A program that starts at a time and ends."""
-
-        command: list[str]
-        calendar: list[str]
-        """When it starts: expressions as systemd.time(7) has them."""
-        units: dict[str, str]
-        """``service`` and ``timer`` → text, where ``@RELEASE@`` stands for the release's id."""
 
     class Wanted(TypedDict, total=False):
         """What an app should be: the content of release.json, and part of each release's record. It has no secret."""
@@ -155,8 +175,10 @@ if TYPE_CHECKING:
         """Pattern of the lines that the app's server writes when a worker ends."""
         secrets: list[str]
         """Names of the variables that are secret."""
-        static: str | None
-        """Folder that nginx serves, below the app's."""
+        static: str | list[str] | None
+        """Folders that nginx serves, below the app's; a release of protocol 1 has one or none."""
+        shared: Shared
+        """May be missing: nothing."""
         watch: int
         """Seconds to watch a release after it has begun to serve."""
         drain_timeout: int
@@ -352,6 +374,10 @@ if TYPE_CHECKING:
         current: list[str]
         error: str | None
         sql_error: str | None
+        forked: list[str]
+        """Heads that were to be one."""
+        merge: str
+        """The command that joins them; missing for Alembic's."""
 
     class Target(TypedDict):
         """What a rollback would let serve, or why there is none."""
@@ -411,7 +437,12 @@ def made_as(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any
     """The settings that are wanted (`Wanted`), for what was made from others: those of MADE_FROM are its own."""
     kept: dict[str, Any] = {key: made[key] for key in MADE_FROM if key in made}
     kept |= {key: made.get(key, {}) for key in SINCE if key in made or key in wanted}
-    return {**wanted, **kept, "readiness": {**wanted["readiness"], "path": made["readiness"]["path"]}}
+    return {**wanted, **kept, "readiness": {**wanted["readiness"], **asked_as(made)}}
+
+
+def asked_as(made: Mapping[str, Any]) -> dict[str, Any]:
+    """How a release is asked that was made from these settings (`Wanted`): until Slipway 0.2, always strictly."""
+    return {"path": made["readiness"]["path"], "strict": made["readiness"].get("strict", True)}
 
 
 def held_back(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     migrate = "auto" if app.migrate == "auto" else app.migrate_command
     jobs = app_role.jobs(app)
     hooks = {name: app.hooks.argv(name) for name in HOOKS}
+    static = [each.path for each in app.statics if not app.shared_with(each.path)]
     if isinstance(app.source, FolderSource):
         source = {"kind": "archive"}
     else:
@@ -102,7 +104,9 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         },
         "hooks": hooks | {"timeout": app.hooks.timeout},
         "readiness": {
-            "path": app.readiness_path,
+            "path": app.readiness,
+            "strict": app.has_health,
+            "interval": app.readiness_interval,
             "timeout": app.readiness_timeout,
             "host": app.main_domain,
             "scheme": "http" if app.tls.mode == "off" else "https",
@@ -114,13 +118,19 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
         },
         "jobs": jobs,
         "sandbox": app_role.sandbox(app),
-        "build": {"sandbox": app_role.build_sandbox(overview), "only": app.build_only},
+        "build": {
+            "sandbox": app_role.build_sandbox(overview),
+            "only": app.build_only,
+            "commands": [shlex.split(command) for command in app.build],
+            "env": app.plain_build_environment,
+        },
         "dependencies": dependencies(app),
         "programs": list(app.runs_under.programs),
         "deaths": app.runs_under.deaths,
         # Names alone: what their values are is shown nowhere.
         "secrets": sorted(app.secret_names),
-        "static": app.static.path if app.static else None,
+        "static": static,
+        "shared": shared_paths(app),
         "watch": app.watch,
         "drain_timeout": app.drain_seconds,
         "graceful_timeout": app.graceful_timeout,
@@ -136,11 +146,34 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "service": digest(units | jobs),
             "application": digest([app.app, app.interface, app.factory, app.python_path]),
             "migration": digest([migrate, app.migrate_config] if app.migrate_config else migrate),
-            "readiness path": app.readiness_path,
-            "static files": app.static.path if app.static else "",
+            "readiness path": app.readiness if app.has_health else "",
+            "static files": ", ".join(static),
+            **files_inputs(app),
         }
         # Without it, what was made before there were such settings counts as made from the same.
         | ({"dependencies": digest(chosen)} if (chosen := app.dependencies.model_dump(exclude_defaults=True)) else {}),
+    }
+
+
+def shared_paths(app: AppSettings) -> dict[str, list[str]]:
+    """Paths in the app's folder of what doesn't come from its source (protocol.Shared)."""
+    served = {app.shared_with(each.path) for each in app.statics}
+    return {
+        "folders": app.shared,
+        "files": app.writable_files,
+        "served": [path for path in app.shared if path in served],
+        "secrets": sorted(app.given_files),
+    }
+
+
+def files_inputs(app: AppSettings) -> dict[str, str]:
+    """What else a release is made from; an app that asks for none of it has the inputs that it always had."""
+    shared = {name: paths for name, paths in shared_paths(app).items() if name != "secrets"}
+    given = {path: digest(local.read_bytes()) for path, local in app.given_files.items()}
+    return {
+        **({"build": digest(app.build)} if app.build else {}),
+        **({"shared folders": digest(shared)} if app.shared or app.writable_files else {}),
+        **({"secret files": digest(given)} if given else {}),
     }
 
 
@@ -165,6 +198,9 @@ def inputs_of(settings: Settings, overview: HostOverview, app: AppSettings) -> d
     workers = app_role.worker_count(app, overview, len(settings.apps))
     text = render_env(app_role.environment(app, workers))
     made = {app.env_path: File(text, "640", group=app.group, secret=True, note="for its next release")}
+    for path, local in app.given_files.items():
+        content = local.read_text(encoding="utf-8")
+        made[str(app.at.secret_file(path))] = File(content, "600", secret=True, note="for its next release")
     return made | {
         path: File(local.read_text(encoding="utf-8"), "600", secret=True)
         for local, path in (
@@ -182,9 +218,11 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
     A release that fails doesn't keep the other apps from theirs: the caller gets the steps to judge.
     """
     files = shared()
+    folders: dict[str, Folder] = {}
     for app in chosen(settings, options):
         files |= inputs_of(settings, overview, app)
-    place(name="Write what servers share, and the apps' environments", folders=SHARED_FOLDERS, files=files)
+        folders |= {str(app.at.secret_files): Folder("700")} if app.given_files else {}
+    place(name="Write what servers share, and the apps' environments", folders=SHARED_FOLDERS | folders, files=files)
     sources = Sources(settings, options)
     return {
         f"the release of {app.name}": release_app(settings, overview, app, options, sources)
@@ -237,17 +275,21 @@ class Sources:
 
     def __init__(self, settings: Settings, options: RunOptions) -> None:
         self._secrets, self._named = settings.secret_files, settings.named_files
-        self._packed: dict[Path, tuple[bytes, list[str]]] = {}
+        self._packed: dict[tuple[Path, tuple[str, ...]], tuple[bytes, list[str]]] = {}
         gits = (git for app in chosen(settings, options) if (git := git_of(app)))
         self.asked: tuple[Git, ...] = tuple(dict.fromkeys(git for git in gits if not operations.is_commit(git[1])))
         """Those of which the host looks up a ref."""
 
-    def packed(self, folder: Path) -> tuple[bytes, list[str]]:
-        """A local folder as a tar.gz, and what is to be said of its files."""
-        if folder not in self._packed:
-            source = Source(folder, self._secrets, self._named)
-            self._packed[folder] = source.pack(), source.notes
-        return self._packed[folder]
+    def packed(self, folder: Path, include: Sequence[str] = ()) -> tuple[bytes, list[str]]:
+        """A local folder as a tar.gz, and what is to be said of its files.
+
+        + include: what is sent of it although git ignores it
+        """
+        key = folder, tuple(include)
+        if key not in self._packed:
+            source = Source(folder, self._secrets, self._named, key[1])
+            self._packed[key] = source.pack(), source.notes
+        return self._packed[key]
 
 
 def git_of(app: AppSettings) -> Git | None:
@@ -260,8 +302,8 @@ def release_app(
 ) -> OperationMeta:
     """One app's release."""
     archive, git, commit = None, git_of(app), ""
-    if app.source_dir is not None:
-        archive, notes = sources.packed(app.source_dir)
+    if app.source_dir is not None and isinstance(app.source, FolderSource):
+        archive, notes = sources.packed(app.source_dir, app.source.include)
         for note in notes:
             plan.say(f"{app.name}: {note}", logger.warning)
         commit = digest(archive)

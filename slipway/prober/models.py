@@ -72,6 +72,8 @@ class Load:
     """WebSockets open at once."""
     streams: int = 1
     """Streams read at once."""
+    lenient: bool = False
+    """Whether of the short requests any answer below 500 is good."""
 
     def __post_init__(self) -> None:
         if not self.short:

@@ -35,6 +35,7 @@ def site_and_load(settings_app: AppSettings, verify: Mapping[str, Any]) -> tuple
     )
     load = Load(
         short=tuple(settings_app.probe_paths),
+        lenient=not probe.short and not settings_app.has_health,
         slow=probe.slow,
         upload=probe.upload,
         websocket=probe.websocket,

@@ -16,6 +16,7 @@ from slipway import person
 from slipway.servers import SERVERS, Server
 from slipway.settings import environment
 from slipway.settings.app_options import AppOptions
+from slipway.settings.nginx import StaticSettings
 from slipway.settings.source import FolderSource, GitSource
 
 UPLOADS = 40 * 2**20
@@ -222,9 +223,50 @@ class AppSettings(AppOptions):
         return {"5m": large, "1m": max(large, 6), "10k": max(large, 16)}
 
     @property
+    def readiness(self) -> str:
+        """The path that tells whether the app can serve."""
+        return self.readiness_path or self.liveness_path or "/"
+
+    @property
+    def liveness(self) -> str:
+        """The path that tells whether the app lives."""
+        return self.liveness_path or self.readiness_path or "/"
+
+    @property
+    def has_health(self) -> bool:
+        """Whether one of these paths is set. Otherwise any answer below 500 is good."""
+        return self.readiness_path is not None or self.liveness_path is not None
+
+    def is_good(self, status: int) -> bool:
+        """Whether an answer with this status is good on these paths."""
+        return 200 <= status < (300 if self.has_health else 500)
+
+    @property
     def probe_paths(self) -> list[str]:
         """Paths of the probe's quick requests: its ``short``, or the liveness path."""
-        return list(self.probe.short) or [self.liveness_path]
+        return list(self.probe.short) or [self.liveness]
+
+    # Files.
+
+    @property
+    def statics(self) -> list[StaticSettings]:
+        """Folders that nginx serves itself."""
+        return [] if self.static is None else [self.static] if isinstance(self.static, StaticSettings) else self.static
+
+    def shared_with(self, path: str) -> str | None:
+        """The folder of ``shared`` that this path is or lies in; None: the path is part of a release."""
+        return next((each for each in self.shared if f"{path}/".startswith(f"{each}/")), None)
+
+    @property
+    def writable_files(self) -> list[str]:
+        """Files of ``shared_files`` that the app writes."""
+        return [path for path, file in self.shared_files.items() if isinstance(file, dict)]
+
+    @property
+    def given_files(self) -> dict[str, Path]:
+        """Path in the app's folder → local file of which each release gets a copy."""
+        named = {path: self.local(file) for path, file in self.shared_files.items() if isinstance(file, str)}
+        return {path: file for path, file in named.items() if file is not None}
 
     # Environment.
 
@@ -241,8 +283,13 @@ class AppSettings(AppOptions):
 
     @property
     def build_environment(self) -> dict[str, str]:
-        """The variables of ``build_env`` with their values."""
+        """The variables of ``build_env`` from ``env_file``, with their values."""
         return {name: self._environment[name] for name in self.build_env if name in self._environment}
+
+    @property
+    def plain_build_environment(self) -> dict[str, str]:
+        """The variables of ``build_env`` from ``env``."""
+        return {name: environment.plain_text(self.env[name]) for name in self.build_env if name in self.env}
 
     @property
     def secret_names(self) -> frozenset[str]:

@@ -10,7 +10,7 @@ from slipway.servers import INTERFACES, USUAL
 from slipway.settings import types as t
 from slipway.settings.base import LIST_DO, Model
 from slipway.settings.dependencies import DependenciesSettings
-from slipway.settings.nginx import HeadersSettings, RateLimit, StaticSettings
+from slipway.settings.nginx import AnyStatic, HeadersSettings, RateLimit
 from slipway.settings.process import LimitsSettings, SandboxSettings
 from slipway.settings.programs import JobSettings, ProcessSettings
 from slipway.settings.release import HooksSettings, ProbeSettings
@@ -73,8 +73,18 @@ class AppOptions(Model):
     required_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
     """Variables without which the app can't run: a run refuses to start when one is missing or empty."""
     build_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
-    """Names from env_file that `uv sync` gets too (credentials of a private index, such as
-    UV_INDEX_INTERNAL_PASSWORD)."""
+    """Names from env and env_file that `uv sync` and the commands of `build` get too: credentials of a private index
+    (UV_INDEX_INTERNAL_PASSWORD), or what settings need to be imported (DJANGO_SETTINGS_MODULE). Others they don't
+    see."""
+    build: Annotated[list[t.BuildCommand], t.Narrow("a list of commands", LIST_DO, container=True)] = []
+    """Commands that make what the repository doesn't have, such as ["npm ci", "npm run build"] or ["python manage.py
+    collectstatic --noinput"]. They run in each release once its dependencies are installed, one after another, in the
+    app's folder, as the app's builder: they may write there, use the Internet, and reach nothing of the host. The
+    release's bin folder is first in PATH, HOME is kept for the next build, and of the variables they get those of
+    build_env. No shell; NAME=value may stand before a command. A command that fails ends the release. What they leave
+    is part of it: let the last one remove what no release needs ("rm -rf node_modules")."""
+    node: t.Switch = False
+    """True: the host gets Node.js and npm from the distribution's packages, for commands of `build`."""
     build_only: (
         Annotated[list[t.PackageName], t.Narrow("a list of packages' names", LIST_DO, container=True)] | None
     ) = None
@@ -90,6 +100,19 @@ class AppOptions(Model):
     """For SQLAlchemy's async engine: the app gets DATABASE_URL as postgresql+asyncpg:// or postgresql+psycopg://,
     whether the .env says postgres:// or postgresql:// (and sslmode= as ssl= for asyncpg); the original, for
     synchronous tools, is DATABASE_URL_SYNC. None: DATABASE_URL stays as it is."""
+
+    shared: Annotated[list[t.InnerPath], t.Narrow("a list of folders' names", LIST_DO, container=True)] = []
+    """Folders in the app's folder that the app may write, and that outlive releases, such as ["media", "data"]. Each is
+    /srv/<app>/shared/<folder>, to which every release has a link. What the source has there is copied once, when the
+    folder is made. Nothing in it is ever deleted by Slipway, and a rollback doesn't change it."""
+    shared_files: Annotated[
+        dict[t.FilePath, t.SharedFile],
+        t.mapping_of("paths in the app's folder to files", 'write a mapping, such as {".env": "notes.env"}'),
+    ] = {}
+    """Path in the app's folder → file beside the inventory that each release gets a copy of, as {".env": "notes.env"}:
+    secrets that the app reads from a file. The app alone can read it, and can't change it. {"db.sqlite3": {"writable":
+    True}}: a file that the app itself makes and writes there, and that outlives releases like a folder of `shared`; for
+    an app that replaces it by another, share its folder."""
 
     port: t.Port | None = None
     """Port on 127.0.0.1 where nginx offers the app without TLS to the host itself; the app gets it as PORT. None: no
@@ -163,12 +186,13 @@ class AppOptions(Model):
     process that is alone."""
 
     migrate: t.Command | None = "auto"
-    """"auto": `alembic upgrade heads` where the source has Alembic's configuration; None: never; otherwise the
+    """"auto": what the source has, of Alembic, Django, Flask-Migrate and advanced-alchemy; None: never; otherwise the
     command. It runs once a release, in the app's folder, as the app's user, with its environment and the release's
     bin folder first in PATH, before any traffic; if it fails, the old release keeps serving."""
     migrate_config: Annotated[t.FilePath, Field(examples=["db/alembic.ini"])] | None = None
-    """Alembic's configuration in the app's folder: an alembic.ini of any name, or a pyproject.toml with [tool.alembic].
-    None: the one that ALEMBIC_CONFIG of env names; else the one nearest to the app's folder, in it or below it."""
+    """What configures migrations, in the app's folder: an alembic.ini of any name, a pyproject.toml with
+    [tool.alembic], or Django's manage.py. None: the one that ALEMBIC_CONFIG of env names; else the one nearest to the
+    app's folder, in it or up to three folders below it."""
     migrate_timeout: Annotated[int, t.whole(1, 86_400, "seconds")] = 600
     """Seconds a migration may take (at most a day); after that it is stopped and the release fails."""
     migrate_lock_timeout: Annotated[int, t.whole(1, 600, "seconds")] = 5
@@ -180,15 +204,22 @@ class AppOptions(Model):
     migrate_retries: Annotated[int, t.whole(0, 100, "retries")] = 5
     """How often a migration that met a lock is tried again before the release fails; 0: never. migrate_timeout is for
     all tries together."""
-    liveness_path: t.UrlPath = "/healthz"
-    """Path that answers 200 as long as the process lives, without asking the database."""
-    readiness_path: t.UrlPath = "/readyz"
-    """Path that answers 200 when the app can serve. A release goes live only after it did, over its own socket."""
+    liveness_path: t.UrlPath | None = None
+    """Path that answers 2xx as long as the process lives, without asking the database, such as "/healthz". None:
+    readiness_path, or /."""
+    readiness_path: t.UrlPath | None = None
+    """Path that answers 2xx when the app can serve, such as "/readyz". A release goes live only after it did, over its
+    own socket; if it answers 404, the release fails at once. None: liveness_path. If neither is set, a release is ready
+    when it answers / with any status below 500, such as a redirect or 404; name a path to ask for more."""
+    readiness_interval: t.Seconds = 1
+    """Seconds between two questions to the readiness path, so that limits of the app's own aren't reached. The first
+    few come sooner, and what doesn't answer well is asked again at once."""
     readiness_timeout: t.Seconds = 60
     """Seconds a new release has until its readiness path answers; then the run fails and the old one keeps serving."""
     watch: Annotated[int, t.whole(0, 600, "seconds")] = 3
-    """Seconds a release is watched after the switch: if its readiness path stops answering 200 meanwhile, the release
-    before it serves again and the run fails. 0: not at all; nor is the first, which has none before it."""
+    """Seconds a release is watched after the switch: if its readiness path stops answering well meanwhile, the release
+    before it serves again and the run fails; 429 is an answer. 0: not at all; nor is the first, which has none before
+    it."""
     drain_timeout: Annotated[int, t.whole(0, 3600, "seconds")] = 30
     """Seconds that requests, WebSockets and streams of the old release get to end by themselves after a switch; then
     it is told to stop (WebSockets get a clean close), and graceful_timeout counts. 0: it is told at once."""
@@ -211,13 +242,8 @@ class AppOptions(Model):
     ] = ProbeSettings()
     """What `--prove` sends to the app while a release goes out; the run fails if one request is lost."""
 
-    static: (
-        Annotated[
-            StaticSettings, t.mapping_of("options of static files", 'write a mapping, such as {"path": "static"}')
-        ]
-        | None
-    ) = None
-    """Folder of static files that nginx serves without asking the app; None: there is none."""
+    static: AnyStatic | None = None
+    """Folder of static files that nginx serves without asking the app, or a list of several; None: there is none."""
     max_body_size: t.BodySize = "10m"
     """Largest request body, such as an upload; beyond it nginx answers 413. 0: no limit (nginx's own default is 1m)."""
     proxy_timeout: t.Seconds = 60

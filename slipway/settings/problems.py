@@ -111,9 +111,9 @@ def validate(data: dict[str, Any]) -> tuple[Settings | None, list[Problem], set[
 
 
 def _without_tag(location: _Location) -> _Location:
-    """`location` without the name of the union's member that pydantic puts behind ``source``."""
-    in_source = len(location) > 3 and location[0] == "apps" and location[2] == "source"
-    return location[:3] + location[4:] if in_source else location
+    """`location` without the name of the union's member that pydantic puts behind ``source`` and ``static``."""
+    tagged = len(location) > 3 and location[0] == "apps" and location[2] in ("source", "static")
+    return location[:3] + location[4:] if tagged else location
 
 
 def _repair_order(location: _Location) -> tuple[bool, int, list[str]]:
@@ -141,7 +141,7 @@ def _repair(data: dict[str, Any], location: _Location, renamed: dict[str | int, 
         parent[last] = {"stand-in": copy.deepcopy(_STAND_IN_APP)}
     elif way == ["apps"]:
         parent[last] = copy.deepcopy(_STAND_IN_APP)
-    elif last in _STAND_INS and (len(way) == 2 or way[-1:] in (["source"], ["static"])):
+    elif last in _STAND_INS and (len(way) == 2 or way[2:3] in (["source"], ["static"])):
         parent[last] = copy.deepcopy(_STAND_INS[str(last)])
     elif isinstance(parent, list):
         del parent[int(last)]
@@ -154,6 +154,8 @@ def _model_at(location: _Location) -> type[BaseModel] | None:
     if location[:1] == ("apps",) and len(location) > 2:
         if location[2] == "source" and len(location) > 4:
             return GitSource if location[3] == "git" else FolderSource
+        if location[2] == "static" and len(location) > 4:
+            return StaticSettings
         key = KEYED.get(str(location[2])) if len(location) > 4 else None
         inner = [location[2], key] if key else location[2:-1]
         place = ".".join(["slipway.apps.<app>", *map(str, inner)])

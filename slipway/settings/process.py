@@ -15,9 +15,9 @@ class SandboxSettings(Model):
     """
 
     network: Annotated[Literal["internet", "unix"], t.one_of("internet", "unix")] = "internet"
-    """What the app may talk to. internet: any address. unix: Unix sockets alone, such as PostgreSQL's and Redis's on
-    this host (postgresql:///notes?host=/run/postgresql); neither the Internet nor 127.0.0.1, so nothing that gets hold
-    of the app can call home."""
+    """What the app may talk to. internet: any address, and the kernel about the host's interfaces (netlink). unix: Unix
+    sockets alone, such as PostgreSQL's and Redis's on this host (postgresql:///notes?host=/run/postgresql); neither the
+    Internet nor 127.0.0.1, so nothing that gets hold of the app can call home."""
     memory_deny_write_execute: t.Switch = True
     """No memory is both written and run as code. False for packages that make machine code as they run (numba, JAX,
     callbacks of cffi); what an attacker smuggles into memory can then be run."""

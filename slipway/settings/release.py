@@ -47,7 +47,8 @@ class ProbeSettings(Model):
     short: Annotated[
         list[t.UrlTarget], t.Narrow("a list of paths, each with or without a query", LIST_DO, container=True)
     ] = []
-    """Paths of quick GET requests, in turn. Empty: the liveness_path alone."""
+    """Paths of quick GET requests, in turn. Empty: the liveness_path alone; without one /, where any answer below 500
+    is good."""
     slow: t.UrlTarget | None = None
     """Path of a GET request that takes a while, longer than a switch does but less than drain_timeout; None: none is
     sent."""

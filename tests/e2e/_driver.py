@@ -32,12 +32,16 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "domains": ["notes.test"],
         "source": {"path": str(ROOT / "examples/notes")},
         "app": "notes.main:app",
+        "liveness_path": "/healthz",
+        "readiness_path": "/readyz",
         "static": {"path": "static"},
     },
     "litestar-notes": {
         "domains": ["litestar.test"],
         "source": {"path": str(ROOT / "examples/litestar-notes")},
         "app": "litestar_notes.main:app",
+        "liveness_path": "/healthz",
+        "readiness_path": "/readyz",
     },
 }
 """Settings of the example apps, by name."""

@@ -35,6 +35,8 @@ def host(make_host: MakeHost) -> Host:
             "domains": ["notes.test"],
             "source": {"path": str(source)},
             "app": "notes.main:app",
+            "liveness_path": "/healthz",
+            "readiness_path": "/readyz",
             "tls": {"mode": "off"},
             "workers": 1,
             "watch": 0,

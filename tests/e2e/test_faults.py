@@ -458,6 +458,8 @@ def test_a_migration_waits_for_sqlite(place: Place) -> None:
         "domains": ["notes.test"],
         "source": {"path": str(notes)},
         "app": "notes.main:app",
+        "liveness_path": "/healthz",
+        "readiness_path": "/readyz",
         "tls": {"mode": "off"},
         "keep_warm": 0,
     }

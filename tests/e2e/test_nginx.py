@@ -198,7 +198,9 @@ def test_a_trusted_proxy_is_believed_and_nobody_else(host: Host) -> None:
         assert host.release() == before
         assert host.get("/api/whoami").json()["client"] == gateway
         for value in (client, f"198.51.100.66, {client}", f"198.51.100.66, {client}, {gateway}"):
-            seen = host.get("/api/whoami", headers=FORGED | {"X-Forwarded-For": value}).json()
+            seen = host.get(
+                "/api/whoami", headers=FORGED | {"X-Forwarded-For": value, "X-Forwarded-Proto": "https"}
+            ).json()
             assert seen["client"] == seen["headers"]["x-forwarded-for"] == seen["headers"]["x-real-ip"] == client
             assert seen["scheme"] == "https"
         # Not the proxy: the host itself, by its public address.

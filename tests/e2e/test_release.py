@@ -98,6 +98,8 @@ def site(make_host: MakeHost) -> Site:
             "domains": ["notes.test"],
             "source": {"path": str(notes)},
             "app": "notes.main:app",
+            "liveness_path": "/healthz",
+            "readiness_path": "/readyz",
             "tls": {"mode": "off"},
             **QUICK,
         },

@@ -38,6 +38,8 @@ def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
         "domains": ["extra.test"],
         "source": {"path": str(tiny)},
         "app": "tiny.main:app",
+        "liveness_path": "/healthz",
+        "readiness_path": "/readyz",
         "tls": {"mode": "off"},
         "workers": 1,
         "watch": 0,

@@ -203,12 +203,12 @@ def ask(app: App, user: str, url: str) -> str:
 
 def test_app_answers_over_its_socket(app: App) -> None:
     """As nginx asks: the socket listens, and a worker answers."""
-    assert ask(app, OUTSIDER, app.settings.liveness_path).split(" ")[1:2] == ["200"]
+    assert app.settings.is_good(int(ask(app, OUTSIDER, app.settings.liveness).split(" ")[1]))
 
 
 def test_socket_refuses_everybody_else(app: App) -> None:
     """The app's own user, for one."""
-    assert ask(app, app.settings.user, app.settings.liveness_path) == "PermissionError"
+    assert ask(app, app.settings.user, app.settings.liveness) == "PermissionError"
 
 
 def test_number_of_workers(app: App) -> None:
@@ -327,9 +327,10 @@ def test_port_of_the_host_itself(app: App) -> None:
     """Where nginx offers the app without TLS: to the host, and to nobody else."""
     if app.settings.port is None:
         pytest.skip("port is None: the app is offered on 80 and 443 only")
-    code = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).status)"
-    url = f"http://127.0.0.1:{app.settings.port}{app.settings.liveness_path}"
-    assert app.target.run("python3 -c %s %s", code, url) == "200"
+    code = "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', int(sys.argv[1]), timeout=10); "
+    code += "c.request('GET', sys.argv[2]); print(c.getresponse().status)"
+    answered = app.target.run("python3 -c %s %s %s", code, str(app.settings.port), app.settings.liveness)
+    assert app.settings.is_good(int(answered))
     table = app.target.run("cat /proc/net/tcp /proc/net/tcp6 2>/dev/null || true")
     listening = [line.split()[1] for line in table.splitlines() if " 0A " in line]
     assert [each for each in listening if each.endswith(f":{app.settings.port:04X}")] == [

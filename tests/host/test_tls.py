@@ -108,8 +108,8 @@ def test_current_tls_is_accepted(app: App, version: ssl.TLSVersion) -> None:
 def test_site_without_tls_is_not_offered_by_https(site: Site) -> None:
     """Port 443 is closed, or knows no such name."""
     mode(site.app, "off")
-    answer = site.client.request(site.domain, site.app.settings.liveness_path, trust=None)
-    assert answer.status == 200, f"without this answer, the silence of 443 says nothing: {answer}"
+    answer = site.client.request(site.domain, site.app.settings.liveness, trust=None)
+    assert site.app.settings.is_good(answer.status), f"without this answer, the silence of 443 says nothing: {answer}"
     with pytest.raises((ssl.SSLError, ConnectionError, TimeoutError)):
         site.client.handshake(site.domain, to=site.domain)
 

@@ -83,7 +83,7 @@ MAXIMAL: dict[str, Any] = {
     "apps": {
         "notes": {
             "domains": ["notes.example.com", "www.notes.example.com"],
-            "source": {"path": "mono", "subdir": "apps/notes"},
+            "source": {"path": "mono", "subdir": "apps/notes", "include": ["apps/notes/page.html"]},
             "app": "notes.main:make.app(kind='production')",
             "interface": "asgi",
             "factory": True,
@@ -96,7 +96,11 @@ MAXIMAL: dict[str, Any] = {
             "env": {"LOG_LEVEL": "info", "DEBUG": False},
             "env_file": "notes.env",
             "required_env": ["TOKEN"],
-            "build_env": ["UV_INDEX_INTERNAL_PASSWORD"],
+            "build_env": ["UV_INDEX_INTERNAL_PASSWORD", "LOG_LEVEL"],
+            "build": ["npm ci", "NODE_ENV=production npm run build", "sh -c 'rm -rf node_modules'"],
+            "node": True,
+            "shared": ["media", "var/data"],
+            "shared_files": {"config/local.ini": "local.ini", "db.sqlite3": {"writable": True}},
             "dependencies": {
                 "lock": "uv.lock",
                 "extras": ["pg"],
@@ -148,6 +152,7 @@ MAXIMAL: dict[str, Any] = {
             "migrate_statement_timeout": 43,
             "migrate_retries": 6,
             "readiness_path": "/ready",
+            "readiness_interval": 2,
             "readiness_timeout": 45,
             "keep_releases": 3,
             "watch": 7,
@@ -162,7 +167,11 @@ MAXIMAL: dict[str, Any] = {
                 "on_job_failure": "bin/page --job",
                 "timeout": 9,
             },
-            "static": {"path": "static", "url": "/assets/", "max_age": 60},
+            "static": [
+                {"path": "static", "url": "/assets/", "max_age": 60},
+                {"path": "dist/app.v1", "url": "/app.v1/", "immutable": "all"},
+                {"path": "media/public", "url": "/media/", "max_age": 600},
+            ],
             "max_body_size": "25m",
             "proxy_timeout": 46,
             "trusted_proxies": ["192.0.2.0/24", "2001:db8::/32"],
@@ -214,7 +223,7 @@ MAXIMAL: dict[str, Any] = {
             "source": {"path": "plain"},
             "app": "plain:app",
             "port": 8002,
-            "static": {"path": "public"},
+            "static": [{"path": "public"}, {"path": "dist", "url": "/dist/", "immutable": "none"}],
             "tls": {"mode": "off"},
         },
     },
@@ -396,6 +405,8 @@ def write_folder(made: Path) -> None:
     (made / "extra.nft").write_text("ip saddr 192.0.2.0/24 tcp dport 5432 accept\n")
     (made / "http.conf").write_text("client_header_buffer_size 2k;\n")
     (made / "production.py").write_text("hosts = []\n")
+    (made / "mono/apps/notes/page.html").write_text("<!doctype html>\n")
+    write_private(made / "local.ini", f"[mail]\npassword = {MARK}Mail\n")
     write_private(made / "host.env", f"EAB_HMAC={MARK}Eab\n")
     lines = (
         f"TOKEN='{MARK}Token \"$HOME\" %41 #'",

@@ -228,6 +228,10 @@ class App:
                 for known in ("RELEASE_ID", "PYTHONPATH"):
                     values.pop(known, None)
                 found |= secrets_of(values, made.get("secrets"), self.name)
+        for path in self.at.secret_files.glob("*"):
+            with contextlib.suppress(OSError):
+                text = path.read_text(errors="replace")
+                found |= secrets_of({"SECRET": text, **read_environment(text)}, app=self.name)
         return found
 
 

@@ -86,5 +86,5 @@ def can_start(app: App, release: str) -> None:
     """Raise Failed if a process couldn't start. One after another: they are checked in a unit of one name."""
     for process in processes.of(app, release):
         process.check(app, release)
-    write_units(app, release, app.wanted["units"])  # with what was found
     jobs.check(app, release)
+    write_units(app, release, app.wanted["units"])  # with what was found

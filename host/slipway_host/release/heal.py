@@ -75,6 +75,7 @@ def sweep_partials(app: App) -> None:
     layout = app.system.layout
     for partial in [
         *app.at.srv.glob(".*.partial"),
+        *app.at.shared.glob(".*.partial"),
         *app.at.etc.glob(".*.partial"),
         *app.at.environments.glob(".*.partial"),
         *app.at.records.glob(".*.partial"),

@@ -51,7 +51,7 @@ def plan(app: App, request: Request) -> Planned:
             told["commits"] = source.subjects(app, f"{served}..{wanted['commit']}")
         tool, known = None, request.get("placeholders", {})
         if serving:  # without its packages they can't be read
-            tool = migrations.tool_of(app, unpacked, wanted["subdir"], app.wanted["migration"], known)
+            tool = migrations.tool_of(app, unpacked, wanted["subdir"], app.wanted, known)
         if serving and tool:
             app.system.run("chown", "-hR", f"root:{app.at.group}", str(unpacked))
             told.update(planned_migrations(app, serving, folder, tool, known))

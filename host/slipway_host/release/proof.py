@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from slipway_host.release import processes, retire
+from slipway_host.release.processes.process import LOOK_EVERY
 from slipway_host.system import Failed
 
 TYPE_CHECKING = False
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from slipway_host.release.processes import Process
 
 BAD_IN_A_ROW = 3  # a single bad look doesn't count
+WATCHED = 1000  # looks: what serves has had many
 CRASHES = 2  # during its start; then we don't wait any longer
-LOOK_EVERY = 0.1
 WATCH_EVERY = 0.2
 LOADED = "MainPID,ControlGroup,EnvironmentFiles,FragmentPath,NeedDaemonReload"
 
@@ -28,18 +29,23 @@ def prove(app: App, release: str) -> None:
 def _prove(app: App, release: str, process: Process) -> None:
     """The same of one process."""
     unit, deadline = process.service(app, release), app.system.clock() + process.seconds(app)
+    before, times, looks = "", 0, 0
     while True:
         ready, seen = process.ready(app, release)
         app.progress.heard(seen)
         if ready:
             break
+        before, times, looks = seen, times + 1 if seen == before else 1, looks + 1
+        if why := process.in_vain(app, release, seen, times):
+            raise Failed(why)
         state = app.systemd.state(unit)
         if int(state["NRestarts"]) >= CRASHES or state["ActiveState"] == "failed":
             raise Failed(f"{process.name} crashes during its start:\n{process.journal(app, release)}")
         if app.system.clock() > deadline:
             missed = process.unready(app, seen)
             raise Failed(f"{missed} The journal's last lines:\n{process.journal(app, release)}")
-        app.system.sleep(LOOK_EVERY)
+        left = deadline - app.system.clock()
+        app.system.sleep(min(process.pause(app, seen, looks), max(LOOK_EVERY, left)))
     identify(app, unit, release)
 
 
@@ -79,12 +85,17 @@ def watch(app: App, release: str) -> str | None:
         return "no previous release"
     watched = [(process, process.service(app, release)) for process in processes.of(app, release)]
     bad, seconds = dict.fromkeys((unit for _, unit in watched), 0), app.wanted["watch"]
+    due = dict.fromkeys(bad, 0.0)
     restarts = {unit: app.systemd.state(unit)["NRestarts"] for unit in bad}
     until = app.system.clock() + seconds
     while app.system.clock() < until:
         for process, unit in watched:
-            ready, seen = process.ready(app, release)
-            bad[unit] = 0 if ready else bad[unit] + 1
+            seen = ""
+            if app.system.clock() >= due[unit]:
+                ready, seen = process.still_works(app, release)
+                bad[unit] = 0 if ready else bad[unit] + 1
+                # What works isn't asked more often than it has to be; what doesn't is looked at again at once.
+                due[unit] = app.system.clock() + (process.pause(app, seen, WATCHED) if ready else 0)
             if app.systemd.state(unit)["NRestarts"] != restarts[unit]:
                 bad[unit], seen = BAD_IN_A_ROW, "nothing: it crashed"
             if bad[unit] >= BAD_IN_A_ROW:

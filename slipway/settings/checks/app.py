@@ -11,6 +11,7 @@ from slipway.servers import SERVERS
 from slipway.settings import environment
 from slipway.settings import folder as folder_source
 from slipway.settings.app import AppSettings
+from slipway.settings.checks.files import check_shared, check_static
 from slipway.settings.checks.report import Report, check_text
 from slipway.settings.checks.source import check_folder, check_git_source
 from slipway.settings.checks.tls import check_domains, check_tls
@@ -33,8 +34,9 @@ def _check_environment(report: Report, at: str, app: AppSettings) -> None:
             found = f"{key} is empty" if key in merged else f"no {key}"
             report.add(f"{at}.required_env", f"a value for {key}", found, f"set {key} {where}")
     for key in app.build_env:
-        if key not in from_file:
-            report.add(f"{at}.build_env", "names of variables in env_file", f"no {key} there", f"set {key} {where}")
+        if key not in merged:
+            do = f"set {key} {where}"
+            report.add(f"{at}.build_env", "names of variables in env or env_file", f"no {key} there", do)
     url_at = f"{at}.env.DATABASE_URL" if "DATABASE_URL" in app.env else f"{at}.env_file: DATABASE_URL"
     url = merged.get("DATABASE_URL")
     if url and (wrong := environment.unfit_database_url(url, app.database_driver)):
@@ -157,9 +159,6 @@ def check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> 
         report.add(f"{at}.server", f"a server of {app.interface.upper()}", show(app.server), do)
     if app.factory is False and app.app and app.app.endswith(")"):
         report.add(f"{at}.factory", "left out with a call in app", "False", "remove it, or the call in app")
-    if app.static is not None and any(
-        path.startswith(app.static.url) for path in (app.liveness_path, app.readiness_path)
-    ):
-        do = "choose another url: the app couldn't answer its liveness or readiness path"
-        report.add(f"{at}.static.url", "a prefix that no health path starts with", show(app.static.url), do)
+    check_static(report, f"{at}.static", app)
+    check_shared(report, at, app)
     check_text(report, f"{at}.nginx_extra", app.nginx_extra_local, "a file with nginx directives")

@@ -260,6 +260,39 @@ HookCommand = Annotated[
 """A command line of the app's own, split as a shell splits words and run without one."""
 
 
+def _check_build(value: str) -> Hint | bool:
+    verdict = _check_hook(value)
+    if verdict is True and all(re.match(r"[A-Za-z_]\w*=", word, re.ASCII) for word in shlex.split(value)):
+        return "write a command behind the variables"
+    return verdict
+
+
+BuildCommand = Annotated[
+    str,
+    Narrow(
+        "one command with its arguments",
+        'write a command such as "npm run build" or "python manage.py collectstatic --noinput"',
+        _check_build,
+    ),
+]
+"""A command line of a build, split as a shell splits words and run without one."""
+
+
+def _check_shared_file(value: str | dict[str, bool]) -> Hint | bool:
+    return value == {"writable": True} if isinstance(value, dict) else _check_local_path(value)
+
+
+SharedFile = Annotated[
+    str | dict[str, bool],
+    Narrow(
+        'a file on this machine, relative to the inventory, or {"writable": True}',
+        'write the file\'s name, or {"writable": True} for a file that the app writes',
+        _check_shared_file,
+    ),
+]
+"""A file that isn't from the app's source: the operator's, or one that the app writes."""
+
+
 def _check_release(value: str) -> Hint | bool:
     return matches(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}")(value)
 

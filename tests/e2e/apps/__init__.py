@@ -71,7 +71,8 @@ def let_build_be_anew(works: Path, number: int) -> None:
 def settings(source: Path | dict[str, str], domain: str, **options: Any) -> dict[str, Any]:
     """Settings of an app "tiny" from a local folder, or from a mapping as the inventory takes it; plain HTTP."""
     given = source if isinstance(source, dict) else {"path": str(source)}
-    return {"domains": [domain], "source": given, "app": "tiny.main:app", "tls": {"mode": "off"}, **options}
+    paths = {"liveness_path": "/healthz", "readiness_path": "/readyz"}
+    return {"domains": [domain], "source": given, "app": "tiny.main:app", "tls": {"mode": "off"}, **paths, **options}
 
 
 def facts(host: Host, path: str = "/", domain: str = "extra.test") -> dict[str, Any]:

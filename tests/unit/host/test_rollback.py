@@ -97,7 +97,8 @@ def test_a_rollback_uses_what_the_release_was_made_from(two: Host, story: Story)
     rollback.rollback(two.app)
     wanted = two.app.wanted
     assert (wanted["app"], wanted["static"], wanted["deaths"]) == ("old:app", "old", "^dying")
-    assert wanted["readiness"] == {"path": "/old", "timeout": 5, "host": "notes.example.com", "scheme": "https"}
+    now = {"timeout": 5, "interval": 1, "host": "notes.example.com", "scheme": "https"}
+    assert wanted["readiness"] == now | {"path": "/old", "strict": True}, "of before 0.2, when all were asked strictly"
     assert (wanted["keep"], wanted["drain_timeout"]) == (3, 0), "settings of the host"
     assert json.loads(two.at.wanted.read_text())["app"] == "notes.main:app", "what is wanted stays"
 

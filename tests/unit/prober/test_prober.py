@@ -236,6 +236,16 @@ def test_every_other_connection_is_kept(keys: Path) -> None:
     assert kept <= 3 * new and new <= 3 * kept, "on a busy machine either may lag, but not by so much"
 
 
+def test_where_no_path_is_known_any_answer_below_500_is_good(keys: Path) -> None:
+    load = Load(short=("/nowhere",), lenient=True, connections=2, rate=100)
+
+    async def during(server: Server) -> None:
+        await until(lambda: server.asked["/nowhere"] >= 4)
+
+    result, _ = probe(keys, load, during=during)
+    assert (result.failed, result.counts["short"] >= 4) == (0, True), result.line
+
+
 def test_paths_are_taken_in_turn_by_each_connection(keys: Path) -> None:
     async def during(server: Server) -> None:
         await until(lambda: server.connections["kept"] >= 8)
@@ -560,6 +570,7 @@ def test_interrupt_leaves_the_process_to_its_parent_and_the_parent_s_death_ends_
         ({"websocket": "/healthz"}, "https://notes.test/healthz answered 200 and opened no WebSocket before"),
         ({"stream": "/nowhere"}, "https://notes.test/nowhere answered 404 before"),
         ({"short": ("/nowhere", "/healthz")}, "https://notes.test/nowhere answered 404 before"),
+        ({"lenient": True, "slow": "/nowhere"}, "https://notes.test/nowhere answered 404 before"),
     ],
 )
 def test_wrong_path_is_told_before_anything_begins(keys: Path, load: dict[str, Any], told: str) -> None:
@@ -681,6 +692,10 @@ def test_settings_of_the_probe(
     data = changed({"apps.notes.probe": probe | {"connections": 6, "rate": 30}})
     _, load = site_and_load(make_settings(data).apps["notes"], {})
     assert load == Load(("/a", "/b"), "/s", "/u", "/w", "/e", 6, 30)
+    rows: list[tuple[dict[str, Any], bool]] = [({}, True), ({"apps.notes.liveness_path": "/up"}, False)]
+    for paths, lenient in rows:
+        _, load = site_and_load(make_settings(changed(paths)).apps["notes"], {})
+        assert (load.short, load.lenient) == (("/up",) if paths else ("/",), lenient)
 
 
 @pytest.fixture

@@ -218,7 +218,7 @@ def test_every_service_is_shut_off(settings: Settings) -> None:
 
 
 NETWORK = {
-    "internet": {"RestrictAddressFamilies": ["AF_UNIX AF_INET AF_INET6"]},
+    "internet": {"RestrictAddressFamilies": ["AF_UNIX AF_INET AF_INET6 AF_NETLINK"]},
     "unix": {"RestrictAddressFamilies": ["AF_UNIX"], "PrivateNetwork": ["yes"], "IPAddressDeny": ["any"]},
 }
 """sandbox.network → what an app may talk to."""

@@ -69,6 +69,9 @@ ENV = {"apps.notes.env_file": ".env"}
 
 APP = "a name of 1 to 30 lower-case letters, digits and hyphens that starts with a letter and is not the system's"
 DATABASE = "the URL of a database"
+INNER = "a folder inside the app's folder: letters, digits and . _ + - /"
+APART = "a path apart from all others of shared and shared_files"
+STATIC = "a mapping of options of static files, or a list of such mappings"
 DOMAIN = "a host name in lower-case ASCII, such as notes.example.com"
 HOOK = "one command with its arguments, or None"
 HOOK_DO = 'write None, or a command such as "bin/after-switch --quick" or "python -m notes.warm_up"'
@@ -192,9 +195,10 @@ ROWS = [
     Row(25, "port of sshd", {"apps.notes.port": 22}, "slipway.apps.notes.port", PORT, "22", "write a free port such as 8001, without quotes; 22, 80 and 443 are sshd's and nginx's"),
     Row(25, "port of nginx", {"apps.notes.port": 443}, "slipway.apps.notes.port", PORT, "443", "write a free port such as 8001, without quotes; 22, 80 and 443 are sshd's and nginx's"),
     Row(25, "port of another app", {"apps.notes.port": 8001, "apps.shop": {**NOTES, "domains": ["b.example.com"], "port": 8001}}, "slipway.apps.shop.port", "a port that no other app has", "8001, also in slipway.apps.notes.port", "choose another"),
-    Row(26, "health path without a slash", {"apps.notes.liveness_path": "healthz"}, "slipway.apps.notes.liveness_path", PATH, '"healthz"', "start it with /"),
-    Row(26, "health path as URL", {"apps.notes.readiness_path": "http://127.0.0.1/readyz"}, "slipway.apps.notes.readiness_path", PATH, '"http://127.0.0.1/readyz"', "write the path alone, without scheme and host"),
-    Row(27, "health path with a line break", {"apps.notes.readiness_path": "/readyz\r\nHost: x"}, "slipway.apps.notes.readiness_path", PATH, '"/readyz\\r\\nHost: x"', "remove the line break"),
+    Row(26, "health path without a slash", {"apps.notes.liveness_path": "healthz"}, "slipway.apps.notes.liveness_path", f"{PATH}, or None", '"healthz"', "start it with /"),
+    Row(26, "health path as URL", {"apps.notes.readiness_path": "http://127.0.0.1/readyz"}, "slipway.apps.notes.readiness_path", f"{PATH}, or None", '"http://127.0.0.1/readyz"', "write the path alone, without scheme and host"),
+    Row(0, "interval of no time", {"apps.notes.readiness_interval": 0}, "slipway.apps.notes.readiness_interval", SECONDS, "0", "write a number from 1 to 3600, without quotes"),
+    Row(27, "health path with a line break", {"apps.notes.readiness_path": "/readyz\r\nHost: x"}, "slipway.apps.notes.readiness_path", f"{PATH}, or None", '"/readyz\\r\\nHost: x"', "remove the line break"),
     Row(0, "header that ends a directive", {"apps.notes.headers": {"content_security_policy": "default-src 'self'\"; return 200"}}, "slipway.apps.notes.headers.content_security_policy", HEADER, '"default-src \'self\'\\"; return 200"', HEADER_DO),
     Row(0, "header with a variable of nginx's", {"apps.notes.headers": {"permissions_policy": "camera=($http_x)"}}, "slipway.apps.notes.headers.permissions_policy", HEADER, '"camera=($http_x)"', HEADER_DO),
     Row(0, "header of two lines", {"apps.notes.headers": {"referrer_policy": "no-referrer\r\nSet-Cookie: a=b"}}, "slipway.apps.notes.headers.referrer_policy", HEADER, '"no-referrer\\r\\nSet-Cookie: a=b"', HEADER_DO),
@@ -236,7 +240,7 @@ ROWS = [
     Row(31, "value that is a list", {"apps.notes.env": {"A": ["hidden"]}}, "slipway.apps.notes.env.A", TEXT, "a value of type list (not shown)", "write a string, a number, True or False"),
     Row(32, "required secret empty", {"apps.notes.env_file": ".env", "apps.notes.required_env": ["SECRET_KEY"]}, "slipway.apps.notes.required_env", "a value for SECRET_KEY", "SECRET_KEY is empty", "set SECRET_KEY in .env", {".env": "SECRET_KEY=\n"}),
     Row(32, "required secret missing", {"apps.notes.required_env": ["SECRET_KEY"]}, "slipway.apps.notes.required_env", "a value for SECRET_KEY", "no SECRET_KEY", "set SECRET_KEY in env or in a .env file that env_file names"),
-    Row(32, "build variable missing", {"apps.notes.env_file": ".env", "apps.notes.build_env": ["UV_INDEX_X_PASSWORD"]}, "slipway.apps.notes.build_env", "names of variables in env_file", "no UV_INDEX_X_PASSWORD there", "set UV_INDEX_X_PASSWORD in .env", {".env": "A=hidden\n"}),
+    Row(32, "build variable missing", {"apps.notes.env_file": ".env", "apps.notes.build_env": ["UV_INDEX_X_PASSWORD"]}, "slipway.apps.notes.build_env", "names of variables in env or env_file", "no UV_INDEX_X_PASSWORD there", "set UV_INDEX_X_PASSWORD in .env", {".env": "A=hidden\n"}),
     Row(33, ".env that others can read", ENV, "slipway.apps.notes.env_file", "a .env file that only you can read", "mode 0644", "chmod 600 {dir}/.env", {".env": ("A=hidden\n", 0o644)}),
     Row(33, "no .env", ENV, "slipway.apps.notes.env_file", "a .env file", "no file {dir}/.env", "create it, or correct the name; it is relative to the inventory"),
     Row(33, "deploy key that others can read", {"apps.notes.source": {"git": "git@git.example.com:a/b.git", "deploy_key": "key"}}, "slipway.apps.notes.source.deploy_key", "a private SSH key that only you can read", "mode 0640", "chmod 600 {dir}/key", {"key": (KEY, 0o640)}),
@@ -384,6 +388,25 @@ ROWS = [
     Row(0, "static files over everything", {"apps.notes.static": {"path": "static", "url": "/"}}, "slipway.apps.notes.static.url", "a path that starts and ends with /, such as /static/", '"/"', "choose a prefix such as /static/: with / nothing would reach the app"),
     Row(0, "static folder outside the app", {"apps.notes.static": {"path": "../static"}}, "slipway.apps.notes.static.path", "a folder inside the app's folder: letters, digits and . _ + - /", '"../static"', "write it without .. ; for what lies above, point the source there"),
     Row(0, "static files over the health path", {"apps.notes.static": {"path": "static"}, "apps.notes.liveness_path": "/static/up"}, "slipway.apps.notes.static.url", "a prefix that no health path starts with", '"/static/"', "choose another url: the app couldn't answer its liveness or readiness path"),
+    Row(0, "number for static files", {"apps.notes.static": 3}, "slipway.apps.notes.static", f"{STATIC}, or None", "3", 'write a mapping, such as {"path": "static"}'),
+    Row(0, "one of several static folders without a path", {"apps.notes.static": [{"path": "a"}, {"url": "/b/"}]}, "slipway.apps.notes.static[1].path", INNER, "nothing", 'add "path": "static"'),
+    Row(0, "typo in one of several static folders", {"apps.notes.static": [{"path": "a", "max_ag": 3}]}, "slipway.apps.notes.static[0].max_ag", "a setting of slipway.apps.notes.static[0]", '"max_ag", which is unknown', 'rename it to "max_age"'),
+    Row(0, "two static folders at one address", {"apps.notes.static": [{"path": "a"}, {"path": "b"}]}, "slipway.apps.notes.static[1].url", "a prefix of its own for each folder", '"/static/"', "choose another url"),
+    Row(0, "unknown word for what never changes", {"apps.notes.static": {"path": "a", "immutable": "yes"}}, "slipway.apps.notes.static.immutable", 'one of "hashed", "all", "none"', '"yes"', 'write one of "hashed", "all", "none"'),
+    Row(0, "text for build commands", {"apps.notes.build": "npm ci"}, "slipway.apps.notes.build", "a list of commands", '"npm ci"', 'write a list in square brackets, such as ["a", "b"]'),
+    Row(0, "build command that needs a shell", {"apps.notes.build": ["npm ci && npm run build"]}, "slipway.apps.notes.build[0]", "one command with its arguments", '"npm ci && npm run build"', "it has &&, but runs without a shell: write one command, or sh -c '…'"),
+    Row(0, "build command of variables alone", {"apps.notes.build": ["A=b"]}, "slipway.apps.notes.build[0]", "one command with its arguments", '"A=b"', "write a command behind the variables"),
+    Row(0, "number for node", {"apps.notes.node": 18}, "slipway.apps.notes.node", "True or False", "18", "write True or False, without quotes"),
+    Row(0, "shared folder outside the app", {"apps.notes.shared": ["/data"]}, "slipway.apps.notes.shared[0]", INNER, '"/data"', "write it relative to the source, without / or ~ at the start"),
+    Row(0, "shared folder in another", {"apps.notes.shared": ["media", "media/cats"]}, "slipway.apps.notes.shared[1]", APART, '"media/cats"', 'remove it, or "media": one has the other'),
+    Row(0, "shared environment", {"apps.notes.shared": [".venv/x"]}, "slipway.apps.notes.shared[0]", "a path that a release has no use for", '".venv/x"', "choose another path: that one is the release's own"),
+    Row(0, "shared file in a shared folder", {"apps.notes.shared": ["data"], "apps.notes.shared_files": {"data/db.sqlite3": {"writable": True}}}, 'slipway.apps.notes.shared_files["data/db.sqlite3"]', APART, '"data/db.sqlite3"', 'remove it, or "data": one has the other'),
+    Row(0, "shared file that is not there", {"apps.notes.shared_files": {".env": "app.env"}}, 'slipway.apps.notes.shared_files[".env"]', "a file of yours", "no file {dir}/app.env", "create it, or correct the name; it is relative to the inventory"),
+    Row(0, "shared file that others can read", {"apps.notes.shared_files": {"a": "app.env"}}, "slipway.apps.notes.shared_files.a", "a file of yours that only you can read", "mode 0644", "chmod 600 {dir}/app.env", {"app.env": ("A=hidden\n", 0o644)}),
+    Row(0, "shared file that is not writable", {"apps.notes.shared_files": {"a": {"writable": False}}}, "slipway.apps.notes.shared_files.a", 'a file on this machine, relative to the inventory, or {"writable": True}', "a mapping of 1", 'write the file\'s name, or {"writable": True} for a file that the app writes'),
+    Row(0, "shared file upwards", {"apps.notes.shared_files": {"../a": {"writable": True}}}, 'slipway.apps.notes.shared_files["../a"]', "a file inside the app's folder: letters, digits and . _ + - /", '"../a"', "write it without .. ; for what lies above, point the source there"),
+    Row(0, "secret among static files", {"apps.notes.static": {"path": "web"}, "apps.notes.shared_files": {"web/a": "app.env"}}, 'slipway.apps.notes.shared_files["web/a"]', "a path outside of static folders", '"web/a"', "choose another path: nginx would serve it", {"app.env": ("A=hidden\n", 0o600)}),
+    Row(0, "included file that is not there", {"apps.notes.source": {"path": "project", "include": ["dist"]}}, "slipway.apps.notes.source.include[0]", "a file or a folder in {dir}/project", '"dist", which is not there', "build it first, or correct the name"),
     Row(0, "nginx file that is not there", {"nginx.extra": "extra.conf"}, "slipway.nginx.extra", "a file with nginx directives", "no file {dir}/extra.conf", "create it, or correct the name; it is relative to the inventory"),
     Row(0, "another uv without its hash", {"python.uv.version": "0.14.0"}, "slipway.python.uv.sha256", "a SHA-256 for another uv than 0.13.8", "uv 0.14.0 without its SHA-256", "copy the SHA-256 of the manylinux wheels from https://pypi.org/project/uv/#files"),
     Row(0, "hash that is none", {"python.uv.sha256": {"x86_64": "abc"}}, "slipway.python.uv.sha256.x86_64", "64 lower-case hexadecimal digits", '"abc"', "copy the SHA-256 that PyPI shows for the wheel"),

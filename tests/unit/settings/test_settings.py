@@ -250,6 +250,12 @@ def test_probe(folder: Path) -> None:
     """By default it asks for the liveness path and no more."""
     app = app_of(folder, {"apps.notes.liveness_path": "/up"})
     assert app.probe_paths == ["/up"]
+    assert (app.liveness, app.readiness, app.has_health) == ("/up", "/up", True)
+    app = app_of(folder, {"apps.notes.readiness_path": "/ready", "apps.notes.liveness_path": "/up"})
+    assert (app.liveness, app.readiness, app.is_good(204), app.is_good(302)) == ("/up", "/ready", True, False)
+    app = app_of(folder)
+    assert (app.liveness, app.readiness, app.has_health, app.probe_paths) == ("/", "/", False, ["/"])
+    assert (app.is_good(404), app.is_good(500)) == (True, False)
     assert app.probe == ProbeSettings()
     assert (app.probe.connections, app.probe.rate) == (10, 50)
     short = ["/api/whoami", "/search?q=a%20b&to=1,2", "/a/b?x"]

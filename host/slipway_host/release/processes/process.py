@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from slipway_host.release.app import App
 
 JOURNAL_LINES = 300  # that are looked at
+LOOK_EVERY = 0.1  # seconds
 
 
 class Process:
@@ -76,6 +77,26 @@ class Process:
     def ready(self, app: App, release: str) -> tuple[bool, str]:
         """Look at it once. Returns whether it works, and what was seen."""
         raise NotImplementedError
+
+    def still_works(self, app: App, release: str) -> tuple[bool, str]:
+        """The same while it serves."""
+        return self.ready(app, release)
+
+    def pause(self, app: App, seen: str, looks: int) -> float:
+        """Seconds until it may be looked at again.
+
+        + seen: what was seen last
+        + looks: how often something was
+        """
+        return LOOK_EVERY
+
+    def in_vain(self, app: App, release: str, seen: str, times: int) -> str | None:
+        """Why there is nothing to wait for; None if it may still become ready.
+
+        + seen: what was seen last
+        + times: how often in a row
+        """
+        return None
 
     def seconds(self, app: App) -> float:
         """Seconds that it may take to be ready."""

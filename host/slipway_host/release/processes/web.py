@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from slipway_host import http
 from slipway_host.layout import ITSELF, KINDS
+from slipway_host.protocol import asked_as
 from slipway_host.proxy import sockets
 from slipway_host.release import served
-from slipway_host.release.processes.process import Process
+from slipway_host.release.processes.process import LOOK_EVERY, Process
 from slipway_host.system import Failed
 
 TYPE_CHECKING = False
@@ -24,6 +25,8 @@ SITE_SECONDS = 10  # to this host's nginx
 PUBLIC_SECONDS = 5  # nginx's old workers accept for an instant after its new ones do
 PUBLIC_EVERY = 0.01
 BODY_BYTES = 400  # of an answer, for a message
+STEADY = 3  # times the same answer in a row
+NOT_FOUND, TOO_MANY = 404, 429
 NOT_READY = (0, 502, 504)  # of the site: no answer, or nginx got none
 
 
@@ -42,8 +45,29 @@ class Web(Process):
         return app.wanted.get("deaths")
 
     def ready(self, app: App, release: str) -> tuple[bool, str]:
-        """Whether it answers 2xx on its readiness path, and the answer."""
+        """Whether it answers on its readiness path, and the answer; see `good`."""
         return probe(app, release)
+
+    def still_works(self, app: App, release: str) -> tuple[bool, str]:
+        """The same; that it has been asked too often is an answer, too."""
+        ready, seen = probe(app, release)
+        return ready or status_of(seen) == TOO_MANY, seen
+
+    def pause(self, app: App, seen: str, looks: int) -> float:
+        """Longer and longer, up to the setting's, once it answers: its own limits may count each question."""
+        if not status_of(seen):
+            return LOOK_EVERY
+        return float(min(app.wanted["readiness"].get("interval", 1), LOOK_EVERY * 2 ** min(looks - 1, 10)))
+
+    def in_vain(self, app: App, release: str, seen: str, times: int) -> str | None:
+        """A path that is named, and that the app doesn't have."""
+        asked = asked_of(app, release)
+        if not asked["strict"] or status_of(seen) != NOT_FOUND or times < STEADY:
+            return None
+        return (
+            f"{asked['path']} answers 404: the app has no such path. Set readiness_path to one that it has, or remove "
+            f"readiness_path and liveness_path: then the app is ready when it answers / below 500."
+        )
 
     def seconds(self, app: App) -> float:
         """As the settings say."""
@@ -52,7 +76,10 @@ class Web(Process):
     def unready(self, app: App, seen: str) -> str:
         """See Process."""
         readiness = app.wanted["readiness"]
-        return f"{readiness['path']} wasn't ready within {readiness['timeout']} s; its last answer: {seen}."
+        told = f"{readiness['path']} wasn't ready within {readiness['timeout']} s; its last answer: {seen}."
+        if 300 <= status_of(seen) < 400 and readiness.get("strict", True):
+            told += " A redirect isn't enough for a path that is set: set readiness_path to where it leads."
+        return told
 
     def turned_bad(self, app: App, seen: str) -> str:
         """See Process."""
@@ -105,12 +132,31 @@ def ask(
 
 
 def probe(app: App, release: str) -> tuple[bool, str]:
-    """Ask a release on its own socket whether it is ready. Returns whether it answered 2xx, and the answer."""
-    made = app.record(release).get("wanted") or app.wanted
-    readiness: Readiness = {**app.wanted["readiness"], "path": made["readiness"]["path"]}
+    """Ask a release on its own socket whether it is ready. Returns whether its answer is `good`, and the answer."""
+    readiness = asked_of(app, release)
     status, body, _ = ask(lambda: own_socket(app.at.socket(release)), readiness)
     # Hide secrets before the text is put together: the body is cut off, maybe within a secret.
-    return 200 <= status < 300, app.system.hidden.shown(f"{status} {body}" if status else body)
+    return good(status, strict=readiness["strict"]), app.system.hidden.shown(f"{status} {body}" if status else body)
+
+
+def asked_of(app: App, release: str) -> Readiness:
+    """How a release is asked: by the path that it was made with."""
+    made = app.record(release).get("wanted") or app.wanted
+    asked: Readiness = {**app.wanted["readiness"], **asked_as(made)}  # type: ignore[typeddict-item]
+    return asked
+
+
+def good(status: int, *, strict: bool) -> bool:
+    """Whether an answer says that the app is ready: 2xx, or if no path is set any answer that is no fault of its own.
+
+    A redirect, a login that is asked for, and a page that isn't there are answers of an app that works.
+    """
+    return 200 <= status < (300 if strict else 500)
+
+
+def status_of(seen: str) -> int:
+    """The status of an answer as `probe` tells it; 0 without an answer."""
+    return int(seen[:3]) if seen[:3].isdecimal() and seen[3:4] in ("", " ") else 0
 
 
 def own_socket(path: Path) -> socket.socket:
