@@ -195,7 +195,7 @@ def _settings(model: type[BaseModel], path: str, intro: str = "") -> Iterator[st
     inner: list[tuple[type[BaseModel], str, str]] = []
     for name, field in sorted(model.model_fields.items(), key=lambda each: each[0] == "apps"):  # the longest last
         below = f"{path}.{name}"
-        models = models_in(field.annotation)
+        models = list(dict.fromkeys(models_in(field.annotation)))
         if model is AppSettings and name in HEADINGS:
             yield f"#### {HEADINGS[name]}\n"
         if isinstance(field.default, BaseModel):

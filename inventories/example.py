@@ -333,9 +333,26 @@ hosts = [
                             # Type: a path on this machine, relative to the inventory, or None; default None.
                             "known_hosts": None,
                         },
-                        # ASGI application as module:attribute.
-                        # Type: an ASGI application as module:attribute; required.
-                        "app": "notes.main:app",
+                        # Application as module:attribute, or the function that makes it; literal arguments may
+                        # follow, as in 'notes:create_app("production")'. None: it is found, by [tool.fastapi]
+                        # entrypoint in pyproject.toml, the variables LITESTAR_APP and FLASK_APP, Django's manage.py,
+                        # and usual names: app, application or create_app in main.py, app.py, and such modules of the
+                        # project's package or of a folder app. A release says what it found.
+                        # Type: an application as module:attribute, or None; default None.
+                        "app": None,
+                        # What the application speaks. None: a release finds out, by importing it before anything
+                        # changes.
+                        # Type: one of "asgi", "wsgi", or None; default None.
+                        "interface": None,
+                        # Whether `app` is a function that makes the application. None: a release finds out by its
+                        # signature, and calls it unless interface is set.
+                        # Type: True or False, or None; default None.
+                        "factory": None,
+                        # Folders below the app's from which modules are imported too, such as ["src"] for a src
+                        # layout without a build system. The server, the check, migrations, hooks and processes all
+                        # get them.
+                        # Type: a list of folders; default [].
+                        "python_path": [],
                         # Python version of this app; None: the host's python.version.
                         # Type: a Python version from "3.11" to "3.14", with or without a patch number, or None;
                         # default None.
@@ -356,10 +373,25 @@ hosts = [
                         # empty.
                         # Type: a list of variable names; default [].
                         "required_env": [],
-                        # Names from env_file that `uv sync` gets too (credentials of a private index, such as
-                        # UV_INDEX_INTERNAL_PASSWORD).
+                        # Names from env and env_file that `uv sync` and the commands of `build` get too: credentials
+                        # of a private index (UV_INDEX_INTERNAL_PASSWORD), or what settings need to be imported
+                        # (DJANGO_SETTINGS_MODULE). Others they don't see.
                         # Type: a list of variable names; default [].
                         "build_env": [],
+                        # Commands that make what the repository doesn't have, such as ["npm ci", "npm run build"] or
+                        # ["python manage.py collectstatic --noinput"]. They run in each release once its dependencies
+                        # are installed, one after another, in the app's folder, as the app's builder: they may write
+                        # there, use the Internet, and reach nothing of the host. The release's bin folder is first in
+                        # PATH, HOME is kept for the next build, and of the variables they get those of build_env. No
+                        # shell; NAME=value may stand before a command. A command that fails ends the release. What
+                        # they leave is part of it: let the last one remove what no release needs ("rm -rf
+                        # node_modules").
+                        # Type: a list of commands; default [].
+                        "build": [],
+                        # True: the host gets Node.js and npm from the distribution's packages, for commands of
+                        # `build`.
+                        # Type: True or False; default False.
+                        "node": False,
                         # The only packages of the lock file that may be built on the host from their sources, which
                         # runs their code and that of their build requirements; those come from the index by name, and
                         # no lock file pins them. []: none, so that all must come as wheels. None: any.
@@ -397,14 +429,29 @@ hosts = [
                         # DATABASE_URL stays as it is.
                         # Type: one of "asyncpg", "psycopg", or None; default None.
                         "database_driver": None,
+                        # Folders in the app's folder that the app may write, and that outlive releases, such as
+                        # ["media", "data"]. Each is /srv/<app>/shared/<folder>, to which every release has a link.
+                        # What the source has there is copied once, when the folder is made. Nothing in it is ever
+                        # deleted by Slipway, and a rollback doesn't change it.
+                        # Type: a list of folders' names; default [].
+                        "shared": [],
+                        # Path in the app's folder → file beside the inventory that each release gets a copy of, as
+                        # {".env": "notes.env"}: secrets that the app reads from a file. The app alone can read it,
+                        # and can't change it. {"db.sqlite3": {"writable": True}}: a file that the app itself makes
+                        # and writes there, and that outlives releases like a folder of `shared`; for an app that
+                        # replaces it by another, share its folder.
+                        # Type: a mapping of paths in the app's folder to files; default {}.
+                        "shared_files": {},
                         # --- Process --------------------------------------------------------------------------------
                         # Port on 127.0.0.1 where nginx offers the app without TLS to the host itself; the app gets it
                         # as PORT. None: no such port; sockets and 443 are enough for most.
                         # Type: a port from 1024 to 65535, or None; default None.
                         "port": None,
-                        # The ASGI server that runs the app. What the app's lock file lacks of its packages is
-                        # installed besides.
-                        # Type: one of "gunicorn"; default "gunicorn".
+                        # The server that runs the app. What the app's lock file lacks of its packages is installed
+                        # besides. Whichever it is, it has the socket of systemd, believes nginx alone, and finishes
+                        # its requests and closes WebSockets when it is stopped. What each serves, and is good for, is
+                        # in docs/explanation.md.
+                        # Type: one of "gunicorn", "uvicorn", "granian", "hypercorn"; default "gunicorn".
                         "server": "gunicorn",
                         # Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores
                         # and memory.
@@ -423,6 +470,22 @@ hosts = [
                         # by default, so that nginx closes first and no request meets a closing connection.
                         # Type: a whole number of seconds from 1 to 3600; default 75.
                         "keep_alive": 75,
+                        # Threads of a worker that serves WSGI: so many requests at once. ASGI has none.
+                        # Type: a whole number of threads from 1 to 1000; default 8.
+                        "threads": 8,
+                        # Connections from nginx that may wait until a worker takes them; the kernel's
+                        # net.core.somaxconn bounds it too.
+                        # Type: a whole number of connections from 1 to 65535; default 4096.
+                        "backlog": 4096,
+                        # Connections that a worker may have at once, nginx's idle ones among them, against more work
+                        # than it can do. Beyond it a server answers 503, or lets them wait (docs/explanation.md).
+                        # None: no limit.
+                        # Type: a whole number of connections from 1 to 1000000, or None; default None.
+                        "concurrency": None,
+                        # True: the server writes a line for each request to the journal, which may cost half of the
+                        # throughput. nginx has an access log in any case.
+                        # Type: True or False; default False.
+                        "access_log": False,
                         # Requests after which a worker is replaced, against leaks of memory; 0: never (the server's
                         # default).
                         # Type: a whole number of requests from 0 to 1000000; default 0.
@@ -495,16 +558,31 @@ hosts = [
                             # Type: a whole number of MB from 8 to 1000000; default 100.
                             "log_mb": 100,
                         },
+                        # Name → program that keeps running beside the app's server, such as a worker or a scheduler.
+                        # How-to: "Workers and jobs".
+                        # Type: a mapping of names to processes; default {}.
+                        "processes": {},
+                        # Name → program that starts at a time and ends, as from a crontab.
+                        # Type: a mapping of names to jobs; default {}.
+                        "jobs": {},
+                        # True for an app whose own process has a scheduler (APScheduler, fastapi-utils'
+                        # repeat_every), which would run twice in two processes: it has one worker (workers), and the
+                        # old release is told to stop as soon as the new one serves (drain_timeout and keep_warm are
+                        # 0). While a release is tried, some seconds, both run. Better is a job, or a process that is
+                        # alone.
+                        # Type: True or False; default False.
+                        "scheduler_in_web": False,
                         # --- Release --------------------------------------------------------------------------------
-                        # "auto": `alembic upgrade heads` where the source has Alembic's configuration; None: never;
-                        # otherwise the command. It runs once a release, in the app's folder, as the app's user, with
-                        # its environment and the release's bin folder first in PATH, before any traffic; if it fails,
-                        # the old release keeps serving.
+                        # "auto": what the source has, of Alembic, Django, Flask-Migrate and advanced-alchemy; None:
+                        # never; otherwise the command. It runs once a release, in the app's folder, as the app's
+                        # user, with its environment and the release's bin folder first in PATH, before any traffic;
+                        # if it fails, the old release keeps serving.
                         # Type: "auto", or one command with its arguments, or None; default "auto".
                         "migrate": "auto",
-                        # Alembic's configuration in the app's folder: an alembic.ini of any name, or a pyproject.toml
-                        # with [tool.alembic]. None: the one that ALEMBIC_CONFIG of env names; else the one nearest to
-                        # the app's folder, in it or below it.
+                        # What configures migrations, in the app's folder: an alembic.ini of any name, a
+                        # pyproject.toml with [tool.alembic], or Django's manage.py. None: the one that ALEMBIC_CONFIG
+                        # of env names; else the one nearest to the app's folder, in it or up to three folders below
+                        # it.
                         # Type: a file inside the app's folder: letters, digits and . _ + - /, or None; default None.
                         "migrate_config": None,
                         # Seconds a migration may take (at most a day); after that it is stopped and the release
@@ -589,6 +667,11 @@ hosts = [
                             # Its own failure is shown and changes nothing.
                             # Type: one command with its arguments, or None; default None.
                             "on_failure": None,
+                            # Command when one of `jobs` failed; it gets the job's name as SLIPWAY_JOB, and as
+                            # SERVICE_RESULT, EXIT_CODE and EXIT_STATUS how it ended (systemd.exec(5)). It runs as the
+                            # app, in the job's own unit.
+                            # Type: one command with its arguments, or None; default None.
+                            "on_job_failure": None,
                             # Seconds each of these commands may take; then it is stopped, and counts as failed.
                             # Type: a whole number of seconds from 1 to 3600; default 60.
                             "timeout": 60,
@@ -622,8 +705,10 @@ hosts = [
                             "rate": 50,
                         },
                         # --- nginx and TLS --------------------------------------------------------------------------
-                        # Folder of static files that nginx serves without asking the app; None: there is none.
-                        # Type: a mapping of options of static files, or None; default None.
+                        # Folder of static files that nginx serves without asking the app, or a list of several; None:
+                        # there is none.
+                        # Type: a mapping of options of static files, or a list of such mappings, or None; default
+                        # None.
                         "static": None,
                         # Largest request body, such as an upload; beyond it nginx answers 413. 0: no limit (nginx's
                         # own default is 1m).
@@ -750,7 +835,7 @@ hosts = [
                         # Type: a path on this machine, relative to the inventory, or None; default None.
                         "nginx_extra": None,
                     },
-                    # An app from a folder on this machine, with static files and a limit.
+                    # An app from a folder on this machine, with static files, a limit, a worker and a job.
                     "shop": {
                         "domains": ["shop.example.com"],
                         "app": "shop.main:app",
@@ -764,20 +849,32 @@ hosts = [
                             # Type: a folder inside the source: letters, digits and . _ + - /, or empty for its root;
                             # default "".
                             "subdir": "",
+                            # Files and folders inside it that are sent although git ignores them, such as
+                            # ["frontend/dist"]: what was built on this machine. What looks like a secret stays here
+                            # all the same.
+                            # Type: a list of paths in the folder; default [].
+                            "include": [],
                         },
                         "static": {
-                            # Folder with the static files, inside the app's folder. nginx follows no link on the way
-                            # or in it, and gives away no file or folder whose name begins with a dot, but for
-                            # .well-known.
+                            # Folder with the static files, inside the app's folder; a command of `build` may make it.
+                            # nginx follows no link on the way or in it, and gives away no file or folder whose name
+                            # begins with a dot, but for .well-known. A folder of `shared` has what visitors sent:
+                            # nginx names no type for it that a browser runs as code, and adds a policy that stops
+                            # scripts.
                             # Type: a folder inside the app's folder: letters, digits and . _ + - /; required.
                             "path": "static",
                             # URL prefix nginx answers from that folder.
                             # Type: a path that starts and ends with /, such as /static/; default "/static/".
                             "url": "/static/",
-                            # Seconds a browser may keep a file without asking again (Cache-Control: max-age);
-                            # 31536000, a year, is the most that makes sense, for names that contain a hash.
+                            # Seconds a browser may keep a file without asking again (Cache-Control: max-age).
                             # Type: a whole number of seconds from 0 to 31536000; default 3600.
                             "max_age": 3600,
+                            # Files that a browser may keep for a year, since their content never changes. hashed:
+                            # those whose names have a hash of it, as Django's ManifestStaticFilesStorage, Vite,
+                            # webpack and esbuild write them (app.5e0040571e1a.css, index-BfQ9xYz1.js). all; none:
+                            # max_age is for every file. Never files of `shared`.
+                            # Type: one of "hashed", "all", "none"; default "hashed".
+                            "immutable": "hashed",
                         },
                         "rate_limits": {
                             "/login": {
@@ -788,6 +885,65 @@ hosts = [
                                 # Requests that may come at once beyond that; what exceeds them gets 429.
                                 # Type: a whole number of requests from 0 to 10000; default 10.
                                 "burst": 10,
+                            },
+                        },
+                        "processes": {
+                            "worker": {
+                                # Command that runs it, in the app's folder, with the release's bin folder first in
+                                # PATH, without a shell. It must stay in the foreground.
+                                # Type: one command with its arguments; required.
+                                "command": "celery -A notes worker",
+                                # How many of them run.
+                                # Type: a whole number of processes from 1 to 64; default 1.
+                                "count": 1,
+                                # Signal that tells it to take no more work, to finish what it has, and to end. It
+                                # goes to the main process alone.
+                                # Type: one of "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2"; default
+                                # "SIGTERM".
+                                "stop_signal": "SIGTERM",
+                                # Seconds it has for that; then it is killed. Make it longer than the longest job. No
+                                # release and no rollback waits for it, except a rollback's own workers, which start
+                                # when they have ended.
+                                # Type: a whole number of seconds from 1 to 86400; default 60.
+                                "stop_timeout": 60,
+                                # Seconds it must have run without ending before the release counts as working. One
+                                # that connects to a broker first and then fails needs more.
+                                # Type: a whole number of seconds from 0 to 600; default 3.
+                                "alive": 3,
+                                # True for a scheduler: the old release's is ended before the new one starts, so that
+                                # never two run. Between the two none runs for a moment.
+                                # Type: True or False; default False.
+                                "alone": False,
+                                # MB of memory that each of them may take, within the app's limits. None: those alone.
+                                # Type: a whole number of MB from 16 to 10000000, or None; default None.
+                                "memory_mb": None,
+                            },
+                        },
+                        "jobs": {
+                            "cleanup": {
+                                # Command that runs it, in the app's folder, with the release's bin folder first in
+                                # PATH, without a shell.
+                                # Type: one command with its arguments; required.
+                                "command": "python -m notes.cleanup",
+                                # When it starts, by the host's clock and time zone: cron's five fields ("*/15 * * *
+                                # *"; "@daily" and the like), or a calendar expression of systemd ("Mon..Fri 03:30",
+                                # "hourly", "*-*-01 04:00 UTC").
+                                # Type: a time: cron's five fields, or a calendar expression of systemd; required.
+                                "schedule": "30 3 * * *",
+                                # Seconds it may take (at most a week); then it is told to stop, and counts as failed.
+                                # Type: a whole number of seconds from 1 to 604800; default 3600.
+                                "timeout": 3600,
+                                # Seconds it has to end when it is told to stop; then it is killed.
+                                # Type: a whole number of seconds from 1 to 86400; default 30.
+                                "stop_timeout": 30,
+                                # Up to so many seconds later, at random, so that not all jobs of all hosts start at
+                                # once.
+                                # Type: a whole number of seconds from 0 to 86400; default 0.
+                                "jitter": 0,
+                                # True: if the host was off when it should have started, it starts as soon as the host
+                                # is up. False: it waits for the next time.
+                                # Type: True or False; default True.
+                                "catch_up": True,
                             },
                         },
                     },

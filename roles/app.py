@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from slipway_host.layout import LAYOUT
 
 from roles import firewall, limits, ssh
 from roles.processes import PROCESSES
+from roles.processes.jobs import job_units
 from roles.ssh.facts import SshdState
 from slipway.engine import operations, plan
 from slipway.engine.overview import HostOverview
@@ -86,6 +89,8 @@ def worker_count(app: AppSettings, overview: HostOverview, apps: int) -> int:
     that hangs doesn't stop the site. Half of the memory, shared by the apps, is theirs, and is needed twice while
     two releases overlap.
     """
+    if app.scheduler_in_web:
+        return 1
     if app.workers is not None:
         return app.workers
     by_memory = overview.memory_mb // 2 // apps // (2 * MEMORY_PER_WORKER_MB)
@@ -111,6 +116,7 @@ def sandbox(app: AppSettings) -> list[str]:
         *(["MemoryDenyWriteExecute=yes"] if app.sandbox.memory_deny_write_execute else []),
         *(SYSTEM_CALLS if app.sandbox.filter_system_calls else []),
         *NETWORK[app.sandbox.network],
+        *([f"ReadWritePaths=-{app.at.shared}"] if app.shared or app.writable_files else []),
     ]
 
 
@@ -154,6 +160,15 @@ def units(app: AppSettings, workers: int) -> dict[str, str]:
     """The units of a release: kind → text, where ``@RELEASE@`` stands for its id."""
     lines = sandbox(app)
     return {kind: text for process in PROCESSES for kind, text in process(app, workers, lines).items()}
+
+
+def jobs(app: AppSettings) -> dict[str, dict[str, Any]]:
+    """The app's jobs (protocol.Job), with their units."""
+    lines = sandbox(app)
+    return {
+        name: {"command": job.argv, "calendar": job.calendars, "units": job_units(app, name, job, lines)}
+        for name, job in app.jobs.items()
+    }
 
 
 def accounts(app: AppSettings) -> list[Account]:

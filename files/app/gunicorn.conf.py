@@ -1,71 +1,77 @@
 """What every app on this host has in common. Managed by Slipway (roles/app.py); the rest is in the app's unit."""
 
-import asyncio
+import os
+import sys
 
-from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
-from uvicorn_worker import UvicornWorker
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "servers"))  # noqa: PTH100, PTH118, PTH120
 
-# Seconds for nginx to end a WebSocket after our close frame. A client that reads nothing would delay it for ever.
-FAREWELL_SECONDS = 2
-
-
-class Farewell:
-    """A transport that, when it is closed, only ends what is sent: the peer reads that, and ends the connection.
-
-    Closed at once, a connection takes the goodbye with it when a message is on its way to the app: nginx can't write
-    that (EPIPE), or learns that it wasn't read (ECONNRESET), and then doesn't look for what it has yet to read.
-    """
-
-    def __init__(self, transport):
-        self._transport = transport
-        self._closed = False
-        asyncio.get_running_loop().call_later(FAREWELL_SECONDS, transport.close)
-
-    def __getattr__(self, name):
-        return getattr(self._transport, name)
-
-    def is_closing(self):
-        return self._closed or self._transport.is_closing()
-
-    def write(self, data):
-        if not self.is_closing():
-            self._transport.write(data)
-
-    def close(self):
-        if not self.is_closing():
-            self._closed = True
-            self._transport.write_eof()
-            self._transport.resume_reading()
+HEAD_BYTES = 256 * 1024
+"""Of a request's head: nginx refuses more than a part of that."""
+NAMED = os.environ.get("SLIPWAY_APP")
+"""The application; a release of before names it on Gunicorn's command line alone."""
 
 
-def patient(protocol):
-    """An implementation of WebSockets of uvicorn's, but with a goodbye that arrives when a worker stops."""
+class Loads:
+    """A worker that loads the application as Slipway's check has loaded it."""
 
-    class Patient(protocol):
-        leaving = False
+    def load_wsgi(self):
+        if NAMED:
+            import slipway_served
 
-        def shutdown(self):
-            opened = getattr(self, "handshake_completed_event", None)  # of the oldest implementation
-            if opened.is_set() if opened else self.handshake_complete:
-                self.leaving = True
-                self.transport = Farewell(self.transport)
-            super().shutdown()
-
-        def data_received(self, data):
-            if not self.leaving:  # the answer to a goodbye, and what was on its way
-                super().data_received(data)
-
-    return Patient
+            self.app.callable = self.served(slipway_served.load(NAMED))
+        super().load_wsgi()
 
 
-class Worker(UvicornWorker):
-    """Gunicorn's worker of every app."""
+if os.environ.get("SLIPWAY_INTERFACE") == "wsgi":
+    import slipway_served
+    from gunicorn.workers.gthread import ThreadWorker
 
-    if AutoWebSocketsProtocol is not None:
-        CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "ws": patient(AutoWebSocketsProtocol)}
+    class Worker(Loads, ThreadWorker):
+        """Gunicorn's worker of every app that speaks WSGI."""
+
+        served = staticmethod(slipway_served.wsgi)
+
+else:
+    os.environ.setdefault("WEBSOCKETS_MAX_LINE_LENGTH", str(HEAD_BYTES))  # which websockets reads when it is imported
+    from gunicorn.arbiter import Arbiter
+    from slipway_uvicorn import Patient, patient
+    from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
+    from uvicorn_worker import UvicornWorker
+
+    class Worker(Loads, UvicornWorker):
+        """Gunicorn's worker of every app that speaks ASGI."""
+
+        CONFIG_KWARGS = {  # noqa: RUF012  # as in UvicornWorker
+            **UvicornWorker.CONFIG_KWARGS,
+            "interface": "asgi3",
+            "h11_max_incomplete_event_size": HEAD_BYTES,
+            **({"ws": patient(AutoWebSocketsProtocol)} if AutoWebSocketsProtocol is not None else {}),
+        }
+
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.config.limit_concurrency = self.cfg.worker_connections or None
+
+        @staticmethod
+        def served(app):
+            return app
+
+        async def _serve(self):
+            self.config.app = self.wsgi
+            server = Patient(config=self.config)
+            self._install_sigquit_handler()
+            await server.serve(sockets=self.sockets)
+            if not server.started:
+                sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+    # Unless the app has a limit.
+    worker_connections = 0
 
 
 worker_class = Worker
+# Of a line of a request's head; without them 8,190. nginx refuses larger ones.
+limit_request_line = 0
+limit_request_field_size = HEAD_BYTES
 # Only nginx can open the socket, and it sets every forwarded header itself.
 forwarded_allow_ips = "*"
 # Heartbeats of the workers. On a disk they could stall with it (docs.gunicorn.org/en/stable/faq.html).

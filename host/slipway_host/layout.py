@@ -50,6 +50,7 @@ PYTHON = "/usr/bin/python3"
 PROC = Path("/proc")
 """The kernel's own files, the same in tests."""
 UNIX_SOCKETS = PROC / "net/unix"
+NGINX_USER = "www-data"
 SHARED_MEMORY = "/dev/shm"
 PATH = "/usr/local/bin:/usr/bin:/bin"
 """Where programs of the system are looked for."""
@@ -99,6 +100,10 @@ class Layout:
         """What it was made of, once it is whole."""
         self.certbot_requirements = self.opt / "certbot-requirements.txt"
         self.gunicorn = self.opt / "gunicorn.conf.py"
+        self.servers = self.opt / "servers"
+        """What apps' servers share."""
+        self.look_program = self.servers / "slipway_look.py"
+        """The program by which a release's own Python finds its application, and tells what kind it is."""
         # State: records, and what isn't confirmed yet.
         self.data = root / "var/lib"
         """A folder for each app, and for many others."""
@@ -195,6 +200,7 @@ class Layout:
         self.nginx_live = self.nginx / "slipway"
         self.sites = self.nginx_live / "sites"
         self.nginx_extra = self.nginx_live / "extra/http.conf"
+        self.nginx_upload_types = self.nginx_live / "upload-types.conf"
         self.nginx_internal = self.nginx_live / "internal.conf"
         self.nginx_generations = self.nginx / "slipway.d"
         self.nginx_target = f"{self.nginx_live.name}/{self.nginx_main.name}"
@@ -284,6 +290,8 @@ class AppLayout:
         self.releases = self.srv / "releases"
         self.current = self.srv / "current"
         """Link to the release that serves. It alone decides."""
+        self.shared, self.secret_files = self.srv / "shared", self.etc / "files"
+        """What outlives releases, in folders of the app's own; what each release gets a copy of, root's alone."""
         self.home = host.data / name
         self.records = host.state / name
         self.cache = host.cache / name
@@ -292,6 +300,10 @@ class AppLayout:
         self.uv_config = self.cache / "config"
         """Folder of settings for uv's builds: root's, and they set nothing."""
         self.mirror = host.mirrors / f"{name}.git"
+        self.jobs = self.records / "jobs"
+        """What its jobs run with, and how they ended; root's alone."""
+        self.started = host.run / f"{name}.started"
+        """Has a file for each release whose processes may run since this boot, though `current` doesn't name it."""
         self.lock = host.run / f"{name}.lock"
         self.mirror_lock = host.run / f"{name}.mirror.lock"
         self.runs = host.run / name
@@ -303,7 +315,9 @@ class AppLayout:
         # Of nginx's configuration, and its logs.
         self.proxying = host.nginx_live / f"proxy/{name}.conf"
         self.headers = host.nginx_live / f"headers/{name}.conf"
-        self.static_headers = host.nginx_live / f"headers/static/{name}.conf"
+        self.static_headers, self.upload_headers = (
+            host.nginx_live / f"headers/{kind}/{name}.conf" for kind in ("static", "uploads")
+        )
         self.errors = host.nginx_live / f"errors/{name}.conf"
         self.extra = host.nginx_live / f"extra/{name}.conf"
         self.access_log, self.error_log = (host.nginx_logs / f"{name}.{kind}.log" for kind in ("access", "error"))
@@ -340,6 +354,10 @@ class AppLayout:
         """The file with a release's environment variables."""
         return self.environments / f"{release}.env"
 
+    def secret_file(self, path: str) -> Path:
+        """A secret file, by its path in the app's folder."""
+        return self.secret_files / path.replace("/", "@")  # which no such path has
+
     def socket(self, release: str) -> Path:
         """The socket of a release, which is nginx's alone."""
         return self.sockets / f"{release}.sock"
@@ -351,6 +369,10 @@ class AppLayout:
         """
         process, dot, kind = kind.rpartition(".")
         return f"{self.name}{dot}{process}@{release}.{kind}"  # no app has a dot in its name
+
+    def job(self, name: str, kind: str) -> str:
+        """Name of a unit of a job: it is of the release that serves, whichever that is."""
+        return f"{self.name}.job-{name}.{kind}"
 
     def released(self, paths: Iterable[Path]) -> set[str]:
         """Ids of the releases that these unit files are of."""

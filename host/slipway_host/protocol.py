@@ -20,8 +20,13 @@ VERBS = ("release", "rollback")
 """What a run does."""
 STATES = ("started", "good", "failed", "killed")
 """States of a release or a rollback. A good release that somebody rolled back from has `bad` in its record."""
-MADE_FROM = ("app", "source", "python", "units", "sandbox", "migration", "static", "inputs", "programs", "deaths")
+MADE_FROM = (
+    *("app", "interface", "factory", "source", "python", "python_path", "units", "sandbox", "migration", "static"),
+    *("inputs", "programs", "server", "deaths"),
+)
 """What a rollback takes from the release's own settings; the rest is what is wanted now."""
+SINCE = ("processes", "jobs")
+"""The same; a release that was made before there were these has none of them."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,20 +75,84 @@ if TYPE_CHECKING:
         """The site's name."""
         scheme: Literal["http", "https"]
 
-    class Build(TypedDict):
-        """How an app's dependencies are installed."""
+    class Build(TypedDict, total=False):
+        """How an app's dependencies are installed, and what is made then."""
 
         sandbox: list[str]
         """Lines of the unit."""
         only: list[str] | None
         """Packages that may be built from source; None: all."""
+        commands: list[list[str]]
+        """Command lines that follow the dependencies. May be missing: none."""
+        env: dict[str, str]
+        """Variables without secrets for the build. May be missing: none."""
+
+    class Shared(TypedDict, total=False):
+        """Paths in the app's folder of what doesn't come from its source."""
+
+        folders: list[str]
+        """Links to folders that outlive releases."""
+        files: list[str]
+        """Links to files that do."""
+        served: list[str]
+        """Those of the folders that nginx serves."""
+        secrets: list[str]
+        """Files that the operator gives."""
+
+    class Named(TypedDict):
+        """A process of an app besides the web process."""
+
+        command: list[str]
+        """The words of its command line."""
+        alive: int
+        """Seconds that it must have run before it counts as working."""
+        alone: bool
+        """Whether that of another release must have ended before it starts."""
+
+    class Job(TypedDict):
+        """A program that starts at a time and ends."""
+
+        command: list[str]
+        calendar: list[str]
+        """When it starts: expressions as systemd.time(7) has them."""
+        units: dict[str, str]
+        """``service`` and ``timer`` → text, where ``@RELEASE@`` stands for the release's id."""
+
+    class ServerNeeds(TypedDict, total=False):
+        """What an app's server needs of a release."""
+
+        name: str
+        interfaces: list[str]
+        """Those that it serves: ``asgi``, ``wsgi``."""
+        others: dict[str, list[str]]
+        """Interface → servers that serve it."""
+        modules: dict[str, list[str]]
+        """Interface → modules that its start imports."""
+        versions: dict[str, str]
+        """Package → versions that fit, such as ``>=23,<28``."""
+
+    class Served(TypedDict):
+        """What a release serves, as it was found."""
+
+        app: str
+        """``module:attribute``, with parentheses for a factory."""
+        interface: Literal["asgi", "wsgi"]
+        where: str | None
+        """Where it was found; None for what the settings name."""
 
     class Wanted(TypedDict, total=False):
         """What an app should be: the content of release.json, and part of each release's record. It has no secret."""
 
         format: int
         app: str
-        """``module:attribute``."""
+        """``module:attribute``, for a factory with arguments ``module:attribute(…)``; empty: to be found."""
+        interface: Literal["asgi", "wsgi"] | None
+        """None: to be found."""
+        factory: bool | None
+        """Whether `app` makes the application; None: to be found."""
+        server: ServerNeeds
+        python_path: list[str]
+        """Folders below the app's from which its modules are imported, besides that itself."""
         source: Source
         python: str
         uv_env: dict[str, str]
@@ -93,6 +162,9 @@ if TYPE_CHECKING:
         readiness: Readiness
         units: dict[str, str]
         """Kind → text, where ``@RELEASE@`` stands for the release's id."""
+        processes: dict[str, Named]
+        """Name → process besides the web process."""
+        jobs: dict[str, Job]
         sandbox: list[str]
         """Lines of the app's units."""
         build: Build
@@ -103,8 +175,10 @@ if TYPE_CHECKING:
         """Pattern of the lines that the app's server writes when a worker ends."""
         secrets: list[str]
         """Names of the variables that are secret."""
-        static: str | None
-        """Folder that nginx serves, below the app's."""
+        static: str | list[str] | None
+        """Folders that nginx serves, below the app's; a release of protocol 1 has one or none."""
+        shared: Shared
+        """May be missing: nothing."""
         watch: int
         """Seconds to watch a release after it has begun to serve."""
         drain_timeout: int
@@ -186,6 +260,7 @@ if TYPE_CHECKING:
         pending: list[dict[str, Any]]
         revisions: Revisions
         hook: str
+        served: Served
 
     class Request(TypedDict, total=False):
         """What the operator's side sends to start a run."""
@@ -250,6 +325,27 @@ if TYPE_CHECKING:
         warm: list[str]
         rolled_back: list[RolledBack]
         run: Run | None
+        jobs: dict[str, Went]
+
+    class Went(TypedDict):
+        """A job of an app: how it went, and when it starts again."""
+
+        calendar: list[str]
+        state: str
+        """``running``, ``waiting``, or ``off`` if nothing will start it."""
+        since: float | None
+        """When it was started that runs now, in seconds since 1970."""
+        result: str | None
+        """``success``, or systemd's word for how it failed; None if it never ended."""
+        exit: str
+        """Its exit status, or the signal that ended it."""
+        started: float | None
+        """When that one was started."""
+        took: float | None
+        release: str | None
+        """The release that it was of."""
+        next: str | None
+        """When it starts again."""
 
     class Row(TypedDict):
         """A release or a rollback as a row of the history."""
@@ -278,6 +374,10 @@ if TYPE_CHECKING:
         current: list[str]
         error: str | None
         sql_error: str | None
+        forked: list[str]
+        """Heads that were to be one."""
+        merge: str
+        """The command that joins them; missing for Alembic's."""
 
     class Target(TypedDict):
         """What a rollback would let serve, or why there is none."""
@@ -336,6 +436,7 @@ if TYPE_CHECKING:
 def made_as(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that are wanted (`Wanted`), for what was made from others: those of MADE_FROM are its own."""
     kept: dict[str, Any] = {key: made[key] for key in MADE_FROM if key in made}
+    kept |= {key: made.get(key, {}) for key in SINCE if key in made or key in wanted}
     return {**wanted, **kept, "readiness": {**wanted["readiness"], **asked_as(made)}}
 
 

@@ -25,6 +25,8 @@ PACKAGES = (*FIRST, "git", "logrotate", "nftables", "nginx", "openssh-client", "
 """logrotate keeps nginx's logs small (Debian's nginx brings the rules, but doesn't ask for it), python3 runs the host
 programs, nftables keeps builds off this host's services, pip fetches uv by its hash, openssl makes self-signed
 certificates."""
+NODE = ("nodejs", "npm")
+"""For builds of apps that ask for it."""
 JOURNAL = str(LAYOUT.journal)
 FOLDERS = {
     str(LAYOUT.opt): Folder(),
@@ -62,7 +64,8 @@ def base(settings: Settings, overview: HostOverview, programs: Sequence[Program]
     files |= {path: file for program in programs for path, file in program.files.items()}
     place(name="Make folders, and cap the journal", folders=FOLDERS, files=files)
     of_roles = [*access.packages(settings), *system.packages(settings, overview), *updates.packages(settings)]
-    packages = list(dict.fromkeys([*PACKAGES, *of_roles, *settings.packages]))
+    node = NODE if any(app.node for app in settings.apps.values()) else ()
+    packages = list(dict.fromkeys([*PACKAGES, *of_roles, *node, *settings.packages]))
     apt_packages(name="Install packages", packages=packages, first=FIRST, meanwhile=programs)
     zone, file = settings.timezone, f"{LAYOUT.zones}/{settings.timezone}"
     operations.command_unless(

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from slipway_host.layout import INTERNAL, ITSELF, LAYOUT, PROC
 
@@ -25,6 +26,8 @@ COMPRESSED = 96
 each that is read slowly holds 430 kB of memory."""
 OPEN_FILES = 1000
 """Static files that a site keeps open, at most: more than most apps have."""
+YEAR = 31_536_000
+"""Seconds that a browser may keep what never changes."""
 WEBROOT = str(LAYOUT.webroot)
 """Where certbot puts the files that an ACME server asks for."""
 IPV6 = str(PROC / "net/if_inet6")
@@ -37,6 +40,32 @@ PACKAGED = {
 """Versions in a distribution's packages, for a plan made before nginx is installed."""
 DROP_IN = str(LAYOUT.nginx_sandbox)
 """nginx's sandbox."""
+
+
+class Static(NamedTuple):
+    """A folder that nginx serves, as a site's template takes it."""
+
+    url: str
+    folder: str
+    """It, with a variable for the release that serves."""
+    top: str
+    """The folder below which no link is followed."""
+    shared: bool
+    """Whether it has what visitors sent, rather than files of a release."""
+    max_age: int
+    immutable: str
+    variable: str
+    """Name of the variable with how long a browser may keep a file."""
+
+    @classmethod
+    def of(cls, app: AppSettings, number: int) -> Static:
+        """The app's folder of this number."""
+        static, own = app.statics[number], app.name.replace("-", "_")
+        shared = app.shared_with(static.path) is not None
+        top = str(app.at.shared) if shared else str(app.at.folder(f"$release_{own}"))
+        inner = static.path if shared else "/".join(part for part in (app.source.subdir, static.path) if part)
+        immutable = "none" if shared else static.immutable
+        return cls(static.url, f"{top}/{inner}", top, shared, static.max_age, immutable, f"kept_{number + 1}__{own}")
 
 
 def configuration(
@@ -70,7 +99,7 @@ def configuration(
             nginx=settings.nginx,
             extra=bool(settings.nginx.extra),
             # Each app's sites, the one on its port included, keep so many static files open.
-            all_open_files=OPEN_FILES * sum(2 if app.port else 1 for app in apps if app.static),
+            all_open_files=OPEN_FILES * sum((2 if app.port else 1) * len(app.statics) for app in apps),
             worker_shutdown_timeout=max(app.drain_timeout + app.graceful_timeout for app in apps) + 10,
             **common,
         ),
@@ -81,22 +110,25 @@ def configuration(
     if settings.nginx_extra_local:
         made[_within(LAYOUT.nginx_extra)] = settings.nginx_extra_local.read_text(encoding="utf-8")
     for app in apps:
-        values = {
+        values: dict[str, Any] = {
             "app": app,
             "names": app.domains if certified(app) else [*app.domains, *former_names(settings, app, serving)],
             "open_files": OPEN_FILES,
             "compressed": COMPRESSED,
             "extra": bool(app.nginx_extra),
             "certificate": certificate(app, exists, serving.get(_site(app), "")),
-            "static_folder": "/".join(part for part in (app.source.subdir, app.static.path) if part)
-            if app.static
-            else None,
+            "statics": [Static.of(app, number) for number in range(len(app.statics))],
+            "year": YEAR,
         }
         made[_site(app)] = render("nginx/site.conf.j2", **values, **common)
         made[_within(app.at.proxying)] = render("nginx/proxy.conf.j2", app=app)
-        made[_within(app.at.headers)] = render("nginx/headers.conf.j2", app=app, static=False)
-        if app.static and not app.nginx_extra:  # an add_header there is for static files, too
-            made[_within(app.at.static_headers)] = render("nginx/headers.conf.j2", app=app, static=True)
+        made[_within(app.at.headers)] = render("nginx/headers.conf.j2", app=app, static=False, uploads=False)
+        shared = {bool(each.shared) for each in values["statics"]}
+        if False in shared and not app.nginx_extra:  # an add_header there is for static files, too
+            made[_within(app.at.static_headers)] = render("nginx/headers.conf.j2", app=app, static=True, uploads=False)
+        if True in shared:
+            made[_within(app.at.upload_headers)] = render("nginx/headers.conf.j2", app=app, static=True, uploads=True)
+            made[_within(LAYOUT.nginx_upload_types)] = render("nginx/upload-types.conf.j2")
         made[_within(app.at.errors)] = render("nginx/errors.conf.j2", app=app)
         if app.nginx_extra_local:
             made[_within(app.at.extra)] = app.nginx_extra_local.read_text(encoding="utf-8")

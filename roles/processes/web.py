@@ -14,7 +14,6 @@ from slipway.settings import AppSettings
 def units(app: AppSettings, workers: int, sandbox: Sequence[str]) -> dict[str, str]:
     """See `Units` in `roles.processes`."""
     process = Process(
-        app=app.app,
         programs=str(app.at.programs("@RELEASE@")),
         workers=workers,
         timeout=app.timeout,
@@ -22,6 +21,10 @@ def units(app: AppSettings, workers: int, sandbox: Sequence[str]) -> dict[str, s
         keep_alive=app.keep_alive,
         max_requests=app.max_requests,
         max_requests_jitter=app.max_requests_jitter,
+        threads=app.threads,
+        backlog=app.backlog,
+        concurrency=app.concurrency,
+        access_log=app.access_log,
     )
     values = {
         "app": app,

@@ -23,6 +23,9 @@ from slipway.engine.pyinfra_api import CommandOutput, ConnectorArguments, shows_
 from slipway.engine.question import Expects
 from slipway.prober import Prober, ProberError
 
+MERGE = "`alembic merge heads`"
+"""The command that joins heads, unless the host says another one."""
+
 
 class Unseen(list[str]):
     """Standard input of a fact: pyinfra logs a fact's arguments, and this holds what only a build gets."""
@@ -157,7 +160,7 @@ def release(
             "inputs": wanted["inputs"] | {"source": commit},
         }
     before, inputs = status.get("inputs", {}), wanted["inputs"]
-    reasons = [key for key in inputs if before.get(key) != inputs[key]]
+    reasons = [key for key in {**inputs, **before} if before.get(key) != inputs.get(key)]
     faults, serving = status.get("faults", []), status.get("release")
     left = [each for each in status.get("rolled_back", []) if each["inputs"] == inputs]
     # The host decides the same: where no release serves, there is nothing to hold.
@@ -237,7 +240,7 @@ def _refused(told: Mapping[str, Any], *, contract: bool) -> str:
     """Why the host would refuse a release, as far as its plan tells; empty if nothing is known to stand against it."""
     forked, unknown = told.get("forked", []), told.get("unknown", [])
     if forked:
-        return f"its migrations have {len(forked)} heads ({', '.join(forked)}): `alembic merge heads`"
+        return f"its migrations have {len(forked)} heads ({', '.join(forked)}): {told.get('merge', MERGE)}"
     if unknown:
         return f"the database is at {', '.join(unknown)}, which it doesn't have"
     destructive = [each["revision"] for each in told.get("pending", []) if each["contract"]]
@@ -253,9 +256,9 @@ def show_plan(app: str, told: Mapping[str, Any], *, contract: bool) -> None:
     if told.get("error"):
         plan.say(f"{app}: its migrations can't be looked at before it is built: {told['error']}", logger.warning)
     if told.get("sql_error"):
-        plan.say(f"{app}: Alembic can't render the SQL of its migrations here: {told['sql_error']}", logger.warning)
+        plan.say(f"{app}: the SQL of its migrations can't be written here: {told['sql_error']}", logger.warning)
     for each in told.get("pending", []):
-        sql = each["sql"] or "(Alembic can't render its SQL)"
+        sql = each["sql"] or "(its SQL can't be written without the database)"
         note, action = each["doc"], "run"
         if each["contract"]:
             note += f": it {' and '.join(each['contract'])}"

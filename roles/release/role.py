@@ -6,10 +6,12 @@ import hashlib
 import json
 import platform
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pyinfra import host, logger
+from slipway_host.layout import LAYOUT
 from slipway_host.protocol import FORMAT
 
 from roles import app as app_role
@@ -19,13 +21,13 @@ from roles.release.facts import Git, ReleaseHistory
 from slipway import person
 from slipway.engine import plan
 from slipway.engine.overview import HostOverview
-from slipway.engine.place import File, place
+from slipway.engine.place import File, Folder, place
 from slipway.engine.pyinfra_api import OperationMeta
 from slipway.engine.role import role
 from slipway.engine.templates import host_file
 from slipway.foreign import one_line
 from slipway.prober import Prober, site_and_load
-from slipway.servers import SERVERS
+from slipway.servers import INTERFACES, SERVERS
 from slipway.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
 from slipway.settings.folder import Source
 
@@ -66,14 +68,29 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     workers = app_role.worker_count(app, overview, len(settings.apps))
     units = app_role.units(app, workers)
     migrate = "auto" if app.migrate == "auto" else app.migrate_command
+    jobs = app_role.jobs(app)
     hooks = {name: app.hooks.argv(name) for name in HOOKS}
+    static = [each.path for each in app.statics if not app.shared_with(each.path)]
     if isinstance(app.source, FolderSource):
         source = {"kind": "archive"}
     else:
         source = {"kind": "git", "url": app.source.git, "ssh": git_ssh(app)}
     return {
         "format": FORMAT,
-        "app": app.app,
+        "app": app.app or "",
+        "interface": app.interface,
+        "factory": app.factory,
+        "python_path": app.python_path,
+        "server": {
+            "name": app.runs_under.name,
+            "interfaces": list(app.runs_under.interfaces),
+            "others": {
+                interface: [each.name for each in SERVERS.values() if interface in each.interfaces]
+                for interface in INTERFACES
+            },
+            "modules": {interface: list(names) for interface, names in app.runs_under.modules.items()},
+            "versions": app.runs_under.versions,
+        },
         "source": source | {"subdir": app.source.subdir, "commit": commit},
         "python": app.python_version,
         "uv_env": uv_environment(settings) | {"UV_PYTHON_DOWNLOADS": "never"},
@@ -95,18 +112,29 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "scheme": "http" if app.tls.mode == "off" else "https",
         },
         "units": units,
+        "processes": {
+            name: {"command": process.argv, "alive": process.alive, "alone": process.alone}
+            for name, process in app.processes.items()
+        },
+        "jobs": jobs,
         "sandbox": app_role.sandbox(app),
-        "build": {"sandbox": app_role.build_sandbox(overview), "only": app.build_only},
+        "build": {
+            "sandbox": app_role.build_sandbox(overview),
+            "only": app.build_only,
+            "commands": [shlex.split(command) for command in app.build],
+            "env": app.plain_build_environment,
+        },
         "dependencies": dependencies(app),
         "programs": list(app.runs_under.programs),
         "deaths": app.runs_under.deaths,
         # Names alone: what their values are is shown nowhere.
         "secrets": sorted(app.secret_names),
-        "static": app.static.path if app.static else None,
+        "static": static,
+        "shared": shared_paths(app),
         "watch": app.watch,
-        "drain_timeout": app.drain_timeout,
+        "drain_timeout": app.drain_seconds,
         "graceful_timeout": app.graceful_timeout,
-        "keep_warm": app.keep_warm,
+        "keep_warm": app.warm_seconds,
         "keep": app.keep_releases,
         # What a release is made from: where one differs from those of the release that serves, a new one is due.
         "inputs": {
@@ -114,23 +142,50 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "folder": app.source.subdir,
             "Python": app.python_version,
             "environment": digest(render_env(app_role.environment(app, workers)).encode()),
-            "service": digest(units),
+            # An app without jobs has the digest that it had before there were any.
+            "service": digest(units | jobs),
+            "application": digest([app.app, app.interface, app.factory, app.python_path]),
             "migration": digest([migrate, app.migrate_config] if app.migrate_config else migrate),
             "readiness path": app.readiness if app.has_health else "",
-            "static files": app.static.path if app.static else "",
+            "static files": ", ".join(static),
+            **files_inputs(app),
         }
         # Without it, what was made before there were such settings counts as made from the same.
         | ({"dependencies": digest(chosen)} if (chosen := app.dependencies.model_dump(exclude_defaults=True)) else {}),
     }
 
 
-def shared() -> dict[str, File]:
-    """Path → file: what all apps' servers share."""
+def shared_paths(app: AppSettings) -> dict[str, list[str]]:
+    """Paths in the app's folder of what doesn't come from its source (protocol.Shared)."""
+    served = {app.shared_with(each.path) for each in app.statics}
     return {
-        path: File(host_file(file), note="counts from the next start of a release")
-        for server in SERVERS.values()
-        for path, file in server.files.items()
+        "folders": app.shared,
+        "files": app.writable_files,
+        "served": [path for path in app.shared if path in served],
+        "secrets": sorted(app.given_files),
     }
+
+
+def files_inputs(app: AppSettings) -> dict[str, str]:
+    """What else a release is made from; an app that asks for none of it has the inputs that it always had."""
+    shared = {name: paths for name, paths in shared_paths(app).items() if name != "secrets"}
+    given = {path: digest(local.read_bytes()) for path, local in app.given_files.items()}
+    return {
+        **({"build": digest(app.build)} if app.build else {}),
+        **({"shared folders": digest(shared)} if app.shared or app.writable_files else {}),
+        **({"secret files": digest(given)} if given else {}),
+    }
+
+
+SHARED_FOLDERS = {str(LAYOUT.servers): Folder()}
+
+
+def shared() -> dict[str, File]:
+    """Path → file: what all apps' servers share, and what finds an app's application."""
+    files = {path: file for server in SERVERS.values() for path, file in server.files.items()}
+    files[str(LAYOUT.look_program)] = f"app/servers/{LAYOUT.look_program.name}"
+    note = "counts from the next start of a release"
+    return {path: File(host_file(file), note=note) for path, file in sorted(files.items())}
 
 
 def operator() -> str:
@@ -143,6 +198,9 @@ def inputs_of(settings: Settings, overview: HostOverview, app: AppSettings) -> d
     workers = app_role.worker_count(app, overview, len(settings.apps))
     text = render_env(app_role.environment(app, workers))
     made = {app.env_path: File(text, "640", group=app.group, secret=True, note="for its next release")}
+    for path, local in app.given_files.items():
+        content = local.read_text(encoding="utf-8")
+        made[str(app.at.secret_file(path))] = File(content, "600", secret=True, note="for its next release")
     return made | {
         path: File(local.read_text(encoding="utf-8"), "600", secret=True)
         for local, path in (
@@ -160,9 +218,11 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
     A release that fails doesn't keep the other apps from theirs: the caller gets the steps to judge.
     """
     files = shared()
+    folders: dict[str, Folder] = {}
     for app in chosen(settings, options):
         files |= inputs_of(settings, overview, app)
-    place(name="Write what servers share, and the apps' environments", files=files)
+        folders |= {str(app.at.secret_files): Folder("700")} if app.given_files else {}
+    place(name="Write what servers share, and the apps' environments", folders=SHARED_FOLDERS | folders, files=files)
     sources = Sources(settings, options)
     return {
         f"the release of {app.name}": release_app(settings, overview, app, options, sources)
@@ -173,7 +233,7 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
 @role("Rollback")
 def rollback(settings: Settings, options: RunOptions) -> dict[str, OperationMeta]:
     """Let the release from before, or the one that ``--data to=`` names, serve again; nothing is built or fetched."""
-    place(name="Write what servers share", files=shared())
+    place(name="Write what servers share", folders=SHARED_FOLDERS, files=shared())
     return {
         f"the rollback of {app.name}": operations.rollback(
             name=f"Roll back {app.name}",
@@ -215,17 +275,21 @@ class Sources:
 
     def __init__(self, settings: Settings, options: RunOptions) -> None:
         self._secrets, self._named = settings.secret_files, settings.named_files
-        self._packed: dict[Path, tuple[bytes, list[str]]] = {}
+        self._packed: dict[tuple[Path, tuple[str, ...]], tuple[bytes, list[str]]] = {}
         gits = (git for app in chosen(settings, options) if (git := git_of(app)))
         self.asked: tuple[Git, ...] = tuple(dict.fromkeys(git for git in gits if not operations.is_commit(git[1])))
         """Those of which the host looks up a ref."""
 
-    def packed(self, folder: Path) -> tuple[bytes, list[str]]:
-        """A local folder as a tar.gz, and what is to be said of its files."""
-        if folder not in self._packed:
-            source = Source(folder, self._secrets, self._named)
-            self._packed[folder] = source.pack(), source.notes
-        return self._packed[folder]
+    def packed(self, folder: Path, include: Sequence[str] = ()) -> tuple[bytes, list[str]]:
+        """A local folder as a tar.gz, and what is to be said of its files.
+
+        + include: what is sent of it although git ignores it
+        """
+        key = folder, tuple(include)
+        if key not in self._packed:
+            source = Source(folder, self._secrets, self._named, key[1])
+            self._packed[key] = source.pack(), source.notes
+        return self._packed[key]
 
 
 def git_of(app: AppSettings) -> Git | None:
@@ -238,8 +302,8 @@ def release_app(
 ) -> OperationMeta:
     """One app's release."""
     archive, git, commit = None, git_of(app), ""
-    if app.source_dir is not None:
-        archive, notes = sources.packed(app.source_dir)
+    if app.source_dir is not None and isinstance(app.source, FolderSource):
+        archive, notes = sources.packed(app.source_dir, app.source.include)
         for note in notes:
             plan.say(f"{app.name}: {note}", logger.warning)
         commit = digest(archive)

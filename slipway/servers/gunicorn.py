@@ -1,46 +1,43 @@
-"""Gunicorn with Uvicorn's workers."""
+"""Gunicorn: with Uvicorn's workers for ASGI, with threads for WSGI."""
 
 from __future__ import annotations
 
 from slipway_host.layout import LAYOUT
 
-from slipway.servers.server import Process, Server
+from slipway.servers import kept
+from slipway.servers.server import ASGI, WSGI, Process, Server, lines
 
 CONFIG = str(LAYOUT.gunicorn)
 """What all Gunicorns share."""
-SPARE = 5
-"""Seconds that systemd waits beyond those which workers have."""
 
 
 def _service(process: Process) -> list[str]:
     options = {
         "config": CONFIG,
         "workers": process.workers,
+        "threads": process.threads,
         "timeout": process.timeout,
         "graceful-timeout": process.graceful_timeout,
         "keep-alive": process.keep_alive,
+        "backlog": process.backlog,
         "max-requests": process.max_requests,
         "max-requests-jitter": process.max_requests_jitter,
     }
-    words = [f"{process.programs}/gunicorn", *(f"--{name} {value}" for name, value in options.items()), process.app]
-    return [
-        "ExecStart=" + " \\\n    ".join(words),
-        "KillMode=mixed",
-        "# Gunicorn ends its workers itself after --graceful-timeout; systemd only what is still there then.",
-        f"TimeoutStopSec={process.graceful_timeout + SPARE}",
-        "Restart=always",
-        "RestartSec=1",
-        "# A worker that ran out of memory is replaced by Gunicorn: no reason to stop the others.",
-        "OOMPolicy=continue",
-    ]
+    if process.concurrency:
+        options["worker-connections"] = process.concurrency
+    words = [f"{process.programs}/gunicorn", *(f"--{name} {value}" for name, value in options.items())]
+    words += ["--access-logfile -"] if process.access_log else []
+    return lines(process, [*words, "slipway_served:app"])
 
 
 GUNICORN = Server(
     name="gunicorn",
+    interfaces=(ASGI, WSGI),
     packages=("gunicorn>=22", "uvicorn-worker>=0.2", "uvicorn>=0.23", "uvloop>=0.17", "httptools>=0.5"),
     programs=("gunicorn", "python"),
+    modules={ASGI: ("gunicorn", "uvicorn_worker"), WSGI: ("gunicorn",)},
     deaths=r"Worker exiting \(pid|Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM))",
-    files={CONFIG: "app/gunicorn.conf.py"},
+    files={CONFIG: "app/gunicorn.conf.py"} | kept.own("slipway_uvicorn.py"),
     reserved={
         # Whom it trusts to say who the client is.
         "FORWARDED_ALLOW_IPS": "remove it; nginx alone reaches the app and says who the client is; for a CDN in front "

@@ -16,6 +16,7 @@ from slipway import person
 from slipway.servers import SERVERS, Server
 from slipway.settings import environment
 from slipway.settings.app_options import AppOptions
+from slipway.settings.nginx import StaticSettings
 from slipway.settings.source import FolderSource, GitSource
 
 UPLOADS = 40 * 2**20
@@ -190,6 +191,16 @@ class AppSettings(AppOptions):
         return None if self.migrate in (None, "auto") else shlex.split(self.migrate or "")
 
     @property
+    def drain_seconds(self) -> int:
+        """Seconds that requests to the old release may still take: ``drain_timeout``, or none with a scheduler."""
+        return 0 if self.scheduler_in_web else self.drain_timeout
+
+    @property
+    def warm_seconds(self) -> int:
+        """Seconds that the old release's processes stay: ``keep_warm``, or none with a scheduler."""
+        return 0 if self.scheduler_in_web else self.keep_warm
+
+    @property
     def statement_timeout(self) -> int:
         """Seconds one statement of a migration may take: ``migrate_statement_timeout``, or ``migrate_timeout``."""
         return self.migrate_timeout if self.migrate_statement_timeout is None else self.migrate_statement_timeout
@@ -235,6 +246,28 @@ class AppSettings(AppOptions):
         """Paths of the probe's quick requests: its ``short``, or the liveness path."""
         return list(self.probe.short) or [self.liveness]
 
+    # Files.
+
+    @property
+    def statics(self) -> list[StaticSettings]:
+        """Folders that nginx serves itself."""
+        return [] if self.static is None else [self.static] if isinstance(self.static, StaticSettings) else self.static
+
+    def shared_with(self, path: str) -> str | None:
+        """The folder of ``shared`` that this path is or lies in; None: the path is part of a release."""
+        return next((each for each in self.shared if f"{path}/".startswith(f"{each}/")), None)
+
+    @property
+    def writable_files(self) -> list[str]:
+        """Files of ``shared_files`` that the app writes."""
+        return [path for path, file in self.shared_files.items() if isinstance(file, dict)]
+
+    @property
+    def given_files(self) -> dict[str, Path]:
+        """Path in the app's folder → local file of which each release gets a copy."""
+        named = {path: self.local(file) for path, file in self.shared_files.items() if isinstance(file, str)}
+        return {path: file for path, file in named.items() if file is not None}
+
     # Environment.
 
     @property
@@ -250,8 +283,13 @@ class AppSettings(AppOptions):
 
     @property
     def build_environment(self) -> dict[str, str]:
-        """The variables of ``build_env`` with their values."""
+        """The variables of ``build_env`` from ``env_file``, with their values."""
         return {name: self._environment[name] for name in self.build_env if name in self._environment}
+
+    @property
+    def plain_build_environment(self) -> dict[str, str]:
+        """The variables of ``build_env`` from ``env``."""
+        return {name: environment.plain_text(self.env[name]) for name in self.build_env if name in self.env}
 
     @property
     def secret_names(self) -> frozenset[str]:

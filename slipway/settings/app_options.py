@@ -6,12 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slipway.servers import SERVERS, USUAL
+from slipway.servers import INTERFACES, USUAL
 from slipway.settings import types as t
 from slipway.settings.base import LIST_DO, Model
 from slipway.settings.dependencies import DependenciesSettings
-from slipway.settings.nginx import HeadersSettings, RateLimit, StaticSettings
+from slipway.settings.nginx import AnyStatic, HeadersSettings, RateLimit
 from slipway.settings.process import LimitsSettings, SandboxSettings
+from slipway.settings.programs import JobSettings, ProcessSettings
 from slipway.settings.release import HooksSettings, ProbeSettings
 from slipway.settings.source import SOURCE, AnySource
 from slipway.settings.tls import TlsSettings
@@ -40,8 +41,19 @@ class AppOptions(Model):
     Let's Encrypt's limit for one certificate."""
     source: Annotated[AnySource, SOURCE]
     """The code: a git repository, or a folder on this machine, with a lock file (`dependencies`)."""
-    app: Annotated[t.AsgiApp, Field(examples=["notes.main:app"])]
-    """ASGI application as module:attribute."""
+    app: Annotated[t.Application | None, Field(examples=["notes.main:app"])] = None
+    """Application as module:attribute, or the function that makes it; literal arguments may follow, as in
+    'notes:create_app("production")'. None: it is found, by [tool.fastapi] entrypoint in pyproject.toml, the variables
+    LITESTAR_APP and FLASK_APP, Django's manage.py, and usual names: app, application or create_app in main.py, app.py,
+    and such modules of the project's package or of a folder app. A release says what it found."""
+    interface: Annotated[Literal["asgi", "wsgi"], t.one_of(*INTERFACES)] | None = None
+    """What the application speaks. None: a release finds out, by importing it before anything changes."""
+    factory: t.Switch | None = None
+    """Whether `app` is a function that makes the application. None: a release finds out by its signature, and calls it
+    unless interface is set."""
+    python_path: Annotated[list[t.InnerPath], t.Narrow("a list of folders", LIST_DO, container=True)] = []
+    """Folders below the app's from which modules are imported too, such as ["src"] for a src layout without a build
+    system. The server, the check, migrations, hooks and processes all get them."""
     python: t.PythonVersion | None = None
     """Python version of this app; None: the host's python.version."""
 
@@ -61,8 +73,18 @@ class AppOptions(Model):
     required_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
     """Variables without which the app can't run: a run refuses to start when one is missing or empty."""
     build_env: Annotated[list[t.VariableRef], t.Narrow("a list of variable names", LIST_DO, container=True)] = []
-    """Names from env_file that `uv sync` gets too (credentials of a private index, such as
-    UV_INDEX_INTERNAL_PASSWORD)."""
+    """Names from env and env_file that `uv sync` and the commands of `build` get too: credentials of a private index
+    (UV_INDEX_INTERNAL_PASSWORD), or what settings need to be imported (DJANGO_SETTINGS_MODULE). Others they don't
+    see."""
+    build: Annotated[list[t.BuildCommand], t.Narrow("a list of commands", LIST_DO, container=True)] = []
+    """Commands that make what the repository doesn't have, such as ["npm ci", "npm run build"] or ["python manage.py
+    collectstatic --noinput"]. They run in each release once its dependencies are installed, one after another, in the
+    app's folder, as the app's builder: they may write there, use the Internet, and reach nothing of the host. The
+    release's bin folder is first in PATH, HOME is kept for the next build, and of the variables they get those of
+    build_env. No shell; NAME=value may stand before a command. A command that fails ends the release. What they leave
+    is part of it: let the last one remove what no release needs ("rm -rf node_modules")."""
+    node: t.Switch = False
+    """True: the host gets Node.js and npm from the distribution's packages, for commands of `build`."""
     build_only: (
         Annotated[list[t.PackageName], t.Narrow("a list of packages' names", LIST_DO, container=True)] | None
     ) = None
@@ -79,11 +101,26 @@ class AppOptions(Model):
     whether the .env says postgres:// or postgresql:// (and sslmode= as ssl= for asyncpg); the original, for
     synchronous tools, is DATABASE_URL_SYNC. None: DATABASE_URL stays as it is."""
 
+    shared: Annotated[list[t.InnerPath], t.Narrow("a list of folders' names", LIST_DO, container=True)] = []
+    """Folders in the app's folder that the app may write, and that outlive releases, such as ["media", "data"]. Each is
+    /srv/<app>/shared/<folder>, to which every release has a link. What the source has there is copied once, when the
+    folder is made. Nothing in it is ever deleted by Slipway, and a rollback doesn't change it."""
+    shared_files: Annotated[
+        dict[t.FilePath, t.SharedFile],
+        t.mapping_of("paths in the app's folder to files", 'write a mapping, such as {".env": "notes.env"}'),
+    ] = {}
+    """Path in the app's folder → file beside the inventory that each release gets a copy of, as {".env": "notes.env"}:
+    secrets that the app reads from a file. The app alone can read it, and can't change it. {"db.sqlite3": {"writable":
+    True}}: a file that the app itself makes and writes there, and that outlives releases like a folder of `shared`; for
+    an app that replaces it by another, share its folder."""
+
     port: t.Port | None = None
     """Port on 127.0.0.1 where nginx offers the app without TLS to the host itself; the app gets it as PORT. None: no
     such port; sockets and 443 are enough for most."""
-    server: Annotated[str, t.one_of(*SERVERS)] = USUAL
-    """The ASGI server that runs the app. What the app's lock file lacks of its packages is installed besides."""
+    server: t.ServerName = USUAL
+    """The server that runs the app. What the app's lock file lacks of its packages is installed besides. Whichever it
+    is, it has the socket of systemd, believes nginx alone, and finishes its requests and closes WebSockets when it is
+    stopped. What each serves, and is good for, is in docs/explanation.md."""
     workers: t.Workers | None = None
     """Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores and memory."""
     timeout: t.Seconds = 30
@@ -95,6 +132,16 @@ class AppOptions(Model):
     keep_alive: t.Seconds = 75
     """Seconds the app keeps an idle connection from nginx open: more than the 60 that nginx does by default, so that
     nginx closes first and no request meets a closing connection."""
+    threads: Annotated[int, t.whole(1, 1000, "threads")] = 8
+    """Threads of a worker that serves WSGI: so many requests at once. ASGI has none."""
+    backlog: Annotated[int, t.whole(1, 65_535, "connections")] = 4096
+    """Connections from nginx that may wait until a worker takes them; the kernel's net.core.somaxconn bounds it too."""
+    concurrency: Annotated[int, t.whole(1, 1_000_000, "connections")] | None = None
+    """Connections that a worker may have at once, nginx's idle ones among them, against more work than it can do.
+    Beyond it a server answers 503, or lets them wait (docs/explanation.md). None: no limit."""
+    access_log: t.Switch = False
+    """True: the server writes a line for each request to the journal, which may cost half of the throughput. nginx has
+    an access log in any case."""
     max_requests: Annotated[int, t.whole(0, 1_000_000, "requests")] = 0
     """Requests after which a worker is replaced, against leaks of memory; 0: never (the server's default)."""
     max_requests_jitter: Annotated[int, t.whole(0, 1_000_000, "requests")] = 0
@@ -116,13 +163,36 @@ class AppOptions(Model):
     )
     """What the app may take of the host, so that it can't starve another."""
 
+    processes: Annotated[
+        dict[t.ProgramName, ProcessSettings],
+        t.mapping_of(
+            "names to processes", 'write a mapping, such as {"worker": {"command": "celery -A notes worker"}}'
+        ),
+    ] = {}
+    """Name → program that keeps running beside the app's server, such as a worker or a scheduler. How-to: "Workers and
+    jobs"."""
+    jobs: Annotated[
+        dict[t.ProgramName, JobSettings],
+        t.mapping_of(
+            "names to jobs",
+            'write a mapping, such as {"cleanup": {"command": "python -m notes.cleanup", "schedule": "daily"}}',
+        ),
+    ] = {}
+    """Name → program that starts at a time and ends, as from a crontab."""
+    scheduler_in_web: t.Switch = False
+    """True for an app whose own process has a scheduler (APScheduler, fastapi-utils' repeat_every), which would run
+    twice in two processes: it has one worker (workers), and the old release is told to stop as soon as the new one
+    serves (drain_timeout and keep_warm are 0). While a release is tried, some seconds, both run. Better is a job, or a
+    process that is alone."""
+
     migrate: t.Command | None = "auto"
-    """"auto": `alembic upgrade heads` where the source has Alembic's configuration; None: never; otherwise the
+    """"auto": what the source has, of Alembic, Django, Flask-Migrate and advanced-alchemy; None: never; otherwise the
     command. It runs once a release, in the app's folder, as the app's user, with its environment and the release's
     bin folder first in PATH, before any traffic; if it fails, the old release keeps serving."""
     migrate_config: Annotated[t.FilePath, Field(examples=["db/alembic.ini"])] | None = None
-    """Alembic's configuration in the app's folder: an alembic.ini of any name, or a pyproject.toml with [tool.alembic].
-    None: the one that ALEMBIC_CONFIG of env names; else the one nearest to the app's folder, in it or below it."""
+    """What configures migrations, in the app's folder: an alembic.ini of any name, a pyproject.toml with
+    [tool.alembic], or Django's manage.py. None: the one that ALEMBIC_CONFIG of env names; else the one nearest to the
+    app's folder, in it or up to three folders below it."""
     migrate_timeout: Annotated[int, t.whole(1, 86_400, "seconds")] = 600
     """Seconds a migration may take (at most a day); after that it is stopped and the release fails."""
     migrate_lock_timeout: Annotated[int, t.whole(1, 600, "seconds")] = 5
@@ -172,13 +242,8 @@ class AppOptions(Model):
     ] = ProbeSettings()
     """What `--prove` sends to the app while a release goes out; the run fails if one request is lost."""
 
-    static: (
-        Annotated[
-            StaticSettings, t.mapping_of("options of static files", 'write a mapping, such as {"path": "static"}')
-        ]
-        | None
-    ) = None
-    """Folder of static files that nginx serves without asking the app; None: there is none."""
+    static: AnyStatic | None = None
+    """Folder of static files that nginx serves without asking the app, or a list of several; None: there is none."""
     max_body_size: t.BodySize = "10m"
     """Largest request body, such as an upload; beyond it nginx answers 413. 0: no limit (nginx's own default is 1m)."""
     proxy_timeout: t.Seconds = 60

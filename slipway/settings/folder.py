@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -94,6 +94,8 @@ class Source:
     """Paths of files that hold secrets, with any name, such as an app's env_file."""
     named: Collection[Path] = ()
     """Paths of files that settings name: what is done with them is known, and not told. Without links."""
+    include: Sequence[str] = ()
+    """Files and folders of it that are taken although git ignores them."""
 
     @cached_property
     def _found(self) -> tuple[list[Path], frozenset[Path] | None]:
@@ -142,16 +144,17 @@ class Source:
     def _taken(self) -> list[Path]:
         """Files and links, but for what is never part of a release."""
         found, tracked = self._found
+        included = self._included()
         taken = []
-        for path in found:
+        for path in sorted({*found, *included}):
             whole = self.folder / path
-            if LEFT_OUT & set(path.parts) or not os.path.lexists(whole):
+            if (LEFT_OUT & set(path.parts) and path not in included) or not os.path.lexists(whole):
                 continue
             mode = whole.lstat().st_mode
             if stat.S_ISLNK(mode):
                 self._check_link(path)
             elif stat.S_ISDIR(mode):
-                if tracked is not None:
+                if tracked is not None and path not in included:
                     raise SourceError(
                         f"{self._named(path)} is a git submodule, which a release can't hold; make it a dependency"
                     )
@@ -162,6 +165,21 @@ class Source:
                 raise SourceError(f"{told}, which a release can't hold; remove it, or let git ignore it")
             taken.append(path)
         return taken
+
+    def _included(self) -> set[Path]:
+        """What `include` names: files, and all in folders but what no release has."""
+        found: set[Path] = set()
+        for name in map(Path, self.include):
+            whole = self.folder / name
+            if not os.path.lexists(whole):
+                raise SourceError(f"{self._named(name)}: include names it, but there is no such file; build it first")
+            if not whole.resolve().is_relative_to(self.folder.resolve()):
+                raise SourceError(f"{self._named(name)}: include names it, but it leads out of the source")
+            below = whole.rglob("*") if whole.is_dir() and not whole.is_symlink() else ()
+            inner = (path.relative_to(self.folder) for path in below)
+            found |= {path for path in inner if not LEFT_OUT & set(path.relative_to(name).parts)}
+            found |= {name} if name.name != _ENV else set()
+        return found
 
     def _check_link(self, path: Path) -> None:
         whole = self.folder / path

@@ -119,7 +119,8 @@ class Settings(Model):
     @property
     def secret_files(self) -> frozenset[Path]:
         """The operator's own files that hold secrets, wherever the inventory says that they are."""
-        of_apps = (path for app in self.apps.values() for path in (app.env_local, app.deploy_key_local, app.key_local))
+        of_apps = [path for app in self.apps.values() for path in (app.env_local, app.deploy_key_local, app.key_local)]
+        of_apps += [path for app in self.apps.values() for path in app.given_files.values()]
         return frozenset(path for path in (self.env_local, *of_apps) if path is not None)
 
     @property
@@ -128,7 +129,8 @@ class Settings(Model):
         owners = (self, *self.apps.values())
         places = ((owner, name) for owner in owners for name in dir(type(owner)) if re.fullmatch("[a-z].*_local", name))
         found = (getattr(owner, name) for owner, name in places)
-        return frozenset(path for path in found if path is not None) | self._login_files
+        given = (path for app in self.apps.values() for path in app.given_files.values())
+        return frozenset({*given, *(path for path in found if path is not None), *self._login_files})
 
     @property
     def secret_values(self) -> frozenset[str]:

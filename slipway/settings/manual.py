@@ -17,6 +17,7 @@ from slipway.settings.app import AppSettings
 from slipway.settings.host import Settings
 from slipway.settings.nginx import RateLimit, StaticSettings
 from slipway.settings.problems import expected_of
+from slipway.settings.programs import JobSettings, ProcessSettings
 from slipway.settings.source import FolderSource, GitSource
 
 _HEAD = '''\
@@ -80,7 +81,9 @@ def _apps(field: FieldInfo, indent: int) -> Iterator[str]:
     yield f'{pad}    "notes": {{'
     yield from _fields(AppSettings, indent + 8, {"source": lambda _, at: _nested("source", GitSource, at)})
     yield f"{pad}    }},"
-    yield from _comment("An app from a folder on this machine, with static files and a limit.", indent + 4)
+    yield from _comment(
+        "An app from a folder on this machine, with static files, a limit, a worker and a job.", indent + 4
+    )
     yield f'{pad}    "shop": {{'
     inner = indent + 8
     yield f'{" " * inner}"domains": ["shop.example.com"],'
@@ -90,6 +93,10 @@ def _apps(field: FieldInfo, indent: int) -> Iterator[str]:
     yield f'{" " * inner}"rate_limits": {{'
     yield from _nested("/login", RateLimit, inner + 4)
     yield f"{' ' * inner}}},"
+    for setting, name, model in (("processes", "worker", ProcessSettings), ("jobs", "cleanup", JobSettings)):
+        yield f'{" " * inner}"{setting}": {{'
+        yield from _nested(name, model, inner + 4)
+        yield f"{' ' * inner}}},"
     yield f"{pad}    }},"
     yield f"{pad}}},"
 

@@ -86,7 +86,7 @@ RESERVED_VARIABLES: dict[str, str] = {
     **{f"LD_{name}": _LOADER for name in _LD.split()},
     "IFS": _LOADER,
     "BASH_ENV": _LOADER,
-    "PYTHONPATH": "remove it; code comes from the release and its lock file",
+    "PYTHONPATH": "remove it and set python_path; code comes from the release and its lock file",
     "PYTHONHOME": "remove it; the interpreter is the release's own",
     "PYTHONSTARTUP": _LOADER,
     "VIRTUAL_ENV": "remove it; the environment is the release's own",
@@ -94,6 +94,8 @@ RESERVED_VARIABLES: dict[str, str] = {
     "WEB_CONCURRENCY": "remove it and set workers",
     "PORT": "remove it and set port",
     "RELEASE_ID": "remove it; every release gets its own",
+    "SLIPWAY_APP": "remove it and set app",
+    "SLIPWAY_INTERFACE": "remove it and set interface",
 }
 """Variables an inventory can't set → what to do instead."""
 

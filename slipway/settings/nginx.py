@@ -2,25 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from slipway.settings import types as t
 from slipway.settings.base import Model
 
 
 class StaticSettings(Model):
-    """A folder that nginx serves itself."""
+    """A folder that nginx serves itself. A file beside another of the name with .gz is sent in its place to those who
+    take it."""
 
     path: Annotated[t.InnerPath, Field(examples=["static"])]
-    """Folder with the static files, inside the app's folder. nginx follows no link on the way or in it, and gives away
-    no file or folder whose name begins with a dot, but for .well-known."""
+    """Folder with the static files, inside the app's folder; a command of `build` may make it. nginx follows no link on
+    the way or in it, and gives away no file or folder whose name begins with a dot, but for .well-known. A folder of
+    `shared` has what visitors sent: nginx names no type for it that a browser runs as code, and adds a policy that
+    stops scripts."""
     url: t.UrlPrefix = "/static/"
     """URL prefix nginx answers from that folder."""
     max_age: Annotated[int, t.whole(0, 31_536_000, "seconds")] = 3600
-    """Seconds a browser may keep a file without asking again (Cache-Control: max-age); 31536000, a year, is the most
-    that makes sense, for names that contain a hash."""
+    """Seconds a browser may keep a file without asking again (Cache-Control: max-age)."""
+    immutable: Annotated[Literal["hashed", "all", "none"], t.one_of("hashed", "all", "none")] = "hashed"
+    """Files that a browser may keep for a year, since their content never changes. hashed: those whose names have a
+    hash of it, as Django's ManifestStaticFilesStorage, Vite, webpack and esbuild write them (app.5e0040571e1a.css,
+    index-BfQ9xYz1.js). all; none: max_age is for every file. Never files of `shared`."""
+
+
+def _how_many(value: Any) -> str | None:
+    return "several" if isinstance(value, list) else "one" if isinstance(value, dict | StaticSettings) else None
+
+
+STATIC = t.Narrow(
+    "a mapping of options of static files, or a list of such mappings",
+    'write a mapping, such as {"path": "static"}',
+    container=True,
+)
+
+AnyStatic = Annotated[
+    Annotated[StaticSettings, Tag("one")] | Annotated[list[StaticSettings], Tag("several")],
+    Discriminator(_how_many),
+    STATIC,
+]
+"""One folder, or several."""
 
 
 class HeadersSettings(Model):

@@ -21,6 +21,7 @@ from slipway.settings.errors import Problem, join, show, show_type
 from slipway.settings.host import Settings
 from slipway.settings.nginx import HeadersSettings, NginxSettings, RateLimit, StaticSettings
 from slipway.settings.process import LimitsSettings, SandboxSettings
+from slipway.settings.programs import JobSettings, ProcessSettings
 from slipway.settings.python import PythonSettings, UvSettings
 from slipway.settings.release import HooksSettings, ProbeSettings
 from slipway.settings.source import SOURCE, FolderSource, GitSource
@@ -52,8 +53,12 @@ PLACES: dict[str, type[BaseModel]] = {
     "slipway.apps.<app>.limits": LimitsSettings,
     "slipway.apps.<app>.headers": HeadersSettings,
     "slipway.apps.<app>.rate_limits.<path>": RateLimit,
+    "slipway.apps.<app>.processes.<name>": ProcessSettings,
+    "slipway.apps.<app>.jobs.<name>": JobSettings,
 }
 """Every level of an inventory → the model of what may stand there."""
+KEYED = {place.split(".")[3]: place.split(".")[4] for place in PLACES if place.count(".") == 4}
+"""Setting of an app that maps names of one's own to settings → what PLACES has for such a name."""
 
 PLACE_OF = {
     name: f"{place}.{name}"
@@ -106,9 +111,9 @@ def validate(data: dict[str, Any]) -> tuple[Settings | None, list[Problem], set[
 
 
 def _without_tag(location: _Location) -> _Location:
-    """`location` without the name of the union's member that pydantic puts behind ``source``."""
-    in_source = len(location) > 3 and location[0] == "apps" and location[2] == "source"
-    return location[:3] + location[4:] if in_source else location
+    """`location` without the name of the union's member that pydantic puts behind ``source`` and ``static``."""
+    tagged = len(location) > 3 and location[0] == "apps" and location[2] in ("source", "static")
+    return location[:3] + location[4:] if tagged else location
 
 
 def _repair_order(location: _Location) -> tuple[bool, int, list[str]]:
@@ -136,7 +141,7 @@ def _repair(data: dict[str, Any], location: _Location, renamed: dict[str | int, 
         parent[last] = {"stand-in": copy.deepcopy(_STAND_IN_APP)}
     elif way == ["apps"]:
         parent[last] = copy.deepcopy(_STAND_IN_APP)
-    elif last in _STAND_INS and (len(way) == 2 or way[-1:] in (["source"], ["static"])):
+    elif last in _STAND_INS and (len(way) == 2 or way[2:3] in (["source"], ["static"])):
         parent[last] = copy.deepcopy(_STAND_INS[str(last)])
     elif isinstance(parent, list):
         del parent[int(last)]
@@ -149,7 +154,10 @@ def _model_at(location: _Location) -> type[BaseModel] | None:
     if location[:1] == ("apps",) and len(location) > 2:
         if location[2] == "source" and len(location) > 4:
             return GitSource if location[3] == "git" else FolderSource
-        inner = ["rate_limits", "<path>"] if location[2] == "rate_limits" and len(location) > 4 else location[2:-1]
+        if location[2] == "static" and len(location) > 4:
+            return StaticSettings
+        key = KEYED.get(str(location[2])) if len(location) > 4 else None
+        inner = [location[2], key] if key else location[2:-1]
         place = ".".join(["slipway.apps.<app>", *map(str, inner)])
     else:
         place = ".".join(["slipway", *map(str, location[:-1])])

@@ -8,15 +8,15 @@ from typing import Annotated, Literal, get_args
 from slipway.settings import types as t
 from slipway.settings.base import LIST_DO, Model
 
-HookName = Literal["before_migrate", "after_migrate", "after_switch", "on_failure"]
-"""A moment of a release at which a command of the app's own may run."""
+HookName = Literal["before_migrate", "after_migrate", "after_switch", "on_failure", "on_job_failure"]
+"""A moment at which a command of the app's own may run."""
 
 HOOKS: tuple[HookName, ...] = get_args(HookName)
 """Those moments, in their order."""
 
 
 class HooksSettings(Model):
-    """Commands of the app's own at four moments of a release."""
+    """Commands of the app's own at four moments of a release, and after a job that failed."""
 
     before_migrate: t.HookCommand | None = None
     """Command before the migration, as soon as the new release is built and checked. If it fails, the release fails
@@ -29,6 +29,9 @@ class HooksSettings(Model):
     on_failure: t.HookCommand | None = None
     """Command when a release failed; it gets the name of the step that did as SLIPWAY_STEP. Its own failure is shown
     and changes nothing."""
+    on_job_failure: t.HookCommand | None = None
+    """Command when one of `jobs` failed; it gets the job's name as SLIPWAY_JOB, and as SERVICE_RESULT, EXIT_CODE and
+    EXIT_STATUS how it ended (systemd.exec(5)). It runs as the app, in the job's own unit."""
     timeout: t.Seconds = 60
     """Seconds each of these commands may take; then it is stopped, and counts as failed."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag
 
 from slipway.settings import types as t
-from slipway.settings.base import Model
+from slipway.settings.base import LIST_DO, Model
 
 
 class GitSource(Model):
@@ -40,6 +40,9 @@ class FolderSource(Model):
     """Local folder to release, relative to the inventory: the project, or the root of a monorepo or workspace."""
     subdir: t.Subdir = ""
     """Folder of the app inside it (monorepo, or a member of a uv workspace); empty is the root."""
+    include: Annotated[list[t.InnerPath], t.Narrow("a list of paths in the folder", LIST_DO, container=True)] = []
+    """Files and folders inside it that are sent although git ignores them, such as ["frontend/dist"]: what was built on
+    this machine. What looks like a secret stays here all the same."""
 
 
 def _source_kind(value: Any) -> str | None:

@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--rounds", type=count, default=3, metavar="N", help="runs of each cell (3)")
     top.add_argument("--slow-delays", type=milliseconds, metavar="MS,…",
                      help=f"for what takes more than {cases.QUICK_SECONDS:.0f} s at the first delay "
-                     "(the first and the last of --delays)")  # fmt: skip
+                     "(the first two of --delays)")  # fmt: skip
     top.add_argument("--slow-rounds", type=count, default=1, metavar="N", help="runs of each cell of theirs (1)")
     top.add_argument("--tools", type=lambda text: names_of(list(TOOLS), text), default=",".join(TOOLS),
                      metavar="NAME,…", help=f"which of {', '.join(TOOLS)}")  # fmt: skip
@@ -119,7 +119,7 @@ class Measured:
 
 def measured(given: argparse.Namespace, folder: Path, figures: Figures) -> Measured:
     """Bring a target up and measure what was asked for."""
-    plan = Plan(given.delays, given.rounds, given.slow_delays or [given.delays[0], given.delays[-1]], given.slow_rounds)
+    plan = Plan(given.delays, given.rounds, given.slow_delays or given.delays[:2], given.slow_rounds)
     if any(issubclass(TOOLS[name], Ansible) for name in given.tools):
         Ansible.install()
     with cases.target(given.name, given.os, folder) as (bench, relay):

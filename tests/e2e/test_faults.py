@@ -172,7 +172,7 @@ def locked(times: int) -> str:
 
 FAILURES = {
     "doesn't import": Failure(
-        "check (3 of 9)", ("tiny.main:app can't be imported", "no luck today"), {"import_error": "no luck today"}
+        "check (3 of 9)", ("tiny.main:app can't be imported.", "no luck today"), {"import_error": "no luck today"}
     ),
     "crashes during its start": Failure(
         "prove (6 of 9)",

@@ -49,7 +49,10 @@ def test_folders(app: App) -> None:
 
 def environment_files(app: App) -> list[str]:
     """The environment that is wanted, and those that releases have."""
-    found = app.target.run(f"find {app.settings.config_dir} \\( -name env -o -name '*.env' \\) -type f")
+    given = f"-path {app.settings.at.secret_files} -prune"
+    found = app.target.run(
+        f"find {app.settings.config_dir} {given} -o \\( -name env -o -name '*.env' \\) -type f -print"
+    )
     assert app.settings.env_path in found.splitlines(), f"{app.settings.env_path} is missing"
     return found.splitlines()
 
@@ -89,12 +92,37 @@ def test_home_is_closed_to_others(app: App) -> None:
 
 
 def test_app_cannot_write_its_own_code(app: App) -> None:
-    """Nothing below the app's folder, its environment with all packages included."""
-    script = f"find {app.settings.root} -not -type l -writable -print"
+    """Nothing below the app's folder, its environment with all packages included, but for what `shared` names."""
+    script = f"find {app.settings.root} -path {app.settings.at.shared} -prune -o -not -type l -writable -print"
     found = app.target.host.run(
         f"setpriv --reuid={app.settings.user} --regid={app.settings.group} --init-groups {script}"
     )
     assert found.stdout.splitlines()[:10] == []
+
+
+def test_shared_folders_are_the_app_s(app: App) -> None:
+    """Each is linked into the release that serves, and closed to other apps; what it lies in is root's."""
+    top, named = app.settings.at.shared, [*app.settings.shared, *app.settings.writable_files]
+    if not named:
+        pytest.skip("shared and shared_files name nothing that the app writes")
+    folders = {f"{top}/{each}": ("directory", app.settings.user, app.settings.group) for each in named}
+    found = app.target.stat(str(top), *folders)
+    assert tuple(found.pop(str(top))) == ("directory", "755", "root", "root")
+    assert {path: (each[0], *each[2:]) for path, each in found.items()} == folders
+    for each in named:
+        inner = f"/{each.rpartition('/')[2]}" if each in app.settings.writable_files else ""
+        assert app.target.run(f"readlink {app.work}/{each}") == f"{top}/{each}{inner}"
+    outsider = app.target.allowed("nobody", "w", list(folders))
+    assert outsider == set()
+
+
+def test_secret_files_are_read_by_the_app_alone(app: App) -> None:
+    """Each release has a copy."""
+    given = [f"{app.work}/{path}" for path in app.settings.given_files]
+    if not given:
+        pytest.skip("shared_files names no file of yours")
+    expected = ("regular file", "640", "root", app.settings.group)
+    assert {path: tuple(entry) for path, entry in app.target.stat(*given).items()} == dict.fromkeys(given, expected)
 
 
 def test_settings_reach_the_app(app: App) -> None:

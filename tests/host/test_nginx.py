@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from slipway.settings import StaticSettings
 from tests.host._client import Answer
 from tests.host._hosts import FORGED, FORGED_ADDRESS, FORGED_HOST, FORGED_ID, App, Site, Target
 
@@ -351,17 +352,24 @@ class StaticFile(NamedTuple):
     size: int
 
 
+def static_folder(app: App) -> StaticSettings:
+    """The app's first folder of static files that is part of its releases; skips the test without one."""
+    for each in app.settings.statics:
+        if not app.settings.shared_with(each.path):
+            return each
+    pytest.skip("static names no folder of a release: nginx serves no files of the app")
+
+
 def static_file(app: App, pattern: str) -> StaticFile:
     """The app's largest static file under 1 MB with such a name; skips the test without one."""
-    if app.settings.static is None:
-        pytest.skip("static is None: nginx serves no files of the app")
-    find = f"find {app.work}/{app.settings.static.path}/ -type f -name %s -size -1024k -printf '%%s %%T@ %%P\\n'"
+    static = static_folder(app)
+    find = f"find {app.work}/{static.path}/ -type f -name %s -size -1024k -printf '%%s %%T@ %%P\\n'"
     listed = app.target.run(find + " | grep -v '[^A-Za-z0-9 ._/-]' | sort -n | tail -n 1", pattern)
     if not listed:
-        pytest.skip(f"{app.settings.static.path} has no {pattern} under 1 MB")
+        pytest.skip(f"{static.path} has no {pattern} under 1 MB")
     size, changed, name = listed.split(" ", 2)
     etag = f'"{int(changed.partition(".")[0]):x}-{int(size):x}"'
-    return StaticFile(app.settings.static.url + name, etag, int(size))
+    return StaticFile(static.url + name, etag, int(size))
 
 
 def test_static_file_is_served_by_nginx(app: App) -> None:
@@ -373,9 +381,9 @@ def test_static_file_is_served_by_nginx(app: App) -> None:
 
 def test_static_file_may_be_cached(app: App) -> None:
     """For as long as the settings say."""
-    answer = app.site.get(static_file(app, "*").url)
-    age = app.settings.static.max_age if app.settings.static else 0
-    assert answer.header("Cache-Control") == (f"max-age={age}" if age else "no-cache")
+    answer, static = app.site.get(static_file(app, "*").url), static_folder(app)
+    ages = {"none": [static.max_age], "all": [31_536_000]}.get(static.immutable, [static.max_age, 31_536_000])
+    assert (answer.header("Cache-Control") or "").partition(",")[0] in [f"max-age={age}" for age in ages]
 
 
 def test_style_sheet_is_compressed(app: App) -> None:
@@ -390,9 +398,7 @@ def test_style_sheet_is_compressed(app: App) -> None:
 
 def test_static_folder_opens_nothing_else(app: App) -> None:
     """No way up from it, and no list of its files."""
-    if app.settings.static is None:
-        pytest.skip("static is None: nginx serves no files of the app")
-    url = app.settings.static.url
+    url = static_folder(app).url
     for path in (f"{url.rstrip('/')}../pyproject.toml", f"{url}../pyproject.toml", f"{url}%2e%2e/pyproject.toml"):
         assert b"[project]" not in app.site.get(path).body, path
     for path in (".env", ".git/config", "css/.htpasswd"):

@@ -26,6 +26,7 @@ from typing import Any
 
 import pytest
 from jinja2 import Template
+from slipway_host.layout import LAYOUT
 
 from roles import program
 from slipway.engine import templates
@@ -114,8 +115,12 @@ class Maker:
         for path, text in sites.items():
             made[f"{NGINX}/{path}"] = ("644", "root", "root", text)
         for app, wanted in wanted_by(done).items():
+            at, units = LAYOUT.app(app), {}
             for kind, text in wanted["units"].items():
-                made[f"/etc/systemd/system/{app}@@RELEASE@.{kind}"] = ("644", "root", "root", text)
+                units[at.unit("@RELEASE@", kind)] = text
+            for name, job in wanted["jobs"].items():
+                units |= {at.job(name, kind): text for kind, text in job["units"].items()}
+            made |= {f"/etc/systemd/system/{unit}": ("644", "root", "root", text) for unit, text in units.items()}
         listed = "".join(f"{mode} {user}:{group} {path}\n" for path, (mode, user, group, _) in sorted(made.items()))
         return {"files.txt": listed} | {path.lstrip("/"): self._told(text) for path, (*_, text) in made.items()}
 
@@ -133,6 +138,7 @@ class Maker:
         for app, wanted in wanted_by(done).items():
             # The units are files of their own; digests change with whatever they are of.
             kept = {key: value for key, value in wanted.items() if key not in ("units", "inputs")}
+            kept["jobs"] = {name: {**job, "units": sorted(job["units"])} for name, job in kept["jobs"].items()}
             kept["source"] = {key: value for key, value in kept["source"].items() if key != "commit"}
             made[f"release/{app}.json"] = _pretty(kept | {"inputs": sorted(wanted["inputs"])})
         if _changes_ways_in(done):

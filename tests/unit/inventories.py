@@ -83,12 +83,24 @@ MAXIMAL: dict[str, Any] = {
     "apps": {
         "notes": {
             "domains": ["notes.example.com", "www.notes.example.com"],
-            "source": {"path": "mono", "subdir": "apps/notes"},
-            "app": "notes.main:create.app",
+            "source": {"path": "mono", "subdir": "apps/notes", "include": ["apps/notes/page.html"]},
+            "app": "notes.main:make.app(kind='production')",
+            "interface": "asgi",
+            "factory": True,
+            "python_path": ["src", "lib/more"],
+            "server": "gunicorn",
+            "threads": 5,
+            "backlog": 2048,
+            "concurrency": 900,
+            "access_log": True,
             "env": {"LOG_LEVEL": "info", "DEBUG": False},
             "env_file": "notes.env",
             "required_env": ["TOKEN"],
-            "build_env": ["UV_INDEX_INTERNAL_PASSWORD"],
+            "build_env": ["UV_INDEX_INTERNAL_PASSWORD", "LOG_LEVEL"],
+            "build": ["npm ci", "NODE_ENV=production npm run build", "sh -c 'rm -rf node_modules'"],
+            "node": True,
+            "shared": ["media", "var/data"],
+            "shared_files": {"config/local.ini": "local.ini", "db.sqlite3": {"writable": True}},
             "dependencies": {
                 "lock": "uv.lock",
                 "extras": ["pg"],
@@ -112,6 +124,28 @@ MAXIMAL: dict[str, Any] = {
                 "hide_system": False,
                 "filter_system_calls": False,
             },
+            "processes": {
+                "worker": {
+                    "command": "bin/warm '50% \"of $HOME\"'",
+                    "count": 2,
+                    "stop_signal": "SIGINT",
+                    "stop_timeout": 600,
+                    "alive": 5,
+                    "memory_mb": 200,
+                },
+                "beat": {"command": "celery -A notes beat", "alone": True},
+            },
+            "jobs": {
+                "cleanup": {
+                    "command": "python -m notes.cleanup --all",
+                    "schedule": "30 3 * * mon-fri",
+                    "timeout": 120,
+                    "stop_timeout": 20,
+                    "jitter": 90,
+                    "catch_up": False,
+                },
+                "report": {"command": "bin/warm", "schedule": "*-*-01 04:00 UTC"},
+            },
             "migrate": "python -m notes.migrate --all",
             "migrate_timeout": 44,
             "migrate_lock_timeout": 4,
@@ -130,9 +164,14 @@ MAXIMAL: dict[str, Any] = {
                 "after_migrate": "python -m notes.after",
                 "after_switch": "bin/warm 'two words'",
                 "on_failure": "bin/page",
+                "on_job_failure": "bin/page --job",
                 "timeout": 9,
             },
-            "static": {"path": "static", "url": "/assets/", "max_age": 60},
+            "static": [
+                {"path": "static", "url": "/assets/", "max_age": 60},
+                {"path": "dist/app.v1", "url": "/app.v1/", "immutable": "all"},
+                {"path": "media/public", "url": "/media/", "max_age": 600},
+            ],
             "max_body_size": "25m",
             "proxy_timeout": 46,
             "trusted_proxies": ["192.0.2.0/24", "2001:db8::/32"],
@@ -164,6 +203,7 @@ MAXIMAL: dict[str, Any] = {
                 "known_hosts": "known_hosts",
             },
             "app": "wiki:app",
+            "server": "uvicorn",
             "python": "3.13",
             "migrate": None,
             "tls": {"mode": "files", "certificate": "chain.pem", "key": "key.pem"},
@@ -172,6 +212,9 @@ MAXIMAL: dict[str, Any] = {
             "domains": ["lab.example.com", "a.lab.example.com"],
             "source": {"git": "https://git.example.com/team/lab.git", "ref": "v1"},
             "app": "lab:app",
+            "server": "granian",
+            "concurrency": 200,
+            "access_log": True,
             "migrate_config": "db/alembic.ini",
             "tls": {"mode": "self-signed"},
         },
@@ -180,7 +223,7 @@ MAXIMAL: dict[str, Any] = {
             "source": {"path": "plain"},
             "app": "plain:app",
             "port": 8002,
-            "static": {"path": "public"},
+            "static": [{"path": "public"}, {"path": "dist", "url": "/dist/", "immutable": "none"}],
             "tls": {"mode": "off"},
         },
     },
@@ -362,6 +405,8 @@ def write_folder(made: Path) -> None:
     (made / "extra.nft").write_text("ip saddr 192.0.2.0/24 tcp dport 5432 accept\n")
     (made / "http.conf").write_text("client_header_buffer_size 2k;\n")
     (made / "production.py").write_text("hosts = []\n")
+    (made / "mono/apps/notes/page.html").write_text("<!doctype html>\n")
+    write_private(made / "local.ini", f"[mail]\npassword = {MARK}Mail\n")
     write_private(made / "host.env", f"EAB_HMAC={MARK}Eab\n")
     lines = (
         f"TOKEN='{MARK}Token \"$HOME\" %41 #'",

@@ -56,7 +56,7 @@ def test_the_reference_is_in_step() -> None:
         "### `slipway.apps.NAME.source with git`",
         '### `slipway.apps.NAME.rate_limits."PATH"`',
         "- `tasks`: a whole number of processes and threads from 32 to 1000000; default `1024`.",
-        '- `app`: an ASGI application as module:attribute; required, such as `"notes.main:app"`.',
+        "- `app`: an application as module:attribute, or None; default `None`.",
         "#### nginx and TLS",
     ],
 )
@@ -68,7 +68,7 @@ def test_it_has_every_setting_once() -> None:
     """Each in the section of its model: a name may be another section's as well."""
     sections = dict(re.findall(r"(?ms)^### `(slipway(?:\.[^`]*)?)`\n(.*?)(?=^### |\Z)", REFERENCE))
     sections.pop("slipway nginx", None)
-    assert len(sections) == 21
+    assert len(sections) == 24
     names = [name for text in sections.values() for name in re.findall(r"(?m)^- `([a-z_0-9]+)`: ", text)]
     assert len(names) == sum(len(own_fields(model)) for model in models(Settings))
 
@@ -77,7 +77,7 @@ def models(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
     """A model, and all within it."""
     yield model
     for field in model.model_fields.values():
-        for each in reference.models_in(field.annotation):
+        for each in dict.fromkeys(reference.models_in(field.annotation)):
             yield from models(each)
 
 

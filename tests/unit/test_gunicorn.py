@@ -6,13 +6,17 @@ That a real client hears the goodbye is told on a host: tests/e2e/test_nginx.py.
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import sys
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from slipway import project
+
+SERVERS = project.root() / "files/app/servers"
 
 
 class Transport:
@@ -61,32 +65,88 @@ class OldWebSocket(WebSocket):
         self.transport.close()
 
 
+class UvicornWorker:
+    """As uvicorn-worker's: it has a configuration of uvicorn."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"http": "auto"}
+
+    def __init__(self, connections: int) -> None:
+        self.cfg, self.config = SimpleNamespace(worker_connections=connections), SimpleNamespace(limit_concurrency=-1)
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(SERVERS)])
+    monkeypatch.setitem(sys.modules, "uvicorn", SimpleNamespace(Server=object))
+    monkeypatch.setitem(sys.modules, "uvicorn_worker", SimpleNamespace(UvicornWorker=UvicornWorker))
+    monkeypatch.setitem(sys.modules, "gunicorn.arbiter", SimpleNamespace(Arbiter=object))
+    monkeypatch.setitem(sys.modules, "gunicorn.workers.gthread", SimpleNamespace(ThreadWorker=object))
+    for name in ("slipway_served", "slipway_uvicorn"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in ("SLIPWAY_APP", "SLIPWAY_INTERFACE", "WEBSOCKETS_MAX_LINE_LENGTH"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
 def shared(monkeypatch: pytest.MonkeyPatch, implementation: type | None) -> dict[str, Any]:
     """The file's values, where uvicorn would take this implementation of WebSockets."""
-    worker = type("UvicornWorker", (), {"CONFIG_KWARGS": {"http": "auto"}})
-    monkeypatch.setitem(sys.modules, "uvicorn_worker", SimpleNamespace(UvicornWorker=worker))
     auto = SimpleNamespace(AutoWebSocketsProtocol=implementation)
     monkeypatch.setitem(sys.modules, "uvicorn.protocols.websockets.auto", auto)
-    values: dict[str, Any] = {}
-    exec((project.root() / "files/app/gunicorn.conf.py").read_text(), values)
-    assert issubclass(values["worker_class"], worker)
+    file = project.root() / "files/app/gunicorn.conf.py"
+    values: dict[str, Any] = {"__file__": str(file)}
+    exec(file.read_text(), values)
     return values
 
 
 def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     values = shared(monkeypatch, None)
-    assert values["worker_class"].CONFIG_KWARGS == {"http": "auto"}, "no WebSockets, nothing to change about them"
+    assert issubclass(values["worker_class"], UvicornWorker)
+    assert values["worker_class"].CONFIG_KWARGS == {
+        "http": "auto",
+        "interface": "asgi3",
+        "h11_max_incomplete_event_size": 262144,
+    }, "no WebSockets, nothing to change about them"
     assert values["forwarded_allow_ips"] == "*"
     assert values["worker_tmp_dir"] == "/dev/shm"
+    assert (values["limit_request_line"], values["limit_request_field_size"]) == (0, 262144)
+    assert os.environ["WEBSOCKETS_MAX_LINE_LENGTH"] == "262144"
+    assert values["worker_connections"] == 0
+    assert values["worker_class"](0).config.limit_concurrency is None
+    assert values["worker_class"](7).config.limit_concurrency == 7
+
+
+def test_settings_for_wsgi(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of uvicorn's has to be there, and the limit of connections is Gunicorn's own."""
+    monkeypatch.setenv("SLIPWAY_INTERFACE", "wsgi")
+    for name in ("uvicorn", "uvicorn_worker"):
+        monkeypatch.setitem(sys.modules, name, None)
+    values = shared(monkeypatch, None)
+    assert not issubclass(values["worker_class"], UvicornWorker)
+    assert "worker_connections" not in values
+    seen: list[dict[str, str]] = []
+    app = values["worker_class"].served(lambda environ, start: seen.append(environ))
+    app({"HTTP_X_FORWARDED_FOR": "192.0.2.7", "HTTP_X_FORWARDED_PROTO": "https", "REMOTE_ADDR": ""}, None)
+    assert (seen[0]["REMOTE_ADDR"], seen[0]["wsgi.url_scheme"]) == ("192.0.2.7", "https")
+
+
+@pytest.mark.parametrize("named", ["", "json:dumps"])
+def test_what_is_loaded(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    """What the unit says; a release of before names its application on the command line alone."""
+    if named:
+        monkeypatch.setenv("SLIPWAY_APP", named)
+    monkeypatch.setattr(UvicornWorker, "load_wsgi", lambda self: None, raising=False)
+    worker = shared(monkeypatch, None)["worker_class"](0)
+    worker.app = SimpleNamespace(callable=None)
+    worker.load_wsgi()
+    assert worker.app.callable is (json.dumps if named else None)
 
 
 @pytest.mark.parametrize("implementation", [WebSocket, OldWebSocket])
 def test_a_goodbye_arrives(monkeypatch: pytest.MonkeyPatch, implementation: type[WebSocket]) -> None:
     """Only what is sent ends; what comes is read and dropped; who doesn't end the connection then is cut off."""
-    values = shared(monkeypatch, implementation)
-    options = values["worker_class"].CONFIG_KWARGS
+    options = shared(monkeypatch, implementation)["worker_class"].CONFIG_KWARGS
     assert options["http"] == "auto" and issubclass(options["ws"], implementation)
-    values["FAREWELL_SECONDS"] = 0.05
+    monkeypatch.setattr(sys.modules["slipway_uvicorn"], "FAREWELL_SECONDS", 0.05)
 
     async def stop() -> Transport:
         transport = Transport()

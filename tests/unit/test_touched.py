@@ -25,9 +25,13 @@ SCHEMA = Path(alembic_api.__file__).parent
 UVICORN: dict[str, tuple[str, ...]] = {
     "uvicorn.protocols.websockets.auto": ("AutoWebSocketsProtocol",),
     "uvicorn.protocols.websockets.auto.AutoWebSocketsProtocol": ("data_received", "shutdown"),
-    "uvicorn_worker.UvicornWorker": ("CONFIG_KWARGS",),
+    "uvicorn_worker.UvicornWorker": ("CONFIG_KWARGS", "_install_sigquit_handler", "_serve", "config"),
+    "uvicorn.Server": ("server_state", "servers", "serve", "shutdown", "started"),
+    "gunicorn.workers.base.Worker": ("app", "cfg", "load_wsgi", "wsgi"),
+    "gunicorn.arbiter.Arbiter": ("WORKER_BOOT_ERROR",),
+    "gunicorn.workers.gthread": ("ThreadWorker",),
 }
-"""What files/app/gunicorn.conf.py builds on: a module or a class → its names."""
+"""What files/app/gunicorn.conf.py and slipway_uvicorn.py build on: a module or a class → its names."""
 HANDSHAKE = "handshake_complete"
 """Attribute of a WebSocket's protocol in uvicorn."""
 # Names are looked up as they are there: an attribute of an object by what its class assigns.
@@ -74,7 +78,7 @@ def test_uvicorn_has_all_that_is_touched(python: Path) -> None:
         asked(python, LOOK, UVICORN | {"uvicorn.protocols.websockets.auto.AutoWebSocketsProtocol": (HANDSHAKE,)}) == []
     )
     assert asked(python, LOOK, UVICORN) == []
-    assert f"self.{HANDSHAKE}" in (project.root() / "files/app/gunicorn.conf.py").read_text()
+    assert f"self.{HANDSHAKE}" in (project.root() / "files/app/servers/slipway_uvicorn.py").read_text()
 
 
 def test_gunicorn_says_and_knows_what_it_is_asked_for(python: Path) -> None:
@@ -93,6 +97,7 @@ def test_gunicorn_says_and_knows_what_it_is_asked_for(python: Path) -> None:
     }
     assert given == {
         *("accesslog", "control_socket_disable", "errorlog", "forwarded_allow_ips", "worker_class", "worker_tmp_dir"),
+        *("limit_request_field_size", "limit_request_line"),
     }
     assert given <= set(settings)
 

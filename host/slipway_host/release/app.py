@@ -225,8 +225,13 @@ class App:
             made = named if path == self.at.environment else self.record(path.stem).get("wanted", {})
             with contextlib.suppress(OSError):
                 values = read_environment(path.read_text(errors="replace"))
-                values.pop("RELEASE_ID", None)
+                for known in ("RELEASE_ID", "PYTHONPATH"):
+                    values.pop(known, None)
                 found |= secrets_of(values, made.get("secrets"), self.name)
+        for path in self.at.secret_files.glob("*"):
+            with contextlib.suppress(OSError):
+                text = path.read_text(errors="replace")
+                found |= secrets_of({"SECRET": text, **read_environment(text)}, app=self.name)
         return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from slipway_host.release import builder, caches, environment, guest, locks
+from slipway_host.release import builder, caches, commands, environment, guest, locks, shared
 from slipway_host.release.app import digest
 from slipway_host.system import Failed
 
@@ -39,6 +39,7 @@ def build(app: App, release: str) -> str | None:
         own_paths = environment.sync(app, release, lock)
     python = os.path.realpath(app.at.programs(base or release) / "python")
     environment.compile_library(app, python)
+    commands.run(app, release, base, rebuilt=rebuilt)
     with ThreadPoolExecutor() as pool:
         adopted = pool.submit(environment.adopt, app, base, release) if base and not rebuilt else None
         # A file that doesn't compile is no failure: it may never be imported, such as a template.
@@ -47,27 +48,30 @@ def build(app: App, release: str) -> str | None:
         own(app, release)
     if adopted:  # the folder is root's by now: its environment was never the builder's
         adopted.result().rename(app.at.venv(release))
+    shared.link(app, release)
     app.write_record(release, own=own_paths)
     app.describe(release, base)
     return f"the environment of {base}" if base else None
 
 
 def own(app: App, release: str) -> None:
-    """Give everything to root, readable by the app alone; nginx may read the static folder and enter its parents."""
+    """Give everything to root, readable by the app alone; nginx may read static folders and enter their parents."""
     folder = app.at.folder(release)
     guest.take_over(folder, 0, group_id(app.at.group), [app.wanted["uv_env"]["UV_PYTHON_INSTALL_DIR"]])
-    static = app.wanted.get("static")
-    if not static:
-        return
     folder = folder.resolve()  # the folder of all apps may be a link to another disk
-    path = (folder / app.wanted["source"]["subdir"] / static).resolve()
-    if not path.is_relative_to(folder) or not path.is_dir():
-        raise Failed(f"static.path: {static} is no folder inside the app's source.")
-    app.system.run("chmod", "-R", "o=rX", str(path))
-    for parent in path.parents:
-        if parent == folder.parent:
-            break
-        parent.chmod(parent.stat().st_mode | 0o001)
+    named = app.wanted.get("static") or []
+    for static in [named] if isinstance(named, str) else named:
+        path = (folder / app.wanted["source"]["subdir"] / static).resolve()
+        if not path.is_relative_to(folder) or not path.is_dir():
+            raise Failed(
+                f"static.path: {static} is no folder inside the app's source. If a command makes it, name that in "
+                "`build`; if git ignores it, name it in source.include; if the app writes it, name it in `shared`."
+            )
+        app.system.run("chmod", "-R", "o=rX", str(path))
+        for parent in path.parents:
+            if parent == folder.parent:
+                break
+            parent.chmod(parent.stat().st_mode | 0o001)
 
 
 def group_id(name: str) -> int:

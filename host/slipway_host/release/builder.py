@@ -32,6 +32,7 @@ def run(
     *,
     network: bool = True,
     secrets: Iterable[str] = (),
+    more: Iterable[str] = (),
     said: str = "",
     reading: bool = False,
 ) -> Done:
@@ -40,6 +41,7 @@ def run(
     + environment: its variables; no other process can read them
     + network: whether it may use the network (but never reach this host)
     + secrets: texts to hide in its output
+    + more: more lines of its unit
     + said: its standard input
     + reading: whether it may read what the app's group may, of the release; of that group's files it sees no others
 
@@ -59,6 +61,7 @@ def run(
         f"BindPaths={folder}",
         f"ReadWritePaths={folder} {app.at.cache}",
         f"BindReadOnlyPaths=-{os.path.realpath(layout.resolver)}",
+        *more,
         f"EnvironmentFile={file}",
         f"WorkingDirectory={app.work(release)}",
         f"LimitFSIZE={room.largest(folder)}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 from slipway_host.proxy.nginx import Nginx
-from slipway_host.release import database, hooks, manifest, migrations, processes
+from slipway_host.release import database, hooks, jobs, manifest, migrations, processes, served
 from slipway_host.release.app import digest_of_text
 from slipway_host.system import Failed
 
@@ -65,6 +65,8 @@ def prepare(app: App, release: str) -> None:
         told = f"{app.at.environment} isn't the environment this release was asked for"
         raise Failed(f"{told}: somebody changed it meanwhile.")
     named = environment + f'RELEASE_ID="{release}"\n'
+    if paths := [str(app.work(release) / each) for each in app.wanted.get("python_path", [])]:
+        named += f'PYTHONPATH="{":".join(paths)}"\n'
     app.system.replace(app.at.env(release), named, 0o640, app.at.group)
     write_units(app, release, app.wanted["units"])
 
@@ -74,12 +76,15 @@ def write_units(app: App, release: str, texts: Mapping[str, str]) -> None:
 
     A new release needs no daemon-reload: systemd reads the file of a unit that it doesn't know yet.
     """
+    found = app.record(release).get("served", {})
     for kind, text in texts.items():
         path = app.system.layout.units / app.at.unit(release, kind)
-        app.system.replace(path, text.replace("@RELEASE@", release))
+        app.system.replace(path, served.filled(text.replace("@RELEASE@", release), found))
 
 
 def can_start(app: App, release: str) -> None:
     """Raise Failed if a process couldn't start. One after another: they are checked in a unit of one name."""
     for process in processes.of(app, release):
         process.check(app, release)
+    jobs.check(app, release)
+    write_units(app, release, app.wanted["units"])  # with what was found

@@ -80,16 +80,20 @@ def fits(app: App, seen: Mapping[str, Any]) -> None:
     + seen: the result of `look`
     """
     if forked := seen.get("forked"):
-        raise Failed(f"The migrations have {len(forked)} heads ({', '.join(forked)}): {MERGE}, and run again.")
+        merge = seen.get("merge", MERGE)
+        raise Failed(f"The migrations have {len(forked)} heads ({', '.join(forked)}): {merge}, and run again.")
     serving = app.record(app.serving())
     if seen["unknown"] and not same_code(app, serving):
         unknown = ", ".join(seen["unknown"])
         way_out = "it is older than the database, which another release has migrated. Release code that has that too."
         if not migrator(app):
-            way_out = (
-                "no release on this host has it either. Release code that has it; or, if it was never one of the "
-                "app's, set the database right: `alembic stamp --purge REVISION`, with the app's environment."
-            )
+            way_out = "no release on this host has it either. Release code that has it"
+            if "merge" not in seen:  # Alembic's
+                way_out += (
+                    "; or, if it was never one of the app's, set the database right: `alembic stamp --purge REVISION`, "
+                    "with the app's environment"
+                )
+            way_out += "."
         raise Failed(f"The database is at revision {unknown}, which this release doesn't have: {way_out}")
     contract = [f"{each['revision']} {step}" for each in seen["pending"] for step in each["contract"]]
     if contract and serving and not app.request.get("contract"):

@@ -19,7 +19,7 @@ RECORD: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("commit", "subject", "environment", "pinned", "manifest", "step", "error", "hook"), (str,)),
     **dict.fromkeys(("format", "number"), (int,)),
     **dict.fromkeys(("took", "left", "warm_until"), NUMBER),
-    **dict.fromkeys(("inputs", "wanted", "steps", "revisions"), (dict,)),
+    **dict.fromkeys(("inputs", "wanted", "steps", "revisions", "served"), (dict,)),
     **dict.fromkeys(("heads", "pending"), (list,)),
     **dict.fromkeys(("previous", "stopped_first"), (str, NOTHING)),
     "own": (list, NOTHING),

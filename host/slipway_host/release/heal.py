@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from slipway_host.layout import ABOUT
 from slipway_host.proxy import nginx
-from slipway_host.release import current, database, failure, processes, proof, retire, start, trees
+from slipway_host.release import current, database, failure, jobs, processes, proof, retire, start, trees
 from slipway_host.release import manifest as manifests
 from slipway_host.release import plan as plans
 from slipway_host.system import Failed
@@ -50,7 +50,8 @@ def tidy(app: App, forward: bool = True) -> None:
         app.write_record(serving, state="good", committed=app.system.stamp())
     warm = app.warm()
     for release in sorted(app.installed() - {serving}):
-        if release in warm and any(states.get(unit) in ACTIVE for unit in processes.services(app, [release])):
+        runs_on = any(states.get(unit) in ACTIVE for unit in processes.services(app, [release]))
+        if release in warm and (runs_on or processes.finishing(app, release, states)):
             continue
         record = app.record(release)
         served = release == proxied or record.get("state") == "good"
@@ -59,9 +60,13 @@ def tidy(app: App, forward: bool = True) -> None:
         retire.remove(app, release, at_once=not served)
     plans.sweep_plans(app)
     sweep_partials(app)
+    ending = app.warm()  # one that failed may have a worker that finishes its work
     for name in app.unfinished():
-        if name != serving:
+        if name != serving and name not in ending:
             trees.remove(app.at.folder(name))
+    if serving:
+        start.start_missing(app, serving)
+    jobs.settle(app, serving)
     prune(app, serving)
 
 
@@ -70,6 +75,7 @@ def sweep_partials(app: App) -> None:
     layout = app.system.layout
     for partial in [
         *app.at.srv.glob(".*.partial"),
+        *app.at.shared.glob(".*.partial"),
         *app.at.etc.glob(".*.partial"),
         *app.at.environments.glob(".*.partial"),
         *app.at.records.glob(".*.partial"),
@@ -89,6 +95,7 @@ def prune(app: App, serving: str | None, left: str | None = None) -> None:
     """
     good = app.good()
     keep = {serving, left, app.record(serving).get("previous"), *app.warm(), *good[-app.wanted["keep"] :]}
+    keep |= jobs.in_use(app)
     for release in good:
         if release not in keep:
             trees.remove(app.at.folder(release))

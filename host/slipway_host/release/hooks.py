@@ -29,21 +29,28 @@ def in_path(app: App, release: str, command: Sequence[str]) -> list[str]:
 def missing_hooks(app: App, release: str) -> None:
     """Raise Failed if a hook's program doesn't exist."""
     for name, command in app.wanted["hooks"].items():
-        if name == "timeout" or not command:
-            continue
-        program = in_path(app, release, command)[0]
-        if "/" in program:
-            folders, wanted = [Path(program).parent], Path(program).name
-        else:
-            folders, wanted = [app.at.programs(release), *map(Path, PATH.split(":"))], program
-        if not any(os.access(folder / wanted, os.X_OK) for folder in folders):
-            import difflib
+        if name != "timeout" and command:
+            must_exist(app, release, f"hooks.{name}", command)
 
-            near = [path.name for path in folders[0].glob("*") if os.access(path, os.X_OK)]
-            nearest = difflib.get_close_matches(wanted, near, n=1)
-            folder = command[0].rpartition("/")[0]
-            meant = f"; there is {folder}{'/' if folder else ''}{nearest[0]}" if nearest else ""
-            raise Failed(f"hooks.{name}: there is no program {command[0]} in the release, nor in the PATH{meant}.")
+
+def must_exist(app: App, release: str, setting: str, command: Sequence[str]) -> None:
+    """Raise Failed if the program of a command doesn't exist.
+
+    + setting: that names the command, for the message
+    """
+    program = in_path(app, release, command)[0]
+    if "/" in program:
+        folders, wanted = [Path(program).parent], Path(program).name
+    else:
+        folders, wanted = [app.at.programs(release), *map(Path, PATH.split(":"))], program
+    if not any(os.access(folder / wanted, os.X_OK) for folder in folders):
+        import difflib
+
+        near = [path.name for path in folders[0].glob("*") if os.access(path, os.X_OK)]
+        nearest = difflib.get_close_matches(wanted, near, n=1)
+        folder = command[0].rpartition("/")[0]
+        meant = f"; there is {folder}{'/' if folder else ''}{nearest[0]}" if nearest else ""
+        raise Failed(f"{setting}: there is no program {command[0]} in the release, nor in the PATH{meant}.")
 
 
 def hook(app: App, release: str, name: str, **told: str) -> None:

@@ -50,6 +50,7 @@ class Uv:
             allowed = {locks.plain(each) for each in only}
             others = [each for each in locks.names_in(self.lock.content) if each not in allowed]
             wanted |= {"UV_NO_BUILD_PACKAGE": " ".join(others)}
+        wanted |= self.app.wanted["build"].get("env", {})
         return {
             "UV_CACHE_DIR": str(self.app.at.uv_cache),
             "UV_PROJECT_ENVIRONMENT": str(self.app.at.venv(self.release)),

@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 
     from slipway_host.release.app import App
 
-NAMES = {"alembic": "alembic"}
+NAMES = {
+    "alembic": "alembic",
+    "django": "manage.py migrate",
+    "flask": "flask db upgrade",
+    "advanced-alchemy": "database upgrade",
+}
 """Tool → the command that messages name."""
+FILES = ("alembic.ini", "env.py", "manage.py", "pyproject.toml")
 DEEPEST = 3  # folders below the app's that are searched
 MOST_ENTRIES = 20_000  # of folders that are searched
 SKIPPED = re.compile(r"\.|_?_?(node_modules|site-packages|tests?|testing|docs?|examples?|vendor)$")
@@ -32,7 +38,7 @@ LOCATION = re.compile(rb"^[ \t]*script_location[ \t]*[=:][ \t]*(.*?)[ \t\r]*$", 
 class Tool:
     """What migrates a database. Paths are relative to the app's folder, or absolute."""
 
-    def __init__(self, name: str, config: str = "", folder: str = "") -> None:
+    def __init__(self, name: str, config: str = "", folder: str = "", app: str = "") -> None:
         """See the attributes."""
         self.name = name
         """One of NAMES."""
@@ -40,20 +46,29 @@ class Tool:
         """Its configuration's file; empty where it finds that itself in `folder`."""
         self.folder = folder
         """The folder in which it runs; empty for the app's."""
+        self.app = app
+        """``module:attribute`` of the app, where that has the configuration; else empty."""
 
     @property
     def options(self) -> list[str]:
         """Options of the schema program."""
         named = {"--tool": "" if self.name == "alembic" else self.name, "--config": self.config, "--in": self.folder}
+        named |= {"--app": self.app}
         return [f"{option}={value}" for option, value in named.items() if value]
 
 
 class Source:
     """A source whose tool is looked for."""
 
-    def __init__(self, app: App, folder: Path, subdir: str, environment: Mapping[str, str]) -> None:
-        """`folder`: has the source; `subdir`: the app's folder below it; `environment`: of the app, or a part of it."""
-        self.app, self.folder, self.subdir, self.environment = app, folder, subdir, environment
+    def __init__(self, app: App, folder: Path, subdir: str, named: str, environment: Mapping[str, str]) -> None:
+        """`folder`: has the source.
+
+        + subdir: the app's folder below it
+        + named: ``module:attribute`` of the app
+        + environment: of the app, or a part of it
+        """
+        self.app, self.folder, self.subdir = app, folder, subdir
+        self.object, self.environment = named, environment
 
     def read(self, path: str) -> bytes | None:
         """Content of a file in the app's folder, or above it in the source; None if there is none."""
@@ -98,21 +113,53 @@ class Source:
         if location and not re.search(r"%\(|:|^/", location):
             folders.sort(key=lambda each: self.read(f"{each}/{location}/env.py".lstrip("/")) is None)
         folder = folders[0]
+        scripts = f"{own if '%(here)s' in location else folder}/{location.replace('%(here)s', '')}/env.py"
+        scripts = os.path.normpath(scripts.lstrip("/"))
+        if location and b"advanced_alchemy" in (self.read(scripts) or b""):
+            return self.advanced_alchemy(scripts)
         if name == "pyproject.toml":  # Alembic reads it in the folder in which it runs
             return Tool("alembic", config if told else "", own)
         if config == "alembic.ini" and not told:
             return Tool("alembic")
         return Tool("alembic", config, folder)
 
+    def django(self, path: str) -> Tool:
+        """Django with this manage.py, which runs in its own folder."""
+        return Tool("django", path, os.path.dirname(path))  # noqa: PTH120
+
+    def advanced_alchemy(self, path: str) -> Tool:
+        """Alembic with what an app of advanced-alchemy configures, and this env.py."""
+        return Tool("advanced-alchemy", path, app=self.object)
+
+    def tool_at(self, path: str, *, told: bool = False) -> Tool | None:
+        """The tool that a file configures; None if it configures none.
+
+        + told: whether settings name it
+        """
+        folder, name = os.path.split(path)
+        text = self.read(path) or b""
+        if path.endswith(".py"):
+            if b"DJANGO_SETTINGS_MODULE" in text:
+                return self.django(path)
+            template = self.read(os.path.join(folder, "script.py.mako"))  # noqa: PTH118
+            return self.advanced_alchemy(path) if b"advanced_alchemy" in text and template is not None else None
+        beside = self.read(os.path.join(folder, "env.py")) or b""  # noqa: PTH118
+        if path.endswith(".ini") and b"current_app" in beside and not LOCATION.search(text):
+            return Tool("flask", path, app=self.object)
+        wanted = told or name == "alembic.ini" or b"[tool.alembic" in text
+        return self.alembic(path, told=told) if wanted else None
+
     def named(self, path: str, by: str) -> Tool:
         """The tool of a configuration that the settings name.
 
         + by: what names it
         """
-        text = self.read(path)
-        if text is None:
+        if self.read(path) is None:
             raise Failed(f"{by}: there is no {short(path)} in the app's folder.")
-        return self.alembic(path, told=True)
+        tool = self.tool_at(path, told=True)
+        if not tool:
+            raise Failed(f"{by}: {short(path)} configures no migrations that Slipway knows.")
+        return tool
 
     def by_variable(self, value: str) -> Tool:
         """Alembic with the configuration that ALEMBIC_CONFIG names: that of this source, not of a release before."""
@@ -130,35 +177,38 @@ class Source:
 
     def search(self) -> Tool | None:
         """The tool whose configuration lies nearest to the app's folder."""
-        inner: list[str] = []
-        for path in self.found(("alembic.ini", "pyproject.toml")):
-            deeper = inner and path.count("/") > inner[0].count("/")
-            if deeper:
+        tools: dict[tuple[str, str], str] = {}
+        best: Tool | None = None
+        depth = None
+        for path in self.found(FILES):
+            if depth is not None and path.count("/") > depth:
                 break
-            if path.endswith("alembic.ini") or b"[tool.alembic" in (self.read(path) or b""):
-                if "/" not in path:
-                    return self.alembic(path)
-                inner.append(path)
-        if len(inner) > 1:
-            told = listed([short(each) for each in inner])
-            raise Failed(f"The source has several configurations of Alembic ({told}): name one with migrate_config.")
-        return self.alembic(inner[0]) if inner else None
+            if tool := self.tool_at(path):
+                tools.setdefault((tool.name, os.path.dirname(path)), path)  # noqa: PTH120
+                best, depth = best or tool, path.count("/")
+        if len(tools) > 1:
+            told = listed([short(path) for path in tools.values()])
+            raise Failed(f"The source has several configurations of migrations ({told}): name one with migrate_config.")
+        if not best and self.environment.get("DJANGO_SETTINGS_MODULE"):
+            return Tool("django")
+        return best
 
 
 def tool_of(
-    app: App, folder: Path, subdir: str, migration: Mapping[str, Any], environment: Mapping[str, str]
+    app: App, folder: Path, subdir: str, wanted: Mapping[str, Any], environment: Mapping[str, str]
 ) -> Tool | None:
     """What migrates the database of the code in a folder; None where nothing does, or a command of the user's own.
 
     + subdir: the app's folder below it
-    + migration: protocol.Migration
+    + wanted: its `app` and its `migration` (protocol.Wanted)
     + environment: of the app
 
     Raises Failed if that can't be decided, and Strange as `trees.read`.
     """
+    migration = wanted["migration"]
     if migration["command"] != "auto":
         return None
-    source = Source(app, folder, subdir, environment)
+    source = Source(app, folder, subdir, wanted.get("app") or "", environment)
     if config := migration.get("config"):
         return source.named(config, "migrate_config")
     if value := environment.get("ALEMBIC_CONFIG"):
@@ -168,12 +218,12 @@ def tool_of(
 
 def of_release(app: App, release: str) -> Tool | None:
     """The same of a release, as it was made; where it was made with no such tool, as is wanted now."""
-    migration = app.record(release).get("wanted", {}).get("migration") or app.wanted["migration"]
-    if migration["command"] != "auto":
-        migration = app.wanted["migration"]
+    made: Mapping[str, Any] = app.record(release).get("wanted", {})
+    if made.get("migration", {}).get("command") != "auto":
+        made = {**made, "migration": app.wanted["migration"]}
     path = app.at.env(release)
     environment = read_environment(path.read_text()) if path.exists() else {}
-    return tool_of(app, app.at.folder(release), app.subdir(release), migration, environment)
+    return tool_of(app, app.at.folder(release), app.subdir(release), made, environment)
 
 
 def required(app: App, release: str) -> None:

@@ -51,7 +51,7 @@ def plan(app: App, request: Request) -> Planned:
             told["commits"] = source.subjects(app, f"{served}..{wanted['commit']}")
         tool, known = None, request.get("placeholders", {})
         if serving:  # without its packages they can't be read
-            tool = migrations.tool_of(app, unpacked, wanted["subdir"], app.wanted["migration"], known)
+            tool = migrations.tool_of(app, unpacked, wanted["subdir"], app.wanted, known)
         if serving and tool:
             app.system.run("chown", "-hR", f"root:{app.at.group}", str(unpacked))
             told.update(planned_migrations(app, serving, folder, tool, known))
@@ -83,6 +83,13 @@ def sweep_plans(app: App) -> None:
                 trees.remove(folder)
 
 
+def python_path(app: App) -> dict[str, str]:
+    """The variable for the folders of modules of a source, where its sandbox shows it; empty if there are none."""
+    top = Path("/source", app.wanted["source"]["subdir"])
+    paths = [str(top / each) for each in app.wanted.get("python_path", [])]
+    return {"PYTHONPATH": ":".join(paths)} if paths else {}
+
+
 def planned_migrations(app: App, serving: str, folder: Path, tool: Tool, placeholders: Mapping[str, str]) -> Planned:
     """The migrations of a new source that the database lacks, with their SQL if it can be written.
 
@@ -111,7 +118,7 @@ def planned_migrations(app: App, serving: str, folder: Path, tool: Tool, placeho
         dialect = [f"--dialect={seen['dialect']}"] if seen["dialect"] else []
         shown = app.system.hidden.shown
         try:  # the answer comes from the new source: it is only shown
-            sql = read("written as SQL", placeholders, "render", at, *dialect)["sql"]
+            sql = read("written as SQL", {**placeholders, **python_path(app)}, "render", at, *dialect)["sql"]
             known["pending"] = [
                 each | {"sql": shown(str(sql.get(each["revision"]) or ""))} for each in known["pending"]
             ]

@@ -6,15 +6,20 @@ import math
 import shutil
 
 from slipway_host.proxy import nginx
-from slipway_host.release import forms, processes, runs
+from slipway_host.release import forms, processes, runs, trees
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from slipway_host.protocol import Wanted
     from slipway_host.release.app import App
+    from slipway_host.release.processes import Process
 
 LOOK_EVERY = 0.1
+FINISH_EVERY = 1  # seconds between two looks at a worker that may have a long job
 STOP_MORE_SECONDS = 30  # beyond the time to drain and to stop
+FINISH_SECONDS = 2  # for an idle worker to end; one that has work goes on without anybody waiting for it
 LEAVING = " is shutting down"
 """End of the title of an nginx worker that has an old configuration."""
 
@@ -40,10 +45,8 @@ def let_go(app: App, release: str) -> None:
     stays = max(warm, grace)
     when = [f"--on-active={stays}", f"--on-calendar=@{math.ceil(left + stays)}"]
     later = ["--timer-property=AccuracySec=1s", *when]
-    common = ["systemd-run", "--quiet", "--collect", *(f"--property={each}" for each in runs.SHUT_OFF)]
-    program = str(layout.program)
     commands = [
-        [*common, f"--unit={app.at.later(what, release)}", *options, program, what, app.name, release]
+        _later(app, what, release, options)
         for what, options in {"drain": [], **({"retire": later} if warm else {})}.items()
     ]
     with ThreadPoolExecutor() as pool:
@@ -60,6 +63,13 @@ def let_go(app: App, release: str) -> None:
         (layout.units / unit).unlink()
     # Last: a release that no unit ends isn't warm, and the next run removes it.
     app.write_record(release, warm_until=app.system.time() + max(warm, stopping))
+
+
+def _later(app: App, what: str, release: str, options: Sequence[str] = ()) -> list[str]:
+    """The command line that starts a unit which ends a release; `what` is ``drain`` or ``retire``."""
+    common = ["systemd-run", "--quiet", "--collect", *(f"--property={each}" for each in runs.SHUT_OFF)]
+    verb = [str(app.system.layout.program), what, app.name, release]
+    return [*common, f"--unit={app.at.later(what, release)}", *options, *verb]
 
 
 def forget_drain(app: App, release: str) -> None:
@@ -118,10 +128,16 @@ def drain(app: App, release: str) -> None:
 
 
 def retire(app: App, release: str) -> None:
-    """End a release that was kept warm."""
+    """End a release that was kept warm, or that still finishes its work. No run waits for that work."""
+    until = app.system.clock() + runs.RUN_SECONDS
+    while processes.finishing(app, release) and app.system.clock() < until:
+        app.system.sleep(FINISH_EVERY)
     with runs.locked(app, "retire", runs.RUN_SECONDS):
-        if release != app.serving():
-            take_away(app, release)
+        if release == app.serving():
+            return
+        take_away(app, release)
+        if app.record(release).get("state") != "good" and release not in app.installed():
+            trees.remove(app.at.folder(release))
 
 
 def remove(app: App, release: str, at_once: bool = False) -> None:
@@ -134,14 +150,22 @@ def remove(app: App, release: str, at_once: bool = False) -> None:
 
 
 def take_away(app: App, release: str, at_once: bool = False) -> None:
-    """The same, from within the unit that ends it later."""
+    """The same, from within the unit that ends it later. What finishes its work may go on: a unit ends it later."""
     ended, layout = processes.of(app, release), app.system.layout
     units = processes.units_of(app, release, ended)
     app.systemd.ctl("disable", "--quiet", "--no-reload", *units, check=False)
     if at_once:
         for process in ended:
             process.kill(app, release)
-    app.systemd.stop(*reversed(units))
+    late = [process for process in ended if process.finishes]
+    for process in late:
+        process.let_go(app, release)
+    app.systemd.stop(*(unit for unit in reversed(units) if unit not in processes.units_of(app, release, late)))
+    late = _unfinished(app, release, late)
+    ended = [process for process in ended if process not in late]
+    if late:
+        _go_on(app, release, processes.units_of(app, release, late))
+        units = processes.units_of(app, release, ended)
     for unit in units:
         (layout.units / unit).unlink(missing_ok=True)
         (layout.warm_units / unit).unlink(missing_ok=True)
@@ -151,6 +175,29 @@ def take_away(app: App, release: str, at_once: bool = False) -> None:
         app.systemd.reread()
     for process in ended:
         process.clear(app, release)
+
+
+def _unfinished(app: App, release: str, late: list[Process]) -> list[Process]:
+    """Those of these processes that have been told to stop and still have work, after a moment."""
+    until = app.system.clock() + FINISH_SECONDS
+    while late:
+        states = app.systemd.loaded(processes.units_of(app, release, late))
+        late = [process for process in late if states.get(process.service(app, release), "inactive") not in runs.OVER]
+        if app.system.clock() >= until:
+            break
+        app.system.sleep(LOOK_EVERY)
+    return late
+
+
+def _go_on(app: App, release: str, units: Sequence[str]) -> None:
+    """Let units go on until they have finished: a boot doesn't start them, and another unit removes them then."""
+    layout = app.system.layout
+    layout.warm_units.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for unit in units:
+        if (layout.units / unit).exists():
+            shutil.copy(layout.units / unit, layout.warm_units / unit)
+            (layout.units / unit).unlink()
+    app.system.run(*_later(app, "retire", release), check=False)  # there may be one that waits already
 
 
 def clear(app: App, release: str) -> None:

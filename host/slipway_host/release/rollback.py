@@ -115,7 +115,9 @@ def revive(app: App, release: str) -> str | None:
     if all(state in ACTIVE for state in states.values()):
         return "it was warm"
     app.systemd.reread()
-    if ending := [unit for unit, state in states.items() if state == "deactivating"]:  # a start would wait for the stop
+    slow = [each.service(app, release) for each in processes.of(app, release) if each.finishes]
+    ending = [unit for unit, state in states.items() if state == "deactivating" and unit not in slow]
+    if ending:  # a start would wait for the stop
         app.systemd.stop(*ending)
     app.systemd.ctl("reset-failed", *units, check=False)
     start.start(app, release)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 
-from slipway_host.release import check, failure, guest, processes, retire
+from slipway_host.release import check, failure, guest, jobs, processes, retire, runs
 from slipway_host.system import Failed
 from slipway_host.systemd import ACTIVE
 from slipway_host.text import listed
@@ -23,7 +23,8 @@ def start(app: App, release: str) -> None:
     """Start the new release beside the old one."""
     for other in sorted(app.warm() - {release}):  # memory for two releases is needed, not for three
         retire.drained(app, other, until=retire.drain_end(app, other))
-        retire.forget_drain(app, other)
+        if not processes.finishing(app, other):  # else what ends it later is still needed
+            retire.forget_drain(app, other)
         app.systemd.ctl("stop", "--no-block", *processes.services(app, [other]), check=False)
     launch(app, release)
 
@@ -33,6 +34,18 @@ def launch(app: App, release: str) -> None:
     app.launched = app.system.time()
     for process in processes.of(app, release):
         process.start(app, release)
+
+
+def start_missing(app: App, release: str) -> None:
+    """Start the workers of the release that serves that don't run: a run that failed may have ended one."""
+    workers = [process for process in processes.of(app, release) if process.finishes]
+    states = app.systemd.loaded(processes.units_of(app, release, workers)) if workers else {}
+    for process in workers:
+        if states.get(process.service(app, release), "inactive") in runs.OVER:
+            try:
+                process.start(app, release)
+            except (Failed, OSError) as error:
+                app.progress.say(failure.said_of(error))
 
 
 def ensure_running(app: App, release: str) -> None:
@@ -67,6 +80,7 @@ def make_way(app: App, release: str) -> str | None:
     others = sorted(app.installed())  # including a warm release, even as the target of a rollback
     for other in others:
         retire.forget_drain(app, other)
+    jobs.stop(app)
     # Stop first, then kill: otherwise systemd would restart killed services, and sockets would start them.
     if units := [unit for other in others for unit in processes.units(app, other)]:
         app.systemd.ctl("stop", "--no-block", *units, check=False)

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from slipway_host.events import readable
+from slipway_host.release import jobs, processes, runs
 from slipway_host.release import manifest as manifests
-from slipway_host.release import processes, runs
 from slipway_host.system import Failed
 from slipway_host.systemd import ACTIVE
 from slipway_host.text import one_line
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slipway_host.protocol import Record, Row, Status
     from slipway_host.release.app import App
 
-ASKED = "ActiveState,Description"
+ASKED = "ActiveState,Description,Job"
 """Properties of units that a status needs."""
 WHAT = 50  # characters of a subject, in a table
 COMMIT = 12
@@ -28,7 +28,7 @@ COMMIT = 12
 def units(app: App) -> list[str]:
     """The units that a status needs."""
     serving = app.serving()
-    return [app.at.run_unit, *(processes.units(app, serving) if serving else [])]
+    return [app.at.run_unit, *([*processes.units(app, serving), *jobs.timers(app, serving)] if serving else [])]
 
 
 def status(app: App, states: Mapping[str, Mapping[str, str]] | None = None) -> Status:
@@ -52,6 +52,7 @@ def status(app: App, states: Mapping[str, Mapping[str, str]] | None = None) -> S
             {"id": each["id"], "inputs": each.get("inputs"), **left} for each in app.left() if (left := each.get("bad"))
         ],
         "run": runs.about(app, folder) if folder else None,
+        "jobs": jobs.told(app, serving) if serving else {},
     }
 
 
@@ -64,8 +65,9 @@ def faults(app: App, release: str, states: Mapping[str, Mapping[str, str]]) -> l
     found = [f"{app.at.folder(release)} is damaged: {manifests.listed(wrong)}"] if wrong else []
     if not app.at.wanted.exists():
         found.append(f"{app.at.wanted} is missing")
-    for unit in processes.units(app, release):
-        if states[unit]["ActiveState"] not in ACTIVE:
+    for unit in [*processes.units(app, release), *jobs.timers(app, release)]:
+        again = states[unit]["ActiveState"] == "deactivating" and states[unit].get("Job", "0") != "0"
+        if states[unit]["ActiveState"] not in ACTIVE and not again:  # one that finishes its work is started again then
             found.append(f"{unit} isn't running")
         if not app.systemd.enabled(unit):
             found.append(f"{unit} isn't enabled")
@@ -73,7 +75,7 @@ def faults(app: App, release: str, states: Mapping[str, Mapping[str, str]]) -> l
         found.append(f"nginx's upstream names {app.proxied() or 'no release'}")
     if strays := app.installed() - {release} - app.warm():
         found.append("units of other releases are there: " + ", ".join(sorted(strays)))
-    if unfinished := app.unfinished():
+    if unfinished := [each for each in app.unfinished() if each not in app.warm()]:
         found.append("unfinished releases are there: " + ", ".join(unfinished))
     return found
 
@@ -86,6 +88,7 @@ def summary(app: App, told: Status) -> str:
     lines += [f"Warm: {', '.join(told['warm'])}."] if told["warm"] else []
     if run := told["run"]:
         lines.append(f"Under way: {run['verb']} by {run['by']} since {run['since']}.")
+    lines += [jobs.line(app, name, went) for name, went in told["jobs"].items()]
     return "\n".join(f"{app.name}: {one_line(line)}" for line in lines if line)
 
 

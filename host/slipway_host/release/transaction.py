@@ -17,6 +17,7 @@ from slipway_host.release import (
     check,
     current,
     database,
+    denied,
     failure,
     heal,
     hooks,
@@ -129,7 +130,7 @@ def fail(app: App, record_id: str, release: str, where: str, step: str, error: E
     after += schema_left
     kind = "release" if record_id == release else "rollback to"
     more = "" if isinstance(error, (Undecided, Interrupted)) else " Correct the cause and run again."
-    advice = failure.advice(error)
+    advice = failure.advice(error) + denied.advice(app, release, told, built=step not in ("fetch", "build"))
     raise Failed(f"{kind} {release} {where}.\n{told}{advice}{later}{undone}\n{after}{more}") from error
 
 

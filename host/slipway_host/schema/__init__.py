@@ -1,4 +1,4 @@
-"""Read and change an app's database schema, through the app's own Alembic configuration and env.py.
+"""Read and change an app's database schema, through the app's own Alembic configuration and env.py, or its Django.
 
 It runs with a release's own Python (3.11 or newer) and its Alembic, as the app's user, in the app's folder, with its
 environment. It reads what `alembic` reads there (or in the folder of `--in`): the file of `--config`, else alembic.ini
@@ -18,9 +18,12 @@ Exit codes: 0 done; 1 failed, the reason last on stderr; 2 usage; 75 a lock is t
   cli.py          the command line
   commands.py     what each command does and answers
   lines.py        what a database lacks, what it would undo, and where revisions fork
+  apps.py         Alembic's configuration where the app itself has it
   runs.py         runs of env.py, in which Alembic does something else than it asks for
   alembic_api.py  all names of Alembic that it doesn't promise
   locks.py        for each kind of database: one migration at a time, and its time-outs
+  django_tool.py  the same commands for an app of Django
+  django_source.py  what Django's migrations do, read from their source
   errors.py       words for a failure, and whether it is only a lock
   contract.py     what a revision does, read from its source
   reader.py       the operations in that source

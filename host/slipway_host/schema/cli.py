@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from slipway_host import schema
-from slipway_host.schema import commands
+from slipway_host.schema import apps, commands
 from slipway_host.schema.errors import Failed, told
 
 TYPE_CHECKING = False
@@ -97,9 +97,10 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _where(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
-        "--config", default="", metavar="FILE", help="Alembic's configuration; else as `alembic` finds it"
-    )
+    made.add_argument("--tool", choices=("alembic", "django", *apps.TOOLS), default="alembic", help="what migrates")
+    made.add_argument("--app", default="", metavar="MODULE:ATTRIBUTE", help="the app, for flask and advanced-alchemy")
+    config = "Alembic's configuration, else as `alembic` finds it; or manage.py, else DJANGO_SETTINGS_MODULE counts"
+    made.add_argument("--config", default="", metavar="FILE", help=config)
     made.add_argument("--in", dest="folder", default="", metavar="FOLDER", help="where to run; else here")
 
 

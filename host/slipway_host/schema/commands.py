@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from slipway_host.schema import untrusted
+from slipway_host.schema import apps, django_tool, untrusted
 from slipway_host.schema.contract import described
 from slipway_host.schema.errors import LATE, Failed, Locked, is_lock, state_of, told
 from slipway_host.schema.lines import forked, to_do, to_undo
@@ -16,6 +16,7 @@ from slipway_host.schema.runs import Back, Change, Look, Render, Run
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
     from typing import Any, TextIO
 
 AGAIN = 75  # EX_TEMPFAIL of sysexits.h
@@ -128,6 +129,13 @@ def act(options: argparse.Namespace, answer: Answer) -> int:
     """Run a command with the configuration that the `alembic` command would use here. Returns the exit code."""
     if options.command in BRIEF:
         gc.disable()  # a sixth of the time
+    if options.tool == "django":
+        task = Task(options, answer)
+        try:
+            django_tool.act(options, answer)
+        except (Exception, SystemExit) as error:
+            return _failed(error, task)
+        return 0
     try:
         from alembic.config import CommandLine
         from alembic.script import ScriptDirectory
@@ -137,30 +145,58 @@ def act(options: argparse.Namespace, answer: Answer) -> int:
     if options.command is read:
         untrusted.run_nothing()
 
+    def work(config: Any) -> None:
+        paths = list(sys.path)
+        task.config, task.script = config, ScriptDirectory.from_config(config)
+        if options.command is read:
+            sys.path[:] = paths  # nothing of the source can be imported by chance
+        options.command(task)
+
     class Line(CommandLine):  # type: ignore[misc]  # Alembic is the app's own
         """Alembic's command line, up to the point where it has read the configuration."""
 
         def run_cmd(self, config: Any, _: Any) -> None:
-            paths = list(sys.path)
-            task.config, task.script = config, ScriptDirectory.from_config(config)
-            if options.command is read:
-                sys.path[:] = paths  # nothing of the source can be imported by chance
-            options.command(task)
+            work(config)
 
-    config: list[str] = []
-    if options.config.endswith("/pyproject.toml"):  # which Alembic reads in its folder
-        os.environ.pop(CONFIG, None)
-    elif options.config:
-        config = ["-c", options.config]
-        if CONFIG in os.environ:  # env.py may read it, too
-            os.environ[CONFIG] = options.config
     try:
-        Line(prog="alembic").main([*config, "upgrade", "heads"])
+        if options.tool not in apps.TOOLS:
+            Line(prog="alembic").main([*configured(options), "upgrade", "heads"])
+        elif options.command is read:
+            work(apps.plain(options))
+        else:
+            by_app(options, task, work)
     except (Exception, SystemExit) as raised:
         return _failed((task.run and task.run.error) or raised, task)
     if options.command in BRIEF:
         gc.freeze()  # the collection at the interpreter's end takes another quarter
     return 0
+
+
+def configured(options: argparse.Namespace) -> list[str]:
+    """Options of `alembic` for its configuration."""
+    if options.config.endswith("/pyproject.toml"):  # which Alembic reads in its folder
+        os.environ.pop(CONFIG, None)
+        return []
+    if options.config and CONFIG in os.environ:  # env.py may read it, too
+        os.environ[CONFIG] = options.config
+    return ["-c", options.config] if options.config else []
+
+
+def by_app(options: argparse.Namespace, task: Task, work: Callable[[Any], None]) -> None:
+    """Run a command with what the app configures. SQL can be written without the app, if that needs a database."""
+    try:
+        apps.by_app(options, work)
+    except (Exception, SystemExit) as error:
+        if task.script is not None or options.command is not render or not options.dialect:
+            raise
+        why = told(error)
+        from alembic.script import ScriptDirectory
+
+        config = apps.plain(options)
+        script = ScriptDirectory.from_config(config)
+        task.run = run = Render(config, script, to_do(script, options.at)[1], options.dialect)
+        run.without_env()
+        task.answer(sql=run.sql, without_env=why)
 
 
 def _failed(error: BaseException, task: Task) -> int:

@@ -23,6 +23,10 @@ LATE = {"57014", 1969}
 """A statement was ended by a time-out of PostgreSQL or MariaDB, or by request."""
 
 
+TELLING = ("alembic.", "django.core.management.", "django.db.migrations.")
+"""Modules whose errors say what is wrong in the project."""
+
+
 class Failed(Exception):
     """The message says why and what to do."""
 
@@ -83,7 +87,7 @@ def told(error: BaseException, at: Any = None) -> str:
 
     + at: the revision that ran (Alembic's Script), or None
     """
-    if isinstance(error, Failed) or type(error).__module__.startswith("alembic."):
+    if isinstance(error, Failed) or type(error).__module__.startswith(TELLING):
         return f"FAILED: {error}"
     lines = [f"FAILED in revision {at.revision} ({first_line(at)}):" if at else "FAILED:"]
     here = Path.cwd()

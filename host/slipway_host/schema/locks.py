@@ -129,11 +129,8 @@ class Guard:
         connection = context.connection
         connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(self.lock_timeout * 1000)}")
         files = [row[2] for row in connection.exec_driver_sql("PRAGMA database_list") if row[1] == "main"]
-        folder = os.path.dirname(files[0]) if files else ""  # noqa: PTH120  # "" of a database in memory stays ""
-        if folder and folder not in self.folders:
-            # SQLite's own lock ends with each transaction, and Python's sqlite3 begins none before the first INSERT. So
-            # lock the folder: it exists before the database's files, and a lock leaves nothing in it.
-            self._wait(partial(self._locks, folder), lambda: ".")
+        if files and files[0]:  # it is empty for a database in memory
+            self.lock_folder(Path(files[0]))
         if getattr(connection.connection.driver_connection, "in_transaction", False):
             # A transaction that has read can't wait to write. So write before anything is read.
             name, schema = alembic_api.version_table_of(context)
@@ -143,6 +140,16 @@ class Guard:
             except OperationalError as error:
                 if "no such table" not in str(error.orig):
                     raise
+
+    def lock_folder(self, database: Path) -> None:
+        """Lock the folder of a database of SQLite.
+
+        SQLite's own lock ends with each transaction, and Python's sqlite3 begins none before the first INSERT. So lock
+        the folder: it exists before the database's files, and a lock leaves nothing in it.
+        """
+        folder = str(database.parent)
+        if folder not in self.folders:
+            self._wait(partial(self._locks, folder), lambda: ".")
 
     def _locks(self, folder: str) -> bool:
         try:

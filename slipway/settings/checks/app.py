@@ -7,9 +7,11 @@ import os
 import stat
 from pathlib import Path
 
+from slipway.servers import SERVERS
 from slipway.settings import environment
 from slipway.settings import folder as folder_source
 from slipway.settings.app import AppSettings
+from slipway.settings.checks.files import check_shared, check_static
 from slipway.settings.checks.report import Report, check_text
 from slipway.settings.checks.source import check_folder, check_git_source
 from slipway.settings.checks.tls import check_domains, check_tls
@@ -32,8 +34,9 @@ def _check_environment(report: Report, at: str, app: AppSettings) -> None:
             found = f"{key} is empty" if key in merged else f"no {key}"
             report.add(f"{at}.required_env", f"a value for {key}", found, f"set {key} {where}")
     for key in app.build_env:
-        if key not in from_file:
-            report.add(f"{at}.build_env", "names of variables in env_file", f"no {key} there", f"set {key} {where}")
+        if key not in merged:
+            do = f"set {key} {where}"
+            report.add(f"{at}.build_env", "names of variables in env or env_file", f"no {key} there", do)
     url_at = f"{at}.env.DATABASE_URL" if "DATABASE_URL" in app.env else f"{at}.env_file: DATABASE_URL"
     url = merged.get("DATABASE_URL")
     if url and (wrong := environment.unfit_database_url(url, app.database_driver)):
@@ -53,13 +56,31 @@ def _check_environment(report: Report, at: str, app: AppSettings) -> None:
         report.add(place, "not set together with database_driver", "DATABASE_URL_SYNC, which follows from it", do)
 
 
-def _check_hooks(report: Report, at: str, app: AppSettings) -> None:
+def _check_scheduler(report: Report, at: str, app: AppSettings) -> None:
+    """One scheduler, in one process that ends when another release serves."""
+    for name, process in app.processes.items():
+        if process.alone and process.count > 1:
+            do = "remove it, or remove alone"
+            report.add(f"{at}.processes.{name}.count", "1 with alone", show(process.count), do)
+    if not app.scheduler_in_web:
+        return
+    for name, fit in (("workers", 1), ("keep_warm", 0), ("drain_timeout", 0)):
+        value = getattr(app, name)
+        if name in app.model_fields_set and value not in (None, fit):
+            do = "remove it, or move the scheduler to a process that is alone, and remove scheduler_in_web"
+            report.add(f"{at}.{name}", f"{fit} with scheduler_in_web", show(value), do)
+
+
+def _check_commands(report: Report, at: str, app: AppSettings) -> None:
     """Programs of a folder source that are paths: each must be a file that a release has, and be executable.
 
     What lies on the host (an absolute path), or in a git repository, can't be seen from here.
     """
     root, folder = app.source_dir, app.app_dir
-    programs = {name: words[0] for name in HOOKS if (words := app.hooks.argv(name)) and "/" in words[0]}
+    commands = {f"hooks.{name}": words for name in HOOKS if (words := app.hooks.argv(name))}
+    commands |= {f"processes.{name}.command": process.argv for name, process in app.processes.items()}
+    commands |= {f"jobs.{name}.command": job.argv for name, job in app.jobs.items()}
+    programs = {name: words[0] for name, words in commands.items() if "/" in words[0]}
     if root is None or folder is None or not folder.is_dir():
         return
     programs = {name: program for name, program in programs.items() if not program.startswith("/")}
@@ -122,13 +143,22 @@ def check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> 
     _check_environment(report, at, app)
     check_domains(report, at, app, settings)
     check_tls(report, f"{at}.tls", app)
-    _check_hooks(report, f"{at}.hooks", app)
+    _check_commands(report, at, app)
+    _check_scheduler(report, at, app)
     _check_migration_config(report, at, app)
     _check_migration_times(report, at, app)
     if app.max_requests_jitter and not app.max_requests:
         do = "set max_requests too, such as 10000, or remove max_requests_jitter"
         report.add(f"{at}.max_requests_jitter", "0 without max_requests", show(app.max_requests_jitter), do)
-    if app.static is not None and any(path.startswith(app.static.url) for path in (app.liveness, app.readiness)):
-        do = "choose another url: the app couldn't answer its liveness or readiness path"
-        report.add(f"{at}.static.url", "a prefix that no health path starts with", show(app.static.url), do)
+    for name, why in app.runs_under.refused.items():
+        if name in app.model_fields_set and getattr(app, name) not in (None, 0, False):
+            report.add(f"{at}.{name}", f"left out with server {show(app.server)}", show(getattr(app, name)), why)
+    if app.interface and app.interface not in app.runs_under.interfaces:
+        fit = [each.name for each in SERVERS.values() if app.interface in each.interfaces]
+        do = f"write server as one of {', '.join(map(show, fit))}"
+        report.add(f"{at}.server", f"a server of {app.interface.upper()}", show(app.server), do)
+    if app.factory is False and app.app and app.app.endswith(")"):
+        report.add(f"{at}.factory", "left out with a call in app", "False", "remove it, or the call in app")
+    check_static(report, f"{at}.static", app)
+    check_shared(report, at, app)
     check_text(report, f"{at}.nginx_extra", app.nginx_extra_local, "a file with nginx directives")

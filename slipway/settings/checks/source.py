@@ -49,6 +49,10 @@ def check_folder(report: Report, at: str, app: AppSettings, source: FolderSource
     if not folder.is_dir() or not folder.resolve().is_relative_to(root):
         report.add(f"{at}.subdir", f"a folder inside {root}", f"no folder {folder}", "correct the name")
         return
+    for number, name in enumerate(source.include):
+        if not (root / name).exists():
+            found, do = f"{show(name)}, which is not there", "build it first, or correct the name"
+            report.add(f"{at}.include[{number}]", f"a file or a folder in {root}", found, do)
     place = f"{at}.subdir" if source.subdir else f"{at}.path"
     app_at = at.rpartition(".")[0]
     lock = app.lock_file

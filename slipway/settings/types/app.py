@@ -2,28 +2,67 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from typing import Annotated
 
+from pydantic import AfterValidator
+
+from slipway.servers import LEFT_OUT, SERVERS
 from slipway.settings.types.narrow import Hint, Narrow, matches
 
+_DOTTED = r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*"
+_ARGUMENTS = re.compile(r"\([A-Za-z0-9_'., =+:/@-]*\)", re.ASCII)
+"""What may stand in a unit as it is."""
 
-def _check_asgi(value: str) -> Hint | bool:
-    if re.fullmatch(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", value, re.ASCII):
-        return True
-    if re.fullmatch(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*", value, re.ASCII):
+
+def _application(value: str) -> str | None:
+    """An application as a release names it: a call's arguments as Python writes them. None if it can't be one."""
+    named, mark, arguments = value.strip().partition("(")
+    if not re.fullmatch(f"{_DOTTED}:{_DOTTED}", named, re.ASCII):
+        return None
+    if not mark:
+        return named
+    try:
+        call = ast.parse(f"f({arguments}", mode="eval").body
+        if not isinstance(call, ast.Call):
+            return None
+        for each in (*call.args, *(keyword.value for keyword in call.keywords)):
+            ast.literal_eval(each)
+    except (SyntaxError, ValueError):
+        return None
+    written = ast.unparse(call)[1:]
+    return f"{named}{written}" if _ARGUMENTS.fullmatch(written) else None
+
+
+def _check_application(value: str) -> Hint | bool:
+    if re.fullmatch(_DOTTED, value, re.ASCII):
         return f'add the attribute after a colon, such as "{value}:app"'
+    if _application(value) is not None:
+        return True
     if value.endswith(")"):
-        return "name the application object, not a call: create it at module level"
+        return "give the function literals alone, such as \"notes:create_app('production')\""
     return False
 
 
-AsgiApp = Annotated[
+Application = Annotated[
     str,
-    Narrow("an ASGI application as module:attribute", 'write it such as "notes.main:app", without .py', _check_asgi),
+    AfterValidator(lambda value: _application(value) or value),
+    Narrow("an application as module:attribute", 'write it such as "notes.main:app", without .py', _check_application),
 ]
-"""Import path of an ASGI application."""
+"""Import path of an application, or of what makes it, with its arguments."""
+
+
+def _check_server(value: str) -> Hint | bool:
+    if value in LEFT_OUT:
+        return f"{_SERVERS}: {LEFT_OUT[value]}"
+    return value in SERVERS
+
+
+_SERVERS = "write one of " + ", ".join(f'"{each}"' for each in SERVERS)
+ServerName = Annotated[str, Narrow(_SERVERS.removeprefix("write "), _SERVERS, _check_server)]
+"""Name of a server."""
 
 PythonVersion = Annotated[
     str,
@@ -219,6 +258,39 @@ HookCommand = Annotated[
     ),
 ]
 """A command line of the app's own, split as a shell splits words and run without one."""
+
+
+def _check_build(value: str) -> Hint | bool:
+    verdict = _check_hook(value)
+    if verdict is True and all(re.match(r"[A-Za-z_]\w*=", word, re.ASCII) for word in shlex.split(value)):
+        return "write a command behind the variables"
+    return verdict
+
+
+BuildCommand = Annotated[
+    str,
+    Narrow(
+        "one command with its arguments",
+        'write a command such as "npm run build" or "python manage.py collectstatic --noinput"',
+        _check_build,
+    ),
+]
+"""A command line of a build, split as a shell splits words and run without one."""
+
+
+def _check_shared_file(value: str | dict[str, bool]) -> Hint | bool:
+    return value == {"writable": True} if isinstance(value, dict) else _check_local_path(value)
+
+
+SharedFile = Annotated[
+    str | dict[str, bool],
+    Narrow(
+        'a file on this machine, relative to the inventory, or {"writable": True}',
+        'write the file\'s name, or {"writable": True} for a file that the app writes',
+        _check_shared_file,
+    ),
+]
+"""A file that isn't from the app's source: the operator's, or one that the app writes."""
 
 
 def _check_release(value: str) -> Hint | bool:

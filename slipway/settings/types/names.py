@@ -32,6 +32,23 @@ AppName = Annotated[
 """Name of an app: its user, group, folders and units carry it, so it can't be one the system has."""
 
 
+def _check_program(value: str) -> Hint | bool:
+    if value == "web":
+        return "choose another name: web is the process that answers requests"
+    return re.fullmatch(r"[a-z][a-z0-9-]{0,29}", value, re.ASCII) is not None
+
+
+ProgramName = Annotated[
+    str,
+    Narrow(
+        "a name of 1 to 30 lower-case letters, digits and hyphens that starts with a letter",
+        "choose a name such as worker; its units are called after it",
+        _check_program,
+    ),
+]
+"""Name of a process or of a job of an app."""
+
+
 def _check_package(value: str) -> Hint | bool:
     return re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", value, re.ASCII) is not None
 

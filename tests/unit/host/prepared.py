@@ -74,6 +74,7 @@ class Place:
             "inputs": {"source": COMMIT, "folder": "", "environment": hashlib.sha256(b"").hexdigest()},
         }
         at.environment.write_text("")
+        self.found()
 
     def add(self, release: str, state: str = "good", *, current: bool = False, **facts: Any) -> None:
         """A release with its environment and its record; `current`: it serves."""
@@ -89,6 +90,11 @@ class Place:
         self.app.describe(release)
         if current:
             self.system.link(self.at.current, f"releases/{release}")
+
+    def found(self, application: str = "notes.main:app", interface: str = "asgi", where: str | None = None) -> None:
+        """What the look at a release's application answers."""
+        told = json.dumps({"app": application, "interface": interface, "where": where})
+        self.system.printing[str(self.layout.look_program)] = f"{self.app.mark}{told}\n"
 
     def migrates(self, command: Any = "auto") -> None:
         """How the app's database is migrated."""

@@ -112,6 +112,8 @@ class Host:
         }
         at.environment.write_text("")
         at.wanted.write_text(json.dumps(app.wanted))
+        served = json.dumps({"app": "notes.main:app", "interface": "asgi", "where": None})
+        system.printing[str(layout.look_program)] = f"{app.mark}{served}\n"
 
     def hear(self, event: Event) -> None:
         """The run tells something."""

@@ -59,6 +59,19 @@ def python_with_alembic(temporary: pytest.TempPathFactory) -> Path:
     return there / "bin/python"
 
 
+def python_with(temporary: pytest.TempPathFactory, name: str, *packages: str) -> Path:
+    """The Python of an environment with these packages."""
+    there = temporary.getbasetemp() / f"{name}-environment"
+    if not (there / "bin/python").exists():
+        uv = str(Path(sys.executable).with_name("uv"))
+        environment = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
+        environment.pop("VIRTUAL_ENV", None)
+        python = str(there / "bin/python")
+        for argv in (["venv", str(there)], ["pip", "install", "--compile-bytecode", "--python", python, *packages]):
+            subprocess.run([uv, *argv, "--quiet"], env=environment, check=True, timeout=300)
+    return there / "bin/python"
+
+
 @dataclass
 class Project:
     """An app's folder with Alembic's configuration, and its database."""

@@ -233,5 +233,5 @@ def test_static_files_are_a_folder_of_the_release(place: Place, static: str) -> 
     (folder / "outside").symlink_to(place.at.etc)
     place.app.wanted["static"] = static
     message = failure(build.own, place.app, "r1")
-    assert re.fullmatch(r"static\.path: .* is no folder inside the app's source\.", message)
+    assert re.fullmatch(r"static\.path: .* is no folder inside the app's source\. If .*", message)
     assert len(place.system.calls) == 1

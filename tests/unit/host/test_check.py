@@ -6,13 +6,11 @@ import hashlib
 import json
 import stat
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from slipway_host.release import check, manifest
-from slipway_host.release.processes import web
 
 from tests.unit.host.prepared import IDS, Place, failure, place_at, revision, seen
 
@@ -39,7 +37,7 @@ def test_a_check_writes_the_environment_and_the_units(place: Place) -> None:
     assert (place.layout.units / "notes@r1.service").read_text() == "# r1 service\n"
     assert (place.layout.units / "notes@r1.socket").read_text() == "# r1 socket\n"
     (imported,) = place.system.matching("systemd-run")
-    assert "--unit notes-check " in imported and imported.endswith(" notes.main app")
+    assert "--unit notes-check " in imported and imported.endswith("/bin/python " + str(place.layout.look_program))
     for line in (*place.app.wanted["sandbox"], f"EnvironmentFile={place.at.env('r1')}", "RuntimeMaxSec=120"):
         assert f"--property {line} " in imported
     assert place.system.matching("nginx check") == ["nginx check"]
@@ -59,7 +57,7 @@ HEADS = "slipway-schema: " + json.dumps(seen(heads=["a", "b"], forked=["a", "b"]
         (
             {"notes-check": "ModuleNotFoundError: No module named 'notes'"},
             {},
-            "notes.main:app can't be imported:\nModuleNotFoundError: No module named 'notes'",
+            "The app can't be served:\nModuleNotFoundError: No module named 'notes'",
         ),
         ({"nginx check": "nginx refuses"}, {}, "nginx refuses"),
         (
@@ -117,11 +115,3 @@ def test_what_cannot_be_written_to_the_disk_fails(
     monkeypatch.setattr(manifest, "flush", flush)
     told = failure(check.flush, place.app)
     assert told == f"The release can't be written to the disk ({error}): see `dmesg` and `df -h`."
-
-
-def test_the_import_is_the_servers(tmp_path: Path) -> None:
-    (tmp_path / "one.py").write_text("class make:\n    app = 1\n")
-    argv = [sys.executable, "-c", web.IMPORT]
-    assert subprocess.run([*argv, "one", "make.app"], cwd=tmp_path, check=False).returncode == 0
-    done = subprocess.run([*argv, "one", "make.none"], cwd=tmp_path, check=False, capture_output=True, text=True)
-    assert done.returncode == 1 and "has no attribute 'none'" in done.stderr

@@ -64,7 +64,7 @@ def test_systemd_is_asked_once(host: Host) -> None:
     (asked,) = host.system.calls
     serving = f"notes@{IDS[1]}.socket notes@{IDS[1]}.service"
     units = f"notes-release.service {serving} wiki-release.service new-release.service"
-    assert asked == f"systemctl show --property=ActiveState,Description {units}"
+    assert asked == f"systemctl show --property=ActiveState,Description,Job {units}"
 
 
 def test_nothing_is_asked_of_nothing(host: Host) -> None:

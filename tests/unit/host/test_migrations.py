@@ -9,6 +9,10 @@ from slipway_host.release import migrations
 
 from tests.unit.host.prepared import Place, failure, place_at
 
+TEXTS = {
+    "pyproject.toml": "[tool.alembic]\n",
+    "manage.py": 'os.environ.setdefault("DJANGO_SETTINGS_MODULE", "site.settings")\n',
+}
 INI = "[alembic]\nscript_location = {}\n"
 
 
@@ -30,9 +34,9 @@ def found(
     for name in files:
         path = folder / subdir / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("[tool.alembic]\n" if name.endswith("pyproject.toml") else INI.format(location))
-    migration = {"command": "auto", "config": how.pop("config", None)}
-    tool = migrations.tool_of(place.app, folder, subdir, migration, how)
+        path.write_text(TEXTS.get(path.name, INI).format(location))
+    wanted = {"app": "notes:app", "migration": {"command": "auto", "config": how.pop("config", None)}}
+    tool = migrations.tool_of(place.app, folder, subdir, wanted, how)
     return None if tool is None else [tool.name, *tool.options]
 
 
@@ -57,11 +61,40 @@ def test_alembic_is_found(place: Place, files: list[str], options: list[str] | N
     assert found(place, *files) == (None if options is None else ["alembic", *options])
 
 
-def test_one_of_several_is_not_guessed(place: Place) -> None:
-    assert failure(found, place, "one/alembic.ini", "two/alembic.ini") == (
-        "The source has several configurations of Alembic (one/alembic.ini, two/alembic.ini): "
-        "name one with migrate_config."
+@pytest.mark.parametrize("files", [["one/alembic.ini", "two/alembic.ini"], ["one/alembic.ini", "two/manage.py"]])
+def test_one_of_several_is_not_guessed(place: Place, files: list[str]) -> None:
+    assert failure(found, place, *files) == (
+        f"The source has several configurations of migrations ({', '.join(files)}): name one with migrate_config."
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "options"),
+    [
+        ("manage.py", ["--config=manage.py"]),
+        ("src/manage.py", ["--config=src/manage.py", "--in=src"]),
+        ("tests/manage.py", None),
+    ],
+)
+def test_django_is_found(place: Place, file: str, options: list[str] | None) -> None:
+    assert found(place, file) == (None if options is None else ["django", "--tool=django", *options])
+
+
+def test_django_by_its_settings(place: Place) -> None:
+    place.at.folder("r1").mkdir(parents=True)
+    assert found(place, DJANGO_SETTINGS_MODULE="site.settings") == ["django", "--tool=django"]
+    assert found(place, "alembic.ini", DJANGO_SETTINGS_MODULE="site.settings") == ["alembic"]
+    assert found(place, "alembic.ini", "manage.py", config="manage.py") == [
+        "django",
+        "--tool=django",
+        "--config=manage.py",
+    ]
+
+
+def test_a_manage_py_of_something_else(place: Place) -> None:
+    (place.at.folder("r1") / "src").mkdir(parents=True)
+    (place.at.folder("r1") / "src/manage.py").write_text("from flask_script import Manager\n")
+    assert found(place) is None
 
 
 @pytest.mark.parametrize(
@@ -116,13 +149,46 @@ def test_the_variable_names_what_is_not_there_or_elsewhere(place: Place) -> None
 def test_no_tool_where_none_is_wanted(place: Place) -> None:
     folder = place.migrating()
     for command in (None, ["own"]):
-        assert migrations.tool_of(place.app, folder, "", {"command": command}, {}) is None
+        assert migrations.tool_of(place.app, folder, "", {"migration": {"command": command}}, {}) is None
     assert migrations.of_release(place.app, "r1") is not None
     place.migrates(None)
     assert migrations.of_release(place.app, "r1") is not None, "as it was made"
     place.migrates()
     place.at.env("r1").write_text('ALEMBIC_CONFIG="other.ini"\n')
     assert failure(migrations.of_release, place.app, "r1").startswith("ALEMBIC_CONFIG: there is no other.ini")
+
+
+FLASK = ["flask", "--tool=flask", "--config={}migrations/alembic.ini", "--app=notes:app"]
+ALCHEMY = ["advanced-alchemy", "--tool=advanced-alchemy", "--config={}migrations/env.py", "--app=notes:app"]
+
+
+@pytest.mark.parametrize("folder", ["", "src/notes/"])
+def test_flask_migrate_is_found(place: Place, folder: str) -> None:
+    """Its alembic.ini has no location, and its env.py asks the app."""
+    at = place.at.folder("r1") / folder / "migrations"
+    at.mkdir(parents=True)
+    (at / "alembic.ini").write_text("[alembic]\n# file_template = %%(rev)s_%%(slug)s\n")
+    (at / "env.py").write_text("from flask import current_app\n")
+    (at / "script.py.mako").touch()
+    options = [each.format(folder) for each in FLASK]
+    assert found(place) == options
+    assert found(place, config=f"{folder}migrations/alembic.ini") == options
+
+
+@pytest.mark.parametrize("configured", [False, True])
+def test_advanced_alchemy_is_found(place: Place, configured: bool) -> None:
+    """By its env.py, which needs what the app configures; also where there is an alembic.ini for it."""
+    at = place.at.folder("r1") / "db/migrations"
+    at.mkdir(parents=True)
+    (at / "env.py").write_text("from advanced_alchemy.base import metadata_registry\n")
+    assert found(place) is None
+    (at / "script.py.mako").touch()
+    options = [each.format("db/") for each in ALCHEMY]
+    assert found(place, *(["db/alembic.ini"] if configured else [])) == options
+    (place.at.folder("r1") / "models.py").touch()
+    assert failure(lambda: found(place, config="models.py")) == (
+        "migrate_config: models.py configures no migrations that Slipway knows."
+    )
 
 
 # ── what must be said ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -88,7 +88,8 @@ def test_an_apps_code_finds_what_a_program_of_one_file_leaves_it(
     expected = plain(project, layout, "upgrade", *LIMITS)
     project.run("upgrade", *LIMITS)
     found = json.loads((project.folder / "told.json").read_text())
-    assert found["path"] == [".", *expected["path"]], "prepend_sys_path is Alembic's"
+    last = [] if "PYTHONPATH" in more else [str(project.folder)]  # searched last, wherever the configuration lies
+    assert found["path"] == [".", *expected["path"], *last], "prepend_sys_path is Alembic's"
     assert found["argv"] == expected["argv"]
     assert found["environ"] == expected["environ"]
     assert [name for name in found["modules"] if "slipway" in name] == []
@@ -143,7 +144,8 @@ def test_a_source_is_read_and_no_module_of_it_is_loaded_in_place_of_ours(project
         (project.folder / "alembic.ini").write_text(ini)
         told = project.ask("read", "--at", "0002")
         contract = {"doc": "revision 0003", "contract": ["drops the table old"], "downgrade": False}
-        assert told == {"heads": ["0003"], "unknown": [], "pending": [{"revision": "0003"} | contract]}
+        pending = [{"revision": "0003"} | contract]
+        assert told == {"heads": ["0003"], "unknown": [], "forked": [], "pending": pending}
     assert project.ran() == [] and not project.database.exists()
 
 

@@ -75,6 +75,7 @@ def test_the_status_of_an_app(host: Host) -> None:
         "warm": [],
         "rolled_back": [],
         "run": None,
+        "jobs": {},
         "wanted": host.app.wanted,
     }
     bad = {"since": "2026-01-01T00:00:00Z", "by": "bob@desk", "why": "slow"}

@@ -50,7 +50,7 @@ from slipway.settings import RunOptions, Settings, render_env
 from slipway.settings.folder import SourceError
 from slipway.settings.release import HOOKS
 from slipway.transport import paramiko_api
-from tests.unit.inventories import MARK
+from tests.unit.inventories import MARK, MAXIMAL
 from tests.unit.plans import (
     COMMIT,
     Facts,
@@ -133,6 +133,7 @@ def test_no_secret_but_on_standard_input(plan_deploy: Planner, maximal_data: dic
     }
     assert secret_files == {
         "/etc/notes/env",
+        "/etc/notes/files/config@local.ini",
         "/etc/slipway/tls/certbot.ini",
         "/etc/slipway/tls/wiki-next/privkey.pem",
         "/etc/wiki-next/deploy_key",
@@ -203,6 +204,7 @@ def test_the_second_run_changes_nothing_and_says_why(
         assert operation.reasons, f"{operation.name} doesn't say why it does nothing"
 
 
+STATIC = MAXIMAL["apps"]["notes"]["static"]
 WAYS_IN = "Access | Change access, proven by a new connection"
 SITES = ["Nginx | Configure the sites"]
 ENVIRONMENT = "Release | Write what servers share, and the apps' environments"
@@ -223,8 +225,12 @@ BOUNDS = "App | Write down what apps may take, and builds reach"
         ("<app>.app", "notes.main:other", [RELEASE]),
         ("<app>.python", "3.11", ["Python | Install Python 3.11", RELEASE]),
         ("<app>.migrate", None, [RELEASE]),
-        ("<app>.static.path", "assets", [*SITES, RELEASE]),
-        ("<app>.static.max_age", 61, SITES),
+        ("<app>.static", [STATIC[0] | {"path": "assets"}, *STATIC[1:]], [*SITES, RELEASE]),
+        ("<app>.static", [STATIC[0] | {"max_age": 61}, *STATIC[1:]], SITES),
+        ("<app>.build", ["make"], [RELEASE]),
+        ("<app>.node", False, []),
+        ("<app>.shared", ["media"], [RELEASE]),
+        ("<app>.shared_files", {"config/local.ini": "local.ini"}, [RELEASE]),
         ("<app>.max_body_size", "26m", SITES),
         ("<app>.proxy_timeout", 47, SITES),
         ("<app>.headers", {"x_frame_options": None}, SITES),
@@ -926,9 +932,15 @@ def inputs(settings: Settings, overview: HostOverview, commit: str = COMMIT) -> 
         ("python.version", "3.13", {"Python"}),
         ("<app>.migrate", "auto", {"migration"}),
         ("<app>.migrate", None, {"migration"}),
-        ("<app>.static.path", "assets", {"static files"}),
-        ("<app>.static.url", "/other/", set()),
-        ("<app>.static.max_age", 1, set()),
+        ("<app>.static", {"path": "assets"}, {"static files", "shared folders"}),
+        ("<app>.static", [STATIC[0] | {"url": "/other/"}, *STATIC[1:]], set()),
+        ("<app>.static", [STATIC[0] | {"max_age": 1}, *STATIC[1:]], set()),
+        ("<app>.build", ["make"], {"build"}),
+        ("<app>.build", [], {"build"}),
+        ("<app>.node", False, set()),
+        ("<app>.shared", ["media"], {"shared folders"}),
+        ("<app>.shared_files", {"db.sqlite3": {"writable": True}}, {"secret files"}),
+        ("<app>.shared_files", {"config/local.ini": "local.ini"}, {"shared folders"}),
         ("<app>.domains", ["other.example.com"], set()),
         ("<app>.max_body_size", "1m", set()),
         ("<app>.migrate_timeout", 50, set()),
@@ -944,7 +956,7 @@ def inputs(settings: Settings, overview: HostOverview, commit: str = COMMIT) -> 
         ("<app>.drain_timeout", 9, set()),
         ("<app>.keep_warm", 9, set()),
         ("<app>.lock_wait", 9, set()),
-        ("<app>.hooks", {"timeout": 8}, set()),
+        ("<app>.hooks", {"timeout": 8}, {"service"}),  # units of jobs wait so long for on_job_failure
         ("<app>.probe", {"short": ["/"]}, set()),
         ("journal_max_size", "3G", set()),
         ("python.index_url", "https://other.example.com/simple/", set()),
@@ -961,10 +973,9 @@ def test_a_release_is_due_for_what_it_is_made_from(
 ) -> None:
     before = inputs(make_settings(maximal_data), overview)
     if path == "<app>.source.subdir":
-        maximal_data["apps"]["notes"]["source"]["path"] = "mono/apps/notes"
+        maximal_data["apps"]["notes"]["source"] |= {"path": "mono/apps/notes", "include": ["page.html"]}
     now = inputs(make_settings(change(maximal_data, path, value)), overview)
-    assert {key for key in before if before[key] != now[key]} == changed
-    assert before.keys() == now.keys()
+    assert {key for key in {**before, **now} if before.get(key) != now.get(key)} == changed
 
 
 def test_a_release_is_due_for_another_commit(maximal: Settings, overview: HostOverview) -> None:
@@ -1012,7 +1023,16 @@ def test_what_is_wanted(maximal: Settings, overview: HostOverview) -> None:
         "after_migrate": ["python", "-m", "notes.after"],
         "after_switch": ["bin/warm", "two words"],
         "on_failure": ["bin/page"],
+        "on_job_failure": ["bin/page", "--job"],
         "timeout": 9,
+    }
+    assert notes["processes"] == {
+        "beat": {"command": ["celery", "-A", "notes", "beat"], "alive": 3, "alone": True},
+        "worker": {"command": ["bin/warm", '50% "of $HOME"'], "alive": 5, "alone": False},
+    }
+    assert {name: job["calendar"] for name, job in notes["jobs"].items()} == {
+        "cleanup": ["Mon,Tue,Wed,Thu,Fri *-*-* 03:30:00"],
+        "report": ["*-*-01 04:00 UTC"],
     }
     assert notes["readiness"] == {
         "path": "/ready",
@@ -1022,7 +1042,16 @@ def test_what_is_wanted(maximal: Settings, overview: HostOverview) -> None:
         "host": "notes.example.com",
         "scheme": "https",
     }
-    assert (notes["python"], notes["keep"], notes["static"]) == ("3.12", 3, "static")
+    assert (notes["python"], notes["keep"], notes["static"]) == ("3.12", 3, ["static", "dist/app.v1"])
+    assert notes["shared"] == {
+        "folders": ["media", "var/data"],
+        "files": ["db.sqlite3"],
+        "served": ["media"],
+        "secrets": ["config/local.ini"],
+    }
+    given = ["NODE_ENV=production", "npm", "run", "build"]
+    assert notes["build"]["commands"] == [["npm", "ci"], given, ["sh", "-c", "rm -rf node_modules"]]
+    assert notes["build"]["env"] == {"LOG_LEVEL": "info"}
     assert (notes["watch"], notes["drain_timeout"], notes["graceful_timeout"], notes["keep_warm"]) == (7, 20, 42, 90)
     assert notes["uv_env"]["UV_PYTHON_DOWNLOADS"] == "never", "a build must not fetch another Python"
     wiki = wanted(maximal, overview, maximal.apps["wiki-next"], "")
@@ -1402,7 +1431,7 @@ def test_a_dry_run_shows_commits_and_migrations(
         "DROP TABLE old;",
         "-- x",
         "will run migration r4 of wiki-next: by hand",
-        "(Alembic can't render its SQL)",
+        "(its SQL can't be written without the database)",
     ]
 
 
@@ -1425,7 +1454,7 @@ def test_a_plan_gets_placeholders_for_secrets(
     assert stand_ins["LOG_LEVEL"] == maximal.apps["notes"].env["LOG_LEVEL"]
     assert {"DATABASE_URL", "UV_INDEX_INTERNAL_PASSWORD"} <= set(sent["wanted"]["secrets"])
     assert "LOG_LEVEL" not in sent["wanted"]["secrets"]
-    said = "notes: Alembic can't render the SQL of its migrations here: its env.py\\x1b[2J can't be run"
+    said = "notes: the SQL of its migrations can't be written here: its env.py\\x1b[2J can't be run"
     assert said in logged(caplog)
 
 

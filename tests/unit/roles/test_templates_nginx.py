@@ -258,7 +258,7 @@ def test_the_release_that_answered_is_told_to_this_host_alone(maximal: Settings)
             for path in made
             if path.endswith(f"/{name}.conf")
         }
-        files = {f"headers/{name}.conf", f"headers/static/{name}.conf"} & made.keys()
+        files = {f"headers/{kind}{name}.conf" for kind in ("", "static/", "uploads/")} & made.keys()
         assert {path: lines for path, lines in told.items() if lines} == {key: [header] for key in files}
 
 

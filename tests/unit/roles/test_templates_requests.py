@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -220,7 +221,9 @@ def test_every_server_of_a_site_has_the_headers(maximal: Settings) -> None:
         include = f"include /etc/nginx/slipway/headers/{name}.conf;"
         for block in servers(made[f"sites/{name}.conf"]):
             assert include in block, block
-            assert not [line for line in block if line.startswith("add_header")], block
+            own = [(before, line) for before, line in itertools.pairwise(block) if line.startswith("add_header")]
+            static = f"include /etc/nginx/slipway/headers/static/{name}.conf;"
+            assert all(before == static and "Cache-Control" in line for before, line in own), block
         errors = " ".join(directives(made[f"errors/{name}.conf"]))
         for location in errors.split("location ")[1:]:
             assert include in location or "add_header" not in location
@@ -230,11 +233,56 @@ def test_static_files_have_the_same_headers_with_nothing_to_look_up(maximal: Set
     made = nginx(maximal)
     include = "include /etc/nginx/slipway/headers/static/plain.conf;"
     for block in servers(made["sites/plain.conf"]):
-        assert block.count(include) == 1 and block.index(include) > block.index("open_file_cache_valid 30s;")
+        assert block.count(include) == 2 and block.index(include) > block.index("open_file_cache_valid 30s;")
     everywhere, fixed = (directives(made[f"headers/{kind}plain.conf"]) for kind in ("", "static/"))
     assert [line.split()[1] for line in fixed] == [line.split()[1] for line in everywhere]
     for name, value in maximal.apps["plain"].answer_headers.items():
         assert f'add_header {name} "{value}" always;' in fixed
+
+
+def test_what_visitors_sent_is_never_code(maximal: Settings) -> None:
+    """Neither by a type, nor by a policy of the app's that allows it, nor by a link out of the folder."""
+    made = nginx(maximal)
+    for block in servers(made["sites/notes.conf"])[1:]:
+        at = block.index("location /media/ {")
+        assert block[at + 1 : at + 4] == [
+            "alias /srv/notes/shared/media/public/;",
+            "disable_symlinks on from=/srv/notes/shared;",
+            "include /etc/nginx/slipway/upload-types.conf;",
+        ]
+        assert "include /etc/nginx/slipway/headers/uploads/notes.conf;" in block[at:]
+    types = set(re.findall(r"[a-z0-9]+/[a-z0-9.+-]+", made["upload-types.conf"].partition("types {")[2]))
+    assert not {"text/html", "text/css", "text/xml", "application/xml", "application/xhtml+xml"} & types
+    assert not [each for each in types if "script" in each or "wasm" in each]
+    headers = directives(made["headers/uploads/notes.conf"])
+    [policy] = [line for line in headers if "Content-Security-Policy " in line]
+    assert policy.startswith("add_header Content-Security-Policy \"default-src 'none'; ") and "script" not in policy
+    assert headers.count("add_header X-Content-Type-Options nosniff always;") == 1
+    assert "upload-types" not in made["sites/plain.conf"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "kept"),
+    [
+        ("/static/css/base.5e0040571e1a.css", True),
+        ("/static/assets/index-BfQ9xYz1.js", True),
+        ("/static/assets/index-BfQ9xYz1.js.map", True),
+        ("/static/main.3f2a1b4c5d6e7f8a9b0c.chunk.js", True),
+        ("/static/chunk-5Y7XQ3ZA.js", True),
+        ("/static/app.js", False),
+        ("/static/my-carousel.js", False),
+        ("/static/jquery-3.7.1.min.js", False),
+        ("/static/photo-20241130.jpg", False),
+        ("/static/report-deadbeef.css", False),
+        ("/static/5e0040571e1a/base.css", False),
+    ],
+)
+def test_names_with_a_hash_are_told_from_others(maximal: Settings, uri: str, kept: bool) -> None:
+    lines = directives(nginx(maximal)["sites/plain.conf"])
+    at = lines.index("map $uri $kept_1__plain {")
+    rules = [re.fullmatch(r'"~(.+)" 31536000;', line) for line in lines[at + 2 : at + 4]]
+    assert lines[at + 1] == "default 3600;"
+    assert any(re.search(rule[1], uri) for rule in rules if rule) == kept
 
 
 def test_headers_of_the_inventory_are_for_static_files_as_well(maximal: Settings) -> None:

@@ -215,7 +215,7 @@ def test_hooks(folder: Path) -> None:
     """None is nothing to do; a command is split as a shell does, without one."""
     hooks = app_of(folder).hooks
     assert hooks.timeout == 60
-    assert [hooks.argv(name) for name in HOOKS] == [None] * 4
+    assert [hooks.argv(name) for name in HOOKS] == [None] * 5
     hooks = app_of(folder, {"apps.notes.hooks": {"after_switch": "python -m notes.warm --note 'all good'"}}).hooks
     assert hooks.argv("after_switch") == ["python", "-m", "notes.warm", "--note", "all good"]
     assert hooks.argv("before_migrate") is hooks.argv("after_migrate") is hooks.argv("on_failure") is None

@@ -36,7 +36,7 @@ CASES: list[tuple[str, Any, set[str], list[str]]] = [
     ("app name", t.AppName, BREAKS_NGINX | BREAKS_UNITS | BREAKS_SHELL | set("/.@"), ["notes"]),
     ("domain", t.Domain, (BREAKS_NGINX | BREAKS_UNITS | BREAKS_SHELL | set("/:@")) - {"*"}, ["a.example.com"]),
     ("host name", t.MachineName, BREAKS_UNITS | BREAKS_SHELL, ["web1"]),
-    ("application", t.AsgiApp, BREAKS_UNITS | BREAKS_SHELL, ["notes.main:app"]),
+    ("application", t.Application, BREAKS_UNITS | BREAKS_SHELL, ["notes.main:app"]),
     ("health path", t.UrlPath, (BREAKS_NGINX | BREAKS_UNITS | BREAKS_SHELL) - {"~"}, ["/healthz"]),
     ("path with query", t.UrlTarget, set("\0\t\n\r;{}$'\"\\# `|<>()*[]^!"), ["/healthz", "/search?q=a%20b&n=1"]),
     ("static url", t.UrlPrefix, (BREAKS_NGINX | BREAKS_UNITS | BREAKS_SHELL) - {"~"}, ["/static/"]),

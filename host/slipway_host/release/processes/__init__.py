@@ -2,25 +2,26 @@
 
 process.py  what every kind has
 web.py      answers requests
+named.py    workers and schedulers, as the app names them
 """
 
 from __future__ import annotations
 
-import os
-
+from slipway_host.layout import KINDS
+from slipway_host.release.processes import named, web
 from slipway_host.release.processes.process import Process
 from slipway_host.release.processes.web import WEB
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from slipway_host.release.app import App
 
-__all__ = ["PROCESSES", "Process", "of", "services", "units", "units_of"]
+__all__ = ["PROCESSES", "WEB", "Process", "finishing", "of", "services", "units", "units_of"]
 
-PROCESSES: tuple[Process, ...] = (WEB,)
-"""All kinds, in the order in which they start."""
+PROCESSES: tuple[Callable[[Iterable[str]], list[Process]], ...] = (web.found, named.found)
+"""All kinds, in the order in which they start: the units of a release → its processes of that kind."""
 
 
 def of(app: App, release: str) -> list[Process]:
@@ -29,11 +30,28 @@ def of(app: App, release: str) -> list[Process]:
     If its record doesn't tell, those that have a unit's file.
     """
     texts = app.record(release).get("wanted", {}).get("units")
-    if isinstance(texts, dict) and texts:
-        return [each for each in PROCESSES if any(kind in texts for kind in each.kinds)] or [WEB]
-    folders = (app.system.layout.units, app.system.layout.warm_units)
-    paths = {each: [folder / unit for folder in folders for unit in each.units(app, release)] for each in PROCESSES}
-    return [each for each in PROCESSES if each is WEB or any(map(os.path.lexists, paths[each]))]
+    kinds = sorted(texts) if isinstance(texts, dict) and texts else _of_files(app, release)
+    return [process for find in PROCESSES for process in find(kinds)]
+
+
+def _of_files(app: App, release: str) -> list[str]:
+    """The units of a release that have a file."""
+    folders, name = (app.system.layout.units, app.system.layout.warm_units), app.at.unit(release, "*.service")
+    end = name.partition("*")[2]
+    named = {path.name for folder in folders for path in folder.glob(name)}
+    return [*KINDS, *sorted(f"{each.removeprefix(f'{app.name}.').removesuffix(end)}.service" for each in named)]
+
+
+def finishing(app: App, release: str, states: Mapping[str, str] | None = None) -> bool:
+    """Whether a process of the release was told to stop and finishes its work.
+
+    + states: unit → state, if they are known already
+    """
+    services = [each.service(app, release) for each in of(app, release) if each.finishes]
+    if not services:
+        return False
+    known = app.systemd.loaded(services) if states is None else states
+    return any(known.get(service) == "deactivating" for service in services)
 
 
 def units(app: App, release: str) -> list[str]:

@@ -23,6 +23,8 @@ class Process:
     """What messages call it, as the subject of a sentence."""
     kinds: tuple[str, ...]
     """Its units, as `AppLayout.unit` takes them, in the order in which they start. The last one is its service."""
+    finishes = False
+    """Whether it may take long to end, because it finishes its work: then nothing waits for it."""
 
     def units(self, app: App, release: str) -> list[str]:
         """Names of its units."""

@@ -6,14 +6,14 @@ from slipway_host import http
 from slipway_host.layout import ITSELF, KINDS
 from slipway_host.protocol import asked_as
 from slipway_host.proxy import sockets
-from slipway_host.release import sandbox
+from slipway_host.release import served
 from slipway_host.release.processes.process import LOOK_EVERY, Process
-from slipway_host.system import Failed, tail
+from slipway_host.system import Failed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from slipway_host.protocol import Readiness
@@ -30,17 +30,6 @@ NOT_FOUND, TOO_MANY = 404, 429
 NOT_READY = (0, 502, 504)  # of the site: no answer, or nginx got none
 
 
-# Imports the app's module as its server does: from the folder it starts in. Without garbage collection, which would
-# take a third of the time.
-IMPORT = """
-import functools, gc, importlib, sys
-gc.disable()
-sys.path.insert(0, "")
-functools.reduce(getattr, sys.argv[2].split("."), importlib.import_module(sys.argv[1]))
-gc.freeze()
-"""
-
-
 class Web(Process):
     """See Process."""
 
@@ -48,12 +37,8 @@ class Web(Process):
     kinds = KINDS
 
     def check(self, app: App, release: str) -> None:
-        """Raise Failed unless the app can be imported."""
-        python, named = str(app.at.programs(release) / "python"), app.wanted["app"]
-        argv = [python, "-c", IMPORT, *named.split(":")]
-        done = sandbox.as_app(app, release, "check", argv, sandbox.IMPORT_SECONDS)
-        if done.code != 0:
-            raise Failed(f"{named} can't be imported:\n{tail(done.output)}")
+        """Raise Failed unless its application is found, and can be imported and served."""
+        served.find(app, release)
 
     def deaths(self, app: App) -> str | None:
         """As its server says."""
@@ -118,6 +103,11 @@ class Web(Process):
 
 
 WEB = Web()
+
+
+def found(kinds: Iterable[str]) -> list[Process]:
+    """The one that every release has."""
+    return [WEB]
 
 
 def ask(
