@@ -422,6 +422,21 @@ hosts = [
                             # index.
                             # Type: True or False; default True.
                             "hashes": True,
+                            # True: what builds have downloaded is kept on the host, however large, and a build asks
+                            # an index only for what it lacks: so one with the same lock file works while no index can
+                            # be reached. To go back never needs one.
+                            # Type: True or False; default False.
+                            "offline": False,
+                            # Private SSH key file, beside the inventory, by which a build fetches dependencies from
+                            # git over SSH; no passphrase, and no one but you may read it (chmod 600). All that is
+                            # built with them can read it: let it do nothing but read those repositories. Needs
+                            # known_hosts.
+                            # Type: a path on this machine, relative to the inventory, or None; default None.
+                            "deploy_key": None,
+                            # known_hosts file with the keys of those git servers (ssh-keyscan, then compare). Needs
+                            # deploy_key.
+                            # Type: a path on this machine, relative to the inventory, or None; default None.
+                            "known_hosts": None,
                         },
                         # For SQLAlchemy's async engine: the app gets DATABASE_URL as postgresql+asyncpg:// or
                         # postgresql+psycopg://, whether the .env says postgres:// or postgresql:// (and sslmode= as

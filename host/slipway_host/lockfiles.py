@@ -18,6 +18,8 @@ PROJECT = "pyproject.toml"
 UV, REQUIREMENTS = "uv.lock", "requirements.txt"
 KINDS = {UV: "uv", "pylock.toml": "pylock", REQUIREMENTS: "requirements", "poetry.lock": "poetry", "pdm.lock": "pdm"}
 """Name of a lock file → its kind, in the order in which they count."""
+DESCRIBE = ("describe", "--tags", "--long", "--match", "*[0-9]*")
+"""git's words for what the version of a source is, where that comes from tags."""
 MADE_BY = {"uv.lock": "uv lock", "poetry.lock": "poetry lock", "pdm.lock": "pdm lock"}
 """Name of a lock file → the command that makes it."""
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         subdir: str
         """The app's folder below it; empty for the top."""
         url: str
+        described: str  # by `git describe`, of an archive whose version comes from tags
         ssh: str
         """The command by which git connects; empty where it needs none."""
 

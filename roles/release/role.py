@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import posixpath
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +31,7 @@ from slipway.foreign import one_line
 from slipway.prober import Prober, site_and_load
 from slipway.servers import INTERFACES, SERVERS
 from slipway.settings import HOOKS, AppSettings, FolderSource, RunOptions, Settings, chosen, render_env
-from slipway.settings.folder import Source
+from slipway.settings.folder import Source, git_describe
 
 
 def digest(value: object) -> str:
@@ -55,9 +57,24 @@ def git_ssh(app: AppSettings) -> str:
     return shlex.join(["ssh", *(part for option in given for part in ("-o", option)), *key])
 
 
+def described(app: AppSettings) -> dict[str, str]:
+    """What git says of a folder's version, if the app's project takes it from there."""
+    project = app.content(posixpath.join(app.source.subdir, "pyproject.toml")) or b""
+    dynamic = re.search(rb"^dynamic\s*=\s*\[[^]]*[\"']version[\"']", project, re.MULTILINE)
+    if app.source_dir is None or not (dynamic or b"poetry-dynamic-versioning" in project):
+        return {}
+    return {"described": git_describe(app.source_dir)}
+
+
 def dependencies(app: AppSettings) -> dict[str, Any]:
     """Which packages a release has, as the host's locks.py reads it."""
-    return app.dependencies.model_dump(exclude_defaults=True) | {"server": list(app.runs_under.packages)}
+    chosen = chosen_dependencies(app) | {"server": list(app.runs_under.packages)}
+    return chosen | ({"key": True} if app.dependencies.deploy_key else {})
+
+
+def chosen_dependencies(app: AppSettings) -> dict[str, Any]:
+    """What of dependencies isn't as it is by default; without the files of this machine, and how a build goes."""
+    return app.dependencies.model_dump(exclude_defaults=True, exclude={"deploy_key", "known_hosts"})
 
 
 def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit: str) -> dict[str, Any]:
@@ -72,7 +89,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
     hooks = {name: app.hooks.argv(name) for name in HOOKS}
     static = [each.path for each in app.statics if not app.shared_with(each.path)]
     if isinstance(app.source, FolderSource):
-        source = {"kind": "archive"}
+        source = {"kind": "archive"} | described(app)
     else:
         source = {"kind": "git", "url": app.source.git, "ssh": git_ssh(app)}
     return {
@@ -151,7 +168,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             **files_inputs(app),
         }
         # Without it, what was made before there were such settings counts as made from the same.
-        | ({"dependencies": digest(chosen)} if (chosen := app.dependencies.model_dump(exclude_defaults=True)) else {}),
+        | ({"dependencies": digest(chosen)} if (chosen := chosen_dependencies(app)) else {}),
     }
 
 
@@ -198,6 +215,15 @@ def inputs_of(settings: Settings, overview: HostOverview, app: AppSettings) -> d
     workers = app_role.worker_count(app, overview, len(settings.apps))
     text = render_env(app_role.environment(app, workers))
     made = {app.env_path: File(text, "640", group=app.group, secret=True, note="for its next release")}
+    of_dependencies = (
+        (app.dependencies_key_local, app.at.dependencies_key),
+        (app.dependencies_hosts_local, app.at.dependencies_hosts),
+    )
+    made |= {
+        str(path): File(local.read_text(encoding="utf-8"), "600", secret=True)
+        for local, path in of_dependencies
+        if local
+    }
     for path, local in app.given_files.items():
         content = local.read_text(encoding="utf-8")
         made[str(app.at.secret_file(path))] = File(content, "600", secret=True, note="for its next release")

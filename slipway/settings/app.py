@@ -351,6 +351,16 @@ class AppSettings(AppOptions):
         return self.local(self.source.known_hosts) if isinstance(self.source, GitSource) else None
 
     @property
+    def dependencies_key_local(self) -> Path | None:
+        """Local key that reads repositories of dependencies."""
+        return self.local(self.dependencies.deploy_key)
+
+    @property
+    def dependencies_hosts_local(self) -> Path | None:
+        """Local known_hosts file of those repositories."""
+        return self.local(self.dependencies.known_hosts)
+
+    @property
     def certificate_local(self) -> Path | None:
         """Local certificate chain (mode "files")."""
         return self.local(self.tls.certificate)

@@ -27,3 +27,12 @@ class DependenciesSettings(Model):
     hashes: t.Switch = True
     """False: a requirements.txt may lack hashes, and versions. The first build pins all it installs, and later builds
     of the same file install just that. That first one trusts the index."""
+    offline: t.Switch = False
+    """True: what builds have downloaded is kept on the host, however large, and a build asks an index only for what it
+    lacks: so one with the same lock file works while no index can be reached. To go back never needs one."""
+    deploy_key: t.LocalPath | None = None
+    """Private SSH key file, beside the inventory, by which a build fetches dependencies from git over SSH; no
+    passphrase, and no one but you may read it (chmod 600). All that is built with them can read it: let it do nothing
+    but read those repositories. Needs known_hosts."""
+    known_hosts: t.LocalPath | None = None
+    """known_hosts file with the keys of those git servers (ssh-keyscan, then compare). Needs deploy_key."""

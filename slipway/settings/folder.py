@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pyinfra.api.exceptions import PyinfraError
+from slipway_host.lockfiles import DESCRIBE
 
 from slipway.foreign import one_line
 
@@ -276,6 +277,21 @@ class Source:
                 info.mode = 0o755 if (self.folder / path).stat().st_mode & 0o100 else 0o644
                 archive.addfile(info, io.BytesIO(data))
         return buffer.getvalue()
+
+
+def git_describe(folder: Path) -> str:
+    """What `git describe` says of a folder's commit; empty without git, or without a tag before it."""
+    own = [word for name, value in _OWN.items() for word in ("-c", f"{name}={value}")]
+    command = ["git", *own, "--no-optional-locks", "-C", str(folder), *DESCRIBE]
+    environment = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
+    environment |= {"LC_ALL": "C", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment, timeout=_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return os.fsdecode(done.stdout).strip() if done.returncode == 0 else ""
 
 
 def listed(folder: Path) -> list[Path]:

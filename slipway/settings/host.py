@@ -119,7 +119,7 @@ class Settings(Model):
     @property
     def secret_files(self) -> frozenset[Path]:
         """The operator's own files that hold secrets, wherever the inventory says that they are."""
-        of_apps = [path for app in self.apps.values() for path in (app.env_local, app.deploy_key_local, app.key_local)]
+        of_apps = [path for app in self.apps.values() for path in _secrets_of(app)]
         of_apps += [path for app in self.apps.values() for path in app.given_files.values()]
         return frozenset(path for path in (self.env_local, *of_apps) if path is not None)
 
@@ -165,3 +165,7 @@ class Settings(Model):
     def firewall_extra_local(self) -> Path | None:
         """Local file with nftables rules."""
         return self._local(self.firewall.extra)
+
+
+def _secrets_of(app: AppSettings) -> tuple[Path | None, ...]:
+    return app.env_local, app.deploy_key_local, app.dependencies_key_local, app.key_local

@@ -107,6 +107,7 @@ MAXIMAL: dict[str, Any] = {
                 "groups": ["prod"],
                 "project": True,
                 "hashes": False,
+                "offline": True,
             },
             "database_driver": "asyncpg",
             "port": 8001,

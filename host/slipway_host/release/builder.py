@@ -67,6 +67,10 @@ def run(
         f"LimitFSIZE={room.largest(folder)}",
         f"ExecStartPre=+nft -f {layout.build_rules}" if network else "PrivateNetwork=yes",
     ]
+    keys = Keys(app) if network and (app.wanted.get("dependencies") or {}).get("key") else None
+    if keys:
+        properties += keys.properties
+        file.write_text(environment_file({**known, **environment, **keys.environment}))
     if reading:
         hidden = " ".join(f"-{path}" for path in (app.at.etc, app.at.home))
         properties += [f"SupplementaryGroups={app.at.group}", f"InaccessiblePaths={hidden}"]
@@ -78,6 +82,8 @@ def run(
             done: Done = app.systemd.run(unit, properties, {}, argv, BUILD_SECONDS, noting=False, **options)
     finally:
         file.unlink(missing_ok=True)
+        if keys:
+            keys.remove()
     if done.code and app.system.clock() - began >= BUILD_SECONDS:
         raise Failed(f"`{argv[0]}` was ended after {BUILD_SECONDS} s. {tail(done.output)}")
     if left := guest.processes(app.at.builder):
@@ -86,6 +92,34 @@ def run(
         caches.empty(app)  # it may have filled those, which the next build would find
         raise Failed(f"The build was ended: {guard.short}. Make room, or see what it wrote so much for.")
     return done
+
+
+class Keys:
+    """Copies of the key to dependencies, and of the keys of git's servers, that the builder can read for one command.
+
+    They are in the run's own folder, which is in memory. The builder can't change them: no server's key is added.
+    """
+
+    def __init__(self, app: App) -> None:
+        """`app`: whose build it is."""
+        folder, shown = Path(app.request["folder"]), app.system.layout.build_keys
+        self.paths = {folder / "key": app.at.dependencies_key, folder / "known_hosts": app.at.dependencies_hosts}
+        for copy, path in self.paths.items():
+            copy.unlink(missing_ok=True)
+            copy.touch(0o600)
+            copy.write_bytes(path.read_bytes())
+            copy.chmod(0o400)
+            app.system.chown(copy, app.at.builder, app.at.builder)
+        self.properties = [f"BindReadOnlyPaths={path}:{shown / path.name}" for path in self.paths]
+        options = ("BatchMode=yes", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes")
+        words = [word for each in options for word in ("-o", each)]
+        words += ["-o", f"UserKnownHostsFile={shown / 'known_hosts'}", "-i", str(shown / "key")]
+        self.environment = {"GIT_SSH_COMMAND": " ".join(["ssh", "-F", "none", *words]), "GIT_TERMINAL_PROMPT": "0"}
+
+    def remove(self) -> None:
+        """Remove them."""
+        for path in self.paths:
+            path.unlink(missing_ok=True)
 
 
 def must_run(app: App, done: Done) -> None:

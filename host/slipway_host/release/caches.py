@@ -28,9 +28,14 @@ def empty(app: App, *folders: Path) -> None:
         app.system.chown(folder, app.at.builder, app.at.builder)
 
 
-def bound(app: App) -> None:
-    """Empty the folders that have become too large."""
+def bound(app: App, *, offline: bool = False) -> None:
+    """Empty the folders that have become too large.
+
+    + offline: whether uv's must have all that a build without an index needs
+    """
     for folder, most in ((app.at.uv_cache, CACHE_MB), (app.at.builder_home, HOME_MB)):
+        if offline and folder == app.at.uv_cache:
+            continue
         if too_large(app, folder, most):
             empty(app, folder)
 

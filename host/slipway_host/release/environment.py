@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from slipway_host.release import builder, caches, guest, installing, manifest, trees
+from slipway_host.release import builder, caches, guest, installing, locks, manifest, trees
 from slipway_host.release.trees import Strange
 from slipway_host.system import Failed, tail
 from slipway_host.text import listed, short
@@ -50,7 +50,7 @@ def sync(app: App, release: str, lock: Lock) -> list[str] | None:
     # uv makes its lock files writable by everybody.
     closing = ["find", str(app.at.uv_cache), "-type", "f", "-perm", "-o+w", "-exec", "chmod", "o-w", "{}", "+"]
     builder.must_run(app, builder.run(app, release, closing, {}, network=False))
-    caches.bound(app)
+    caches.bound(app, offline=bool(locks.settings(app).get("offline")))
     complete(app, release)
     return local
 

@@ -6,8 +6,11 @@ packages that the lock file lacks, under its pins; the packages of the source it
 
 from __future__ import annotations
 
+import json
+
 from slipway_host import requirements
-from slipway_host.release import builder, locks, trees
+from slipway_host.lockfiles import PROJECT
+from slipway_host.release import builder, locks, sources, trees
 from slipway_host.release.app import digest
 from slipway_host.system import Failed, tail
 
@@ -70,6 +73,10 @@ class Uv:
         + more: variables besides its own
         """
         argv = [str(self.app.system.layout.uv), *words, *([] if self.cached else ["--no-cache"])]
+        if network and self.cached and locks.settings(self.app).get("offline"):
+            done = self.command(argv, said=said, more={**(more or {}), "UV_OFFLINE": "1"}, network=False)
+            if done.code == 0:
+                return done
         return self.command(argv, said=said, more=more, network=network)
 
     def command(
@@ -164,6 +171,7 @@ def dependencies(uv: Uv, lock: Lock) -> Done:
         only = uv.app.wanted["build"]["only"]
         words += _binary(uv, locks.names_in(lock.content)) if only is not None else []
         return uv.run(*_pip(uv, "sync", "--preview-features", "pylock"), *words, str(folder / lock.path))
+    _read_pins(uv, lock)
     hashed, git = lock.pins.hashed, lock.pins.git
     if lock.pins.loose:
         pinned = _pinned(uv, lock)
@@ -172,10 +180,34 @@ def dependencies(uv: Uv, lock: Lock) -> Done:
         else:
             return pinned
     words = [*_pip(uv, "sync", "--require-hashes", "--allow-empty-requirements"), *_binary(uv, hashed)]
+    if lock.kind in ("poetry", "pdm"):  # which package is of which index isn't told: the hashes decide
+        words += ["--index-strategy", "unsafe-best-match"]
     done = uv.run(*words, "-", said=_text(hashed))
     if done.code == 0 and git:
         done = uv.run(*_pip(uv, "install", "--no-deps"), *_binary(uv, git), "-r", "-", said=_text(git))
     return done
+
+
+def _read_pins(uv: Uv, lock: Lock) -> None:
+    """Let the app's own Python read the lock file of Poetry or PDM, once. Raises Failed if it can't be used."""
+    if lock.kind not in ("poetry", "pdm") or lock.pins.files:
+        return
+    app, chosen = uv.app, locks.settings(uv.app)
+    project = app.work(uv.release) / PROJECT
+    argv = [uv.python, "-IS", str(app.system.layout.pins_program), lock.kind]
+    argv += [str(app.at.folder(uv.release) / lock.path), str(project)]
+    argv += [f"{what}={name}" for what in ("extra", "group") for name in chosen.get(f"{what}s", [])]
+    done = uv.command(argv, network=False)
+    try:
+        told = json.loads(done.output)
+    except ValueError:
+        raise Failed(f"{lock.path} can't be read:\n{tail(done.output)}") from None
+    if "error" in told:
+        raise Failed(told["error"])
+    lock.pins.files = {lock.path: lock.content}
+    lock.pins.hashed, lock.pins.git = told["hashed"], told["git"]
+    lock.pins.local = [(path, bool(editable)) for path, editable in told["local"]]
+    lock.builds = told["builds"]
 
 
 def _pinned(uv: Uv, lock: Lock) -> str | Done:
@@ -243,7 +275,9 @@ def server(uv: Uv) -> None:
     if not wanted:
         return
     looking = _pip(uv, "install", "--quiet", "--dry-run", "--no-deps", "--no-index", "-r", "-")
-    there = uv.run(*looking, said=_text(wanted), network=False)
+    # With nowhere to find a package, only what is installed can meet them.
+    nowhere = {"UV_NO_CONFIG": "1", "UV_FIND_LINKS": ""}
+    there = uv.run(*looking, said=_text(wanted), more=nowhere, network=False)
     if there.code == 0:
         return
     venv = uv.app.at.venv(uv.release)
@@ -286,8 +320,10 @@ def own(uv: Uv, lock: Lock) -> None:
     project = locks.settings(uv.app).get("project")
     if lock.kind == "uv":
         words = [*_sync(uv, lock), "--only-install-local"]
-        uv.must("`uv sync --locked`", *words, *(["--no-install-project"] if project is False else []))
+        words += ["--no-install-project"] if project is False else []
+        uv.must("`uv sync --locked`", *words, more=sources.version(uv.app))
         return
+    _read_pins(uv, lock)
     local = list(lock.pins.local)
     installs = lock.builds if project is None else project
     folders = {path.rstrip("/") or "." for path, _ in local}
@@ -297,7 +333,9 @@ def own(uv: Uv, lock: Lock) -> None:
         local = [(path, editable) for path, editable in local if path.rstrip("/") not in (".", "")]
     words = [word for path, editable in local for word in (*(["-e"] if editable else []), _here(path))]
     if words:
-        uv.must("Installing the app's own project", *_pip(uv, "install", "--no-deps"), *words, advice=UNBUILDABLE)
+        more = sources.version(uv.app)
+        words = [*_pip(uv, "install", "--no-deps"), *words]
+        uv.must("Installing the app's own project", *words, advice=UNBUILDABLE, more=more)
 
 
 UNBUILDABLE = "\nIf the app runs without being installed, set dependencies.project to False."

@@ -148,7 +148,8 @@ def _fetch(app: App, git: Sequence[str]) -> None:
     everything = ["--prune", "origin", "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
     # Alone if it was looked up from a branch or a tag. A commit that somebody named must be on a branch or a tag: some
     # servers also give commits of strangers' forks.
-    alone = ["--no-tags", "origin", f"+{source['commit']}:refs/slipway/wanted"]
+    # A project may take its version from the tags before the commit, which come with it.
+    alone = ["origin", f"+{source['commit']}:refs/slipway/wanted"]
     # A huge repository ends at three quarters of the free space; git usually writes one file.
     bound = f"--fsize={room.free(app.system.layout.cache)[0] * 3 // 4}"
     named = app.request.get("ref", source["commit"]) == source["commit"]

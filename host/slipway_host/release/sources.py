@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 
+from slipway_host.lockfiles import DESCRIBE
 from slipway_host.release.trees import DEEPEST, Strange, Tally
 from slipway_host.text import short
 
@@ -18,11 +20,19 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    from slipway_host.release.app import App
+
 WHAT = "The source"
 MOST_MB = 4096  # of a source, unpacked
 MOST_FILES = 200_000
 CHUNK = 1 << 18  # bytes read at once
 LONGEST = 1 << 20  # bytes of one entry of git's list: its path, as a rule
+VERSIONED = (
+    *("SETUPTOOLS_SCM_PRETEND_VERSION", "PDM_BUILD_SCM_VERSION", "UV_DYNAMIC_VERSIONING_BYPASS"),
+    "POETRY_DYNAMIC_VERSIONING_BYPASS",
+)
+"""Variables by which tools that take a project's version from git's tags are told it."""
+UNTAGGED = "0.1.dev0"
 ATTRIBUTES = "* -export-subst -text -ident -filter !eol !working-tree-encoding\n"
 """For git, overriding a commit's own .gitattributes, which could multiply or change bytes."""
 
@@ -56,6 +66,31 @@ def survey(git: Sequence[str], commit: str) -> bool:
             listing.kill()
             raise
     return listing.returncode == 0
+
+
+def version(app: App) -> dict[str, str]:
+    """Variables that tell a build the version of its source, which has git's tags no more."""
+    source = app.wanted["source"]
+    told = str(source.get("described", ""))
+    if source["kind"] == "git":
+        done = app.system.run("git", "-C", str(app.at.mirror), *DESCRIBE, source["commit"], check=False, raw=True)
+        told = done.output.strip() if done.code == 0 else ""
+    return dict.fromkeys(VERSIONED, as_version(told))
+
+
+def as_version(described: str) -> str:
+    """The version that `git describe --long` tells: of a commit behind a tag it is a development version of the next.
+
+    Without a tag: UNTAGGED.
+    """
+    found = re.fullmatch(r"\D*(\d+(?:\.\d+)*)([A-Za-z0-9.+-]*)-(\d+)-g([0-9a-f]+)", described)
+    if not found:
+        return UNTAGGED
+    numbers, rest, distance, commit = found.groups()
+    if distance == "0":
+        return f"{numbers}{rest}"
+    *first, last = numbers.split(".")
+    return f"{'.'.join([*first, str(int(last) + 1)])}.dev{distance}+g{commit}"
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from slipway.settings import environment
 from slipway.settings import folder as folder_source
 from slipway.settings.app import AppSettings
 from slipway.settings.checks.files import check_shared, check_static
+from slipway.settings.checks.keys import check_ssh_key
 from slipway.settings.checks.report import Report, check_text
 from slipway.settings.checks.source import check_folder, check_git_source
 from slipway.settings.checks.tls import check_domains, check_tls
@@ -115,6 +116,16 @@ def _file_at(path: Path) -> Path | None:
         return None
 
 
+def _check_keys(report: Report, at: str, app: AppSettings) -> None:
+    """The key to dependencies, and the keys of the servers that have them: both or none."""
+    chosen = app.dependencies
+    for one, other in (("deploy_key", "known_hosts"), ("known_hosts", "deploy_key")):
+        if getattr(chosen, one) is not None and getattr(chosen, other) is None:
+            report.add(f"{at}.{one}", f"set together with {other}", show(getattr(chosen, one)), f"set {other} too")
+    check_ssh_key(report, f"{at}.deploy_key", app.dependencies_key_local, login=False)
+    check_text(report, f"{at}.known_hosts", app.dependencies_hosts_local, "a known_hosts file")
+
+
 def _check_migration_times(report: Report, at: str, app: AppSettings) -> None:
     longest = app.migrate_statement_timeout
     path = f"{at}.migrate_statement_timeout"
@@ -140,6 +151,7 @@ def check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> 
         check_git_source(report, f"{at}.source", app, app.source)
     else:
         check_folder(report, f"{at}.source", app, app.source)
+    _check_keys(report, f"{at}.dependencies", app)
     _check_environment(report, at, app)
     check_domains(report, at, app, settings)
     check_tls(report, f"{at}.tls", app)

@@ -143,3 +143,32 @@ def test_a_command_that_was_not_run_is_told(place: Place, code: int, output: str
         assert message == f"`make` couldn't be run in notes-build.service:\n{output}"
     else:
         builder.must_run(place.app, done)
+
+
+def test_the_key_to_dependencies_is_seen_for_one_command(place: Place) -> None:
+    place.at.dependencies_key.write_text("KEY")
+    place.at.dependencies_hosts.write_text("git.example.com ssh-ed25519 AAAA")
+    run(place)
+    assert "slipway-build" not in place.system.calls[-1], "it wasn't asked for"
+    place.app.wanted["dependencies"] = {"key": True}
+    seen: dict[str, str] = {}
+    folder = Path(place.app.request["folder"])
+
+    def look(line: str) -> None:
+        seen.update({name: (folder / name).read_text() for name in ("key", "known_hosts", "build.env")})
+
+    place.system.doing["make all"] = look
+    run(place)
+    shown = f"{place.layout.root}/run/slipway-build"
+    assert f"BindReadOnlyPaths={folder}/key:{shown}/key" in place.system.calls[-1]
+    assert f"BindReadOnlyPaths={folder}/known_hosts:{shown}/known_hosts" in place.system.calls[-1]
+    assert seen["key"] == "KEY" and seen["known_hosts"] == "git.example.com ssh-ed25519 AAAA"
+    assert place.system.owners["key"] == ("_notes", "_notes")
+    assert (
+        'GIT_SSH_COMMAND="ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes '
+        f'-o UserKnownHostsFile={shown}/known_hosts -i {shown}/key"'
+    ) in seen["build.env"]
+    assert not (folder / "key").exists() and not (folder / "known_hosts").exists()
+    place.system.doing.clear()
+    run(place, network=False)
+    assert "slipway-build" not in place.system.calls[-1], "without a network it is good for nothing"

@@ -1,0 +1,291 @@
+"""Read a poetry.lock or a pdm.lock: what it installs here, as requirements. The app's own Python runs it.
+
+It prints one line of JSON: `hashed` and `git` are lines of requirements, `local` has paths and whether each is to be
+editable, `builds` says whether the project itself is to be installed; or `error` says why the file can't be used.
+
+usage: pins.py KIND LOCK PROJECT [extra=NAME | group=NAME] ...
+"""
+
+from __future__ import annotations
+
+import ensurepip
+import importlib
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    Found = dict[str, Any]
+
+ALWAYS = {"poetry": "main", "pdm": "default"}
+"""Kind → the group that every installation has."""
+
+
+class Unfit(Exception):
+    """The lock file can't be used; the message says why and what to do."""
+
+
+def packaging(name: str) -> Any:
+    """A module of `packaging`, as the pip has it that comes with Python."""
+    wheels = sorted((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
+    sys.path[:0] = [str(each) for each in wheels if str(each) not in sys.path]
+    return importlib.import_module(f"pip._vendor.packaging.{name}")
+
+
+def plain(name: str) -> str:
+    """A package's name as indexes have it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def fits(marker: str, extras: Iterable[str] = ()) -> bool:
+    """Whether a marker holds for this Python on this machine, with any of these extras."""
+    if not marker.strip():
+        return True
+    parsed = packaging("markers").Marker(marker)
+    return any(parsed.evaluate({"extra": each}) for each in ("", *extras))
+
+
+class Reader:
+    """A lock file, and what of it counts."""
+
+    def __init__(self, kind: str, lock: Found, project: Found, extras: list[str], groups: list[str]) -> None:
+        """`lock`, `project`: the parsed files; `extras`, `groups`: those that are asked for."""
+        self.kind, self.lock, self.project = kind, lock, project
+        self.tool: Found = project.get("tool", {}).get(kind, {})
+        self.extras = extras
+        self.groups = {ALWAYS[kind], *groups}
+        if kind == "pdm":
+            self.groups |= set(extras)
+        self.hashed: list[str] = []
+        self.git: list[str] = []
+        self.local: list[tuple[str, bool]] = []
+
+    def told(self) -> Found:
+        """What the file says."""
+        self.check()
+        seen: set[str] = set()
+        for package in self.packages():
+            if plain(package["name"]) not in seen:
+                seen.add(plain(package["name"]))
+                self.take(package)
+        return {
+            "hashed": [*self.indexes(), *sorted(self.hashed)],
+            "git": sorted(self.git),
+            "local": sorted(self.local),
+            "builds": self.builds(),
+        }
+
+    def builds(self) -> bool:
+        """Whether the project itself is installed, as its own tool does it."""
+        if self.kind == "poetry":
+            return bool(self.tool.get("package-mode", True)) and "build-system" in self.project
+        return bool(self.tool.get("distribution", "build-system" in self.project))
+
+    def check(self) -> None:
+        """Raise Unfit if what is asked for, or what the project depends on, isn't in the file."""
+        known_extras = {*self.lock.get("extras", {}), *self.project.get("project", {}).get("optional-dependencies", {})}
+        known_groups = {*self.tool.get("group", {}), *self.project.get("dependency-groups", {})}
+        known_groups |= {*self.tool.get("dev-dependencies", {}), *self.lock.get("metadata", {}).get("groups", [])}
+        for what, asked, known in (
+            ("extra", self.extras, known_extras),
+            ("group", sorted(self.groups - {ALWAYS[self.kind]} - {*self.extras}), known_groups),
+        ):
+            for name in asked:
+                if plain(name) not in {plain(each) for each in known}:
+                    told = ", ".join(sorted(known)) or "none"
+                    raise Unfit(f"The project has no {what} {name}; it has {told}: correct dependencies.{what}s.")
+        there = {plain(each["name"]) for each in self.lock.get("package", [])}
+        lacking = sorted({name for name, _ in self.roots() if name not in there})
+        if lacking:
+            raise Unfit(
+                f"{self.kind}.lock is older than pyproject.toml, since it has no {lacking[0]}: `{self.kind} lock` in "
+                "the project, commit it, and run again."
+            )
+
+    # ── which packages ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def packages(self) -> Iterator[Found]:
+        """The packages that are installed here."""
+        packages: list[Found] = self.lock.get("package", [])
+        inherited = "inherit_metadata" in self.lock.get("metadata", {}).get("strategy", [])
+        if inherited or (packages and all("groups" in each for each in packages)):
+            yield from (each for each in packages if self.counts(each))
+        else:
+            yield from self.walked(packages)
+
+    def counts(self, package: Found) -> bool:
+        """Whether a package is of a group that is asked for, and fits this machine."""
+        groups = self.groups & set(package.get("groups", []))
+        markers = package.get("markers", package.get("marker", ""))
+        for group in groups:
+            marker = markers.get(group, "") if isinstance(markers, dict) else markers
+            if fits(str(marker), self.extras):
+                return True
+        return False
+
+    def walked(self, packages: list[Found]) -> Iterator[Found]:
+        """The packages that the project's dependencies lead to, for a file that doesn't say so itself."""
+        by_name: dict[str, list[Found]] = {}
+        for package in packages:
+            by_name.setdefault(plain(package["name"]), []).append(package)
+        todo, seen = list(self.roots()), set[tuple[str, str]]()
+        while todo:
+            name, extra = todo.pop()
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            for package in by_name.get(name, []):
+                if not self.is_for_this_python(package):
+                    continue
+                yield package
+                todo += self.needed(package, extra)
+
+    def is_for_this_python(self, package: Found) -> bool:
+        """Whether a package takes this Python: of several versions in one file, one does."""
+        asked = str(package.get("python-versions") or package.get("requires_python") or "*")
+        return within(asked, ".".join(map(str, sys.version_info[:3])))
+
+    def needed(self, package: Found, extra: str) -> Iterator[tuple[str, str]]:
+        """Name and extra of what a package needs here."""
+        if self.kind == "pdm":
+            yield from from_texts(package.get("dependencies", []), [extra])
+            return
+        for name, asked in package.get("dependencies", {}).items():
+            for each in asked if isinstance(asked, list) else [asked]:
+                table = each if isinstance(each, dict) else {}
+                optional = table.get("optional", False)
+                chosen = extra and plain(name) in of_extra(package, extra)
+                if (not optional or chosen) and fits(str(table.get("markers", "")), [extra]):
+                    yield from ((plain(name), more) for more in ("", *table.get("extras", [])))
+
+    def roots(self) -> Iterator[tuple[str, str]]:
+        """Name and extra of what the project itself depends on."""
+        project = self.project.get("project", {})
+        yield from from_texts(project.get("dependencies", []), [""])
+        for extra in self.extras:
+            yield from from_texts(project.get("optional-dependencies", {}).get(extra, []), [extra])
+        chosen = {plain(name) for extra in self.extras for name in self.lock.get("extras", {}).get(extra, [])}
+        tables = [self.tool.get("dependencies", {})]
+        for group in sorted(self.groups - {ALWAYS[self.kind]}):
+            yield from from_texts(self.project.get("dependency-groups", {}).get(group, []), [""])
+            listed = self.tool.get("group", {}).get(group, {}).get("dependencies", {})
+            tables.append(listed)
+            yield from from_texts(self.tool.get("dev-dependencies", {}).get(group, []), [""])
+        for table in tables:
+            yield from self.tabled(table, chosen)
+
+    def tabled(self, table: Found, chosen: set[str]) -> Iterator[tuple[str, str]]:
+        """Name and extra of Poetry's own table of dependencies."""
+        for name, asked in table.items():
+            for each in asked if isinstance(asked, list) else [asked]:
+                about = each if isinstance(each, dict) else {}
+                here = ".".join(map(str, sys.version_info[:3]))
+                optional = about.get("optional", False) and plain(name) not in chosen
+                if name == "python" or optional or not within(str(about.get("python", "*")), here):
+                    continue
+                if fits(str(about.get("markers", "")), self.extras):
+                    yield from ((plain(name), more) for more in ("", *about.get("extras", [])))
+
+    # ── how each is installed ────────────────────────────────────────────────────────────────────────────────────────
+
+    def take(self, package: Found) -> None:
+        """Note how a package is installed."""
+        name, source = package["name"], package.get("source", {})
+        kind = source.get("type", "")
+        if self.kind == "pdm":
+            kind = next((each for each in ("git", "path", "url") if each in package), "")
+            source = {"url": package.get(kind), "resolved_reference": package.get("revision"), **package}
+        if kind == "git":
+            below = source.get("subdirectory")
+            place = f"#subdirectory={below}" if below else ""
+            self.git.append(f"{name} @ git+{of_git(source['url'])}@{source['resolved_reference']}{place}")
+        elif kind in ("directory", "path"):
+            editable = bool(package.get("develop" if self.kind == "poetry" else "editable", False))
+            self.local.append((str(source["url"]), editable))
+        elif kind == "file":
+            raise Unfit(
+                f"{name} is a file of the source ({source['url']}): make it a folder, or a package of an index."
+            )
+        else:
+            hashes = sorted({each["hash"] for each in package.get("files", []) if each.get("hash")})
+            if not hashes:
+                raise Unfit(f"{self.kind}.lock has no hash of {name}: make it anew by `{self.kind} lock`.")
+            asked = f"{name} @ {source['url']}" if kind == "url" else f"{name}=={package['version']}"
+            self.hashed.append(" ".join([asked, *(f"--hash={each}" for each in hashes)]))
+
+    def indexes(self) -> list[str]:
+        """The options that name the indexes."""
+        sources: list[Found] = self.tool.get("source", [])
+        if self.kind == "pdm":
+            first = [each["url"] for each in sources if each.get("name") == "pypi"]
+            more = [each["url"] for each in sources if each.get("name") != "pypi" and "url" in each]
+        else:
+            ranked = [(each.get("priority", "primary"), each["url"]) for each in sources if "url" in each]
+            first = [url for priority, url in ranked if priority in ("primary", "default")]
+            more = [*first[1:], *(url for priority, url in ranked if priority not in ("primary", "default"))]
+        return [*(f"--index-url {url}" for url in first[:1]), *(f"--extra-index-url {url}" for url in more)]
+
+
+def of_git(url: str) -> str:
+    """A repository's address as requirements have it: git@host:path is a path over SSH."""
+    short = re.fullmatch(r"(?:(?P<user>[\w.-]+)@)?(?P<host>[\w.-]+):(?P<path>[^/].*)", url)
+    return f"ssh://{short['user'] or 'git'}@{short['host']}/{short['path']}" if short else url
+
+
+def of_extra(package: Found, extra: str) -> set[str]:
+    """Names of what an extra of a package brings."""
+    return {plain(re.split(r"[\s(\[;<>=!~]", text)[0]) for text in package.get("extras", {}).get(extra, [])}
+
+
+def from_texts(texts: Iterable[Any], extras: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Name and extra of requirements as texts, of those that fit this machine."""
+    parse = packaging("requirements").Requirement
+    for text in texts:
+        if not isinstance(text, str):  # {include-group = …}
+            continue
+        asked = parse(re.sub(r"^-e\s+.*#egg=", "", text))
+        if asked.marker is None or any(asked.marker.evaluate({"extra": each}) for each in ("", *extras)):
+            yield from ((plain(asked.name), more) for more in ("", *asked.extras))
+
+
+def within(asked: str, version: str) -> bool:
+    """Whether a version is within what Poetry or pip would write: ^3.11, ~3.11, 3.11.*, >=3.11,<4, a || b."""
+    specifiers = packaging("specifiers").SpecifierSet
+    return any(specifiers(",".join(map(_plain_range, one.split(",")))).contains(version) for one in asked.split("||"))
+
+
+def _plain_range(asked: str) -> str:
+    asked = asked.strip().replace(" ", "")
+    if asked in ("", "*"):
+        return ""
+    if asked[0] not in "^~" or asked.startswith("~="):
+        return asked if asked[0] in "<>=!~" else f"=={asked}"
+    numbers = [int(each) for each in re.findall(r"\d+", asked[1:])]
+    at = 0 if asked[0] == "^" and (numbers[0] or len(numbers) == 1) else min(1, len(numbers) - 1)
+    upper = [*numbers[:at], numbers[at] + 1]
+    return f">={asked[1:]},<{'.'.join(map(str, upper))}"
+
+
+def main(kind: str, lock: str, project: str, *chosen: str) -> None:
+    """Print what a lock file says."""
+    extras, groups = ([each[6:] for each in chosen if each.startswith(f"{what}=")] for what in ("extra", "group"))
+    try:
+        parsed = [tomllib.loads(Path(path).read_text(encoding="utf-8")) for path in (lock, project)]
+        told = Reader(kind, parsed[0], parsed[1], extras, groups).told()
+    except Unfit as error:
+        told = {"error": str(error)}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        told = {"error": f"{lock} and {project} can't be read: {error}"}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        told = {"error": f"{lock} isn't as {kind} writes it ({type(error).__name__}: {error})."}
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

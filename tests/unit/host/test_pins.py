@@ -1,0 +1,316 @@
+"""What a poetry.lock or a pdm.lock installs here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slipway_host import pins
+
+HERE = ".".join(map(str, sys.version_info[:2]))
+POETRY = """
+[[package]]
+name = "flask"
+version = "3.1.3"
+groups = ["main", "dev"]
+files = [{file = "flask.whl", hash = "sha256:aa"}, {file = "flask.tar.gz", hash = "sha256:bb"}]
+
+[[package]]
+name = "pywin32"
+version = "306"
+groups = ["main"]
+markers = "sys_platform == 'win32'"
+files = [{file = "pywin32.whl", hash = "sha256:cc"}]
+
+[[package]]
+name = "asyncpg"
+version = "0.30"
+optional = true
+groups = ["main"]
+markers = "extra == 'pg'"
+files = [{file = "asyncpg.whl", hash = "sha256:dd"}]
+
+[[package]]
+name = "uwsgi"
+version = "2"
+groups = ["prod"]
+markers = {prod = "sys_platform == 'linux'"}
+files = [{file = "uwsgi.whl", hash = "sha256:ee"}]
+
+[[package]]
+name = "iniconfig"
+version = "2"
+groups = ["dev"]
+files = [{file = "iniconfig.whl", hash = "sha256:ff"}]
+
+[[package]]
+name = "kit"
+version = "1"
+groups = ["main"]
+files = []
+develop = false
+[package.source]
+type = "directory"
+url = "libs/kit"
+
+[[package]]
+name = "tool"
+version = "1"
+groups = ["main"]
+files = []
+[package.source]
+type = "git"
+url = "git@git.example.com:team/tool.git"
+reference = "main"
+resolved_reference = "0123456789abcdef0123456789abcdef01234567"
+
+[extras]
+pg = ["asyncpg"]
+"""
+PROJECT = """
+[tool.poetry]
+name = "notes"
+[tool.poetry.dependencies]
+python = "^3.11"
+flask = "^3"
+asyncpg = {version = "*", optional = true}
+[tool.poetry.group.prod.dependencies]
+uwsgi = "*"
+[tool.poetry.group.dev.dependencies]
+iniconfig = "*"
+[[tool.poetry.source]]
+name = "own"
+url = "https://index.example.com/simple"
+priority = "supplemental"
+[build-system]
+requires = ["poetry-core"]
+"""
+GIT = "tool @ git+ssh://git@git.example.com/team/tool.git@0123456789abcdef0123456789abcdef01234567"
+FLASK = "flask==3.1.3 --hash=sha256:aa --hash=sha256:bb"
+INDEX = "--extra-index-url https://index.example.com/simple"
+
+
+def said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lock: str, project: str, *chosen: str, kind: str = "poetry"
+) -> Any:
+    (tmp_path / "lock").write_text(lock)
+    (tmp_path / "pyproject.toml").write_text(project)
+    pins.main(kind, str(tmp_path / "lock"), str(tmp_path / "pyproject.toml"), *chosen)
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "more"),
+    [
+        ([], []),
+        (["extra=pg"], ["asyncpg==0.30 --hash=sha256:dd"]),
+        (["group=prod"], ["uwsgi==2 --hash=sha256:ee"]),
+        (["group=dev"], ["iniconfig==2 --hash=sha256:ff"]),
+    ],
+)
+def test_what_poetry_locked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], chosen: list[str], more: list[str]
+) -> None:
+    told = said(tmp_path, capsys, POETRY, PROJECT, *chosen)
+    assert told == {
+        "hashed": [INDEX, *sorted([FLASK, *more])],
+        "git": [GIT],
+        "local": [["libs/kit", False]],
+        "builds": True,
+    }
+
+
+OLDER = (
+    "poetry.lock is older than pyproject.toml, since it has no new: `poetry lock` in the project, commit it, and run "
+    "again."
+)
+
+
+@pytest.mark.parametrize(
+    ("lock", "project", "chosen", "error"),
+    [
+        (POETRY, PROJECT, ["extra=x"], "The project has no extra x; it has pg: correct dependencies.extras."),
+        (POETRY, PROJECT, ["group=x"], "The project has no group x; it has dev, prod: correct dependencies.groups."),
+        (
+            POETRY,
+            PROJECT.replace('flask = "^3"', 'flask = "^3"\nnew = "*"'),
+            [],
+            OLDER,
+        ),
+        (
+            POETRY.replace('files = [{file = "uwsgi.whl", hash = "sha256:ee"}]', ""),
+            PROJECT,
+            ["group=prod"],
+            "poetry.lock has no hash of uwsgi: make it anew by `poetry lock`.",
+        ),
+        ("[[package]]\nversion = 1\n", PROJECT, [], "lock isn't as poetry writes it (KeyError: 'name')."),
+    ],
+)
+def test_a_lock_file_that_cannot_be_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lock: str, project: str, chosen: list[str], error: str
+) -> None:
+    told = said(tmp_path, capsys, lock, project, *chosen)
+    assert told["error"].replace(f"{tmp_path}/", "") == error
+
+
+def test_a_project_that_poetry_does_not_install(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = PROJECT.replace('name = "notes"', "package-mode = false")
+    assert said(tmp_path, capsys, POETRY, project)["builds"] is False
+
+
+OLD = f"""
+[[package]]
+name = "flask"
+version = "3"
+python-versions = ">=3.8"
+files = [{{file = "flask.whl", hash = "sha256:aa"}}]
+[package.dependencies]
+click = ">=8"
+colorama = {{version = "*", markers = "sys_platform == 'win32'"}}
+dotenv = {{version = "*", optional = true}}
+[package.extras]
+dotenv = ["dotenv (>=1)"]
+
+[[package]]
+name = "click"
+version = "8"
+python-versions = ">=3.8"
+files = [{{file = "click.whl", hash = "sha256:bb"}}]
+
+[[package]]
+name = "colorama"
+version = "1"
+python-versions = "*"
+files = [{{file = "colorama.whl", hash = "sha256:cc"}}]
+
+[[package]]
+name = "dotenv"
+version = "1"
+python-versions = "*"
+files = [{{file = "dotenv.whl", hash = "sha256:dd"}}]
+
+[[package]]
+name = "numpy"
+version = "1"
+python-versions = "<{HERE}"
+files = [{{file = "numpy1.whl", hash = "sha256:ee"}}]
+
+[[package]]
+name = "numpy"
+version = "2"
+python-versions = ">={HERE}"
+files = [{{file = "numpy2.whl", hash = "sha256:ff"}}]
+
+[[package]]
+name = "pytest"
+version = "8"
+python-versions = "*"
+files = [{{file = "pytest.whl", hash = "sha256:11"}}]
+"""
+OLD_PROJECT = """
+[tool.poetry]
+name = "notes"
+[tool.poetry.dependencies]
+python = ">=3.11,<4"
+flask = {version = "^3", extras = ["dotenv"]}
+numpy = "*"
+pytest = {version = "*", python = "<3.8"}
+"""
+
+
+def test_what_an_older_poetry_locked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It doesn't say what is of which group: the dependencies lead to it."""
+    assert said(tmp_path, capsys, OLD, OLD_PROJECT)["hashed"] == [
+        "click==8 --hash=sha256:bb",
+        "dotenv==1 --hash=sha256:dd",
+        "flask==3 --hash=sha256:aa",
+        "numpy==2 --hash=sha256:ff",
+    ]
+
+
+PDM = """
+[metadata]
+groups = ["default", "prod", "signed"]
+strategy = ["inherit_metadata"]
+
+[[package]]
+name = "flask"
+version = "3"
+groups = ["default"]
+files = [{file = "flask.whl", hash = "sha256:aa"}]
+
+[[package]]
+name = "flask"
+version = "3"
+extras = ["dotenv"]
+groups = ["default"]
+files = [{file = "flask.whl", hash = "sha256:aa"}]
+
+[[package]]
+name = "colorama"
+version = "1"
+groups = ["default"]
+marker = "sys_platform == 'win32'"
+files = [{file = "colorama.whl", hash = "sha256:bb"}]
+
+[[package]]
+name = "simplejson"
+version = "4"
+groups = ["signed"]
+files = [{file = "simplejson.whl", hash = "sha256:cc"}]
+
+[[package]]
+name = "kit"
+version = "1"
+groups = ["default"]
+path = "./kit"
+editable = true
+
+[[package]]
+name = "tool"
+version = "1"
+groups = ["prod"]
+git = "https://git.example.com/tool.git"
+ref = "main"
+revision = "0123456789abcdef0123456789abcdef01234567"
+"""
+PDM_PROJECT = """
+[project]
+name = "notes"
+dependencies = ["flask[dotenv]>=3", "colorama; sys_platform == 'win32'"]
+[project.optional-dependencies]
+signed = ["simplejson"]
+[build-system]
+requires = ["pdm-backend"]
+"""
+
+
+def test_what_pdm_locked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = said(tmp_path, capsys, PDM, PDM_PROJECT, "extra=signed", "group=prod", kind="pdm")
+    assert told == {
+        "hashed": ["flask==3 --hash=sha256:aa", "simplejson==4 --hash=sha256:cc"],
+        "git": ["tool @ git+https://git.example.com/tool.git@0123456789abcdef0123456789abcdef01234567"],
+        "local": [["./kit", True]],
+        "builds": True,
+    }
+    assert said(tmp_path, capsys, PDM, PDM_PROJECT, kind="pdm")["hashed"] == ["flask==3 --hash=sha256:aa"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "inside", "outside"),
+    [
+        ("^3.11", "3.13.1", "4.0"),
+        ("^0.2.3", "0.2.9", "0.3.0"),
+        ("~3.11", "3.11.9", "3.12.0"),
+        ("~3", "3.12", "4.0"),
+        (">=3.11,<3.13", "3.12.5", "3.13.0"),
+        ("3.11.* || >=3.13", "3.13.0", "3.12.0"),
+        ("~=3.11.2", "3.11.9", "3.12.0"),
+        ("3.11", "3.11", "3.11.1"),
+    ],
+)
+def test_ranges_of_versions(asked: str, inside: str, outside: str) -> None:
+    assert pins.within(asked, inside) and not pins.within(asked, outside)
