@@ -3,10 +3,11 @@
 import asyncio
 import json
 import os
+from typing import Any
 from urllib.parse import parse_qs
 
 
-async def app(scope, receive, send):
+async def app(scope: Any, receive: Any, send: Any) -> None:
     """The application."""
     if scope["type"] == "lifespan":
         while True:
@@ -20,7 +21,7 @@ async def app(scope, receive, send):
         await answer(scope, receive, send)
 
 
-async def echo(receive, send):
+async def echo(receive: Any, send: Any) -> None:
     """Send back what comes."""
     await receive()
     await send({"type": "websocket.accept"})
@@ -28,7 +29,7 @@ async def echo(receive, send):
         await send({"type": "websocket.send", "text": message.get("text") or ""})
 
 
-async def answer(scope, receive, send):
+async def answer(scope: Any, receive: Any, send: Any) -> None:
     """Say what is known of a request, after ?seconds=."""
     size = 0
     while True:

@@ -677,7 +677,7 @@ def test_settings_of_each_tls_mode(maximal: Settings, folder: Path) -> None:
     assert site == Site("https://notes.example.com", "127.0.0.1", 8443, str(folder / "chain.pem"))
     site, load = site_and_load(maximal.apps["lab"], {})
     assert site == Site("https://lab.example.com", verify=False)
-    assert load.short == ("/healthz",)
+    assert (load.short, load.lenient) == (("/",), True)
     assert (load.connections, load.rate, load.slow) == (10, 50, None)
     site, _ = site_and_load(maximal.apps["plain"], verify)
     assert (site.url, site.port) == ("http://plain.example.com", 8080)

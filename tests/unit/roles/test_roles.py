@@ -1712,7 +1712,7 @@ def test_no_traffic_unless_asked_for(again: Again) -> None:
 def test_traffic_during_a_release(again: Again) -> None:
     (prober,) = probers(again(options=RunOptions(prove=True), notes={"inputs": {}}))
     assert prober._site.url == "https://notes.example.com"
-    assert prober._load.short == ("/healthz",)
+    assert prober._load.short == ("/ready",)
 
 
 def test_no_traffic_to_what_does_not_serve_yet(plan: Planner, maximal: Settings, overview: HostOverview) -> None:

@@ -78,7 +78,7 @@ class Server:
     def ask(self, question: str = "who") -> str:
         """The answer: the number of the worker's process; empty if it ended before."""
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(60)
+            connection.settimeout(300)
             connection.connect(str(self.path))
             connection.sendall(question.encode())
             with contextlib.suppress(ConnectionResetError):
@@ -87,7 +87,7 @@ class Server:
 
     def ended(self) -> tuple[int, str]:
         """Its exit code and what it wrote, once it has ended."""
-        _, said = self.process.communicate(timeout=60)
+        _, said = self.process.communicate(timeout=300)
         return self.process.returncode, said
 
 
@@ -106,7 +106,7 @@ def test_a_worker_finishes_what_it_has_begun(server: Server) -> None:
         connection.sendall(b"slow")
         time.sleep(0.5)
         server.process.send_signal(signal.SIGTERM)
-        connection.settimeout(60)
+        connection.settimeout(300)
         assert connection.recv(100).decode().isdecimal()
     assert server.ended() == (0, "")
 
@@ -148,5 +148,5 @@ def test_without_a_socket_it_says_so(tmp_path: Path) -> None:
     words = [f"--{name}={value}" for name, value in OPTIONS.items()]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LISTEN_")}
     argv = [sys.executable, str(program), *words]
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (1, "There is no socket: systemd starts this, with one.\n")

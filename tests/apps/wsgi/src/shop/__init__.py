@@ -3,13 +3,14 @@
 import json
 import os
 import time
+from typing import Any
 from urllib.parse import parse_qs
 
 
-def create_app(stage="production"):
+def create_app(stage: str = "production") -> Any:
     """The application of a stage."""
 
-    def app(environ, start_response):
+    def app(environ: Any, start_response: Any) -> list[bytes]:
         size = len(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
         asked = parse_qs(environ.get("QUERY_STRING", ""))
         time.sleep(float(asked.get("seconds", ["0"])[0]))

@@ -1,0 +1,22 @@
+"""Jobs by taskiq."""
+
+import asyncio
+import os
+
+import job
+from taskiq_redis import ListQueueBroker
+
+broker = ListQueueBroker(os.environ["REDIS_URL"])
+
+
+@broker.task
+async def do(name: str, seconds: float) -> None:
+    """A job."""
+    job.note("began", name)
+    await asyncio.sleep(seconds)
+    job.note("ended", name)
+
+
+async def add(name: str, seconds: float) -> None:
+    """Add a job to the queue."""
+    await do.kiq(name, seconds)
