@@ -163,7 +163,7 @@ def units(app: AppSettings, workers: int) -> dict[str, str]:
 
 
 def jobs(app: AppSettings) -> dict[str, dict[str, Any]]:
-    """The app's jobs (protocol.Job), with their units."""
+    """The app's jobs (wanted.Job), with their units."""
     lines = sandbox(app)
     return {
         name: {"command": job.argv, "calendar": job.calendars, "units": job_units(app, name, job, lines)}

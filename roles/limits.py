@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slipway_host.layout import BUILDS, LAYOUT, SHARED_MEMORY
+from slipway_host.layout import LAYOUT
+from slipway_host.names import BUILDS, SHARED_MEMORY
 
 from slipway.engine.overview import HostOverview
 from slipway.engine.place import File

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from slipway_host.layout import AUTHORIZED_KEYS, LAYOUT
+from slipway_host.layout import LAYOUT
+from slipway_host.names import AUTHORIZED_KEYS
 
 from slipway.engine.place import File
 from slipway.engine.templates import render

@@ -14,7 +14,8 @@ from pathlib import Path
 import slipway_host
 from pyinfra import host
 from pyinfra.api import StringCommand
-from slipway_host.layout import BESIDE, FORMER, LAYOUT, PYTHON
+from slipway_host.layout import LAYOUT
+from slipway_host.names import BESIDE, FORMER, PYTHON
 
 from slipway.engine import plan
 from slipway.engine.facts import Answer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from slipway_host.layout import LAYOUT, VENV, WRITTEN
+from slipway_host.layout import LAYOUT
+from slipway_host.names import VENV, WRITTEN
 
 from slipway.engine import operations
 from slipway.engine.overview import HostOverview

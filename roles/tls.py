@@ -11,7 +11,8 @@ from typing import Any
 
 from pyinfra import host
 from pyinfra.api import StringCommand
-from slipway_host.layout import LAYOUT, PYTHON
+from slipway_host.layout import LAYOUT
+from slipway_host.names import PYTHON
 
 from roles.nginx.certificates import ordered
 from roles.nginx.operations import serve_certificates

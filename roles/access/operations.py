@@ -18,7 +18,8 @@ from paramiko import PKey, SSHException
 from pyinfra import host, logger
 from pyinfra.api import Host, State, StringCommand
 from pyinfra.api.exceptions import ConnectError, PyinfraError
-from slipway_host.layout import LAYOUT, NO_SHELL, SSHD
+from slipway_host.layout import LAYOUT
+from slipway_host.names import NO_SHELL, SSHD
 from typing_extensions import override
 
 from roles.firewall import TABLE

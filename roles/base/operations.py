@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pyinfra import host
-from slipway_host.layout import LAYOUT, PROC
+from slipway_host.layout import LAYOUT
+from slipway_host.names import PROC
 
 from roles.base.facts import Packages
 from slipway.engine import plan

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slipway_host.layout import JOURNAL as UNIT
 from slipway_host.layout import LAYOUT
+from slipway_host.names import JOURNAL as UNIT
 
 from roles import access, system, updates
 from roles.base.operations import apt_packages

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
-from slipway_host.layout import FIREWALL, ITSELF, LAYOUT
+from slipway_host.layout import LAYOUT
+from slipway_host.names import FIREWALL, ITSELF
 
 from slipway.engine.place import File
 from slipway.engine.templates import render

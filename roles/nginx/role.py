@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from slipway_host.layout import INTERNAL, ITSELF, LAYOUT, PROC
+from slipway_host.layout import LAYOUT
+from slipway_host.names import INTERNAL, ITSELF, PROC
 
 from roles.nginx.certificates import ordered
 from roles.nginx.facts import Versions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from slipway_host.layout import KINDS
+from slipway_host.names import KINDS
 
 from slipway.engine.templates import render
 from slipway.servers import Process

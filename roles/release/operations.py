@@ -11,7 +11,8 @@ from pyinfra import host, logger
 from pyinfra.api import Host, State, StringCommand
 from slipway_host.events import event_of, readable
 from slipway_host.layout import LAYOUT
-from slipway_host.protocol import PROTOCOL, held_back
+from slipway_host.protocol import PROTOCOL
+from slipway_host.wanted import held_back
 from typing_extensions import override
 
 from roles.release.facts import Git, GitCommits, ReleasePlan
@@ -134,7 +135,7 @@ def release(
 
     + app: name of the app
     + apps: names of all apps of the host
-    + wanted: what its release is made from (protocol.Wanted), except for the commit of a git source
+    + wanted: what its release is made from (wanted.Wanted), except for the commit of a git source
     + request: secrets that only the build gets, who asks, how long to wait, and what they consent to
     + placeholders: the environment that a plan runs its migrations with, where nothing is secret
     + archive: source as a tar.gz, for a local folder

@@ -78,7 +78,7 @@ def chosen_dependencies(app: AppSettings) -> dict[str, Any]:
 
 
 def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit: str) -> dict[str, Any]:
-    """The content of /etc/<app>/release.json: what a release is made from (protocol.Wanted), without a secret.
+    """The content of /etc/<app>/release.json: what a release is made from (wanted.Wanted), without a secret.
 
     + commit: what names the source; empty for git, where the host looks the ref up
     """
@@ -173,7 +173,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
 
 
 def shared_paths(app: AppSettings) -> dict[str, list[str]]:
-    """Paths in the app's folder of what doesn't come from its source (protocol.Shared)."""
+    """Paths in the app's folder of what doesn't come from its source (wanted.Shared)."""
     served = {app.shared_with(each.path) for each in app.statics}
     return {
         "folders": app.shared,

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyinfra.api import FactBase
-from slipway_host.layout import LAYOUT, PROC, SSHD_PROGRAM
+from slipway_host.layout import LAYOUT
+from slipway_host.names import PROC, SSHD_PROGRAM
 from typing_extensions import override
 
 from slipway.engine.question import Question

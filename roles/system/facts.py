@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
-from slipway_host.layout import PROC
+from slipway_host.names import PROC
 from typing_extensions import override
 
 from slipway.engine.question import Question

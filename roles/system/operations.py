@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pyinfra import host
 from pyinfra.api import StringCommand
-from slipway_host.layout import PROC
+from slipway_host.names import PROC
 
 from roles.system.facts import KernelSetting, KernelSettings, sysctl_path
 from slipway.engine import plan

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from pyinfra import host
-from slipway_host.layout import LAYOUT, PROC
+from slipway_host.layout import LAYOUT
+from slipway_host.names import PROC
 
 from roles.system.facts import SwapFacts
 from slipway.engine import plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pyinfra import host, logger
-from slipway_host.layout import PROC
+from slipway_host.names import PROC
 
 from slipway.engine import plan
 from slipway.engine.facts import Answer, Place, Places

@@ -163,9 +163,9 @@ def named(apps: Sequence[tuple[str, AppSettings]]) -> dict[str, AppSettings]:
 
     + apps: (host, app); the same source on several hosts counts as one app
     """
-    sources: dict[str, dict[tuple[AppSource, Path | None], tuple[str, AppSettings]]] = {}
+    sources: dict[str, dict[tuple[str, Path | None], tuple[str, AppSettings]]] = {}
     for host, app in apps:
-        sources.setdefault(app.name, {}).setdefault((app.source, app.app_dir), (host, app))
+        sources.setdefault(app.name, {}).setdefault((app.source.model_dump_json(), app.app_dir), (host, app))
     made = {}
     for name, several in sources.items():
         for host, app in several.values():

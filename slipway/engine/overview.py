@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
-from slipway_host.layout import LAYOUT, PROC
+from slipway_host.layout import LAYOUT
+from slipway_host.names import PROC
 from typing_extensions import override
 
 from slipway.engine.question import Question

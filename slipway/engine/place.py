@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from pyinfra import host
 from pyinfra.api import StringCommand
-from slipway_host.layout import BESIDE, NO_SHELL
+from slipway_host.names import BESIDE, NO_SHELL
 
 from slipway.engine import plan, pyinfra_api
 from slipway.engine.facts import Place, Places, Texts

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from slipway_host.layout import LAYOUT, PATH
+from slipway_host.layout import LAYOUT
+from slipway_host.names import PATH
 
 from slipway import project
 

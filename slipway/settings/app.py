@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from pydantic import PrivateAttr
 from slipway_host import lockfiles
-from slipway_host.layout import CERTIFICATE, KEY, KINDS, LAYOUT, AppLayout
+from slipway_host.layout import LAYOUT, AppLayout
+from slipway_host.names import CERTIFICATE, KEY, KINDS
 
 from slipway import person
 from slipway.servers import SERVERS, Server

@@ -138,7 +138,8 @@ def test_no_arrow_upwards_between_packages() -> None:
 
 def test_of_the_hosts_package_both_sides_have_the_same_words() -> None:
     """Its paths, and what it is asked and tells: nothing that runs there is run here."""
-    shared = {"slipway_host", "slipway_host.layout", "slipway_host.protocol", "slipway_host.events"}
+    words = ("layout", "names", "protocol", "wanted", "events", "lockfiles")
+    shared = {"slipway_host", *(f"slipway_host.{each}" for each in words)}
     for name, path in modules().items():
         found = {module for module, _ in imported(ast.walk(parsed(path))) if module.startswith("slipway_host")}
         assert found <= shared, name

@@ -10,8 +10,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from slipway_host import layout
-from slipway_host.layout import KINDS, LAYOUT, AppLayout, Layout
+from slipway_host import layout, names
+from slipway_host.layout import LAYOUT, AppLayout, Layout
+from slipway_host.names import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(layout.__file__)
@@ -31,18 +32,18 @@ EXEMPT: dict[str, set[str]] = {
 On the host, a program can't import the layout before it has found it, and what is read by others' programs, which have
 none, is written as it is. The rest means something else: a word to people, a file and fields of the operator's side.
 """
-NOT_OURS = {Path("/"), layout.PROC}
+NOT_OURS = {Path("/"), names.PROC}
 """The kernel's, and what is in all paths."""
 NAMES = {
-    *(layout.FIREWALL, layout.REVERT, layout.REVERT_AT_BOOT, layout.SSHD_OUTSIDE, layout.BUILDS, layout.RENEWAL),
-    *(layout.SSHD, layout.SSHD_SOCKET, layout.JOURNAL, LAYOUT.nginx_unit, LAYOUT.swap_unit.name, layout.INTERNAL),
-    *(layout.REQUEST, layout.ABOUT, layout.RESULT, layout.BUILD, layout.CERTIFICATE, layout.KEY),
-    *(layout.AUTHORIZED_KEYS, layout.BESIDE, layout.WRITTEN, layout.OWN, layout.PATH),
-    *(LAYOUT.pam_history.name, LAYOUT.pam_tries.name, *(LAYOUT.former(name).name for name in layout.FORMER)),
+    *(names.FIREWALL, names.REVERT, names.REVERT_AT_BOOT, names.SSHD_OUTSIDE, names.BUILDS, names.RENEWAL),
+    *(names.SSHD, names.SSHD_SOCKET, names.JOURNAL, LAYOUT.nginx_unit, LAYOUT.swap_unit.name, names.INTERNAL),
+    *(names.REQUEST, names.ABOUT, names.RESULT, names.BUILD, names.CERTIFICATE, names.KEY),
+    *(names.AUTHORIZED_KEYS, names.BESIDE, names.WRITTEN, names.OWN, names.PATH),
+    *(LAYOUT.pam_history.name, LAYOUT.pam_tries.name, *(LAYOUT.former(name).name for name in names.FORMER)),
 }
 """Units, and files of folders whose own path is known at run time alone. What was called slipway-schema still is so in
 what it says."""
-PROGRAMS = {layout.SSHD_PROGRAM, layout.SHELL, layout.NO_SHELL, layout.PYTHON, layout.SHARED_MEMORY}
+PROGRAMS = {names.SSHD_PROGRAM, names.SHELL, names.NO_SHELL, names.PYTHON, names.SHARED_MEMORY}
 
 APP, RELEASE = "notes", "20260102T030405-0a1b2c3"
 NAME = r"(?:\{\{.*?\}\}|\{[^{}\n]+\}|<\w+>|\$\w+|\*|APP|notes|@RELEASE@)"

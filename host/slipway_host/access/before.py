@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from slipway_host.access import sshd
-from slipway_host.layout import BESIDE, SSHD_OUTSIDE, TABLE
+from slipway_host.names import BESIDE, SSHD_OUTSIDE, TABLE
 from slipway_host.system import Failed
 
 TYPE_CHECKING = False

@@ -9,7 +9,7 @@ import shutil
 
 from slipway_host.access import before, sshd
 from slipway_host.access.sshd import Refused
-from slipway_host.layout import REVERT
+from slipway_host.names import REVERT
 from slipway_host.system import Busy
 
 TYPE_CHECKING = False

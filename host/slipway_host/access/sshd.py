@@ -13,7 +13,7 @@ import os
 import re
 import socket
 
-from slipway_host.layout import BUILDS, SSHD, SSHD_PROGRAM, SSHD_SOCKET
+from slipway_host.names import BUILDS, SSHD, SSHD_PROGRAM, SSHD_SOCKET
 from slipway_host.system import Failed
 
 TYPE_CHECKING = False

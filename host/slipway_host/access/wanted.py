@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from slipway_host.access import before, sshd
-from slipway_host.layout import FIREWALL, SHELL, SSHD_PROGRAM
+from slipway_host.names import FIREWALL, SHELL, SSHD_PROGRAM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 
-from slipway_host.layout import INTERNAL, ITSELF, NGINX
+from slipway_host.names import INTERNAL, ITSELF, NGINX
 from slipway_host.system import Failed
 
 TYPE_CHECKING = False

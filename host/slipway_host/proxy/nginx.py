@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 
-from slipway_host.layout import NGINX
+from slipway_host.names import NGINX
 from slipway_host.proxy import generations, live
 from slipway_host.proxy.live import Refused
 from slipway_host.system import Busy, Failed

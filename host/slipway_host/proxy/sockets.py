@@ -13,7 +13,7 @@ import re
 import socket
 import struct
 
-from slipway_host.layout import UNIX_SOCKETS
+from slipway_host.names import UNIX_SOCKETS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

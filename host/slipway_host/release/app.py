@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from slipway_host.protocol import Record, Request, Wanted
+    from slipway_host.protocol import Record, Request
+    from slipway_host.wanted import Wanted
 
 
 def digest(*parts: object) -> str:

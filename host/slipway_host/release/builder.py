@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from slipway_host.layout import BUILD, PATH
+from slipway_host.names import BUILD, PATH
 from slipway_host.release import caches, guest, room
 from slipway_host.system import Done, Failed, tail
 from slipway_host.systemd import NOT_RUN, environment_file

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from slipway_host.layout import PATH
+from slipway_host.names import PATH
 from slipway_host.release import builder
 from slipway_host.system import Failed, tail
 

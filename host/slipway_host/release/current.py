@@ -9,8 +9,9 @@ from slipway_host.release import check, retire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from slipway_host.protocol import Left, Wanted
+    from slipway_host.protocol import Left
     from slipway_host.release.app import App
+    from slipway_host.wanted import Wanted
 
 
 def settle(app: App, release: str, damaged: bool = False) -> None:

@@ -56,10 +56,9 @@ def about(app: App, release: str, path: str, what: str, *, built: bool) -> str:
     if not whole.is_relative_to(folder):
         if missing or what.startswith("permission") or whole.is_relative_to(app.at.home):
             return ""
-        may = (
-            "its folder, HOME and /tmp" if not built else f"{app.at.home} (its STATE_DIRECTORY), /tmp, and what shared"
-        )
-        may += "" if not built else " and shared_files name in its folder"
+        may = "its folder, HOME and TMPDIR"
+        if built:
+            may = f"{app.at.home} (its STATE_DIRECTORY), TMPDIR, and what shared and shared_files name in its folder"
         return f"{short(path)} is read-only for {'a build' if not built else 'the app'}, which may write to {may}."
     if not built or (missing and whole.parent.exists()):
         return ""

@@ -13,7 +13,7 @@ import os
 from pathlib import Path, PurePath
 
 from slipway_host import VERSION
-from slipway_host.layout import FORMER
+from slipway_host.names import FORMER
 from slipway_host.system import Busy
 
 TYPE_CHECKING = False

@@ -13,7 +13,7 @@ import re
 import stat
 from pathlib import Path
 
-from slipway_host.layout import PROC
+from slipway_host.names import PROC
 from slipway_host.release.trees import FOLDER, READ, Strange, Tally
 from slipway_host.text import listed, short
 

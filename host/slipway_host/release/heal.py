@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from slipway_host.layout import ABOUT
+from slipway_host.names import ABOUT
 from slipway_host.proxy import nginx
 from slipway_host.release import current, database, failure, jobs, processes, proof, retire, start, trees
 from slipway_host.release import manifest as manifests

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from slipway_host.layout import PATH
+from slipway_host.names import PATH
 from slipway_host.release import sandbox
 from slipway_host.system import Failed, tail
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from slipway_host.protocol import Job, Went
+    from slipway_host.protocol import Went
     from slipway_host.release.app import App
+    from slipway_host.wanted import Job
 
 TARGET = "timers.target"
 RUNS = ".runs"

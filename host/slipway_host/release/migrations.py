@@ -200,7 +200,7 @@ def tool_of(
     """What migrates the database of the code in a folder; None where nothing does, or a command of the user's own.
 
     + subdir: the app's folder below it
-    + wanted: its `app` and its `migration` (protocol.Wanted)
+    + wanted: its `app` and its `migration` (wanted.Wanted)
     + environment: of the app
 
     Raises Failed if that can't be decided, and Strange as `trees.read`.

@@ -11,7 +11,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from slipway_host.layout import PROC
+from slipway_host.names import PROC
 from slipway_host.release import database, failure, migrations, runs, sandbox, source, trees
 from slipway_host.systemd import transient
 

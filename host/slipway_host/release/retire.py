@@ -12,9 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from slipway_host.protocol import Wanted
     from slipway_host.release.app import App
     from slipway_host.release.processes import Process
+    from slipway_host.wanted import Wanted
 
 LOOK_EVERY = 0.1
 FINISH_EVERY = 1  # seconds between two looks at a worker that may have a long job

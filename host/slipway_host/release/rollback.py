@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from slipway_host import protocol
 from slipway_host.release import check, database, heal, processes, proof, retire, start, switch, target, transaction
 from slipway_host.release import manifest as manifests
 from slipway_host.system import Failed, Undecided
 from slipway_host.systemd import ACTIVE
+from slipway_host.wanted import made_as
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def rollback(app: App) -> None:
             raise Failed(f"{serving} should serve, but doesn't: roll back to another release, or release anew.")
         app.progress.say(f"{serving} serves already")
         return
-    app.wanted.update(protocol.made_as(app.record(chosen)["wanted"], app.wanted))  # type: ignore[typeddict-item]
+    app.wanted.update(made_as(app.record(chosen)["wanted"], app.wanted))  # type: ignore[typeddict-item]
     app.record_id = transaction.new_id(app, "rollback")
     taken = steps(bool(app.request.get("stop_first")))
     took = transaction.transact(app, app.record_id, chosen, taken, kind="rollback", previous=serving, to=chosen)

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from slipway_host.events import event_of, readable
-from slipway_host.layout import ABOUT, LOG, RECORD, REQUEST, RESULT
+from slipway_host.names import ABOUT, LOG, RECORD, REQUEST, RESULT
 from slipway_host.protocol import PROTOCOL
 from slipway_host.release import trees
 from slipway_host.system import Busy, Failed, tail

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from slipway_host.layout import LAYOUT, PATH, SHARED_MEMORY
+from slipway_host.layout import LAYOUT
+from slipway_host.names import PATH, SHARED_MEMORY
 from slipway_host.systemd import transient
 
 TYPE_CHECKING = False

@@ -15,8 +15,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from slipway_host.protocol import Served, ServerNeeds
     from slipway_host.release.app import App
+    from slipway_host.wanted import Served, ServerNeeds
 
 INTERFACES = ("asgi", "wsgi")
 APPLICATION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\([A-Za-z0-9_'., =+:/@-]*\))?", re.ASCII)

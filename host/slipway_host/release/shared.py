@@ -16,7 +16,7 @@ import stat
 import struct
 from pathlib import Path
 
-from slipway_host.layout import NGINX_USER
+from slipway_host.names import NGINX_USER
 from slipway_host.release import trees
 from slipway_host.release.app import digest_of_text
 from slipway_host.system import Failed

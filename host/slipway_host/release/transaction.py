@@ -10,8 +10,7 @@ import threading
 import time
 from pathlib import Path
 
-from slipway_host.layout import RECORD
-from slipway_host.protocol import held_back
+from slipway_host.names import RECORD
 from slipway_host.release import (
     build,
     check,
@@ -28,14 +27,15 @@ from slipway_host.release import (
 )
 from slipway_host.release import manifest as manifests
 from slipway_host.system import Failed, Interrupted, Undecided, tail
+from slipway_host.wanted import held_back
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
-    from slipway_host.protocol import Wanted
     from slipway_host.release.app import App
+    from slipway_host.wanted import Wanted
 
     Step = tuple[str, Callable[[App, str], str | None]]
     """Name and function of a step. The function may return a note."""

@@ -6,7 +6,7 @@ import signal
 import threading
 
 from slipway_host import VERSION, commands
-from slipway_host.layout import REQUEST
+from slipway_host.names import REQUEST
 from slipway_host.protocol import PROTOCOL
 from slipway_host.release import failure, forms, heal, rollback, runs, state, transaction
 from slipway_host.system import Failed, Interrupted

@@ -19,7 +19,7 @@ _ARGUMENTS = re.compile(r"\([A-Za-z0-9_'., =+:/@-]*\)", re.ASCII)
 
 def _application(value: str) -> str | None:
     """An application as a release names it: a call's arguments as Python writes them. None if it can't be one."""
-    named, mark, arguments = value.strip().partition("(")
+    named, mark, arguments = value.partition("(")
     if not re.fullmatch(f"{_DOTTED}:{_DOTTED}", named, re.ASCII):
         return None
     if not mark:

@@ -42,7 +42,7 @@ OUTLIVES = "what is there outlives releases."
         ("mkdir: cannot create directory 'tmp': Read-only file system", f'tmp {LIES} Set shared to ["tmp"]: {OUTLIVES}'),
         ("mkdir: cannot create directory \u2018tmp\u2019: Permission denied", f'tmp {LIES} Set shared to ["tmp"]: {OUTLIVES}'),
         ("OSError: [Errno 30] Read-only file system: '{folder}/other/x'", "{folder}/other/x lies in the release, but outside of the app's folder: give the app another path."),
-        ("OSError: [Errno 30] Read-only file system: '/data/x'", "/data/x is read-only for the app, which may write to {home} (its STATE_DIRECTORY), /tmp, and what shared and shared_files name in its folder."),
+        ("OSError: [Errno 30] Read-only file system: '/data/x'", "/data/x is read-only for the app, which may write to {home} (its STATE_DIRECTORY), TMPDIR, and what shared and shared_files name in its folder."),
         ("PermissionError: [Errno 13] Permission denied: '/etc/shadow'", ""),
         ("OSError: [Errno 30] Read-only file system: 'first'\nOSError: [Errno 30] Read-only file system: 'last'", f'last {LIES} Set shared to ["last"]: {OUTLIVES}'),
         ("ModuleNotFoundError: No module named 'x'", ""),
@@ -78,5 +78,5 @@ def test_a_database_is_found_by_its_url(place: Place, url: str, told: str) -> No
 
 def test_a_build_may_write_to_the_release(place: Place) -> None:
     told = denied.advice(place.app, "r1", "EROFS: read-only file system, mkdir '/opt/x'", built=False)
-    assert told == "\n/opt/x is read-only for a build, which may write to its folder, HOME and /tmp."
+    assert told == "\n/opt/x is read-only for a build, which may write to its folder, HOME and TMPDIR."
     assert denied.advice(place.app, "r1", "[Errno 13] Permission denied: 'dist'", built=False) == ""

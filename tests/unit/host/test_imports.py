@@ -62,7 +62,8 @@ def test_a_module_needs_python_3_10_and_nothing_else(path: str) -> None:
         if isinstance(node, ast.Import | ast.ImportFrom)
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
     }
-    apps = {"alembic", "sqlalchemy"} if path.startswith("schema/") else set()  # an app's own, in its own Python
+    tools = {"alembic", "sqlalchemy", "advanced_alchemy", "django", "flask"}
+    apps = tools if path.startswith("schema/") else set()  # an app's own, in its own Python
     assert imported <= sys.stdlib_module_names | {"slipway_host"} | apps, imported
     assert "tomllib" not in imported or path == "pins.py", "since Python 3.11, which an app's own Python is"
     assert not {node.attr for node in ast.walk(parsed) if isinstance(node, ast.Attribute)} & NEWER

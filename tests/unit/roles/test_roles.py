@@ -926,7 +926,7 @@ def inputs(settings: Settings, overview: HostOverview, commit: str = COMMIT) -> 
         ("<app>.max_requests", 99, {"service"}),
         ("<app>.limit_nofile", 9999, {"service"}),
         ("<app>.umask", "0022", {"service"}),
-        ("<app>.app", "notes.main:other", {"service"}),
+        ("<app>.app", "notes.main:other", {"application"}),
         ("<app>.source.subdir", "", {"folder", "service"}),
         ("<app>.python", "3.11", {"Python"}),
         ("python.version", "3.13", {"Python"}),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from slipway_host.layout import ITSELF
+from slipway_host.names import ITSELF
 
 from roles.nginx import configuration
 from roles.nginx.facts import Versions

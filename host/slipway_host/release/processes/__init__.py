@@ -7,7 +7,7 @@ named.py    workers and schedulers, as the app names them
 
 from __future__ import annotations
 
-from slipway_host.layout import KINDS
+from slipway_host.names import KINDS
 from slipway_host.release.processes import named, web
 from slipway_host.release.processes.process import Process
 from slipway_host.release.processes.web import WEB

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from slipway_host.protocol import Named as Settings
     from slipway_host.release.app import App
+    from slipway_host.wanted import Named as Settings
 
 ALIVE_SECONDS = 3  # if a release's record doesn't tell
 START_MORE_SECONDS = 30  # beyond those that it must have run: systemd starts it anew after a crash

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from slipway_host import http
-from slipway_host.layout import ITSELF, KINDS
-from slipway_host.protocol import asked_as
+from slipway_host.names import ITSELF, KINDS
 from slipway_host.proxy import sockets
 from slipway_host.release import served
 from slipway_host.release.processes.process import LOOK_EVERY, Process
 from slipway_host.system import Failed
+from slipway_host.wanted import asked_as
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from slipway_host.protocol import Readiness
     from slipway_host.release.app import App
+    from slipway_host.wanted import Readiness
 
 ANSWER_SECONDS = 5  # for one answer of the readiness path
 CONNECT_SECONDS = 5  # to a release's own socket
