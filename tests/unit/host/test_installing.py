@@ -1,0 +1,209 @@
+"""Real uv installs small packages from a folder: nothing of it asks an index."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slipway_host.release import build, builder, environment
+from slipway_host.system import Done
+
+from tests.unit.host.fakes import FakeSystem
+from tests.unit.host.prepared import IDS, Place, RealCommands, failure, place_at
+
+UV = Path(sys.executable).with_name("uv")
+
+
+class Host(RealCommands):
+    """Commands run as they are, but for those that only root can run."""
+
+    def run(self, *argv: str, **options: Any) -> Done:
+        if argv[0] in ("take over", "systemd-run") or "chown" in argv:
+            return FakeSystem.run(self, *argv, **options)
+        return super().run(*argv, **options)
+
+
+def wheel(folder: Path, name: str, version: str, *needs: str, program: bool = False) -> str:
+    """Make a wheel; returns its hash as a requirement has it."""
+    about = f"{name}-{version}.dist-info"
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr(f"{name}/__init__.py", f'VERSION = "{version}"\n')
+        needed = "".join(f"Requires-Dist: {each}\n" for each in needs)
+        made.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needed}")
+        made.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        if program:
+            made.writestr(f"{about}/entry_points.txt", f"[console_scripts]\n{name} = {name}:main\n")
+        made.writestr(f"{about}/RECORD", "")
+    return f"--hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    for version in ("1.0", "2.0"):
+        wheel(folder, "serving", version, "shared>=1", program=True)
+        wheel(folder, "shared", version)
+    wheel(folder, "web", "1.0", "shared")
+    return folder
+
+
+@pytest.fixture
+def place(tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    place = place_at(tmp_path / "host", monkeypatch, Host)
+    place.layout.uv.parent.mkdir(parents=True)
+    place.layout.uv.symlink_to(UV)
+    place.layout.lib.parent.mkdir(parents=True)
+    place.layout.lib.symlink_to(Path(build.__file__).parents[2])
+    place.app.wanted |= {
+        "python": sys.executable,
+        "programs": ["python", "serving"],
+        "uv_env": {
+            "UV_PYTHON_INSTALL_DIR": str(Path(sys.base_prefix)),
+            "UV_FIND_LINKS": str(wheels),
+            "UV_OFFLINE": "1",
+            "UV_PYTHON_DOWNLOADS": "never",
+        },
+        "dependencies": {"server": ["serving>=1"]},
+    }
+
+    def run(app: Any, release: str, argv: Sequence[str], given: dict[str, str], **options: Any) -> Done:
+        variables = {"PATH": os.defpath, "HOME": str(place.at.builder_home), **given}
+        done = subprocess.run(
+            argv,
+            env=variables,
+            cwd=app.work(release),
+            input=options.get("said", ""),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        place.system.calls.append(" ".join(argv))
+        return Done(tuple(argv), done.returncode, done.stdout)
+
+    monkeypatch.setattr(builder, "run", run)
+    monkeypatch.setattr(environment, "compile_library", lambda app, python: None)
+    monkeypatch.setattr(place.app.progress, "heard", None, raising=False)
+    place.at.uv_cache.mkdir(parents=True)
+    return place
+
+
+def built(place: Place, release: str, **files: str) -> str | None:
+    """Build a release of these files; it then serves. Returns what the build says."""
+    folder = place.at.folder(release)
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("_", ".", 1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    place.app.write_record(release, kind="release", state="started")
+    note = build.build(place.app, release)
+    place.app.write_record(release, state="good")
+    return note
+
+
+def says(place: Place, release: str, statement: str) -> str:
+    program = place.at.programs(release) / "python"
+    done = subprocess.run([program, "-c", statement], cwd="/", capture_output=True, text=True, check=False)
+    return done.stdout.strip() or done.stderr
+
+
+VERSIONS = "import serving, shared, web; print(serving.VERSION, shared.VERSION, web.VERSION)"
+
+
+def hashes(wheels: Path, *names: str) -> str:
+    """Lines of requirements for these wheels."""
+    lines = []
+    for name in names:
+        path = wheels / f"{name.replace('==', '-')}-py3-none-any.whl"
+        lines.append(f"{name} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n")
+    return "".join(lines)
+
+
+def test_the_server_comes_in_versions_that_fit_the_pins(place: Place, wheels: Path) -> None:
+    assert built(place, IDS[0], requirements_txt=hashes(wheels, "web==1.0", "shared==1.0")) is None
+    assert says(place, IDS[0], VERSIONS) == "2.0 1.0 1.0", "the app's own pin stays"
+    chosen = (place.at.venv(IDS[0]) / "server.txt").read_text()
+    assert chosen.startswith("serving==2.0 ") and "--hash=sha256:" in chosen and "shared" not in chosen
+
+
+def test_a_server_that_the_lock_file_has_is_let_be(place: Place, wheels: Path) -> None:
+    built(place, IDS[0], requirements_txt=hashes(wheels, "web==1.0", "shared==1.0", "serving==1.0"))
+    assert says(place, IDS[0], VERSIONS) == "1.0 1.0 1.0"
+    assert not (place.at.venv(IDS[0]) / "server.txt").exists()
+
+
+def test_pins_that_no_server_fits_end_the_build(place: Place, wheels: Path) -> None:
+    place.app.wanted["dependencies"]["server"] = ["serving>=2"]
+    pins = hashes(wheels, "web==1.0", "shared==1.0", "serving==1.0")
+    told = failure(lambda: built(place, IDS[0], requirements_txt=pins))
+    assert told.startswith("The packages of the app's server (serving>=2) don't fit what the lock file pins:\n")
+    assert "serving==1.0" in told
+
+
+def test_requirements_without_hashes_are_pinned_once(place: Place, wheels: Path) -> None:
+    asked = "web\nshared<2\n"
+    told = failure(lambda: built(place, IDS[0], requirements_txt=asked))
+    assert told.startswith("requirements.txt has no hash of web, shared: ")
+    place.app.wanted["dependencies"]["hashes"] = False
+    built(place, IDS[1], requirements_txt=asked)
+    wheel(wheels, "web", "2.0", "shared")
+    place.app.wanted["uv_env"]["UV_HTTP_TIMEOUT"] = "31"  # another environment of the same requirements
+    built(place, IDS[2], requirements_txt=asked)
+    assert says(place, IDS[2], VERSIONS) == "2.0 1.0 1.0"
+    place.app.request["fresh"] = True
+    built(place, IDS[3], requirements_txt=asked)
+    assert says(place, IDS[3], VERSIONS) == "2.0 1.0 2.0", "built anew, it is pinned anew"
+
+
+PROJECT = """\
+[project]
+name = "notes"
+version = "1"
+requires-python = ">=3.11"
+dependencies = [{needs}]
+[build-system]
+requires = ["uv_build>=0.5"]
+build-backend = "uv_build"
+{more}
+"""
+
+
+def test_a_project_that_is_installed_shares_its_dependencies(place: Place, wheels: Path) -> None:
+    """And never the code of the release before."""
+    project = PROJECT.format(needs='"web"', more="[project.scripts]\nnotes = 'notes:main'\n")
+    (wheels.parent / "p/src/notes").mkdir(parents=True)
+    (wheels.parent / "p/src/notes/__init__.py").touch()
+    (wheels.parent / "p/pyproject.toml").write_text(project)
+    given = {**os.environ, **place.app.wanted["uv_env"]}
+    locking = [str(UV), "lock", "--python", sys.executable, "--project", str(wheels.parent / "p")]
+    subprocess.run(locking, env=given, check=True, capture_output=True)
+    lock = (wheels.parent / "p/uv.lock").read_text()
+    for release in IDS[:2]:
+        (place.at.folder(release) / "src/notes").mkdir(parents=True)
+        (place.at.folder(release) / "src/notes/__init__.py").write_text(
+            f"NAME = '{release}'\ndef main(): print(NAME)\n"
+        )
+    # What `uv init` writes: a Python that isn't here.
+    files = {"pyproject_toml": project, "uv_lock": lock, "_python-version": "3.99\n"}
+    assert built(place, IDS[0], **files) is None
+    place.system.calls.clear()
+    assert built(place, IDS[1], **files) == f"the environment of {IDS[0]}"
+    assert [each for each in place.system.calls if "bin/uv " in each and "--only-install-local" not in each] == []
+    for release in IDS[:2]:
+        assert says(place, release, "import notes; print(notes.NAME)") == release
+        program = place.at.programs(release) / "notes"
+        assert subprocess.run([program], capture_output=True, text=True, check=True).stdout.strip() == release
+        assert says(place, release, VERSIONS) == "2.0 2.0 1.0"
+    shared = [next(place.at.venv(each).glob("lib/python3*/site-packages/web/__init__.py")) for each in IDS[:2]]
+    assert shared[0].stat().st_ino == shared[1].stat().st_ino, "a hard link takes no room"
+    own = place.app.record(IDS[1])["own"]
+    assert own is not None and "bin/notes" in own
