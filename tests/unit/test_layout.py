@@ -1,4 +1,4 @@
-"""Every path and unit that Slipway has on a host is spelled once, in slipway_host/layout.py."""
+"""Every path and unit that Slipway has on a host is spelled once, in slipway_host/layout.py and names.py."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def sources() -> list[Path]:
     found = [ROOT / "deploy.py", *sorted((ROOT / "tasks").glob("*.py"))]
     for folder in ("roles", "slipway", "host", "templates", "files"):
         found += sorted(path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc")
-    return [path for path in found if path != HERE]
+    return [path for path in found if path not in {HERE, Path(names.__file__)}]
 
 
 def is_python(path: Path) -> bool:

@@ -19,19 +19,21 @@ from tests.unit.test_imports import at_load, refuse_circles
 PACKAGE = Path(__file__).resolve().parents[3] / "host/slipway_host"
 MODULES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 ARROWS: dict[str, set[str]] = {
-    "cli": {"access", "acme", "proxy", "release", "system", "layout", "protocol", "text"},
+    "cli": {"access", "acme", "proxy", "release", "system", "layout", "names", "protocol", "text"},
     "release": {
-        *("proxy", "systemd", "http", "system", "commands", "events", "layout", "lockfiles", "protocol"),
-        *("requirements", "text"),
+        *("proxy", "systemd", "http", "system", "commands", "events", "layout", "lockfiles", "names"),
+        *("protocol", "requirements", "text", "wanted"),
     },
-    "proxy": {"system", "layout", "protocol"},
-    "access": {"system", "layout", "protocol"},
+    "proxy": {"system", "layout", "names", "protocol"},
+    "access": {"system", "layout", "names", "protocol"},
     "acme": {"http", "system", "protocol"},
     "systemd": {"system"},
-    "system": {"commands", "layout", "text"},
+    "system": {"commands", "layout", "names", "text"},
     "schema": {"protocol"},
     "lockfiles": {"requirements"},
-    **{name: set() for name in ("commands", "events", "http", "layout", "pins", "protocol", "requirements", "text")},
+    "layout": {"names"},
+    "protocol": {"wanted"},
+    **{name: set() for name in ("commands", "events", "http", "names", "pins", "requirements", "text", "wanted")},
 }
 """Subject (a folder, or a module beside them) → those below it that it may import, besides itself."""
 HEAVY = {"typing", "dataclasses", "argparse", "http.client", "ssl", "concurrent.futures", "tempfile", "difflib", "csv"}
@@ -113,14 +115,14 @@ def test_what_nginx_serves_is_told_with_little(tmp_path: Path) -> None:
     found = loaded(asked)
     assert not found & (HEAVY | {"hashlib"})
     assert ours(found) == {
-        *("layout", "text", "commands", "system"),
+        *("layout", "names", "text", "commands", "system"),
         *("proxy", "proxy.live", "proxy.generations", "proxy.nginx"),
     }
 
 
 def test_a_change_is_taken_back_whatever_became_of_the_rest(tmp_path: Path) -> None:
     """Of the package: nothing else of it is there."""
-    needed = ["__init__", "layout", "text", "commands", "system"]
+    needed = ["__init__", "layout", "names", "text", "commands", "system"]
     needed += [f"access/{name}" for name in ("__init__", "change", "before", "sshd")]
     for name in needed:
         path = tmp_path / f"slipway_host/{name}.py"
@@ -143,6 +145,7 @@ def test_a_change_is_taken_back_whatever_became_of_the_rest(tmp_path: Path) -> N
     found = loaded(taken, tmp_path)
     assert ours(found) == {
         "layout",
+        "names",
         "text",
         "commands",
         "system",

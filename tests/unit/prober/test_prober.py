@@ -61,6 +61,7 @@ class Server:
         app.add_routes(
             [
                 web.get("/healthz", self._short),
+                web.get("/login", self._refused),
                 web.get("/api/whoami", self._short),
                 web.get("/api/slow", self._slow),
                 web.post("/api/upload", self._upload),
@@ -113,6 +114,10 @@ class Server:
         elif self._befalls("mute"):
             await asyncio.sleep(30)
         return web.json_response({"status": "ok", "release": self.release})
+
+    async def _refused(self, request: web.Request) -> web.StreamResponse:
+        await self._short(request)
+        return web.Response(status=401)
 
     async def _slow(self, request: web.Request) -> web.Response:
         assert request.transport is not None
@@ -237,10 +242,10 @@ def test_every_other_connection_is_kept(keys: Path) -> None:
 
 
 def test_where_no_path_is_known_any_answer_below_500_is_good(keys: Path) -> None:
-    load = Load(short=("/nowhere",), lenient=True, connections=2, rate=100)
+    load = Load(short=("/login",), lenient=True, connections=2, rate=100)
 
     async def during(server: Server) -> None:
-        await until(lambda: server.asked["/nowhere"] >= 4)
+        await until(lambda: server.asked["/login"] >= 4)
 
     result, _ = probe(keys, load, during=during)
     assert (result.failed, result.counts["short"] >= 4) == (0, True), result.line
@@ -704,7 +709,14 @@ def inventory(server: Server, keys: Path, tmp_path: Path) -> Path:
     write_project(tmp_path / "project")
     (tmp_path / "ca.pem").write_bytes((keys / "site.pem").read_bytes())
     acme = {"email": "ops@example.com", "directory": "https://ca.example.com/dir"}
-    slipway = changed({"apps.notes.domains": [NAME], "apps.notes.probe": {"rate": 100}, "acme": acme})
+    slipway = changed(
+        {
+            "apps.notes.domains": [NAME],
+            "apps.notes.liveness_path": "/healthz",
+            "apps.notes.probe": {"rate": 100},
+            "acme": acme,
+        }
+    )
     verify = {"address": "127.0.0.1", "https_port": server.port, "ca_file": "ca.pem"}
     path = tmp_path / "production.py"
     path.write_text(f"hosts = [('203.0.113.5', {{'ssh_user': 'root', 'verify': {verify}, 'slipway': {slipway}}})]\n")

@@ -1293,8 +1293,10 @@ def test_a_run_ends_with_what_is_held(
     caplog.set_level("INFO", "pyinfra")
     first = plan(release, maximal, overview, RunOptions())
     apps = {"notes": back_from(wanted_by(first)["notes"])} if held else {}
-    written = {path: write.place for path, write in first.writes.items()}
-    known = bare | {Places: written, ReleaseStatus: served(first, **apps)}
+    there = {path: write.place for path, write in first.writes.items()}
+    there |= {"/opt/slipway/servers": Place("d", "755", "root", "root")}
+    there |= {"/etc/notes/files": Place("d", "700", "root", "root")}
+    known = bare | {Places: there, ReleaseStatus: served(first, **apps)}
     plan(lambda: verdict(release(maximal, overview, RunOptions())), facts=known)
     told = "notes not released (bob@desk rolled back from it), nothing else to change"
     assert logged(caplog)[-1] == (told if held else "nothing to change")
