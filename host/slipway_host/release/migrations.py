@@ -115,8 +115,13 @@ class Source:
         folder = folders[0]
         scripts = f"{own if '%(here)s' in location else folder}/{location.replace('%(here)s', '')}/env.py"
         scripts = os.path.normpath(scripts.lstrip("/"))
-        if location and b"advanced_alchemy" in (self.read(scripts) or b""):
+        there = self.read(scripts) if location else b""
+        if there and b"advanced_alchemy" in there:
             return self.advanced_alchemy(scripts)
+        if there is None:  # advanced-alchemy writes an alembic.ini that it doesn't read, for a folder that may not be
+            for path in self.found(("env.py",)):
+                if tool := self.tool_at(path):
+                    return tool
         if name == "pyproject.toml":  # Alembic reads it in the folder in which it runs
             return Tool("alembic", config if told else "", own)
         if config == "alembic.ini" and not told:

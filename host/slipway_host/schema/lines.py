@@ -17,9 +17,11 @@ def to_do(script: Any, heads: Iterable[str]) -> tuple[list[str], list[Any]]:
     """The heads of a database that the scripts don't have, and the revisions that the database lacks, in order."""
     known = {one.revision for one in script.walk_revisions()}
     unknown = sorted(head for head in heads if head not in known)
-    # From an unknown revision there is no known way to the heads.
-    lacks = [] if unknown else script.iterate_revisions("heads", tuple(heads), implicit_base=True)
-    return unknown, list(lacks)[::-1]
+    if unknown:  # from there, no way to the heads is known
+        return unknown, []
+    heads = tuple(heads)
+    applied = {one.revision for one in script.iterate_revisions(heads, "base")} if heads else set()
+    return [], [one for one in script.iterate_revisions("heads", "base") if one.revision not in applied][::-1]
 
 
 def to_undo(script: Any, heads: Iterable[str], targets: Iterable[str]) -> list[Any]:

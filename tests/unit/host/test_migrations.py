@@ -191,6 +191,15 @@ def test_advanced_alchemy_is_found(place: Place, configured: bool) -> None:
     )
 
 
+def test_an_ini_of_advanced_alchemy_that_leads_nowhere(place: Place) -> None:
+    """Its command writes one beside the app, which names another folder than that of the scripts."""
+    at = place.at.folder("r1") / "db/migrations"
+    at.mkdir(parents=True)
+    (at / "env.py").write_text("from advanced_alchemy.base import metadata_registry\n")
+    (at / "script.py.mako").touch()
+    assert found(place, "alembic.ini", location="migrations") == [each.format("db/") for each in ALCHEMY]
+
+
 # ── what must be said ────────────────────────────────────────────────────────────────────────────────────────────────
 
 SILENT = (
