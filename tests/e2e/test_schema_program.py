@@ -172,6 +172,7 @@ def test_look_on_an_empty_database_tells_all_and_writes_nothing(project: Project
     assert project.ask("look") == {
         "heads": ["0002"],
         "current": [],
+        "forked": [],
         "unknown": [],
         "dialect": "sqlite",
         "pending": [
@@ -187,6 +188,7 @@ def test_look_behind_and_current(project: Project) -> None:
     assert project.ask("look") | {"heads": []} == {
         "heads": [],
         "current": ["0002"],
+        "forked": [],
         "unknown": [],
         "dialect": "sqlite",
         "pending": [],
@@ -303,12 +305,12 @@ def test_look_names_revisions_that_the_scripts_do_not_know(project: Project) -> 
         assert project.run(*command, code=1).endswith("FAILED: Can't locate revision identified by '0003'\n")
 
 
-def test_look_reports_several_heads_and_upgrade_refuses_them(project: Project) -> None:
+def test_look_reports_heads_that_forked(project: Project) -> None:
     project.revision("0003", "0001", ("pass", "pass"))
     looked = project.ask("look")
     assert sorted(looked["heads"]) == ["0002", "0003"]
     assert sorted(one["revision"] for one in looked["pending"]) == ["0001", "0002", "0003"]
-    assert "Multiple head revisions are present" in project.run("upgrade", *LIMITS, code=1)
+    assert looked["forked"] == ["0002", "0003"]
 
 
 PER_MIGRATION = "transaction_per_migration=True"

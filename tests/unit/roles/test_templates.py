@@ -61,6 +61,13 @@ def test_every_file_is_tidy() -> None:
         assert "{{" not in text and "{%" not in text and "None" not in text, f"{path} isn't rendered"
 
 
+def test_a_name_in_a_pattern_is_short_whatever_an_app_is_called() -> None:
+    """PCRE takes 32 characters, as many as an app's name may have."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "templates/nginx").glob("*.j2")]
+    names = [name for text in texts for name in re.findall(r"\(\?<(.*?)>", text)]
+    assert "said_host" in names and all(re.fullmatch(r"\w{1,32}|[=!].*", name) for name in names), names
+
+
 def test_every_file_says_who_manages_it() -> None:
     managers = r"(?:#|//|Origin:) Managed by Slipway \((?:(roles/[a-z]+(?:\.py)?)|slipway release)\)"
     found = rendered()
