@@ -66,7 +66,7 @@ def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
     for name, shape in SHAPE.items():
         folder = shutil.copytree(SHAPES / shape.folder, host.folder / name)
         for words in shape.made:
-            given = {**os.environ, "VIRTUAL_ENV": "", "UV_PYTHON": "3.13"}
+            given = {**os.environ, "VIRTUAL_ENV": "", "UV_PYTHON": sys.executable}
             subprocess.run([UV, *words], cwd=folder, env=given, check=True, capture_output=True)
         if name == "pylock":
             (folder / "uv.lock").unlink()
