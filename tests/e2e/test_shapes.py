@@ -41,7 +41,7 @@ class Shape:
 LAYOUT, PACKAGED = "src/greeting/main.py", "greeting.main:app"
 EXPORTED = ("export", "--no-emit-project", "--no-dev")
 SHAPE = {
-    "uv": Shape("layout", (("lock",),), PACKAGED, {"dependencies": {"extras": ["quick"]}}, LAYOUT),
+    "locked": Shape("layout", (("lock",),), PACKAGED, {"dependencies": {"extras": ["quick"]}}, LAYOUT),
     "pylock": Shape("layout", (("lock",), (*EXPORTED, "-o", "pylock.toml")), PACKAGED, {}, LAYOUT),
     "requirements": Shape(
         "flat",

@@ -32,7 +32,9 @@ from slipway.settings import AppSettings, Settings
 from tests.host._client import Answer, Client
 
 EXPOSURE = {"internet": 1.3, "unix": 0.4}
-"""sandbox.network → the worst rating of an app by `systemd-analyze security`; 9.6 is that of one without any. Netlink counts 0.1."""
+"""sandbox.network → the worst rating of an app by `systemd-analyze security`; 9.6 is that of one without any.
+
+Netlink, by which programs list interfaces, counts 0.1."""
 OUTSIDER = "www-data"
 """An unprivileged user that every Debian has; nginx's workers run as it."""
 
