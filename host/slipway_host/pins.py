@@ -1,14 +1,14 @@
 """Read a poetry.lock or a pdm.lock: what it installs here, as requirements. The app's own Python runs it.
 
-It prints one line of JSON: `hashed` and `git` are lines of requirements, `local` has paths and whether each is to be
-editable, `builds` says whether the project itself is to be installed; or `error` says why the file can't be used.
+PACKAGES is a folder with `packaging`. It prints one line of JSON: `hashed` and `git` are lines of requirements,
+`local` has paths and whether each is to be editable, `builds` says whether the project itself is to be installed; or
+`error` says why the file can't be used.
 
-usage: pins.py KIND LOCK PROJECT [extra=NAME | group=NAME] ...
+usage: pins.py PACKAGES KIND LOCK PROJECT [extra=NAME | group=NAME] ...
 """
 
 from __future__ import annotations
 
-import ensurepip
 import importlib
 import json
 import re
@@ -32,10 +32,8 @@ class Unfit(Exception):
 
 
 def packaging(name: str) -> Any:
-    """A module of `packaging`, as the pip has it that comes with Python."""
-    wheels = sorted((Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"))
-    sys.path[:0] = [str(each) for each in wheels if str(each) not in sys.path]
-    return importlib.import_module(f"pip._vendor.packaging.{name}")
+    """A module of `packaging`."""
+    return importlib.import_module(f"packaging.{name}")
 
 
 def plain(name: str) -> str:
@@ -288,4 +286,5 @@ def main(kind: str, lock: str, project: str, *chosen: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.path.insert(0, sys.argv[1])
+    main(*sys.argv[2:])

@@ -181,7 +181,7 @@ def test_failed_build_hides_what_it_was_given(place: Place) -> None:
     (place.works / "libs/built/fail").touch()
     run = host.deploy("-vvv", check=False)
     assert run.code != 0
-    run.says("failed at build (2 of 9)", "`uv sync --locked --no-dev` failed", "the index refused ***")
+    run.says("failed at build (2 of 9)", "`uv sync --locked` failed", "the index refused ***")
     run.says(f"{before} keeps serving")
     assert TOKEN not in run.output
     assert TOKEN not in host.ssh("cat /var/lib/slipway/member/*.json")

@@ -73,9 +73,22 @@ def test_long_headers_pass(host: Host, http2: bool) -> None:
         assert answer.status_code == 200, size
 
 
+ON_PORT = """import http.client
+host = http.client.HTTPConnection("127.0.0.1", 8100, timeout=10)
+host.request("GET", "PATH")
+answer = host.getresponse()
+print(answer.status, answer.read().decode())
+"""
+
+
+def on_port(host: Host, path: str) -> str:
+    """Status and body of an answer at the app's own port, asked on the host itself, which has no curl."""
+    return host.ssh("python3 -", stdin=ON_PORT.replace("PATH", path))
+
+
 def test_a_header_that_is_too_long_gets_a_status(host: Host) -> None:
     assert host.get("/echo", headers={"X-Long": "y" * 90_000}).status_code == 431
-    assert host.get("/echo?" + "y" * 90_000).status_code == 414
+    assert on_port(host, "/echo?" + "y" * 90_000).startswith("414 ")
 
 
 def test_what_a_trusted_proxy_says(host: Host) -> None:
@@ -114,7 +127,7 @@ def test_a_post_by_http_stays_a_post(host: Host) -> None:
 
 
 def test_the_port_belongs_to_the_name(host: Host) -> None:
-    seen = json.loads(host.ssh("curl -s http://127.0.0.1:8100/echo"))["headers"]
+    seen = json.loads(on_port(host, "/echo").partition(" ")[2])["headers"]
     assert (seen["host"], seen["x-forwarded-host"]) == ("127.0.0.1:8100", "127.0.0.1:8100")
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FROZEN, LOCKED, SERVER = "frozen.txt", "locked.txt", "server.txt"
 """Files of an environment: what the lock file has installed; what the first build pinned, if it had to; what was
 installed for the server beside that."""
+PACKAGING = "packaging==26.3 --hash=sha256:d7193f7c8e4e93f444fde0262bf90af30e16fa0ad0ad44cb553c87339b23cd1c"
+"""Reads the markers of Poetry's and PDM's lock files."""
 WRITE = 'cat >"$1"'
 FREEZE = 'exec "$1" pip freeze --quiet --python "$2" >"$3"'
 
@@ -194,7 +196,12 @@ def _read_pins(uv: Uv, lock: Lock) -> None:
         return
     app, chosen = uv.app, locks.settings(uv.app)
     project = app.work(uv.release) / PROJECT
-    argv = [uv.python, "-IS", str(app.system.layout.pins_program), lock.kind]
+    packages = str(app.at.builder_home / "packaging")
+    words = _pip(uv, "install", "--require-hashes", "--no-deps", "--only-binary=:all:", "--target", packages)
+    done = uv.run(*words, "-r", "-", said=_text([PACKAGING]))
+    if done.code:
+        raise Failed(f"{lock.path} can't be read, since packaging can't be installed:\n{tail(done.output)}")
+    argv = [uv.python, "-IS", str(app.system.layout.pins_program), packages, lock.kind]
     argv += [str(app.at.folder(uv.release) / lock.path), str(project)]
     argv += [f"{what}={name}" for what in ("extra", "group") for name in chosen.get(f"{what}s", [])]
     done = uv.command(argv, network=False)
