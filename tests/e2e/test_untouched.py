@@ -63,7 +63,7 @@ def test_all_mistakes_of_an_inventory_are_told_at_once_and_nothing_is_done(
         "slipway.apps.notes.domains[0] expected: a host name in lower-case ASCII, such as notes.example.com "
         'found: "http://notes.test/"',
         'slipway.apps.notes.workers expected: a whole number from 1 to 256, or None found: "3"',
-        'slipway.apps.notes.app expected: an ASGI application as module:attribute found: "notes.main"',
+        'slipway.apps.notes.app expected: an application as module:attribute, or None found: "notes.main"',
         "slipway.apps.notes.max_body_size expected: a size as nginx writes it: digits with k, m or g, or 0 for no",
         'found: "10 MB"',
         "slipway.apps.notes.env_file expected: a .env file",
