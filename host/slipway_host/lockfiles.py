@@ -39,7 +39,10 @@ def found(subdir: str, content: Content, *, hashes: bool = True) -> str | None:
         return own[there[0]]
     parts = subdir.split("/") if subdir else []
     above = [posixpath.join(*parts[:count], UV) for count in range(len(parts) - 1, -1, -1)]
-    return next((path for path in [*above, own[REQUIREMENTS]] if content(path) is not None), None)
+    # Without a project of its own, it is no member of a workspace.
+    is_member = content(posixpath.join(subdir, PROJECT)) is not None
+    rest = [*above, own[REQUIREMENTS]] if is_member else [own[REQUIREMENTS], *above]
+    return next((path for path in rest if content(path) is not None), None)
 
 
 def _pinned(path: str, content: Content) -> bool:

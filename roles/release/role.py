@@ -225,7 +225,7 @@ def inputs_of(settings: Settings, overview: HostOverview, app: AppSettings) -> d
         if local
     }
     for path, local in app.given_files.items():
-        content = local.read_text(encoding="utf-8")
+        content = local.read_bytes().decode()  # as it is: its digest is of just these bytes
         made[str(app.at.secret_file(path))] = File(content, "600", secret=True, note="for its next release")
     return made | {
         path: File(local.read_text(encoding="utf-8"), "600", secret=True)

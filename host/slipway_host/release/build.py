@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from slipway_host.release import builder, caches, commands, environment, guest, locks, shared
+from slipway_host.release import builder, caches, commands, environment, guest, locks, shared, trees
 from slipway_host.release.app import digest
 from slipway_host.system import Failed
 
@@ -24,6 +24,7 @@ def build(app: App, release: str) -> str | None:
     lock = locks.find(app, folder)
     made_from = digest(*lock.made_from, lock.path, locks.settings(app), app.wanted["python"], app.wanted["uv_env"])
     app.write_record(release, environment=made_from)
+    trees.remove(app.at.venv(release))  # a source may have one
     base, own_paths = None, None
     if app.request.get("fresh"):
         caches.forget(app)
@@ -39,7 +40,10 @@ def build(app: App, release: str) -> str | None:
         own_paths = environment.sync(app, release, lock)
     python = os.path.realpath(app.at.programs(base or release) / "python")
     environment.compile_library(app, python)
+    before = environment.look(app, release, own_paths)
     commands.run(app, release, base, rebuilt=rebuilt)
+    if environment.look(app, release, own_paths) != before:
+        own_paths = None  # a command installs more than the lock file tells: nobody else is to have that
     with ThreadPoolExecutor() as pool:
         adopted = pool.submit(environment.adopt, app, base, release) if base and not rebuilt else None
         # A file that doesn't compile is no failure: it may never be imported, such as a template.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -33,8 +34,9 @@ def advice(app: App, release: str, text: str, *, built: bool) -> str:
     """
     text = text[-MOST:]
     for what, path in reversed(paths(text)):
-        if told := about(app, release, path, what.lower(), built=built):
-            return f"\n{told}"
+        with contextlib.suppress(OSError, ValueError):  # the app wrote it: the path may be none, or too long
+            if told := about(app, release, path, what.lower(), built=built):
+                return f"\n{told}"
     if built and SQLITE.search(text):
         return f"\n{of_sqlite(app, release)}"
     return ""

@@ -70,6 +70,16 @@ def install_own(uv: installing.Uv, lock: Lock) -> list[str] | None:
     return sorted(path for path in added if str(Path(path).parent) not in added)
 
 
+def look(app: App, release: str, own: Iterable[str] | None) -> dict[str, tuple[int, int, int] | None]:
+    """How an environment looks, but for what is the release's own in it, and for byte code."""
+    found = trees.stamps(app.at.venv(release), guest.WHAT)
+    return {
+        path: stamp
+        for path, stamp in found.items()
+        if "__pycache__" not in Path(path).parts and not _is_of(Path(path), own or ())
+    }
+
+
 def complete(app: App, release: str) -> None:
     """Raise Failed unless the environment has the programs that the app's server needs."""
     for program in app.wanted.get("programs", PROGRAMS):
@@ -155,7 +165,6 @@ def adopt_for_own(app: App, base: str, release: str, lock: Lock) -> list[str] | 
     for path in app.record(base)["own"] or []:
         trees.remove(partial / path)
     app.system.run("find", str(partial), "-type", "d", "-exec", "chown", app.at.builder, "{}", "+")
-    trees.remove(venv)  # a source may have one
     partial.rename(venv)
     local = install_own(installing.Uv(app, release, lock, reading=True), lock)
     complete(app, release)

@@ -178,7 +178,9 @@ def dependencies(uv: Uv, lock: Lock) -> Done:
     if lock.pins.loose:
         pinned = _pinned(uv, lock)
         if isinstance(pinned, str):
+            options = [line for line in hashed if line.startswith("-")]  # indexes, for example, which no pin names
             hashed, git = _parts(pinned)
+            hashed = [*options, *hashed]
         else:
             return pinned
     words = [*_pip(uv, "sync", "--require-hashes", "--allow-empty-requirements"), *_binary(uv, hashed)]
@@ -220,7 +222,9 @@ def _read_pins(uv: Uv, lock: Lock) -> None:
 def _pinned(uv: Uv, lock: Lock) -> str | Done:
     """Pins of requirements without hashes: those of an earlier build, or new ones; how uv ended if it failed."""
     asked, app = lock.pins, uv.app
-    app.write_record(uv.release, pinned=digest(*lock.made_from))
+    # What is pinned fits one version of Python: another may need more, or have no such wheel.
+    version = ".".join(app.wanted["python"].split(".")[:2])
+    app.write_record(uv.release, pinned=digest(*lock.made_from, version))
     if (known := uv.known(LOCKED, "pinned")) is not None:
         uv.write(LOCKED, known)
         return known
@@ -295,7 +299,9 @@ def server(uv: Uv) -> None:
         listed = uv.command(["sh", "-c", FREEZE, "sh", str(uv.app.system.layout.uv), uv.python, frozen], network=False)
         if listed.code != 0:
             raise Failed(f"The installed packages can't be listed:\n{tail(listed.output)}")
-        pins = uv.read(FROZEN)
+        # An editable folder of the source constrains nothing, and uv takes none as a constraint.
+        pins = "".join(f"{line}\n" for line in uv.read(FROZEN).splitlines() if not line.startswith("-"))
+        uv.write(FROZEN, pins)
         names = [line.partition("==")[0].partition(" @ ")[0].strip() for line in pins.splitlines()]
         kept = [f"--no-emit-package={name}" for name in names if name and not name.startswith("-")]
         words = [

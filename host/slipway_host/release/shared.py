@@ -114,7 +114,7 @@ def served(app: App, folder: Path, wanted: bool) -> None:
     """
     descriptor = os.open(folder, trees.FOLDER)
     try:
-        if (DEFAULT in os.listxattr(descriptor)) != wanted:
+        if (ACCESS in os.listxattr(descriptor)) != wanted:
             uid = os.fstat(descriptor).st_uid
             _allow(descriptor, uid, pwd.getpwnam(NGINX_USER).pw_uid if wanted else None)
     except OSError as error:
@@ -127,10 +127,12 @@ def served(app: App, folder: Path, wanted: bool) -> None:
 
 
 def _allow(descriptor: int, owner: int, uid: int | None) -> None:
-    """Let a user read an open folder and what is in it; None: nobody else. The folder itself is last.
+    """Let a user read an open folder and what is in it; None: nobody else. The folder's own list is last.
 
-    The app may write there meanwhile. So each is opened without following links, and only what is the app's changes.
+    The app may write there meanwhile. So what new files inherit is first, each is opened without following links, and
+    only what is the app's changes.
     """
+    _set(descriptor, DEFAULT, uid, 0o750)
     with os.scandir(descriptor) as found:
         names = [entry.name for entry in found]
     for name in names:
@@ -150,7 +152,6 @@ def _allow(descriptor: int, owner: int, uid: int | None) -> None:
             finally:
                 os.close(inner)
     _set(descriptor, ACCESS, uid, os.fstat(descriptor).st_mode)
-    _set(descriptor, DEFAULT, uid, 0o750)
 
 
 def _set(descriptor: int, name: str, uid: int | None, mode: int) -> None:

@@ -46,6 +46,8 @@ OUTLIVES = "what is there outlives releases."
         ("PermissionError: [Errno 13] Permission denied: '/etc/shadow'", ""),
         ("OSError: [Errno 30] Read-only file system: 'first'\nOSError: [Errno 30] Read-only file system: 'last'", f'last {LIES} Set shared to ["last"]: {OUTLIVES}'),
         ("ModuleNotFoundError: No module named 'x'", ""),
+        (f"OSError: [Errno 30] Read-only file system: 'logs'\nNo such file or directory: '{'a' * 5000}/b'", f'logs {LIES} Set shared to ["logs"]: {OUTLIVES}'),
+        (f"Read-only file system: 'pkg/{'a' * 5000}'", ""),
     ],
 )  # fmt: skip
 def test_the_setting_that_cures_it_is_named(place: Place, text: str, told: str) -> None:

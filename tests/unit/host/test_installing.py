@@ -207,3 +207,63 @@ def test_a_project_that_is_installed_shares_its_dependencies(place: Place, wheel
     assert shared[0].stat().st_ino == shared[1].stat().st_ino, "a hard link takes no room"
     own = place.app.record(IDS[1])["own"]
     assert own is not None and "bin/notes" in own
+
+
+def test_what_a_command_installs_is_of_its_release_alone(place: Place, wheels: Path) -> None:
+    pins = hashes(wheels, "web==1.0", "shared==1.0")
+    place.app.wanted["build"]["commands"] = [["sh", "-c", "cd .venv/lib/python3*/site-packages; touch model.py"]]
+    built(place, IDS[0], requirements_txt=pins)
+    assert "model.py" in says(place, IDS[0], "import model; print(model.__file__)")
+    assert place.app.record(IDS[0])["own"] is None
+    place.app.wanted["build"]["commands"] = [["true"]]
+    assert built(place, IDS[1], requirements_txt=pins) is None
+    assert "No module named 'model'" in says(place, IDS[1], "import model")
+    assert built(place, IDS[2], requirements_txt=pins) == f"the environment of {IDS[1]}"
+
+
+def test_an_environment_in_the_source_does_not_count(place: Place, wheels: Path) -> None:
+    pins = hashes(wheels, "web==1.0", "shared==1.0")
+    for release in IDS[:2]:
+        (place.at.folder(release) / ".venv/bin").mkdir(parents=True)
+        (place.at.folder(release) / ".venv/bin/left").touch()
+        built(place, release, requirements_txt=pins)
+        assert says(place, release, VERSIONS) == "2.0 1.0 1.0"
+        assert not (place.at.programs(release) / "left").exists()
+
+
+def test_pins_are_of_one_python_and_of_the_indexes_that_the_file_names(place: Place, wheels: Path) -> None:
+    """An index beside the usual one, as for PyTorch's builds without a GPU."""
+    place.app.wanted["dependencies"]["hashes"] = False
+    other = wheels.parent / "other"
+    other.mkdir()
+    wheel(other, "torch", "1.0")
+    asked = f"--find-links {other}\nweb\nshared<2\ntorch\n"
+    built(place, IDS[0], requirements_txt=asked)
+    assert says(place, IDS[0], "import torch; print(torch.VERSION)") == "1.0"
+    wheel(other, "torch", "2.0")
+    place.app.wanted["uv_env"]["UV_HTTP_TIMEOUT"] = "31"
+    built(place, IDS[1], requirements_txt=asked)
+    assert says(place, IDS[1], "import torch; print(torch.VERSION)") == "1.0"
+    place.app.wanted["python"] = f"{sys.executable}3"  # as if it were another version
+    built(place, IDS[2], requirements_txt=asked)
+    assert says(place, IDS[2], "import torch; print(torch.VERSION)") == "2.0"
+
+
+PYLOCK = """\
+lock-version = "1.0"
+created-by = "uv"
+requires-python = ">=3.11"
+
+[[packages]]
+name = "notes"
+directory = { path = ".", editable = true }
+"""
+
+
+def test_a_pylock_that_has_the_project_itself(place: Place) -> None:
+    """As `uv export --format pylock.toml` writes it."""
+    for release in IDS[:2]:
+        (place.at.folder(release) / "src/notes").mkdir(parents=True)
+        (place.at.folder(release) / "src/notes/__init__.py").write_text(f"NAME = '{release}'\n")
+        assert built(place, release, pyproject_toml=PROJECT.format(needs="", more=""), pylock_toml=PYLOCK) is None
+        assert says(place, release, "import notes, serving; print(notes.NAME, serving.VERSION)") == f"{release} 2.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -180,6 +181,30 @@ def test_nginx_reads_what_the_app_puts_there_whatever_its_umask(place: Place, mo
     link(place, "r3", folders=["media"])
     lists = [name for path in (media, media / "before", media / "before/old.txt") for name in os.listxattr(path)]
     assert [name for name in lists if "acl" in name] == [], "nobody serves it any more"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="access control lists are Linux's here")
+def test_nginx_reads_what_the_app_writes_meanwhile(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        os.setxattr(place.at.srv, "system.posix_acl_default", struct.pack("<I", 2))
+    except OSError:
+        pytest.skip("this disk has no access control lists")
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: SimpleNamespace(pw_uid={"www-data": 33, "notes": ME}[name]))
+    link(place, folders=["media"])
+    media, scandir = place.at.shared / "media", os.scandir
+
+    @contextlib.contextmanager
+    def scan(path: Any) -> Any:
+        with scandir(path) as found:
+            listed = list(found)
+        if isinstance(path, int):  # an open folder
+            (media / "upload.txt").write_text("")
+        yield listed
+
+    monkeypatch.setattr(os, "scandir", scan)
+    place.at.folder("r2").mkdir()
+    link(place, "r2", folders=["media"], served=["media"])
+    assert "system.posix_acl_access" in os.listxattr(media / "upload.txt")
 
 
 # ── the operator's files ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import json
 import re
 import shlex
@@ -992,6 +993,22 @@ def test_a_release_is_due_for_another_secret(
     other.chmod(0o600)
     now = inputs(make_settings(change(maximal_data, "<app>.env_file", "other.env")), overview)
     assert {key for key in before if before[key] != now[key]} == {"environment"}
+
+
+def test_a_secret_file_reaches_the_host_byte_for_byte(
+    plan_deploy: Planner,
+    make_settings: MakeSettings,
+    maximal_data: dict[str, Any],
+    folder: Path,
+    overview: HostOverview,
+) -> None:
+    """The host compares it with the digest of what the operator has."""
+    content = b"[mail]\r\npassword = x\r\n"
+    (folder / "local.ini").write_bytes(content)
+    written = plan_deploy(maximal_data).writes["/etc/notes/files/config@local.ini"].content
+    told = {"config/local.ini": hashlib.sha256(content).hexdigest()}
+    digested = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    assert written == content and inputs(make_settings(maximal_data), overview)["secret files"] == digested
 
 
 def test_inputs_do_not_depend_on_an_order(
