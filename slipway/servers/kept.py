@@ -15,7 +15,10 @@ from slipway.servers.server import Process, lines
 FOLDER = "app/servers"
 SHARED = {str(LAYOUT.servers / name): f"{FOLDER}/{name}" for name in ("slipway_master.py", "slipway_served.py")}
 """Path on the host → file of ``files/``: what all of them need."""
-DEATHS = r"Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM)|gave no sign of life)|No worker serves, and one "
+DEATHS = (
+    r"Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM)|gave no sign of life|didn't start within)"
+    "|No worker serves, and one "
+)
 """Pattern of what the master writes when a worker ends."""
 
 

@@ -17,6 +17,9 @@ NO_SOCKET = Path("/nonexistent/slipway")
 """Its socket is there already; it only has to know that it is none of TCP's."""
 LEAST = 128  # of a backlog, to Granian
 HEAD_BYTES = 512 * 1024
+IDLE_MS = 3_600_000
+"""Milliseconds after which it would close an idle connection: nginx does it long before, so that no request meets a
+closing one."""
 
 
 def serve(worker):
@@ -51,6 +54,7 @@ def serve(worker):
     def loaded(_):
         app = slipway_served.load(os.environ["SLIPWAY_APP"])
         if interface == "wsgi":
+            patient(slipway_served)
             threading.Thread(target=beating, args=(worker, slipway_served), daemon=True).start()
             return slipway_served.wsgi(app)
         loop = asyncio.get_event_loop()
@@ -80,10 +84,28 @@ def serve(worker):
         backlog=max(LEAST, options.backlog),
         backpressure=options.concurrency or None,
         http="1",
-        http1_settings=HTTP1Settings(max_buffer_size=HEAD_BYTES, header_read_timeout=60_000),
+        http1_settings=HTTP1Settings(max_buffer_size=HEAD_BYTES, header_read_timeout=IDLE_MS),
         log_access=options.access_log,
         **threads,
     ).serve(target_loader=loaded)
+
+
+def patient(served):
+    """Let a worker of threads answer what is on its way on kept connections before Granian closes them."""
+    from granian import _signals
+
+    hears = _signals.set_sync_signals
+
+    def leave(*_):
+        served.leaving = True
+        threading.Timer(served.LAST_SECONDS, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    def set_sync_signals():
+        made = hears()
+        signal.signal(signal.SIGTERM, leave)
+        return made
+
+    _signals.set_sync_signals = set_sync_signals
 
 
 def beating(worker, served):

@@ -24,6 +24,7 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 HEARD = {*STOPS, signal.SIGCHLD}
 LOOK_EVERY = 1.0  # seconds
 LAST_WORDS = 1.0  # seconds for a stuck worker to write where it is stuck
+STARTS = 10  # times the time without a sign of life that a start may take: some apps load much
 LONGEST_PAUSE = 30.0  # seconds between two tries to start a worker while others serve
 BOOT_FAILED = 3  # exit code, as Gunicorn's
 
@@ -119,7 +120,9 @@ class Master:
                 self.spawn()
         elif leaving and len(at_work) >= wanted and all(self.state(each) != STARTING for each in at_work):
             self.pause = 0.0
-            self.tell(leaving[0])
+            # As many as work may finish what they have begun: more would want memory, and a slot, without end.
+            if len(self.children) - len(at_work) < self.options.workers:
+                self.tell(leaving[0])
         elif len(at_work) == wanted and all(self.state(each) != STARTING for each in at_work):
             self.pause = 0.0
 
@@ -179,10 +182,16 @@ class Master:
             elif child.stuck is not None:
                 if now > child.stuck + LAST_WORDS:
                     self.kill(child, signal.SIGKILL)
+            elif state == STARTING and now > child.born + STARTS * self.options.timeout:
+                self.abort(child, f"didn't start within {STARTS * self.options.timeout} s")
             elif state != STARTING and now > sign + self.options.timeout:
-                say(f"Worker (pid:{child.pid}) gave no sign of life for {self.options.timeout} s:")
-                child.stuck = now
-                self.kill(child, signal.SIGABRT)
+                self.abort(child, f"gave no sign of life for {self.options.timeout} s")
+
+    def abort(self, child, why):
+        """Let a worker that is stuck say where, and end."""
+        say(f"Worker (pid:{child.pid}) {why}:")
+        child.stuck = time.monotonic()
+        self.kill(child, signal.SIGABRT)
 
     def tell(self, child):
         child.told = time.monotonic()

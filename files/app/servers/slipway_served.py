@@ -110,21 +110,25 @@ def asgi(app, started=None):
         return heard
 
     async def lifespan(scope, receive, send):
-        failed = False
+        over = started is None
+
+        def begun():
+            nonlocal over
+            if not over:
+                over = True
+                started()
 
         async def heard(message):
-            nonlocal failed
-            failed = failed or message["type"] == "lifespan.startup.failed"
-            if message["type"] == "lifespan.startup.complete" and started:
-                started()
+            nonlocal over
+            over = over or message["type"] == "lifespan.startup.failed"
+            if message["type"] == "lifespan.startup.complete":
+                begun()
             await send(message)
 
         try:
             await app(scope, receive, heard)
-        except BaseException:
-            if started and not failed:
-                started()
-            raise
+        finally:  # it has no lifespan, whether it says so by an error or by nothing
+            begun()
 
     async def websocket(scope, receive, send):
         key, over = object(), False
@@ -173,6 +177,9 @@ def wsgi(app):
             environ["REMOTE_ADDR"] = client.strip()
         if (scheme := environ.get("HTTP_X_FORWARDED_PROTO")) in ("http", "https"):
             environ["wsgi.url_scheme"] = scheme
-        return app(environ, start_response)
+        return app(environ, last(start_response) if leaving else start_response)
+
+    def last(start_response):
+        return lambda status, headers, *error: start_response(status, [*headers, ("Connection", "close")], *error)
 
     return served

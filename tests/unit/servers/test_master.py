@@ -26,6 +26,8 @@ def serve(worker):
     stopped = []
     if os.path.exists("broken"):
         sys.exit(5)
+    if os.path.exists("hangs"):
+        time.sleep(600)
     signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
     worker.serves()
     answered = 0
@@ -45,6 +47,10 @@ def serve(worker):
             os._exit(9)
         if asked == "slow":
             time.sleep(1)
+        if asked == "long":
+            worker.tick(answered + 1)
+            connection.sendall(b"begun")
+            connection.recv(1)
         answered += 1
         connection.sendall(str(os.getpid()).encode())
         connection.close()
@@ -142,6 +148,32 @@ def test_workers_are_replaced_one_after_another_and_none_is_lost(tmp_path: Path)
     assert "" not in seen and len(set(seen)) > 2
     server.process.terminate()
     assert server.ended() == (0, "")
+
+
+def test_it_waits_with_a_replacement_while_others_finish_long_requests(tmp_path: Path) -> None:
+    server = Server(tmp_path, workers=1, max_requests=1, timeout=300, graceful_timeout=300)
+    with contextlib.ExitStack() as held:
+        connections = [held.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(3)]
+        for connection in connections:
+            connection.settimeout(60)
+            connection.connect(str(server.path))
+            connection.sendall(b"long")
+            assert connection.recv(5) == b"begun"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.process.wait(4)
+        assert server.process.poll() is None
+        for connection in connections:
+            connection.sendall(b"!")
+        assert all(connection.recv(100).isdigit() for connection in connections)
+    server.process.terminate()
+    assert server.ended() == (0, "")
+
+
+def test_a_worker_that_never_starts_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "hangs").touch()
+    code, said = Server(tmp_path, workers=1, timeout=1).ended()
+    assert code == 3
+    assert "didn't start within 10 s:" in said and said.endswith("No worker serves, and one failed to start.\n")
 
 
 def test_without_a_socket_it_says_so(tmp_path: Path) -> None:
