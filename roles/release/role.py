@@ -160,7 +160,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "Python": app.python_version,
             "environment": digest(render_env(app_role.environment(app, workers)).encode()),
             # An app without jobs has the digest that it had before there were any.
-            "service": digest(units | jobs),
+            "service": digest(units | {"jobs": jobs} if jobs else units),
             "application": digest([app.app, app.interface, app.factory, app.python_path]),
             "migration": digest([migrate, app.migrate_config] if app.migrate_config else migrate),
             "readiness path": app.readiness if app.has_health else "",

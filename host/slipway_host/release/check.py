@@ -48,10 +48,11 @@ def flush(app: App) -> None:
 
 def valid_units(app: App, release: str) -> None:
     """Raise Failed unless systemd accepts the release's units."""
-    paths = [str(app.system.layout.units / unit) for unit in processes.units(app, release)]
+    units = processes.units(app, release)
+    paths = [str(app.system.layout.units / unit) for unit in units]
     done = app.system.run("systemd-analyze", "verify", *paths, check=False)
     # It ends with 0 even for an unknown key, so what it prints about our files counts.
-    complaints = [line for line in done.output.splitlines() if f"{app.name}@{release}" in line]
+    complaints = [line for line in done.output.splitlines() if any(unit in line for unit in units)]
     if complaints:
         raise Failed("systemd refuses the unit:\n" + "\n".join(complaints))
 

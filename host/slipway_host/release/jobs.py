@@ -56,13 +56,7 @@ def check(app: App, release: str) -> None:
 
 def settle(app: App, release: str | None) -> None:
     """Let systemd have the jobs of the release that serves, and no others. It changes nothing if it has them."""
-    jobs, folder = of(app, release), app.system.layout.units
-    texts = {
-        app.at.job(name, kind): text.replace("@RELEASE@", release or "")
-        for name, job in jobs.items()
-        for kind, text in job["units"].items()
-    }
-    there = _units(app)
+    texts, there, folder = _texts(app, release), _units(app), app.system.layout.units
     if not texts and not there:
         return
     strays = [unit for unit in there if unit not in texts]
@@ -82,6 +76,27 @@ def settle(app: App, release: str | None) -> None:
         app.systemd.ctl("start", *new)
 
 
+def faults(app: App, release: str) -> list[str]:
+    """What is wrong with the units of a release's jobs, other than that they don't run: a run was killed, say."""
+    texts, there, folder = _texts(app, release), _units(app), app.system.layout.units
+    old: list[str] = []
+    for unit, text in texts.items():
+        with contextlib.suppress(FileNotFoundError):  # a run may be under way
+            old += [unit] if (folder / unit).read_text() != text else []
+    # The service of a job that runs stays until it has ended.
+    strays = [unit for unit in there if unit not in texts and unit.endswith(".timer")]
+    return [*(f"{unit} is another release's" for unit in old), *(f"{unit} is there" for unit in strays)]
+
+
+def _texts(app: App, release: str | None) -> dict[str, str]:
+    """Unit → text, of the jobs of a release."""
+    return {
+        app.at.job(name, kind): text.replace("@RELEASE@", release or "")
+        for name, job in of(app, release).items()
+        for kind, text in job["units"].items()
+    }
+
+
 def stop(app: App) -> None:
     """End all jobs, and let none start."""
     if units := _units(app):
@@ -93,7 +108,8 @@ def _units(app: App) -> list[str]:
     """Names of the units of jobs that have a file."""
     name = app.at.job("*", "*")
     found = app.system.layout.units.glob(name)
-    return sorted(path.name for path in found if path.suffix in (".service", ".timer") and path.is_file())
+    units = (path for path in found if path.suffix in (".service", ".timer") and path.is_file())
+    return sorted(path.name for path in units if "@" not in path.name)  # else of a process that is called job-…
 
 
 def _remove(app: App, units: Iterable[str]) -> None:

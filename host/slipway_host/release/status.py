@@ -71,6 +71,7 @@ def faults(app: App, release: str, states: Mapping[str, Mapping[str, str]]) -> l
             found.append(f"{unit} isn't running")
         if not app.systemd.enabled(unit):
             found.append(f"{unit} isn't enabled")
+    found += jobs.faults(app, release)
     if app.proxied() != release:
         found.append(f"nginx's upstream names {app.proxied() or 'no release'}")
     if strays := app.installed() - {release} - app.warm():

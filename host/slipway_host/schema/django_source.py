@@ -142,9 +142,13 @@ class State:
         elif name == "SeparateDatabaseAndState":
             inner = argument(call, 0, "database_operations")
             state = argument(call, 1, "state_operations")
+            known, pending = dict(self.fields), self.pending
+            steps = [found for each in (calls(inner) if inner else None) or [] for found in self.step(app, each)]
+            self.fields, self.pending = known, False  # what the state alone gets may be there already, and in use
             for each in (calls(state) if state else None) or []:
                 self.step(app, each)
-            return [found for each in (calls(inner) if inner else None) or [] for found in self.step(app, each)]
+            self.pending = pending
+            return steps
         return []
 
     def create(self, app: str, model: str, fields: ast.expr | None) -> None:
@@ -179,6 +183,8 @@ class State:
             found.append(f"changes the type of {column}")
         if nullable(before) and not nullable(after):
             found.append(f"makes {column} NOT NULL")
+        if value(before, "db_column") != value(after, "db_column"):
+            found.append(f"renames the column {column}")
         return found
 
 
@@ -326,14 +332,15 @@ def applied(sources: Mapping[Key, Source], heads: Iterable[Key]) -> set[Key]:
 
 def leaves(sources: Mapping[Key, Source]) -> list[Key]:
     """The last migrations of each app, sorted."""
-    replaced = {each for source in sources.values() for each in source.replaces}
+    replaced = {each: key for key, source in sources.items() for each in source.replaces}
     before = {
         each
         for key, source in sources.items()
         for each in source.dependencies
         if each[0] == key[0] and key not in replaced
     }
-    return sorted(key for key in sources if key not in before | replaced)
+    before |= {replaced[each] for each in before if each in replaced}  # what comes after those comes after it
+    return sorted(key for key in sources if key not in before and key not in replaced)
 
 
 def conflicts(found: Iterable[Key]) -> list[str]:

@@ -81,6 +81,13 @@ def test_a_check_that_fails(place: Place, failing: dict[str, str], printing: dic
     assert failure(check.check, place.app, "r1") == message
 
 
+def test_a_bad_unit_of_a_worker_is_refused(place: Place) -> None:
+    place.app.write_record("r1", wanted={**place.app.wanted, "units": {"worker.service": ""}})
+    place.system.printing["systemd-analyze"] = "/etc/x: notes.worker@r1.service:3: Unknown key\nother.service: y"
+    told = "systemd refuses the unit:\n/etc/x: notes.worker@r1.service:3: Unknown key"
+    assert failure(check.valid_units, place.app, "r1") == told
+
+
 def test_a_hook_that_is_missing_ends_it_first(place: Place) -> None:
     place.migrating()
     place.app.wanted["hooks"]["after_switch"] = ["no-such-thing"]

@@ -85,6 +85,27 @@ def test_another_release_takes_them_over(host: Host) -> None:
     assert host.system.done_to(TIMER) == [f"systemctl restart {TIMER}"]
 
 
+def test_units_that_a_killed_run_left_are_a_fault(host: Host) -> None:
+    """Else nothing would be wrong, and no run would come."""
+    jobs.settle(host.app, OLD)
+    assert jobs.faults(host.app, OLD) == []
+    host.add(NEW, units=True, current=True)
+    assert f"{SERVICE} is another release's" in status.status(host.app)["faults"]
+    host.app.wanted["jobs"] = {}
+    host.add(IDS[2], units=True, current=True)
+    assert f"{TIMER} is there" in status.status(host.app)["faults"]
+    jobs.settle(host.app, IDS[2])
+    assert jobs.faults(host.app, IDS[2]) == []
+
+
+def test_a_process_that_is_called_as_a_job_is_left_alone(host: Host) -> None:
+    unit = host.layout.units / f"notes.job-x@{OLD}.service"
+    unit.touch()
+    host.system.states[unit.name] = {"ActiveState": "failed"}
+    jobs.settle(host.app, OLD)
+    assert unit.exists()
+
+
 def test_one_that_is_no_longer_wanted_goes(host: Host) -> None:
     jobs.settle(host.app, OLD)
     host.app.wanted["jobs"] = {}

@@ -137,6 +137,25 @@ def test_up_and_back_and_what_is_told_of_it(site: Site) -> None:
         ('migrations.AlterField("note", "text", models.CharField(max_length=50))', ["changes the type of note.text"]),
         ('migrations.AlterField("note", "text", models.TextField())', ["changes the type of note.text"]),
         ('migrations.AlterField("note", "done", models.BooleanField(default=False))', ["makes note.done NOT NULL"]),
+        (
+            'migrations.AlterField("note", "text", models.CharField(max_length=100, db_column="words"))',
+            ["renames the column note.text"],
+        ),
+        (
+            (
+                "migrations.SeparateDatabaseAndState("
+                '[migrations.AlterField("note", "text", models.TextField())], '
+                '[migrations.AlterField("note", "text", models.TextField())])'
+            ),
+            ["changes the type of note.text"],
+        ),
+        (  # a table that is there already gets a model
+            (
+                'migrations.SeparateDatabaseAndState([], [migrations.CreateModel("Tag", [])]), '
+                'migrations.AddField("tag", "colour", models.CharField(max_length=9))'
+            ),
+            ["adds the column tag.colour NOT NULL without a db_default"],
+        ),
         ('migrations.RunSQL("DROP TABLE old", migrations.RunSQL.noop)', ["drops the table old"]),
         ("migrations.RunSQL(SQL)", ["can't be checked: its SQL is no constant"]),
         (
@@ -170,6 +189,17 @@ def test_a_squashed_migration(site: Site) -> None:
         (site.folder / f"notes/migrations/{name}.py").unlink()
     told = site.ask("look")
     assert (told["current"], told["unknown"], told["pending"]) == (["notes.0001_squashed"], [], [])
+
+
+def test_a_squashed_migration_is_no_fork(site: Site) -> None:
+    """What came after one that it replaces comes after it."""
+    site.migration("0002_colour", COLOUR.format("null=True"), after="0001_first")
+    site.migration("0003_more", after="0002_colour")
+    replaces = 'replaces = [("notes", "0001_first"), ("notes", "0002_colour")]'
+    site.migration("0001_squashed", FIRST, COLOUR.format("null=True"), more=replaces)
+    for told in (site.ask("look"), site.ask("read", "--at", "base")):
+        assert (told["heads"], told["forked"]) == (["notes.0003_more"], [])
+        assert [each["revision"] for each in told["pending"]] == ["notes.0001_squashed", "notes.0003_more"]
 
 
 def test_a_fork_is_told(site: Site) -> None:

@@ -979,6 +979,17 @@ def test_a_release_is_due_for_what_it_is_made_from(
     assert {key for key in {**before, **now} if before.get(key) != now.get(key)} == changed
 
 
+def test_a_release_is_due_whatever_jobs_are_called(
+    make_settings: MakeSettings, maximal_data: dict[str, Any], overview: HostOverview
+) -> None:
+    """A job may be called as a unit is."""
+    jobs = {name: {"command": "bin/warm", "schedule": "daily"} for name in ("service", "socket")}
+    maximal_data["apps"]["notes"]["jobs"] = jobs
+    before = inputs(make_settings(maximal_data), overview)
+    now = inputs(make_settings(change(maximal_data, "<app>.backlog", 77)), overview)
+    assert {key for key in before if before[key] != now[key]} == {"service"}
+
+
 def test_a_release_is_due_for_another_commit(maximal: Settings, overview: HostOverview) -> None:
     before, now = inputs(maximal, overview), inputs(maximal, overview, "f" * 40)
     assert {key for key in before if before[key] != now[key]} == {"source"}

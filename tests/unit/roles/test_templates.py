@@ -280,3 +280,17 @@ def test_the_environment_is_no_part_of_a_unit(maximal: Settings) -> None:
     for app in maximal.apps.values():
         for text in app_role.units(app, 2).values():
             assert "TOKEN" not in text and "LOG_LEVEL" not in text
+
+
+def test_root_runs_no_program_of_a_release() -> None:
+    """A unit's PATH begins with the release's programs, and any of its packages may bring one that is called `date`."""
+    lines = [
+        (path, line)
+        for path, text in rendered().items()
+        if "/.venv/bin:" in text
+        for line in text.splitlines()
+        if line.partition("=")[2].startswith("+")
+    ]
+    assert len(lines) > 5
+    for path, line in lines:
+        assert line.partition("=")[2].startswith("+/bin/sh -c 'PATH=/usr/local/bin:/usr/bin:/bin; "), f"{path}: {line}"
