@@ -1016,6 +1016,7 @@ def test_a_secret_file_reaches_the_host_byte_for_byte(
     """The host compares it with the digest of what the operator has."""
     content = b"[mail]\r\npassword = x\r\n"
     (folder / "of-windows.ini").write_bytes(content)
+    (folder / "of-windows.ini").chmod(0o600)
     maximal_data["apps"]["notes"]["shared_files"]["config/local.ini"] = "of-windows.ini"
     written = plan_deploy(maximal_data).writes["/etc/notes/files/config@local.ini"].content
     told = {"config/local.ini": hashlib.sha256(content).hexdigest()}
