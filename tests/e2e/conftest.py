@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -29,6 +29,11 @@ It is provisioned already, as deploy.py does it before it comes to apps (`_provi
 for stories about that. It is a bare virtual machine with ``machine=True``; ``memory=512`` and the like are those of
 `lifecycle.up`.
 """
+
+
+def variants(names: Iterable[str], quick: Collection[str]) -> list[Any]:
+    """Values of a parameter, of which `make test` has the `quick` ones, and `make test-all` has each."""
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
 
 
 def systems(usual: str, other: pytest.MarkDecorator = pytest.mark.slow) -> list[Any]:

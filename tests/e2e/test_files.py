@@ -73,6 +73,7 @@ def place(request: pytest.FixtureRequest, make_host: MakeHost) -> Place:
     return Place(host, host.folder)
 
 
+@pytest.mark.slow
 def test_what_the_app_cannot_write_is_told_with_the_setting(place: Place) -> None:
     """One after another, as an operator would meet them; nothing else is needed to get there."""
     host, album = place.host, place.host.app("uploads")

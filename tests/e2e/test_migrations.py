@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e._driver import ROOT, Host, Run
 from tests.e2e.apps import add_revision, leftovers
-from tests.e2e.conftest import MakeHost, systems
+from tests.e2e.conftest import MakeHost, systems, variants
 
 pytestmark = pytest.mark.story
 
@@ -124,7 +124,7 @@ def test_the_first_migration_makes_the_table(place: Place) -> None:
     place.host.converged()
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", variants(SHAPES, ("below", "journal")))
 def test_the_next_one_is_planned_and_run_once(place: Place, name: str) -> None:
     """Its SQL is told, and nothing is done by a plan. With a path through `current`, it is the new release's."""
     shape, folder = SHAPES[name], place.folder(name) / SHAPES[name].revisions
@@ -146,7 +146,7 @@ def test_the_next_one_is_planned_and_run_once(place: Place, name: str) -> None:
     assert f"migration {shape.second}" not in planned.stdout + planned.stderr
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", variants(SHAPES, ("below", "journal")))
 def test_going_back_asks_what_becomes_of_the_schema(place: Place, name: str) -> None:
     newer = place.host.release(name)
     run = place.task("rollback", name, check=False)

@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 
 from tests.e2e._driver import ROOT, Host
 from tests.e2e.apps import LEFT_OUT
-from tests.e2e.conftest import MakeHost
+from tests.e2e.conftest import MakeHost, variants
 
 pytestmark = pytest.mark.story
 
@@ -27,6 +27,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "granian-wsgi": {"server": "granian", "interface": "wsgi"},
 }
 """App → its server. What is Gunicorn's with ASGI is told by the other stories."""
+QUICKLY = ("uvicorn", "granian", "gunicorn-wsgi")
 ASGI = [name for name, options in KINDS.items() if "interface" not in options]
 QUICK = {"watch": 1, "keep_warm": 60, "drain_timeout": 5, "graceful_timeout": 10, "workers": 2}
 
@@ -73,7 +74,7 @@ def told(host: Host, app: str, path: str = "/", **more: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("app", KINDS)
+@pytest.mark.parametrize("app", variants(KINDS, QUICKLY))
 def test_clients_are_who_they_are(host: Host, app: str) -> None:
     forged = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "ftp", "Forwarded": "for=6.6.6.6"}
     found = told(host, app, headers=forged)
@@ -81,12 +82,12 @@ def test_clients_are_who_they_are(host: Host, app: str) -> None:
     assert found["client"] not in ("", None, "6.6.6.6")
 
 
-@pytest.mark.parametrize("app", KINDS)
+@pytest.mark.parametrize("app", variants(KINDS, QUICKLY))
 def test_a_large_head_arrives(host: Host, app: str) -> None:
     assert told(host, app, headers={"X-Large": "a" * 30_000})["head"] > 30_000
 
 
-@pytest.mark.parametrize("app", KINDS)
+@pytest.mark.parametrize("app", variants(KINDS, QUICKLY))
 def test_a_restart_loses_nothing(host: Host, app: str) -> None:
     with host.traffic(domain(app), "/") as public, ThreadPoolExecutor() as pool:
         slow = pool.submit(told, host, app, "/?seconds=3")
@@ -95,7 +96,7 @@ def test_a_restart_loses_nothing(host: Host, app: str) -> None:
     public.unbroken(gap=10)
 
 
-@pytest.mark.parametrize("app", KINDS)
+@pytest.mark.parametrize("app", variants(KINDS, QUICKLY))
 def test_a_release_and_a_rollback_lose_nothing(host: Host, app: str) -> None:
     before = host.release(app)
     host.slipway["apps"][app] = options(host.folder, app, "two")
@@ -109,7 +110,7 @@ def test_a_release_and_a_rollback_lose_nothing(host: Host, app: str) -> None:
     assert (told(host, app)["version"], host.release(app)) == ("one", before)
 
 
-@pytest.mark.parametrize("app", ASGI)
+@pytest.mark.parametrize("app", variants(ASGI, QUICKLY))
 def test_a_websocket_is_closed_when_its_worker_stops(host: Host, app: str) -> None:
     plain = socket.create_connection(("127.0.0.1", host.target["https_port"]), 10)
     name = domain(app)
@@ -122,7 +123,7 @@ def test_a_websocket_is_closed_when_its_worker_stops(host: Host, app: str) -> No
     assert closed.value.rcvd is not None and closed.value.rcvd.code == 1012
 
 
-@pytest.mark.parametrize("app", KINDS)
+@pytest.mark.parametrize("app", variants(KINDS, QUICKLY))
 def test_a_worker_that_dies_is_replaced(host: Host, app: str) -> None:
     first = told(host, app)["worker"]
     host.ssh(f"kill -9 $(pgrep -u {app} -f 'slipway_served:app|run_' | tail -n 1)")

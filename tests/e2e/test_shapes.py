@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e._driver import ROOT, Host
 from tests.e2e.apps import facts
-from tests.e2e.conftest import MakeHost, systems
+from tests.e2e.conftest import MakeHost, systems, variants
 
 pytestmark = pytest.mark.story
 
@@ -92,7 +92,7 @@ def test_it_serves_with_a_server_that_its_lock_file_lacks(host: Host, name: str)
     assert host.ssh(f"ls {packages}/lib/python3*/site-packages | grep -c iniconfig || true").strip() == "0"
 
 
-@pytest.mark.parametrize("name", SHAPE)
+@pytest.mark.parametrize("name", variants(SHAPE, ("locked", "poetry")))
 def test_the_next_release_has_its_own_code_and_shares_the_rest(host: Host, name: str) -> None:
     before = host.release(name)
     code = host.folder / name / SHAPE[name].code
@@ -105,7 +105,7 @@ def test_the_next_release_has_its_own_code_and_shares_the_rest(host: Host, name:
     assert int(host.ssh(f"stat -c %h /srv/{name}/releases/{after}/{file}")) >= 2, "a hard link takes no room"
 
 
-@pytest.mark.parametrize("name", SHAPE)
+@pytest.mark.parametrize("name", variants(SHAPE, ("locked", "poetry")))
 def test_it_goes_back(host: Host, name: str) -> None:
     before = host.release(name)
     host.task("tasks/rollback.py", app=name)
