@@ -214,7 +214,7 @@ RAW = {
     "NUL in the path": "GET /api/who\0ami HTTP/1.1\nHost: {0}\n\n",
     "NUL in a header": "GET /api/whoami HTTP/1.1\nHost: {0}\nX-A: a\0b\n\n",
     "space before the colon": "GET /api/whoami HTTP/1.1\nHost: {0}\nContent-Length : 3\n\nabc",
-    "header of 40 kB": "GET /api/whoami HTTP/1.1\nHost: {0}\nX-A: " + "a" * 40_000 + "\n\n",
+    "header of 90 kB": "GET /api/whoami HTTP/1.1\nHost: {0}\nX-A: " + "a" * 90_000 + "\n\n",
     "another version": "GET /api/whoami HTTP/3.0\nHost: {0}\n\n",
     "no HTTP": "\x16\x03\x01\x02\n\n",
     "TRACE": "TRACE / HTTP/1.1\nHost: {0}\n\n",

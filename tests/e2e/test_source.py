@@ -275,7 +275,10 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "no such repository": ({"git": f"git@{SERVER}:trunc.git"}, [NOT_FOUND, "does not appear to be a git repository"]),
     "a key without access": ({"deploy_key": "other_key"}, [NOT_FOUND, "Permission denied"]),
     "another host key": ({"known_hosts": "wrong"}, [NOT_FOUND, "Host key verification failed"]),
-    "no such folder": ({"subdir": "services/tinny"}, ["There is no pyproject.toml in services/tinny", "source.subdir"]),
+    "no such folder": (
+        {"subdir": "services/tinny"},
+        ["There is no pyproject.toml and no requirements.txt in services/tinny", "source.subdir"],
+    ),
 }
 """What a git source can get wrong: changes of it, and what is said."""
 
