@@ -90,7 +90,7 @@ def raw_requests(site: str) -> dict[str, bytes]:
         "no Host": f"{get}\r\n",
         "no Host, as HTTP/1.0 allows": "GET / HTTP/1.0\r\n\r\n",
         "another host in the target": f"GET http://{UNKNOWN}/ HTTP/1.1\r\n{host}\r\n",
-        "40 kB of header": f"{get}{host}X-Large: {'a' * 40000}\r\n\r\n",
+        "90 kB of header": f"{get}{host}X-Large: {'a' * 90000}\r\n\r\n",
         "TRACE": f"TRACE / HTTP/1.1\r\n{host}\r\n",
         "CONNECT": f"CONNECT {UNKNOWN}:443 HTTP/1.1\r\nHost: {UNKNOWN}:443\r\n\r\n",
         "a path out of the folder": f"GET /static/../../../../etc/passwd HTTP/1.1\r\n{host}\r\n",
