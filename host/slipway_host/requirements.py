@@ -19,7 +19,6 @@ _HASH = re.compile(r"\s--hash[= ]\S+")
 _INCLUDED = re.compile(r"(?:-r|--requirement|-c|--constraint)[ =]?\s*(\S+)")
 _LOCAL = re.compile(r"(?:-e|--editable)[ =]\s*(?P<editable>\S.*)|(?P<plain>(?:\.{1,2}(?:/|$)|/|file:)\S*)")
 _GIT = re.compile(r"\bgit\+[a-z]+://")
-_PINNED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^]]*\])?\s*(?:===?\s*[^\s;,*]+|@\s*\S+)")
 
 
 class Unreadable(ValueError):

@@ -56,9 +56,6 @@ class Audit:
         ]
 
 
-AppSource = GitSource | FolderSource
-
-
 class _CannotLookError(Exception):
     """The audit can't look; the message says why, in one line."""
 

@@ -31,14 +31,14 @@ for stories about that. It is a bare virtual machine with ``machine=True``; ``me
 """
 
 
-def variants(names: Iterable[str], quick: Collection[str]) -> list[Any]:
-    """Values of a parameter, of which `make test` has the `quick` ones, and `make test-all` has each."""
-    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in names]
+def variants(names: Iterable[str], quick: Collection[str], other: pytest.MarkDecorator = pytest.mark.slow) -> list[Any]:
+    """Values of a parameter: those of `quick` are there in each run, the others have a mark."""
+    return [pytest.param(name, marks=() if name in quick else other) for name in names]
 
 
 def systems(usual: str, other: pytest.MarkDecorator = pytest.mark.slow) -> list[Any]:
     """Both systems, as parameters of a story's host: `usual` is there in each run, the other one has a mark."""
-    return [pytest.param(each, marks=() if each == usual else other) for each in SUITES]
+    return variants(SUITES, (usual,), other)
 
 
 _broken: dict[tuple[str, str], str] = {}

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e._driver import ROOT, Host, wait_until
 from tests.e2e.apps import status
-from tests.e2e.conftest import MakeHost
+from tests.e2e.conftest import MakeHost, variants
 
 pytestmark = pytest.mark.story
 
@@ -31,13 +31,11 @@ WORKERS: Mapping[str, Mapping[str, Any]] = {
     "saq": {"command": "saq work.settings"},
     "taskiq": {"command": "taskiq worker work:broker --workers 1 --wait-tasks-timeout 60"},
 }
-"""Library → its process; that of the first is there in each run."""
+"""Library → its process."""
 FAILED = f"""sh -c 'echo "$SLIPWAY_JOB $SERVICE_RESULT $EXIT_STATUS" >>/var/lib/{APP}/failed'"""
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(each, marks=pytest.mark.slow if n else ()) for n, each in enumerate(WORKERS)]
-)
+@pytest.fixture(scope="module", params=variants(WORKERS, ("celery",)))
 def host(make_host: MakeHost, request: pytest.FixtureRequest) -> Host:
     """A host with Redis, and an app with a worker and a job; nothing is deployed yet."""
     library: str = request.param
