@@ -73,6 +73,18 @@ def place(request: pytest.FixtureRequest, make_host: MakeHost) -> Place:
     return Place(host, host.folder)
 
 
+@pytest.fixture(scope="module")
+def served(place: Place) -> Place:
+    """Both apps, deployed with all that they need."""
+    place.host.app("uploads").update(
+        shared=["logs", "media"],
+        shared_files={"album.db": {"writable": True}, "settings.ini": "settings.ini"},
+        static={"path": "media", "url": "/media/"},
+    )
+    place.host.deploy()
+    return place
+
+
 @pytest.mark.slow
 def test_what_the_app_cannot_write_is_told_with_the_setting(place: Place) -> None:
     """One after another, as an operator would meet them; nothing else is needed to get there."""
@@ -87,28 +99,25 @@ def test_what_the_app_cannot_write_is_told_with_the_setting(place: Place) -> Non
         "SQLite writes to its file and beside it.", 'name it in shared_files, as {"db.sqlite3": {"writable": True}}'
     )
     album["shared_files"] = {"album.db": {"writable": True}}
-    album["shared"] = ["logs", "media"]
-    album["shared_files"]["settings.ini"] = "settings.ini"
-    album["static"] = {"path": "media", "url": "/media/"}
     host.deploy()
     host.converged()
 
 
-def test_a_front_end_is_built_and_served(place: Place) -> None:
-    page = place.get("frontend").text
+def test_a_front_end_is_built_and_served(served: Place) -> None:
+    page = served.get("frontend").text
     [script] = re.findall(r'src="(/assets/app\.[0-9a-f]{12}\.js)"', page)
-    answer = place.get("frontend", script, **{"Accept-Encoding": "identity"})
+    answer = served.get("frontend", script, **{"Accept-Encoding": "identity"})
     assert (answer.status_code, answer.text) == (200, 'document.title = "built";\n')
     assert YEAR in answer.headers["Cache-Control"] and "immutable" in answer.headers["Cache-Control"]
-    packed = place.get("frontend", script, **{"Accept-Encoding": "gzip"})
+    packed = served.get("frontend", script, **{"Accept-Encoding": "gzip"})
     assert packed.headers["Content-Encoding"] == "gzip" and packed.text == answer.text
-    plain = place.get("frontend", "/assets/app.js")
+    plain = served.get("frontend", "/assets/app.js")
     assert plain.headers["Cache-Control"] == "max-age=3600"
 
 
-def test_the_next_build_has_the_environment_of_the_one_before(place: Place) -> None:
+def test_the_next_build_has_the_environment_of_the_one_before(served: Place) -> None:
     """Commands see it, though it is root's and readable by the app's group alone."""
-    host = place.host
+    host = served.host
     source = host.folder / "frontend/site/app.css"
     source.write_text(source.read_text() + "\nmain {\n}\n")
     probe = "import os, sys; open('seen.txt', 'w').write(f'{sys.prefix} {os.access(\"/etc/frontend/env\", os.R_OK)}')"
@@ -120,30 +129,30 @@ def test_the_next_build_has_the_environment_of_the_one_before(place: Place) -> N
     host.converged()
 
 
-def test_uploads_are_served_and_never_as_code(place: Place) -> None:
-    assert place.get("uploads", "/media/first.txt").text == "A first picture.\n", "what the source had is there"
+def test_uploads_are_served_and_never_as_code(served: Place) -> None:
+    assert served.get("uploads", "/media/first.txt").text == "A first picture.\n", "what the source had is there"
     for name, content in (
         ("cat.png", b"png"),
         ("page.html", b"<script>1</script>"),
         ("code.js", b"1"),
         ("a.svg", b"<svg/>"),
     ):
-        place.put(name, content)
-        answer = place.get("uploads", f"/media/{name}")
+        served.put(name, content)
+        answer = served.get("uploads", f"/media/{name}")
         assert (answer.status_code, answer.content) == (200, content)
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
         kind = {"cat.png": "image/png", "a.svg": "image/svg+xml"}.get(name, "application/octet-stream")
         assert answer.headers["Content-Type"].partition(";")[0] == kind
-    host = place.host
+    host = served.host
     host.ssh("runuser -u uploads -- ln -s /etc/uploads/env /srv/uploads/shared/media/env.txt")
-    assert place.get("uploads", "/media/env.txt").status_code in (403, 404)
+    assert served.get("uploads", "/media/env.txt").status_code in (403, 404)
     host.ssh("rm /srv/uploads/shared/media/env.txt")
     assert "s3cr3t" not in host.deploy("--dry").output
 
 
-def test_what_was_written_outlives_releases_and_rollbacks(place: Place) -> None:
-    host, before = place.host, place.album()
+def test_what_was_written_outlives_releases_and_rollbacks(served: Place) -> None:
+    host, before = served.host, served.album()
     assert before["mail"] is True and "cat.png" in json.dumps(before["files"])
     first = host.release("uploads")
     code = host.folder / "uploads/album.py"
@@ -151,17 +160,17 @@ def test_what_was_written_outlives_releases_and_rollbacks(place: Place) -> None:
     (host.folder / "uploads/media/first.txt").write_text("changed in the source\n")
     host.task("tasks/release.py", app="uploads", prove=True)
     assert host.release("uploads") != first
-    assert place.album()["files"] == before["files"]
-    assert place.get("uploads", "/media/first.txt").text == "A first picture.\n"
-    place.put("late.png", b"late")
+    assert served.album()["files"] == before["files"]
+    assert served.get("uploads", "/media/first.txt").text == "A first picture.\n"
+    served.put("late.png", b"late")
     host.task("tasks/rollback.py", app="uploads")
     assert host.release("uploads") == first
-    assert "late.png" in json.dumps(place.album()["files"])
+    assert "late.png" in json.dumps(served.album()["files"])
     assert leftovers(host, "uploads") == []
 
 
-def test_a_secret_file_is_its_releases_own(place: Place) -> None:
-    host = place.host
+def test_a_secret_file_is_its_releases_own(served: Place) -> None:
+    host = served.host
     look = "stat -c '%U:%G %a' /srv/uploads/current/settings.ini; cat /srv/uploads/current/settings.ini"
     assert host.ssh(look).splitlines()[:1] == ["root:uploads 640"]
     host.file("settings.ini", "[mail]\npassword = an0ther-of-mail\n")
@@ -172,9 +181,9 @@ def test_a_secret_file_is_its_releases_own(place: Place) -> None:
 
 
 @pytest.mark.slow
-def test_static_files_of_django_are_collected(place: Place) -> None:
+def test_static_files_of_django_are_collected(served: Place) -> None:
     """Its settings are imported for that, with the variables that are named, and its database is a file beside them."""
-    host = place.host
+    host = served.host
     shutil.copytree(APPS / "collected", host.folder / "collected")
     host.file("collected.env", "DJANGO_SECRET_KEY=s3cr3t-of-django-0123456789\n")
     host.slipway["apps"]["collected"] = {
@@ -190,9 +199,9 @@ def test_static_files_of_django_are_collected(place: Place) -> None:
         **QUICK,
     }
     host.deploy()
-    assert place.get("collected").text == "shop"
-    page = place.get("collected", "/admin/login/").text
+    assert served.get("collected").text == "shop"
+    page = served.get("collected", "/admin/login/").text
     [style] = re.findall(r'href="(/static/admin/css/base\.[0-9a-f]{12}\.css)"', page)
-    answer = place.get("collected", style)
+    answer = served.get("collected", style)
     assert answer.status_code == 200 and YEAR in answer.headers["Cache-Control"]
     host.converged()
