@@ -196,6 +196,11 @@ def nginx_with_certificates(settings: Settings, overview: HostOverview) -> None:
     configure("Configure the sites with TLS", settings, overview)
 
 
+_last: list[Any] = []
+"""Settings, what their configuration was made from, and its files: a run asks up to four times for the same ones, and
+a hundred sites take a second."""
+
+
 def configure(title: str, settings: Settings, overview: HostOverview) -> None:
     """Make `configuration` the one that serves."""
     packaged, names = PACKAGED[overview.name], tuple(settings.apps)
@@ -206,10 +211,20 @@ def configure(title: str, settings: Settings, overview: HostOverview) -> None:
         facts = plan.known(HostFacts, apps=names)
         return ordered(settings, app, facts)
 
-    def made(versions: Versions | None, exists: Callable[[str], bool], serving: Mapping[str, str]) -> dict[str, str]:
-        return configuration(settings, versions or packaged, exists, serving, certified)
-
     certificates = [
         str(path) for app in settings.apps.values() for path in (app.certificate_path, app.key_path) if path
     ]
+
+    def made(versions: Versions | None, exists: Callable[[str], bool], serving: Mapping[str, str]) -> dict[str, str]:
+        made_from = [
+            *map(exists, [IPV6, *certificates]),
+            *map(certified, settings.apps.values()),
+            versions or packaged,
+            serving,
+        ]
+        if not (_last and _last[0] is settings and _last[1] == made_from):
+            texts = configuration(settings, versions or packaged, exists, serving, certified)
+            _last[:] = [settings, made_from, texts]
+        return dict(_last[2])
+
     nginx_configuration(name=title, files=made, paths=[IPV6, *certificates], apps=names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -165,12 +165,12 @@ class AppSettings(AppOptions):
         """nginx's upstream of the app: which socket gets the requests."""
         return str(LAYOUT.upstream(self._name))
 
-    @property
+    @cached_property
     def certificate_path(self) -> str | None:
         """Certificate chain on the host; None without TLS."""
         return self._tls_path(CERTIFICATE)
 
-    @property
+    @cached_property
     def key_path(self) -> str | None:
         """Private key of the certificate on the host; None without TLS."""
         return self._tls_path(KEY)
@@ -308,12 +308,12 @@ class AppSettings(AppOptions):
         """A file that the inventory names, on this machine; None for none."""
         return None if name is None else (self._folder / person.expanded(name)).resolve()
 
-    @property
+    @cached_property
     def source_dir(self) -> Path | None:
         """Local folder to upload; None for a git source."""
         return self.local(self.source.path) if isinstance(self.source, FolderSource) else None
 
-    @property
+    @cached_property
     def app_dir(self) -> Path | None:
         """Local folder of the app itself: ``source_dir`` with ``subdir``; None for a git source."""
         return None if self.source_dir is None else self.source_dir / self.source.subdir
