@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import fnmatch
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -77,6 +79,8 @@ class System:
         """`layout`: its paths; `hidden`: secrets that it never shows."""
         self.layout = layout or Layout()
         self.hidden = hidden or Hidden()
+        self._read: dict[Path, Any] | None = None
+        """What `looking` has read: names in a folder, or a file's JSON."""
 
     # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -166,13 +170,36 @@ class System:
         partial.symlink_to(target)
         partial.rename(path)
 
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """For a question about all apps: `names` and `json` read each folder and file once, as it was then."""
+        self._read = {}
+        try:
+            yield
+        finally:
+            self._read = None
+
+    def _once(self, path: Path, read: Callable[[Path], Any]) -> Any:
+        """What `read` makes of a path, remembered while `looking`."""
+        if self._read is None:
+            return read(path)
+        if path not in self._read:
+            self._read[path] = read(path)
+        return self._read[path]
+
     def json(self, path: Path) -> Any:
         """A file's JSON object; empty if there is no such file, or none that can be read."""
-        try:
-            found = json.loads(path.read_text())
-        except (FileNotFoundError, NotADirectoryError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return dict(self._once(path, _object))
+
+    def names(self, folder: Path) -> list[str]:
+        """Names of what is in a folder, sorted; none if there is no such folder."""
+        return list(self._once(folder, _names))
+
+    def like(self, folder: Path, pattern: str) -> list[Path]:
+        """What in a folder has a name like this, sorted; the folder of units has some of each of a hundred apps."""
+        start = re.split(r"[*?[]", pattern, maxsplit=1)[0]
+        near = (name for name in self.names(folder) if name.startswith(start))
+        return [folder / name for name in fnmatch.filter(near, pattern)]
 
     def chown(self, path: Path, user: str, group: str) -> None:
         """Give a file to a user and a group."""
@@ -283,3 +310,18 @@ def _nameless() -> IO[bytes]:
     import tempfile
 
     return tempfile.TemporaryFile()
+
+
+def _object(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 from pathlib import Path
@@ -114,7 +115,8 @@ class Systemd:
     def enabled(self, unit: str) -> bool:
         """Whether a reboot starts a unit of ours. It checks what `systemctl is-enabled` checks."""
         folder = self.system.layout.units
-        return (folder / unit).is_file() and any(folder.glob(f"*.wants/{unit}"))
+        wants = self.system.like(folder, "*.wants")
+        return (folder / unit).is_file() and any(os.path.lexists(each / unit) for each in wants)
 
     # ── to start and to end ──────────────────────────────────────────────────────────────────────────────────────
 

@@ -29,7 +29,9 @@ def register(verbs: cli.Verbs) -> None:
 
 
 def _does(system: System, _: Namespace) -> None:
-    tell(facts(system, asking.from_stdin()))
+    with system.looking():
+        told = facts(system, asking.from_stdin())
+    tell(told)
 
 
 def facts(system: System, question: Question) -> Facts:

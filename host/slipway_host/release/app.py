@@ -118,7 +118,7 @@ class App:
         """Ids of releases with a unit file, in the given folders or else in all."""
         folders = folders or (self.system.layout.units, self.system.layout.warm_units)
         names = [self.at.unit("?*", kind) for kind in ("s*", "*.s*")]
-        found = (path for folder in folders for name in names for path in folder.glob(name))
+        found = (path for folder in folders for name in names for path in self.system.like(folder, name))
         return self.at.released(path for path in found if path.is_file() and not path.is_symlink())
 
     def warm(self) -> set[str]:

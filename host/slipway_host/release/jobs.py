@@ -107,7 +107,7 @@ def stop(app: App) -> None:
 def _units(app: App) -> list[str]:
     """Names of the units of jobs that have a file."""
     name = app.at.job("*", "*")
-    found = app.system.layout.units.glob(name)
+    found = app.system.like(app.system.layout.units, name)
     units = (path for path in found if path.suffix in (".service", ".timer") and path.is_file())
     return sorted(path.name for path in units if "@" not in path.name)  # else of a process that is called job-…
 

@@ -144,6 +144,26 @@ def test_what_can_be_read_as_json(system: Here, tmp_path: Path) -> None:
     assert system.json(tmp_path / "none") == {} == system.json(tmp_path / "file/below")
 
 
+def test_names_in_a_folder(system: Here, tmp_path: Path) -> None:
+    for name in ("app.job-b.timer", "app.job-a.service", "app1.job-a.timer", "xapp.job-a.timer", ".app.job-a.timer"):
+        (tmp_path / name).touch()
+    assert system.like(tmp_path, "app.job-*.*") == [tmp_path / "app.job-a.service", tmp_path / "app.job-b.timer"]
+    assert system.like(tmp_path, "*.timer")[0] == tmp_path / ".app.job-a.timer"
+    assert system.names(tmp_path / "none") == system.names(tmp_path / "app.job-a.service") == []
+
+
+def test_what_is_read_once_for_a_question(system: Here, tmp_path: Path) -> None:
+    file = tmp_path / "record.json"
+    file.write_text('{"a": 1}')
+    with system.looking():
+        system.json(file)["a"] = "changed by the caller"
+        system.names(tmp_path).clear()
+        (tmp_path / "later").touch()
+        file.write_text('{"a": 2}')
+        assert (system.json(file), system.names(tmp_path)) == ({"a": 1}, ["record.json"])
+    assert (system.json(file), system.names(tmp_path)) == ({"a": 2}, ["later", "record.json"])
+
+
 def test_a_link_is_pointed_elsewhere(system: Here, tmp_path: Path) -> None:
     (tmp_path / ".link.partial").symlink_to("a killed run's")
     for target in ("one", "two"):

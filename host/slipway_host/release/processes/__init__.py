@@ -38,7 +38,7 @@ def _of_files(app: App, release: str) -> list[str]:
     """The units of a release that have a file."""
     folders, name = (app.system.layout.units, app.system.layout.warm_units), app.at.unit(release, "*.service")
     end = name.partition("*")[2]
-    named = {path.name for folder in folders for path in folder.glob(name)}
+    named = {path.name for folder in folders for path in app.system.like(folder, name)}
     return [*KINDS, *sorted(f"{each.removeprefix(f'{app.name}.').removesuffix(end)}.service" for each in named)]
 
 
