@@ -1,8 +1,8 @@
 """Read a poetry.lock or a pdm.lock: what it installs here, as requirements. The app's own Python runs it.
 
-PACKAGES is a folder with `packaging`. It prints one line of JSON: `hashed` and `git` are lines of requirements,
-`local` has paths and whether each is to be editable, `builds` says whether the project itself is to be installed; or
-`error` says why the file can't be used.
+PACKAGES is a folder with `packaging`. It prints one line of JSON: `options`, `hashed` and `git` are lines of
+requirements, `local` has paths and whether each is to be editable, `builds` says whether the project itself is to be
+installed; or `error` says why the file can't be used.
 
 usage: pins.py PACKAGES KIND LOCK PROJECT [extra=NAME | group=NAME] ...
 """
@@ -73,7 +73,8 @@ class Reader:
                 seen.add(plain(package["name"]))
                 self.take(package)
         return {
-            "hashed": [*self.indexes(), *sorted(self.hashed)],
+            "options": self.indexes(),
+            "hashed": sorted(self.hashed),
             "git": sorted(self.git),
             "local": sorted(self.local),
             "builds": self.builds(),

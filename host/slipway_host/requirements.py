@@ -17,7 +17,18 @@ MOST_FILES = 50
 COMMIT = r"[0-9a-f]{40}"
 _HASH = re.compile(r"\s--hash[= ]\S+")
 _INCLUDED = re.compile(r"(?:-r|--requirement|-c|--constraint)[ =]?\s*(\S+)")
-_LOCAL = re.compile(r"(?:-e|--editable)[ =]\s*(?P<editable>\S.*)|(?P<plain>(?:\.{1,2}(?:/|$)|/|file:)\S*)")
+_LOCAL = re.compile(
+    r"(?:-e|--editable)[ =]\s*(?P<editable>\S.*)"
+    r"|(?:[A-Za-z0-9._-]+\s*(?P<extras>\[[^\]]*\])?\s*@\s*)?(?P<plain>(?:\.{1,2}(?:[/\[\s;]|$)|/|file:).*)"
+)
+_FOLDER = re.compile(r"(?P<plain>[\w.-]+(?:/[\w.-]+)+)/?(?:\[[^\]]*\])?(?:\s*;.*)?")
+"""A folder without ./ before it, if it is one."""
+_OPTIONS = re.compile(
+    r"(?:-i|--index-url|--extra-index-url|-f|--find-links|--no-index|--no-binary|--only-binary|--pre|--trusted-host"
+    r"|--prefer-binary|--require-hashes|--use-feature)(?:[ =]|$)"
+)
+"""Those of pip's that a file may have, and that uv takes, or that change nothing here."""
+_LINKS = re.compile(r"(?:-f|--find-links)[ =]?\s*(?P<folder>(?![a-z]+://|/|file:|\$)\S+)$")
 _GIT = re.compile(r"\bgit\+[a-z]+://")
 
 
@@ -31,14 +42,18 @@ class Requirements:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         """Path → content, of the file and of what it includes."""
+        self.options: list[str] = []
+        """Lines with options, such as an index."""
+        self.links: list[str] = []
+        """Paths of folders with packages."""
         self.hashed: list[str] = []
-        """Lines with hashes, and options such as an index."""
+        """Lines with hashes."""
         self.loose: list[str] = []
         """Lines without a hash, which no file pins."""
         self.git: list[str] = []
         """Lines from git at a whole commit, which pins them."""
         self.local: list[tuple[str, bool]] = []
-        """Folders of the source, and whether each is to be editable."""
+        """Folders, relative to the app's, with extras and a marker; and whether each is to be editable."""
         self.constraints: list[str] = []
         """Paths of files of constraints."""
 
@@ -66,10 +81,7 @@ def _read(found: Requirements, path: str, content: Callable[[str], bytes | None]
         return
     if len(found.files) >= MOST_FILES:
         raise Unreadable(f"more than {MOST_FILES} files include each other")
-    told = None if path.startswith(("/", "../")) else content(path)
-    if told is None:
-        raise Unreadable(f"there is no {path} in the source")
-    found.files[path] = told
+    found.files[path] = told = _content(path, content)
     for line in _lines(told.decode("utf-8-sig", errors="replace")):
         if included := _INCLUDED.match(line):
             inner = posixpath.normpath(posixpath.join(posixpath.dirname(path), included[1]))
@@ -77,9 +89,16 @@ def _read(found: Requirements, path: str, content: Callable[[str], bytes | None]
                 found.constraints.append(inner)
             _read_included(found, inner, content, is_constraint=inner in found.constraints)
         elif local := _LOCAL.match(line):
-            _take_local(found, line, local["editable"] or local["plain"], editable=bool(local["editable"]))
+            target = local["editable"] or local["plain"]
+            _take_local(found, line, target, local["extras"] or "", editable=bool(local["editable"]))
+        elif links := _LINKS.match(line):  # pip and uv look beside the file
+            found.links.append(posixpath.normpath(posixpath.join(posixpath.dirname(path), links["folder"])))
         elif line.startswith("-"):
-            found.hashed.append(line)
+            if not _OPTIONS.match(line):
+                raise Unreadable(f"{line.split()[0]} is no option that uv takes there")
+            found.options.append(line)
+        elif (folder := _FOLDER.fullmatch(line)) and _is_project(folder["plain"], content):
+            _take_local(found, line, f"./{line}", "", editable=False)
         elif _GIT.search(line):
             (found.git if re.search(rf"@{COMMIT}(?:#|\s|;|$)", line) else found.loose).append(line)
         else:
@@ -92,24 +111,40 @@ def _read_included(
     if not is_constraint:
         _read(found, path, content)
         return
+    found.files[path] = _content(path, content)
+
+
+def _content(path: str, content: Callable[[str], bytes | None]) -> bytes:
+    if re.match(r"[a-z]+:/", path):
+        raise Unreadable(f"{path.replace(':/', '://', 1)} is elsewhere; copy it into the source")
     told = None if path.startswith(("/", "../")) else content(path)
     if told is None:
         raise Unreadable(f"there is no {path} in the source")
-    found.files[path] = told
+    return told
 
 
-def _take_local(found: Requirements, line: str, target: str, *, editable: bool) -> None:
+def _take_local(found: Requirements, line: str, target: str, extras: str, *, editable: bool) -> None:
     """A line that names a folder, or one from git that is to be editable."""
-    target = target.strip()
+    target = re.sub(r"\s--\S+", "", f" {target}").strip()
     if _GIT.search(target):
         name = re.search(r"#(?:.*&)?egg=([A-Za-z0-9._-]+)", target)
         plain = f"{name[1]} @ {target.partition('#')[0]}" if name else target
         (found.git if re.search(rf"@{COMMIT}(?:#|$)", target) else found.loose).append(plain)
         return
-    folder = re.sub(r"^file:(?://)?", "", target.partition(";")[0].partition("#")[0].strip())
+    place, mark, marker = target.partition(";")
+    folder = re.sub(r"^file:(?://)?", "", place.partition("#")[0].strip())
     if folder.startswith("/"):
         raise Unreadable(f"{line} isn't in the source")
-    found.local.append((folder, editable))
+    found.local.append((f"{folder}{extras}{f' ; {marker.strip()}' if mark else ''}", editable))
+
+
+def folder_of(local: str) -> str:
+    """The folder of such a line, without extras and marker."""
+    return posixpath.normpath(local.partition(";")[0].partition("[")[0].strip())
+
+
+def _is_project(folder: str, content: Callable[[str], bytes | None]) -> bool:
+    return any(content(posixpath.join(folder, name)) is not None for name in ("pyproject.toml", "setup.py"))
 
 
 def _lines(text: str) -> Iterator[str]:

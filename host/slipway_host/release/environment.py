@@ -45,7 +45,7 @@ def sync(app: App, release: str, lock: Lock) -> list[str] | None:
         text = done.output.strip()
         told = installing.explained(text, app.wanted["python"])
         raise Failed(f"The dependencies of {lock.path} can't be installed:\n{tail(text)}{told}")
-    installing.server(uv)
+    installing.server(uv, lock)
     local = install_own(uv, lock)
     # uv makes its lock files writable by everybody.
     closing = ["find", str(app.at.uv_cache), "-type", "f", "-perm", "-o+w", "-exec", "chmod", "o-w", "{}", "+"]

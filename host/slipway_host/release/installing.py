@@ -7,12 +7,14 @@ packages that the lock file lacks, under its pins; the packages of the source it
 from __future__ import annotations
 
 import json
+import re
 
 from slipway_host import requirements
 from slipway_host.lockfiles import PROJECT
 from slipway_host.release import builder, locks, sources, trees
 from slipway_host.release.app import digest
 from slipway_host.system import Failed, tail
+from slipway_host.text import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ FROZEN, LOCKED, SERVER = "frozen.txt", "locked.txt", "server.txt"
 installed for the server beside that."""
 PACKAGING = "packaging==26.3 --hash=sha256:d7193f7c8e4e93f444fde0262bf90af30e16fa0ad0ad44cb553c87339b23cd1c"
 """Reads the markers of Poetry's and PDM's lock files."""
+COMPILE = ("--quiet", "--generate-hashes", "--no-header", "--no-annotate")
 WRITE = 'cat >"$1"'
 FREEZE = 'exec "$1" pip freeze --quiet --python "$2" >"$3"'
 
@@ -175,21 +178,31 @@ def dependencies(uv: Uv, lock: Lock) -> Done:
         return uv.run(*_pip(uv, "sync", "--preview-features", "pylock"), *words, str(folder / lock.path))
     _read_pins(uv, lock)
     hashed, git = lock.pins.hashed, lock.pins.git
-    if lock.pins.loose:
+    if lock.pins.loose or (lock.pins.local and locks.settings(uv.app).get("hashes") is False):
         pinned = _pinned(uv, lock)
-        if isinstance(pinned, str):
-            options = [line for line in hashed if line.startswith("-")]  # indexes, for example, which no pin names
-            hashed, git = _parts(pinned)
-            hashed = [*options, *hashed]
-        else:
+        if not isinstance(pinned, str):
             return pinned
+        hashed, git = _parts(pinned)
     words = [*_pip(uv, "sync", "--require-hashes", "--allow-empty-requirements"), *_binary(uv, hashed)]
     if lock.kind in ("poetry", "pdm"):  # which package is of which index isn't told: the hashes decide
         words += ["--index-strategy", "unsafe-best-match"]
-    done = uv.run(*words, "-", said=_text(hashed))
+    options = _options(uv, lock)
+    done = uv.run(*words, "-", said=_text([*options, *hashed]))
     if done.code == 0 and git:
-        done = uv.run(*_pip(uv, "install", "--no-deps"), *_binary(uv, git), "-r", "-", said=_text(git))
+        words = [*_pip(uv, "install", "--no-deps"), *_binary(uv, git)]
+        done = uv.run(*words, "-r", "-", said=_text([*options, *git]))
     return done
+
+
+def _options(uv: Uv, lock: Lock) -> list[str]:
+    """The options of a file of requirements, as lines of one: no pin names an index."""
+    folder = uv.app.at.folder(uv.release)
+    return [*lock.pins.options, *(f"--find-links {folder / each}" for each in lock.pins.links)]
+
+
+def _constraints(uv: Uv, lock: Lock) -> list[str]:
+    folder = uv.app.at.folder(uv.release)
+    return [word for path in lock.pins.constraints for word in ("-c", str(folder / path))]
 
 
 def _read_pins(uv: Uv, lock: Lock) -> None:
@@ -214,7 +227,7 @@ def _read_pins(uv: Uv, lock: Lock) -> None:
     if "error" in told:
         raise Failed(told["error"])
     lock.pins.files = {lock.path: lock.content}
-    lock.pins.hashed, lock.pins.git = told["hashed"], told["git"]
+    lock.pins.options, lock.pins.hashed, lock.pins.git = told["options"], told["hashed"], told["git"]
     lock.pins.local = [(path, bool(editable)) for path, editable in told["local"]]
     lock.builds = told["builds"]
 
@@ -228,11 +241,13 @@ def _pinned(uv: Uv, lock: Lock) -> str | Done:
     if (known := uv.known(LOCKED, "pinned")) is not None:
         uv.write(LOCKED, known)
         return known
-    folder, chosen = app.at.folder(uv.release), app.at.venv(uv.release) / LOCKED
-    words = ["pip", "compile", "--quiet", "--generate-hashes", "--no-header", "--no-annotate", "--python", uv.python]
+    chosen = app.at.venv(uv.release) / LOCKED
+    words = ["pip", "compile", *COMPILE, "--python", uv.python]
     words += ["--custom-compile-command", "slipway", *_binary(uv, [*asked.loose, *asked.hashed])]
-    words += [word for path in asked.constraints for word in ("-c", str(folder / path))]
-    done = uv.run(*words, "-o", str(chosen), "-", said=_text([*asked.loose, *asked.hashed, *asked.git]))
+    words += ["--prerelease=allow"] if "--pre" in asked.options else []  # uv takes that one here alone
+    words += _constraints(uv, lock)
+    lines = [*_options(uv, lock), *asked.loose, *asked.hashed, *asked.git, *_local_lines(asked.local)]
+    done = uv.run(*words, "-o", str(chosen), "-", said=_text(lines), more=sources.version(app))
     return done if done.code else uv.read(LOCKED)
 
 
@@ -275,7 +290,7 @@ def _text(lines: Iterable[str]) -> str:
 # ── the server ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def server(uv: Uv) -> None:
+def server(uv: Uv, lock: Lock) -> None:
     """Install the server's packages that the lock file lacks, by hashes; what it has stays as it pins it.
 
     An earlier build of the same environment has chosen their versions already.
@@ -285,6 +300,7 @@ def server(uv: Uv) -> None:
     wanted: list[str] = locks.settings(uv.app).get("server", [])
     if not wanted:
         return
+    options = _options(uv, lock)
     looking = _pip(uv, "install", "--quiet", "--dry-run", "--no-deps", "--no-index", "-r", "-")
     # With nowhere to find a package, only what is installed can meet them.
     nowhere = {"UV_NO_CONFIG": "1", "UV_FIND_LINKS": ""}
@@ -304,25 +320,18 @@ def server(uv: Uv) -> None:
         uv.write(FROZEN, pins)
         names = [line.partition("==")[0].partition(" @ ")[0].strip() for line in pins.splitlines()]
         kept = [f"--no-emit-package={name}" for name in names if name and not name.startswith("-")]
-        words = [
-            "pip",
-            "compile",
-            "--quiet",
-            "--generate-hashes",
-            "--no-header",
-            "--no-annotate",
-            "--python",
-            uv.python,
-        ]
-        done = uv.run(*words, "-c", frozen, *kept, "-o", chosen, "-", said=_text(wanted))
+        words = ["pip", "compile", *COMPILE, "--python", uv.python]
+        done = uv.run(
+            *words, *_constraints(uv, lock), "-c", frozen, *kept, "-o", chosen, "-", said=_text([*options, *wanted])
+        )
         if done.code != 0:
             raise Failed(
-                f"The packages of the app's server ({', '.join(wanted)}) don't fit what the lock file pins:\n"
-                f"{tail(done.output.strip())}"
+                f"The packages of the app's server ({', '.join(wanted)}) don't fit what the lock file pins, or aren't "
+                f"where it lets them be looked for:\n{tail(done.output.strip())}"
             )
         known = uv.read(SERVER)
     words = [*_pip(uv, "install", "--no-deps", "--require-hashes"), *_binary(uv, known.splitlines()), "-r", "-"]
-    uv.must("Installing the app's server", *words, said=known)
+    uv.must("Installing the app's server", *words, said=_text(options) + known)
 
 
 # ── the source itself ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -339,19 +348,41 @@ def own(uv: Uv, lock: Lock) -> None:
     _read_pins(uv, lock)
     local = list(lock.pins.local)
     installs = lock.builds if project is None else project
-    folders = {path.rstrip("/") or "." for path, _ in local}
-    if installs and not folders & {".", "./"}:
+    folders = {requirements.folder_of(path) for path, _ in local}
+    if installs and "." not in folders:
         local.append((".", True))
     if project is False:
-        local = [(path, editable) for path, editable in local if path.rstrip("/") not in (".", "")]
-    words = [word for path, editable in local for word in (*(["-e"] if editable else []), _here(path))]
-    if words:
+        local = [(path, editable) for path, editable in local if requirements.folder_of(path) != "."]
+    if local:
+        words = [*_pip(uv, "install", "--no-deps"), "-r", "-"]
+        said = _text([*_options(uv, lock), *_local_lines(local)])
         more = sources.version(uv.app)
-        words = [*_pip(uv, "install", "--no-deps"), *words]
-        uv.must("Installing the app's own project", *words, advice=UNBUILDABLE, more=more)
+        uv.must("Installing the app's own project", *words, advice=UNBUILDABLE, more=more, said=said)
+    if lock.kind == "requirements" and lock.pins.local:
+        _check_needs(uv, lock)
 
 
 UNBUILDABLE = "\nIf the app runs without being installed, set dependencies.project to False."
+
+
+def _local_lines(local: Iterable[tuple[str, bool]]) -> list[str]:
+    """Folders of the source as lines of requirements."""
+    return [f"-e {_here(path)}" if editable else _here(path) for path, editable in local]
+
+
+def _check_needs(uv: Uv, lock: Lock) -> None:
+    """Raise Failed if a folder that a file of requirements names needs what neither that nor anything else brings."""
+    done = uv.run("pip", "check", "--python", uv.python, network=False)
+    known = [*lock.pins.hashed, *lock.pins.git, *uv.read(LOCKED).splitlines(), *uv.read(SERVER).splitlines()]
+    others = {locks.plain(requirements.named(line)) for line in known}
+    told = re.findall(r"^The package `([^`]+)` requires `([^`]+)`, but (.*)$", done.output, re.MULTILINE)
+    lacking = [f"{name} needs {need}, but {why}" for name, need, why in told if locks.plain(name) not in others]
+    if lacking:
+        raise Failed(
+            f"{lock.path} lacks what a folder that it names needs: {listed(lacking)}. Pin that too: `uv pip compile "
+            "--generate-hashes` of a file with the same lines; or set dependencies.hashes to False, and the first "
+            "build pins it."
+        )
 
 
 def _here(path: str) -> str:

@@ -81,7 +81,7 @@ def find(app: App, folder: Path) -> Lock:
         where = subdir or "the root"
         raise Failed(f"There is no {PROJECT} in {where} of the source: set source.subdir to the app's folder.")
     if lock.kind == "requirements":
-        _read_requirements(lock, content, hashes=hashes)
+        _read_requirements(lock, subdir, content, hashes=hashes)
     return lock
 
 
@@ -99,13 +99,17 @@ def _lacking(project: bytes | None, subdir: str, named: str | None) -> str:
     return f"The source has no {name}: `{MADE_BY[name]}` in the project, commit it, and run again."
 
 
-def _read_requirements(lock: Lock, content: Content, *, hashes: bool) -> None:
+def _read_requirements(lock: Lock, subdir: str, content: Content, *, hashes: bool) -> None:
     """Read what a file of requirements asks for. Raises Failed if that isn't pinned, unless a build may pin it."""
     try:
         lock.pins = asked = requirements.read(lock.path, content)
     except requirements.Unreadable as error:
         raise Failed(f"{lock.path} can't be used: {error}.") from error
     lock.made_from += [each for path, each in sorted(asked.files.items()) if path != lock.path]
+    # What these folders need is pinned with the rest.
+    folders = {posixpath.normpath(posixpath.join(subdir, requirements.folder_of(each))) for each, _ in asked.local}
+    inner = [each for each in sorted(folders) if not each.startswith("../")]
+    lock.made_from += [content(posixpath.join(each, file)) or b"" for each in inner for file in SETTINGS]
     if asked.loose and hashes:
         names = ", ".join(requirements.named(line) for line in asked.loose[:3])
         raise Failed(

@@ -145,7 +145,7 @@ def test_pins_that_no_server_fits_end_the_build(place: Place, wheels: Path) -> N
     place.app.wanted["dependencies"]["server"] = ["serving>=2"]
     pins = hashes(wheels, "web==1.0", "shared==1.0", "serving==1.0")
     told = failure(lambda: built(place, IDS[0], requirements_txt=pins))
-    assert told.startswith("The packages of the app's server (serving>=2) don't fit what the lock file pins:\n")
+    assert told.startswith("The packages of the app's server (serving>=2) don't fit what the lock file pins, ")
     assert "serving==1.0" in told
 
 
@@ -267,3 +267,65 @@ def test_a_pylock_that_has_the_project_itself(place: Place) -> None:
         (place.at.folder(release) / "src/notes/__init__.py").write_text(f"NAME = '{release}'\n")
         assert built(place, release, pyproject_toml=PROJECT.format(needs="", more=""), pylock_toml=PYLOCK) is None
         assert says(place, release, "import notes, serving; print(notes.NAME, serving.VERSION)") == f"{release} 2.0"
+
+
+def kit(place: Place, release: str, *needs: str, folder: str = "libs/kit", name: str = "kit") -> None:
+    """A package of the source itself."""
+    at = place.at.folder(release) / folder
+    (at / "src" / name).mkdir(parents=True)
+    (at / "src" / name / "__init__.py").touch()
+    listed = ", ".join(f'"{each}"' for each in needs)
+    project = PROJECT.replace('"notes"', f'"{name}"').format(needs=listed, more="")
+    (at / "pyproject.toml").write_text(project)
+
+
+def test_what_a_folder_of_the_source_needs_is_pinned_with_the_rest(place: Place, wheels: Path) -> None:
+    """As pip installs it; without a line for it in the file."""
+    place.app.wanted["dependencies"]["hashes"] = False
+    for release, need in zip(IDS[:3], ("web", "web", "shared==1.0"), strict=True):
+        kit(place, release, need)
+        kit(place, release, "nowhere", folder="libs/none", name="none")
+        built(place, release, requirements_txt="-e ./libs/kit\n./libs/none ; python_version < '3'\n")
+    assert says(place, IDS[0], "import kit, web, shared; print(web.VERSION, shared.VERSION)") == "1.0 2.0"
+    assert place.app.record(IDS[0])["environment"] == place.app.record(IDS[1])["environment"]
+    assert says(place, IDS[2], "import kit, shared; print(shared.VERSION)") == "1.0", "it needs another one now"
+
+
+def test_hashes_without_what_a_folder_of_the_source_needs(place: Place, wheels: Path) -> None:
+    kit(place, IDS[0], "web", folder=".", name="notes")
+    told = failure(lambda: built(place, IDS[0], requirements_txt=hashes(wheels, "shared==1.0") + "-e .[more]\n"))
+    assert told.startswith(
+        "requirements.txt lacks what a folder that it names needs: notes needs web, but it's not installed. Pin that"
+    )
+    kit(place, IDS[1], "web", folder=".", name="notes")
+    pins = hashes(wheels, "shared==1.0", "web==1.0")
+    built(place, IDS[1], requirements_txt=pins + "-e .[more]\n")
+    assert says(place, IDS[1], "import notes, web; print(web.VERSION)") == "1.0"
+
+
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_server_comes_from_where_the_file_says(
+    place: Place, wheels: Path, monkeypatch: pytest.MonkeyPatch, pinned: bool
+) -> None:
+    """The file alone names that place: here a folder beside it, and no index."""
+    del place.app.wanted["uv_env"]["UV_FIND_LINKS"]
+    place.app.wanted["dependencies"] |= {"hashes": pinned, "lock": "deploy/all.txt"}
+    folder = place.at.folder(IDS[0])
+    folder.mkdir(parents=True)
+    wheels.rename(folder / "wheels")
+    lines = hashes(folder / "wheels", "web==1.0", "shared==1.0") if pinned else "web\nshared<2\n"
+    built(
+        place,
+        IDS[0],
+        deploy__all_txt=f"--no-index\n-r more/base.txt\n{lines}",
+        deploy__more__base_txt="-f ../../wheels\n",
+    )
+    assert says(place, IDS[0], VERSIONS) == "2.0 1.0 1.0"
+
+
+def test_constraints_and_nested_files_and_markers(place: Place, wheels: Path) -> None:
+    place.app.wanted["dependencies"]["hashes"] = False
+    asked = "-r requirements/base.txt\n-c limits.txt\nweb\nnowhere ; python_version < '3'\n"
+    files = {"requirements__base_txt": "shared\n", "limits_txt": "shared==1.0\nserving==1.0\n"}
+    built(place, IDS[0], requirements_txt=asked, **files)
+    assert says(place, IDS[0], VERSIONS) == "1.0 1.0 1.0", "the server's version is within them, too"

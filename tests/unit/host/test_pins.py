@@ -116,7 +116,8 @@ def test_what_poetry_locked(
 ) -> None:
     told = said(tmp_path, capsys, POETRY, PROJECT, *chosen)
     assert told == {
-        "hashed": [INDEX, *sorted([FLASK, *more])],
+        "options": [INDEX],
+        "hashed": sorted([FLASK, *more]),
         "git": [GIT],
         "local": [["libs/kit", False]],
         "builds": True,
@@ -291,6 +292,7 @@ requires = ["pdm-backend"]
 def test_what_pdm_locked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = said(tmp_path, capsys, PDM, PDM_PROJECT, "extra=signed", "group=prod", kind="pdm")
     assert told == {
+        "options": [],
         "hashed": ["flask==3 --hash=sha256:aa", "simplejson==4 --hash=sha256:cc"],
         "git": ["tool @ git+https://git.example.com/tool.git@0123456789abcdef0123456789abcdef01234567"],
         "local": [["./kit", True]],

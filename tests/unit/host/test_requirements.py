@@ -22,10 +22,8 @@ def test_what_is_pinned_and_what_is_not() -> None:
         f"kit @ git+https://git.example.com/kit.git@{COMMIT}\n"
         "tool @ git+ssh://git@git.example.com/tool.git@main\n"
     )
-    assert found.hashed == [
-        "--index-url https://index.example.com/simple",
-        "flask==3.0 --hash=sha256:aa --hash=sha256:bb",
-    ]
+    assert found.options == ["--index-url https://index.example.com/simple"]
+    assert found.hashed == ["flask==3.0 --hash=sha256:aa --hash=sha256:bb"]
     assert found.git == [f"kit @ git+https://git.example.com/kit.git@{COMMIT}"]
     assert found.loose == ["click ; python_version > '3'", "tool @ git+ssh://git@git.example.com/tool.git@main"]
     assert [requirements.named(line) for line in found.loose] == ["click", "tool"]
@@ -38,6 +36,41 @@ def test_what_is_of_the_source_itself() -> None:
     found = read(f"-e .\n--editable ./libs/a\n./libs/b[extra]\n-e git+https://x.example/y.git@{COMMIT}#egg=y\n")
     assert found.local == [(".", True), ("./libs/a", True), ("./libs/b[extra]", False)]
     assert found.git == [f"y @ git+https://x.example/y.git@{COMMIT}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "local", "folder"),
+    [
+        (".[prod]", (".[prod]", False), "."),
+        ("-e .[a,b]", (".[a,b]", True), "."),
+        ("-e ./ # the project", ("./", True), "."),
+        ("-e ./libs/a ; python_version < '3'", ("./libs/a ; python_version < '3'", True), "libs/a"),
+        ("kit[more] @ ./libs/kit", ("./libs/kit[more]", False), "libs/kit"),
+        ("kit @ file:libs/kit", ("libs/kit", False), "libs/kit"),
+        ("kit @ file:./libs/kit", ("./libs/kit", False), "libs/kit"),
+        ("./wheels/a-1-py3-none-any.whl --hash=sha256:aa", ("./wheels/a-1-py3-none-any.whl", False), "wheels/"),
+        ("libs/kit[more]", ("./libs/kit[more]", False), "libs/kit"),
+        ("../libs/kit", ("../libs/kit", False), "../libs/kit"),
+    ],
+)
+def test_ways_to_write_a_folder(line: str, local: tuple[str, bool], folder: str) -> None:
+    files = {"r.txt": f"{line}\n".encode(), "libs/kit/pyproject.toml": b""}
+    found = requirements.read("r.txt", files.get)
+    assert (found.local, found.loose, found.hashed) == ([local], [], [])
+    assert requirements.folder_of(local[0]).startswith(folder)
+
+
+def test_a_name_with_a_slash_is_a_folder_only_if_there_is_a_project() -> None:
+    assert read("libs/kit\n").loose == ["libs/kit"]
+
+
+def test_folders_with_packages_are_beside_the_file_that_names_them() -> None:
+    found = read(
+        "-r sub/base.txt\n-f https://x.example/y\n--find-links ${HERE}/z\n",
+        sub_base="--find-links ../wheels\n--find-links=more\n",
+    )
+    assert found.links == ["wheels", "sub/more"]
+    assert found.options == ["-f https://x.example/y", "--find-links ${HERE}/z"]
 
 
 def test_files_that_include_each_other() -> None:
@@ -60,6 +93,9 @@ def test_files_that_include_each_other() -> None:
         ("-r ../base.txt\n", "there is no ../base.txt in the source"),
         ("-r /etc/passwd\n", "there is no /etc/passwd in the source"),
         ("-e /srv/kit\n", "-e /srv/kit isn't in the source"),
+        ("kit @ file:///srv/kit\n", "kit @ file:///srv/kit isn't in the source"),
+        ("-r https://x.example/base.txt\n", "https://x.example/base.txt is elsewhere; copy it into the source"),
+        ("--global-option=x\n", "--global-option=x is no option that uv takes there"),
     ],
 )
 def test_what_is_not_in_the_source(text: str, why: str) -> None:
