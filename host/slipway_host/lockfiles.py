@@ -58,6 +58,34 @@ def kind_of(path: str) -> str:
     return KINDS.get(name) or ("pylock" if re.fullmatch(r"pylock\.[^.]+\.toml", name) else "requirements")
 
 
+def named_python(subdir: str, content: Content) -> tuple[str, str] | None:
+    """File and version of the Python that a source names besides what it takes; None if it names none.
+
+    Those are .python-version, in the app's folder or above it, and runtime.txt beside the app.
+    """
+    parts = subdir.split("/") if subdir else []
+    above = [posixpath.join(*parts[:count], ".python-version") for count in range(len(parts), -1, -1)]
+    for path in [*above, posixpath.join(subdir, "runtime.txt")]:
+        lines = (content(path) or b"")[:1000].decode(errors="replace").splitlines()
+        told = next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
+        if version := re.fullmatch(r"(?:(?:c?python)[-@]?)?(3\.\d+(?:\.\d+)?)(?:[+-].*)?", told, re.IGNORECASE):
+            return path, version[1]
+    return None
+
+
+def other_python(subdir: str, content: Content, python: str) -> str:
+    """What to say of a source that names another Python than it gets; empty if it doesn't.
+
+    + python: the version that it gets
+    """
+    named = named_python(subdir, content)
+    if named is None or f"{named[1]}.".startswith(f"{python}.") or f"{python}.".startswith(f"{named[1]}."):
+        return ""
+    path, version = named
+    short = ".".join(version.split(".")[:2])
+    return f'{path} names {version}: for that, set python to "{short}"'
+
+
 def lacking(project: bytes | None) -> str:
     """Name of the lock file that a project without one should have.
 

@@ -9,6 +9,7 @@ usage: pins.py PACKAGES KIND LOCK PROJECT [extra=NAME | group=NAME] ...
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import re
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 
 ALWAYS = {"poetry": "main", "pdm": "default"}
 """Kind → the group that every installation has."""
+
+
+KNOWN = {"poetry": (2, 1), "pdm": (4, 5)}
+"""Kind → the newest form of its lock file of which is known what its hash is made of."""
 
 
 class Unfit(Exception):
@@ -87,7 +92,18 @@ class Reader:
         return bool(self.tool.get("distribution", "build-system" in self.project))
 
     def check(self) -> None:
-        """Raise Unfit if what is asked for, or what the project depends on, isn't in the file."""
+        """Raise Unfit if the file is older than the project, or lacks what is asked for or depended on."""
+        if outdated(self.kind, self.lock, self.project):
+            raise Unfit(
+                f"{self.kind}.lock is older than pyproject.toml: `{self.kind} lock` in the project, commit it, and run "
+                "again."
+            )
+        required, name = required_python(self.project)
+        here = ".".join(map(str, sys.version_info[:3]))
+        if required is not None and not within(required, here):
+            raise Unfit(
+                f"The project takes Python {required} ({name}), but gets {here}: set python to another version."
+            )
         known_extras = {*self.lock.get("extras", {}), *self.project.get("project", {}).get("optional-dependencies", {})}
         known_groups = {*self.tool.get("group", {}), *self.project.get("dependency-groups", {})}
         known_groups |= {*self.tool.get("dev-dependencies", {}), *self.lock.get("metadata", {}).get("groups", [])}
@@ -229,6 +245,79 @@ class Reader:
             first = [url for priority, url in ranked if priority in ("primary", "default")]
             more = [*first[1:], *(url for priority, url in ranked if priority not in ("primary", "default"))]
         return [*(f"--index-url {url}" for url in first[:1]), *(f"--extra-index-url {url}" for url in more)]
+
+
+def required_python(project: Found) -> tuple[str | None, str]:
+    """Which Pythons a project takes, and what says so; None if nothing does."""
+    table = project.get("project")
+    told = table.get("requires-python") if isinstance(table, dict) else None
+    if isinstance(told, str):
+        return told, "requires-python"
+    tool = project.get("tool", {})
+    asked = tool.get("poetry", {}).get("dependencies", {}).get("python") if isinstance(tool, dict) else None
+    return (asked if isinstance(asked, str) else None), "[tool.poetry.dependencies] python"
+
+
+# ── whether a lock file fits its project ─────────────────────────────────────────────────────────────────────────────
+
+
+def outdated(kind: str, lock: Found, project: Found) -> bool:
+    """Whether a lock file was made from other dependencies than the project has now, by the hash that it has of them.
+
+    False where that can't be told.
+    """
+    about = lock.get("metadata", {})
+    told = str(about.get("content-hash" if kind == "poetry" else "content_hash", "")).removeprefix("sha256:")
+    version = re.findall(r"\d+", str(about.get("lock-version" if kind == "poetry" else "lock_version", "")))
+    known = version and tuple(map(int, version[:2])) <= KNOWN[kind]
+    if not re.fullmatch("[0-9a-f]{64}", told) or not known:
+        return False
+    made_of = of_poetry(project) if kind == "poetry" else of_pdm(project)
+    hashes = {hashlib.sha256(json.dumps(each, sort_keys=True).encode()).hexdigest() for each in made_of}
+    return bool(hashes) and told not in hashes
+
+
+def of_poetry(project: Found) -> list[Found]:
+    """What Poetry makes its hash of: 2.3 and newer, 2.0 to 2.2, and 1.x (Locker._get_content_hash)."""
+    about, tool = project.get("project", {}), project.get("tool", {}).get("poetry", {})
+    always = ("dependencies", "source", "extras", "dev-dependencies")
+    of_tool = {key: tool[key] for key in (*always, "group") if key in tool}
+    oldest = {key: tool.get(key) for key in always}
+    of_project = {
+        key: about[key] for key in ("requires-python", "dependencies", "optional-dependencies") if key in about
+    }
+    groups = project.get("dependency-groups", {})
+    made: list[Found] = [oldest, {**oldest, **of_tool}]
+    if of_project:
+        made.append({"project": of_project, "tool": {"poetry": of_tool}})
+    if groups:
+        more = {"project": of_project} if of_project else {}
+        made.append({**more, "dependency-groups": groups, "tool": {"poetry": of_tool}})
+    return made
+
+
+def of_pdm(project: Found) -> list[Found]:
+    """What PDM makes its hash of: 2.17 and newer, and before (PyProject.content_hash). Empty where it takes more."""
+    about, tool = project.get("project"), project.get("tool", {}).get("pdm", {})
+    if about is None or "workspace" in tool:  # it reads Poetry's table, or those of the members
+        return []
+    groups: Found = {}
+    for table in (project.get("dependency-groups", {}), tool.get("dev-dependencies", {})):
+        for name, listed in table.items():
+            groups[plain(name)] = [*groups.get(plain(name), []), *listed]
+    own, resolution = tool.get("dev-dependencies", {}), tool.get("resolution", {})
+    shared = {
+        "sources": tool.get("source", []),
+        "dependencies": about.get("dependencies", []),
+        "optional-dependencies": about.get("optional-dependencies", {}),
+        "requires-python": about.get("requires-python", ""),
+    }
+    overrides = (tool.get("overrides", {}), resolution.get("overrides", {}))
+    return [
+        {**shared, "dev-dependencies": groups, "resolution": resolution},
+        {**shared, "dev-dependencies": own, "resolution": resolution},
+        *({**shared, "dev-dependencies": own, "overrides": each} for each in overrides),
+    ]
 
 
 def of_git(url: str) -> str:

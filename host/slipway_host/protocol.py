@@ -202,6 +202,8 @@ if TYPE_CHECKING:
         """What a release would change. All but the commits comes from code that isn't trusted yet."""
 
         commits: list[str]
+        notes: list[str]
+        """What to say of a source that the operator's side doesn't have."""
         pending: list[dict[str, Any]]
         heads: list[str]
         unknown: list[str]

@@ -129,6 +129,7 @@ def release(
     git: Git | None = None,
     sources: tuple[Git, ...] = (),
     keys: Sequence[str] = (),
+    notes: Sequence[str] = (),
     prober: Prober | None = None,
 ) -> Commands:
     """Release `app` if what serves was not made from just these inputs, or doesn't serve as it should.
@@ -142,6 +143,7 @@ def release(
     + git: for a git source; the ref is looked up from the host
     + sources: of all apps whose refs are to be looked up
     + keys: files by which the host reaches it
+    + notes: what is to be said of a release, if there is to be one
     + prober: the traffic to release under
     """
     facts = plan.known(HostFacts, apps=apps)
@@ -202,7 +204,7 @@ def release(
         why = _why(app, status, reasons, unreached=unreached, fresh=request["fresh"])
         why = _lossy(why) if request["stop_first"] else why
         plan.announce(Change("release", f"of {app}", "make", note=why))
-    show_plan(app, seen, contract=request["contract"])
+    show_plan(app, {**seen, "notes": [*notes, *seen.get("notes", [])]}, contract=request["contract"])
     yield Followed("release", "--request", *_form(), app, prober=prober if serving else None, _stdin=json.dumps(value))
 
 
@@ -251,7 +253,9 @@ def _refused(told: Mapping[str, Any], *, contract: bool) -> str:
 
 
 def show_plan(app: str, told: Mapping[str, Any], *, contract: bool) -> None:
-    """Say what a release would bring: its commits, and the migrations with their SQL."""
+    """Say what a release would bring: its Python, its commits, and the migrations with their SQL."""
+    for note in told.get("notes", []):
+        plan.say(f"{app}: {note}")
     for commit, _, subject in (line.partition(" ") for line in told.get("commits", []) if line):
         plan.announce(Change("commit", f"{commit} of {app}", "release", note=subject))
     if told.get("error"):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pyinfra import host, logger
+from slipway_host import lockfiles
 from slipway_host.layout import LAYOUT
 from slipway_host.protocol import FORMAT
 
@@ -327,12 +328,16 @@ def release_app(
     settings: Settings, overview: HostOverview, app: AppSettings, options: RunOptions, sources: Sources
 ) -> OperationMeta:
     """One app's release."""
-    archive, git, commit = None, git_of(app), ""
+    archive, git, commit, of_python = None, git_of(app), "", []
     if app.source_dir is not None and isinstance(app.source, FolderSource):
         archive, notes = sources.packed(app.source_dir, app.source.include)
         for note in notes:
             plan.say(f"{app.name}: {note}", logger.warning)
         commit = digest(archive)
+        of_python = [f"it gets Python {app.python_version}"]
+        other = lockfiles.other_python(app.source.subdir, app.content, app.python_version)
+        if other and app.python is None:
+            of_python = [f"{of_python[0]}, as python.version of the host says; {other}"]
     return operations.release(
         name=f"Release {app.name}",
         app=app.name,
@@ -352,6 +357,7 @@ def release_app(
         git=git,
         sources=sources.asked,
         keys=(app.deploy_key_path, app.known_hosts_path),
+        notes=of_python,
         prober=prober(app, options),
         _ignore_errors=True,
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 
-from slipway_host.release import builder, caches, commands, environment, guest, locks, shared, trees
+from slipway_host import lockfiles
+from slipway_host.release import builder, caches, commands, environment, guest, locks, shared, source, trees
 from slipway_host.release.app import digest
 from slipway_host.system import Failed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from slipway_host.release.app import App
 
 
@@ -24,6 +27,7 @@ def build(app: App, release: str) -> str | None:
     lock = locks.find(app, folder)
     made_from = digest(*lock.made_from, lock.path, locks.settings(app), app.wanted["python"], app.wanted["uv_env"])
     app.write_record(release, environment=made_from)
+    _say_python(app, folder)
     trees.remove(app.at.venv(release))  # a source may have one
     base, own_paths = None, None
     if app.request.get("fresh"):
@@ -56,6 +60,18 @@ def build(app: App, release: str) -> str | None:
     app.write_record(release, own=own_paths)
     app.describe(release, base)
     return f"the environment of {base}" if base else None
+
+
+def _say_python(app: App, folder: Path) -> None:
+    """Tell of another Python that a repository names; a local folder's is told by the plan."""
+    wanted = app.wanted["source"]
+
+    def content(path: str) -> bytes | None:
+        return source.of_source(app, folder, path, "")
+
+    python = app.wanted["python"]
+    if wanted["kind"] == "git" and (other := lockfiles.other_python(wanted["subdir"], content, python)):
+        app.progress.say(f"it gets Python {python}; {other}")
 
 
 def own(app: App, release: str) -> None:

@@ -153,6 +153,8 @@ def explained(text: str, python: str) -> str:
         return "\nuv.lock is older than pyproject.toml: `uv lock` in the project, commit it, and run again."
     if "no-build" in text:
         return "\nThe package has no wheel for this host: add it to build_only, if its code may run in the build."
+    if "project's Python requirement" in text:
+        return "\nSet python of the app to a version that the project takes."
     if "No interpreter found" in text:
         return f"\nPython {python} isn't installed on this host: `slipway apply` installs it."
     return ""

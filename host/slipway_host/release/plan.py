@@ -11,9 +11,12 @@ import os
 import subprocess
 from pathlib import Path
 
+from slipway_host import lockfiles
 from slipway_host.names import PROC
-from slipway_host.release import database, failure, migrations, runs, sandbox, source, trees
+from slipway_host.release import database, failure, locks, migrations, runs, sandbox, source, trees
+from slipway_host.system import Failed
 from slipway_host.systemd import transient
+from slipway_host.text import one_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ def plan(app: App, request: Request) -> Planned:
         source.unpack(app, unpacked, archive)
         if wanted["kind"] == "git" and served:
             told["commits"] = source.subjects(app, f"{served}..{wanted['commit']}")
+            told["notes"] = notes(app, unpacked)
         tool, known = None, request.get("placeholders", {})
         if serving:  # without its packages they can't be read
             tool = migrations.tool_of(app, unpacked, wanted["subdir"], app.wanted, known)
@@ -60,6 +64,22 @@ def plan(app: App, request: Request) -> Planned:
     finally:
         trees.remove(folder)
     return told
+
+
+def notes(app: App, folder: Path) -> list[str]:
+    """Which Python a release of a source would have, and why its build would fail, as far as its files tell."""
+
+    def content(path: str) -> bytes | None:
+        return source.of_source(app, folder, path, "")
+
+    told = [f"it gets Python {app.wanted['python']}"]
+    if other := lockfiles.other_python(app.wanted["source"]["subdir"], content, app.wanted["python"]):
+        told = [f"{told[0]}; {other}"]
+    try:
+        locks.find(app, folder)
+    except Failed as error:
+        told.append(f"its build would fail: {error}")
+    return [app.system.hidden.shown(one_line(each)) for each in told]
 
 
 def in_its_unit(app: App) -> int:

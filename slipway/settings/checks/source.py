@@ -7,9 +7,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import InvalidSpecifier
 from packaging.utils import canonicalize_name
-from slipway_host import lockfiles, requirements
+from slipway_host import lockfiles, pins, requirements
 from slipway_host.lockfiles import PROJECT
 
 from slipway import uv
@@ -76,11 +76,12 @@ def check_folder(report: Report, at: str, app: AppSettings, source: FolderSource
     if not named and (kind == "uv" or (lock is None and lockfiles.lacking(_bytes(folder)) == lockfiles.UV)):
         report.add(place, "a project with a [project] table and a name", f"none in {folder}/pyproject.toml", "add it")
         return
-    if isinstance(project, dict):
-        _check_python(report, at, app, project)
+    _check_python(report, at, app, project_file)
     if lock is None:
         return
-    if kind == "uv":
+    if kind in ("poetry", "pdm"):
+        _check_pins(report, place, folder, lock, kind, project_file)
+    elif kind == "uv":
         _check_chosen(report, app_at, app, project_file)
         _check_uv(report, place, folder, lock, str(project_file["project"]["name"]))
     elif kind == "requirements":
@@ -157,24 +158,37 @@ def _check_requirements(report: Report, at: str, app: AppSettings, lock: Path) -
         report.add(path, "requirements with hashes", f"{lock.name} without one of {named}", do)
 
 
+def _check_pins(report: Report, path: str, folder: Path, lock: Path, kind: str, project: dict[str, Any]) -> None:
+    """A poetry.lock or a pdm.lock was made from the dependencies that the project has."""
+    locked = _load_toml(report, path, lock)
+    if locked is not None and pins.outdated(kind, locked, project):
+        do = f"run {kind} lock in {folder} and commit {lock.name}"
+        report.add(path, f"a {lock.name} that fits pyproject.toml", "an older one", do)
+
+
 def _check_python(report: Report, at: str, app: AppSettings, project: dict[str, Any]) -> None:
-    required = project.get("requires-python")
-    if not isinstance(required, str):
+    """The project takes the Python that the app gets."""
+    required, name = pins.required_python(project)
+    if required is None:
         return
     path = at.rpartition(".")[0] + ".python"
+    fits = functools.partial(_takes, required)
     try:
-        specifier = SpecifierSet(required)
+        taken = fits(app.python_version)
     except InvalidSpecifier:
-        report.add(at, "a requires-python that can be read", show(required), "correct it in pyproject.toml")
+        report.add(at, f"a {name} that can be read", show(required), "correct it in pyproject.toml")
         return
-    wanted = app.python_version
-    patches = [wanted] if wanted.count(".") == 2 else [f"{wanted}.{patch}" for patch in range(100)]
-    if not any(specifier.contains(version) for version in patches):
-        fitting = [
-            f"3.{minor}" for minor in range(11, 15) if any(specifier.contains(f"3.{minor}.{n}") for n in range(100))
-        ]
-        do = f'set python to "{fitting[-1]}"' if fitting else "release the app for Python 3.11 or newer"
-        report.add(path, f"a version that the project's requires-python allows ({required})", show(wanted), do)
+    if not taken:
+        fitting = [version for version in ("3.14", "3.13", "3.12", "3.11") if fits(version)]
+        do = f'set python to "{fitting[0]}"' if fitting else "release the app for Python 3.11 or newer"
+        expected = f"a version that the project's {name} allows ({required})"
+        report.add(path, expected, show(app.python_version), do)
+
+
+def _takes(required: str, version: str) -> bool:
+    """Whether some patch release of a Python is within a range."""
+    patches = [version] if version.count(".") == 2 else [f"{version}.{patch}" for patch in range(100)]
+    return any(pins.within(required, each) for each in patches)
 
 
 def check_git_source(report: Report, at: str, app: AppSettings, source: GitSource) -> None:

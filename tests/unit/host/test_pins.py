@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -316,3 +317,94 @@ def test_what_pdm_locked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 )
 def test_ranges_of_versions(asked: str, inside: str, outside: str) -> None:
     assert pins.within(asked, inside) and not pins.within(asked, outside)
+
+
+POETRY_1 = """
+[tool.poetry.dependencies]
+python = "^3.11"
+kit = "*"
+[tool.poetry.group.prod.dependencies]
+uwsgi = "*"
+"""
+POETRY_2 = """
+[project]
+name = "notes"
+requires-python = ">=3.11"
+dependencies = ["kit"]
+[project.optional-dependencies]
+pg = ["asyncpg"]
+[dependency-groups]
+prod = ["uwsgi"]
+"""
+PDM_2 = """
+[project]
+name = "notes"
+requires-python = ">=3.11"
+dependencies = ["kit"]
+[dependency-groups]
+prod = ["uwsgi"]
+[tool.pdm.dev-dependencies]
+Test_It = ["pytest"]
+[tool.pdm.resolution.overrides]
+kit = "1"
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "told", "project"),
+    [  # as these made them
+        pytest.param(
+            *("poetry", "2.0", "4799de5cc93a5e012d4f805fec8f2ac682d1d4ab26355fed7d5ed0932b077da4", POETRY_1),
+            id="Poetry 1.8.5, and 2.5.1 for such a project",
+        ),
+        pytest.param(
+            *("poetry", "2.1", "898c90fcb21b267c074a0f0a075e64c38c97780f3d538686f9cb259071920731", POETRY_2),
+            id="Poetry 2.1.4",
+        ),
+        pytest.param(
+            *("poetry", "2.1", "520a72c01557a73898e8825c34a5609640cb696ab4207ce8c14c83fa14f57e56", POETRY_2),
+            id="Poetry 2.5.1",
+        ),
+        pytest.param(
+            *("pdm", "4.4.1", "sha256:a09fc1db291bfa196b6a4273a18dbc71d385fd3a7b8e32f85de75feb6047cec8", PDM_2),
+            id="PDM 2.15.4",
+        ),
+        pytest.param(
+            *("pdm", "4.5.1", "sha256:d306365433ddeb3ea1139589f6d335f349280bd5e4cf3ebbe6cef331bc80a82d", PDM_2),
+            id="PDM 2.20.1 and 2.29.4",
+        ),
+    ],
+)
+def test_whether_a_lock_file_fits_its_project(kind: str, version: str, told: str, project: str) -> None:
+    between = "-" if kind == "poetry" else "_"
+    lock = {"metadata": {f"content{between}hash": told, f"lock{between}version": version}}
+    assert not pins.outdated(kind, lock, tomllib.loads(project))
+    for new in (project.replace("kit", "cat"), project.replace("3.11", "3.12")):
+        assert pins.outdated(kind, lock, tomllib.loads(new))
+    newer = {"metadata": {**lock["metadata"], f"lock{between}version": "5.0"}}
+    assert not pins.outdated(kind, newer, tomllib.loads(project.replace("kit", "cat"))), "nobody knows how that is made"
+    assert not pins.outdated(kind, {}, tomllib.loads(project))
+
+
+def test_a_workspace_of_pdm_is_not_judged() -> None:
+    lock = {"metadata": {"content_hash": f"sha256:{'0' * 64}", "lock_version": "4.5.1"}}
+    project = tomllib.loads(PDM_2)
+    assert pins.outdated("pdm", lock, project)
+    project["tool"]["pdm"]["workspace"] = {"members": ["libs/*"]}
+    assert not pins.outdated("pdm", lock, project)
+
+
+def test_an_outdated_lock_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = f'{POETRY}\n[metadata]\nlock-version = "2.1"\ncontent-hash = "{"0" * 64}"\n'
+    assert said(tmp_path, capsys, lock, PROJECT)["error"] == (
+        "poetry.lock is older than pyproject.toml: `poetry lock` in the project, commit it, and run again."
+    )
+
+
+def test_a_python_that_the_project_does_not_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = said(tmp_path, capsys, POETRY, PROJECT.replace("^3.11", "~3.8"))["error"]
+    here = ".".join(map(str, sys.version_info[:3]))
+    assert told == (
+        f"The project takes Python ~3.8 ([tool.poetry.dependencies] python), but gets {here}: set python to another "
+        "version."
+    )

@@ -172,3 +172,26 @@ def test_kinds(path: str, kind: str) -> None:
 def test_which_lock_file_a_project_lacks(project: bytes | None, name: str) -> None:
     """Never one that another tool would make: it would be empty."""
     assert lockfiles.lacking(project) == name
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({".python-version": "3.12\n"}, (".python-version", "3.12")),
+        ({".python-version": "# for pyenv\n\n3.12.4\n3.11\n", "runtime.txt": "x"}, (".python-version", "3.12.4")),
+        ({"a/.python-version": "cpython@3.12\n", ".python-version": "3.11"}, ("a/.python-version", "3.12")),
+        ({"a/runtime.txt": "python-3.12.4\n"}, ("a/runtime.txt", "3.12.4")),
+        ({"a/.python-version": "cpython-3.14+freethreaded-linux\n"}, ("a/.python-version", "3.14")),
+        ({".python-version": "pypy3.10\n"}, None),
+        ({"runtime.txt": "python-3.12.4\n"}, None),
+        ({}, None),
+    ],
+)
+def test_the_python_that_a_source_names(files: dict[str, str], found: tuple[str, str] | None) -> None:
+    assert lockfiles.named_python("a", {name: text.encode() for name, text in files.items()}.get) == found
+
+
+@pytest.mark.parametrize(("python", "told"), [("3.13", True), ("3.12", False), ("3.12.4", False), ("3.12.5", True)])
+def test_a_source_that_names_another_python(python: str, told: bool) -> None:
+    said = lockfiles.other_python("", {".python-version": b"3.12.4\n"}.get, python)
+    assert said == ('.python-version names 3.12.4: for that, set python to "3.12"' if told else "")
