@@ -67,6 +67,8 @@ if TYPE_CHECKING:
         """Packages that may be built from source; None: all."""
         commands: list[list[str]]
         """Command lines that follow the dependencies. May be missing: none."""
+        first: list[list[str]]
+        """Those that come before the app's own project is installed. May be missing: none."""
         env: dict[str, str]
         """Variables without secrets for the build. May be missing: none."""
 

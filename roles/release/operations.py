@@ -254,8 +254,8 @@ def _refused(told: Mapping[str, Any], *, contract: bool) -> str:
 
 def show_plan(app: str, told: Mapping[str, Any], *, contract: bool) -> None:
     """Say what a release would bring: its Python, its commits, and the migrations with their SQL."""
-    for note in told.get("notes", []):
-        plan.say(f"{app}: {note}")
+    for each in told.get("notes", []):
+        plan.say(f"{app}: {each}")
     for commit, _, subject in (line.partition(" ") for line in told.get("commits", []) if line):
         plan.announce(Change("commit", f"{commit} of {app}", "release", note=subject))
     if told.get("error"):

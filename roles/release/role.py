@@ -141,6 +141,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             "only": app.build_only,
             "commands": [shlex.split(command) for command in app.build],
             "env": app.plain_build_environment,
+            **({"first": [shlex.split(command) for command in app.build_first]} if app.build_first else {}),
         },
         "dependencies": dependencies(app),
         "programs": list(app.runs_under.programs),
@@ -190,6 +191,7 @@ def files_inputs(app: AppSettings) -> dict[str, str]:
     given = {path: digest(local.read_bytes()) for path, local in app.given_files.items()}
     return {
         **({"build": digest(app.build)} if app.build else {}),
+        **({"first commands of the build": digest(app.build_first)} if app.build_first else {}),
         **({"shared folders": digest(shared)} if app.shared or app.writable_files else {}),
         **({"secret files": digest(given)} if given else {}),
     }

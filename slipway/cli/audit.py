@@ -1,6 +1,7 @@
 """`slipway vulnerabilities`: known vulnerabilities of the versions that the apps' lock files pin.
 
-`uv audit` asks the OSV database (osv.dev) about every package of a uv.lock. "None is known" and "could not look" are
+`uv audit` asks the OSV database (osv.dev) about every package of a uv.lock; for another lock file, one is made of its
+versions. "None is known" and "could not look" are
 different answers with different exit codes. A service that can't be reached, a source that can't be fetched and a lock
 file without packages all mean "could not look".
 """
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from pyinfra.api.exceptions import PyinfraError
+from slipway_host import lockfiles
 
 from slipway import person, uv
+from slipway.cli import pinned
 from slipway.foreign import one_line
 from slipway.settings import AppSettings, FolderSource, GitSource, load_inventory
 
@@ -79,14 +82,31 @@ def _run(command: list[str], environment: Mapping[str, str]) -> subprocess.Compl
 
 @contextmanager
 def _project(app: AppSettings) -> Iterator[Path]:
-    """The app's folder on this machine; a git source is fetched into a temporary one."""
-    if isinstance(app.source, FolderSource):
-        assert app.app_dir is not None
-        yield app.app_dir
-        return
-    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
-        _fetch(app, app.source, Path(folder))
-        yield Path(folder) / app.source.subdir
+    """A project with a uv.lock on this machine: the app's own, or a temporary one with the versions of its lock file.
+
+    A git source is fetched into a temporary folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="slipway-") as temporary:
+        source, made = Path(temporary) / "source", Path(temporary) / "made"
+        if isinstance(app.source, FolderSource):
+            assert app.source_dir is not None
+            source = app.source_dir
+        else:
+            source.mkdir()
+            _fetch(app, app.source, source)
+        try:
+            lock = pinned.lock_of(app, source)
+            if lockfiles.kind_of(lock) == "uv":
+                yield source / app.source.subdir
+                return
+            versions = pinned.versions(app, source, lock)
+        except pinned.UnpinnedError as error:
+            raise _CannotLookError(str(error)) from error
+        if not versions:
+            raise _CannotLookError(f"its {lock} has no packages")
+        made.mkdir()
+        pinned.write_project(made, versions)
+        yield made
 
 
 def _fetch(app: AppSettings, source: GitSource, folder: Path) -> None:

@@ -83,8 +83,12 @@ class AppOptions(Model):
     release's bin folder is first in PATH, HOME is kept for the next build, and of the variables they get those of
     build_env. No shell; NAME=value may stand before a command. A command that fails ends the release. What they leave
     is part of it: let the last one remove what no release needs ("rm -rf node_modules")."""
+    build_first: Annotated[list[t.BuildCommand], t.Narrow("a list of commands", LIST_DO, container=True)] = []
+    """The same before the app's own project is installed, and after its dependencies are: commands that make what the
+    build of the project itself needs, such as a front end that is part of its package."""
     node: t.Switch = False
-    """True: the host gets Node.js and npm from the distribution's packages, for commands of `build`."""
+    """True: the host gets Node.js and npm from the distribution's packages, for commands of `build` and
+    `build_first`."""
     build_only: (
         Annotated[list[t.PackageName], t.Narrow("a list of packages' names", LIST_DO, container=True)] | None
     ) = None

@@ -233,6 +233,10 @@ class App:
             with contextlib.suppress(OSError):
                 text = path.read_text(errors="replace")
                 found |= secrets_of({"SECRET": text, **read_environment(text)}, app=self.name)
+        for path in (self.at.deploy_key, self.at.dependencies_key):  # a build can read the second
+            with contextlib.suppress(OSError):
+                lines = [each for each in path.read_text(errors="replace").splitlines() if not each.startswith("---")]
+                found |= secrets_of({"KEY": "\n".join(lines)}, app=self.name)
         return found
 
 

@@ -39,6 +39,7 @@ def build(app: App, release: str) -> str | None:
     if base and rebuilt:
         own_paths = environment.adopt_for_own(app, base, release, lock)
     elif base:
+        commands.run(app, release, base, first=True)
         own_paths = []
     else:
         own_paths = environment.sync(app, release, lock)

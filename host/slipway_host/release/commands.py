@@ -20,10 +20,11 @@ ENV = "/usr/bin/env"
 """It finds a program by the unit's PATH; systemd looks in its own."""
 
 
-def run(app: App, release: str, base: str | None, *, rebuilt: bool = False) -> None:
+def run(app: App, release: str, base: str | None, *, rebuilt: bool = False, first: bool = False) -> None:
     """Run the commands as the app's builder, in the app's folder, with the release's environment.
 
     + base: the release whose environment this one shares
+    + first: whether these are the commands that come before the app's own project is installed
     + rebuilt: whether it has that already
 
     Raises Failed if one fails.
@@ -41,7 +42,8 @@ def run(app: App, release: str, base: str | None, *, rebuilt: bool = False) -> N
     # In this one's place: its own folder is root's when it gets that.
     venv = app.at.venv(base) if base else None
     more = [f"BindReadOnlyPaths={venv} {venv}:{app.at.venv(release)}"] if venv and not rebuilt else []
-    for argv in given.get("commands", []):
+    setting = "build_first" if first else "build"
+    for argv in given.get("first" if first else "commands", []):
         began = app.system.clock()
         told = shlex.join(argv)
         hidden, reading = secrets.values(), bool(base)
@@ -49,7 +51,7 @@ def run(app: App, release: str, base: str | None, *, rebuilt: bool = False) -> N
         builder.must_run(app, done)
         if done.code != 0:
             advice = unfound(argv) if done.code == NOT_FOUND else ""
-            raise Failed(f"build: `{told}` ended with {done.code}:\n{tail(done.output)}{advice}")
+            raise Failed(f"{setting}: `{told}` ended with {done.code}:\n{tail(done.output)}{advice}")
         app.progress.say(f"`{told}` {app.system.clock() - began:.1f} s")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from slipway_host.release import builder, caches, guest, installing, locks, manifest, trees
+from slipway_host.release import builder, caches, commands, guest, installing, locks, manifest, trees
 from slipway_host.release.trees import Strange
 from slipway_host.system import Failed, tail
 from slipway_host.text import listed, short
@@ -46,7 +46,7 @@ def sync(app: App, release: str, lock: Lock) -> list[str] | None:
         told = installing.explained(text, app.wanted["python"])
         raise Failed(f"The dependencies of {lock.path} can't be installed:\n{tail(text)}{told}")
     installing.server(uv, lock)
-    local = install_own(uv, lock)
+    local = install_own(uv, lock, None)
     # uv makes its lock files writable by everybody.
     closing = ["find", str(app.at.uv_cache), "-type", "f", "-perm", "-o+w", "-exec", "chmod", "o-w", "{}", "+"]
     builder.must_run(app, builder.run(app, release, closing, {}, network=False))
@@ -55,13 +55,17 @@ def sync(app: App, release: str, lock: Lock) -> list[str] | None:
     return local
 
 
-def install_own(uv: installing.Uv, lock: Lock) -> list[str] | None:
-    """Install the packages of the source. Returns the paths that this has added to the environment, the topmost.
+def install_own(uv: installing.Uv, lock: Lock, base: str | None) -> list[str] | None:
+    """Install the packages of the source, after the commands that these need. Returns the paths that this has added to
+    the environment, the topmost.
 
     None if it has changed something that was there: what is shared must be as it was without them.
+
+    + base: the release whose environment this one shares
     """
     venv = uv.app.at.venv(uv.release)
     before = trees.stamps(venv, guest.WHAT)
+    commands.run(uv.app, uv.release, base, rebuilt=bool(base), first=True)
     installing.own(uv, lock)
     after = trees.stamps(venv, guest.WHAT)
     if any(after.get(path) != stamp for path, stamp in before.items() if stamp is not None):
@@ -166,7 +170,7 @@ def adopt_for_own(app: App, base: str, release: str, lock: Lock) -> list[str] | 
         trees.remove(partial / path)
     app.system.run("find", str(partial), "-type", "d", "-exec", "chown", app.at.builder, "{}", "+")
     partial.rename(venv)
-    local = install_own(installing.Uv(app, release, lock, reading=True), lock)
+    local = install_own(installing.Uv(app, release, lock, reading=True), lock, base)
     complete(app, release)
     return local
 

@@ -33,6 +33,11 @@ VERSIONED = (
 )
 """Variables by which tools that take a project's version from git's tags are told it."""
 UNTAGGED = "0.1.dev0"
+VERSION = (
+    r"v?(?:\d+!)?\d+(?:\.\d+)*(?:[-_.]?(?:alpha|a|beta|b|preview|pre|c|rc)[-_.]?\d*)?"
+    r"(?:-\d+|[-_.]?(?:post|rev|r)[-_.]?\d*)?(?:[-_.]?dev[-_.]?\d*)?(?:\+[a-z0-9]+(?:[-_.][a-z0-9]+)*)?"
+)
+"""What Python's packages may have for a version (packaging.python.org/specifications/version-specifiers)."""
 ATTRIBUTES = "* -export-subst -text -ident -filter !eol !working-tree-encoding\n"
 """For git, overriding a commit's own .gitattributes, which could multiply or change bytes."""
 
@@ -75,22 +80,37 @@ def version(app: App) -> dict[str, str]:
     if source["kind"] == "git":
         done = app.system.run("git", "-C", str(app.at.mirror), *DESCRIBE, source["commit"], check=False, raw=True)
         told = done.output.strip() if done.code == 0 else ""
-    return dict.fromkeys(VERSIONED, as_version(told))
+    given = app.wanted["build"].get("env", {})  # what the operator sets, counts
+    return {name: as_version(told) for name in VERSIONED if name not in given}
 
 
 def as_version(described: str) -> str:
     """The version that `git describe --long` tells: of a commit behind a tag it is a development version of the next.
 
-    Without a tag: UNTAGGED.
+    A tag needn't be a version alone: the longest end of it that is one counts (release-1.2, app/v1.2-rc1), else its
+    first numbers. Without a tag: UNTAGGED.
     """
-    found = re.fullmatch(r"\D*(\d+(?:\.\d+)*)([A-Za-z0-9.+-]*)-(\d+)-g([0-9a-f]+)", described)
+    found = re.fullmatch(r"(.+)-(\d+)-g([0-9a-f]+)", described)
     if not found:
         return UNTAGGED
-    numbers, rest, distance, commit = found.groups()
+    tag, distance, commit = found.groups()
+    starts = [0, *(each.end() for each in re.finditer(r"[^0-9A-Za-z.+!]|(?<=[A-Za-z])(?=\d)", tag))]
+    ends = (tag[at:] for at in starts if re.fullmatch(VERSION, tag[at:], re.IGNORECASE))
+    numbers = re.search(r"\d+(?:\.\d+)*", tag)
+    version = next(ends, numbers[0] if numbers else "").lstrip("vV")
+    if not version:
+        return UNTAGGED
     if distance == "0":
-        return f"{numbers}{rest}"
-    *first, last = numbers.split(".")
-    return f"{'.'.join([*first, str(int(last) + 1)])}.dev{distance}+g{commit}"
+        return version
+    return f"{_next(version.partition('+')[0])}.dev{distance}+g{commit}"
+
+
+def _next(version: str) -> str:
+    """The version after a version: its last number is one higher, as setuptools-scm guesses."""
+    if found := re.fullmatch(r"(.+?)[-_.]?dev[-_.]?\d*", version, re.IGNORECASE):
+        return found[1]
+    found = re.fullmatch(r"(.*?)(\d+)", version)
+    return f"{found[1]}{int(found[2]) + 1}" if found else f"{version}1"
 
 
 @contextlib.contextmanager

@@ -90,8 +90,11 @@ def look(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
 
     write_project(tmp_path / "project")
 
-    def run(url: str, *options: str, source: dict[str, str] | None = None) -> tuple[int, str, str]:
+    def run(
+        url: str, *options: str, source: dict[str, str] | None = None, dependencies: dict[str, Any] | None = None
+    ) -> tuple[int, str, str]:
         app = MINIMAL["apps"]["notes"] | ({"source": source} if source else {})
+        app |= {"dependencies": dependencies} if dependencies else {}
         data = {"ssh_user": "root", "slipway": {"apps": {"notes": app}}}
         (tmp_path / "inventory.py").write_text(f"hosts = [('203.0.113.5', {data!r})]\n")
         with pytest.raises(SystemExit) as ended:
@@ -191,3 +194,116 @@ def test_apps_of_one_name_on_two_hosts_are_each_looked_at(look: Look, service: S
         main(["vulnerabilities", str(tmp_path / "two.py"), "--service", service.url, "--app", "notes", "--json"])
     assert ended.value.code == 2
     assert {"gunicorn 27.0.1", "gunicorn 27.0.2"} <= set(service.asked)
+
+
+# ── other lock files ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+POETRY_LOCK = """
+[[package]]
+name = "Gunicorn"
+version = "27.0.1"
+groups = ["main"]
+
+[[package]]
+name = "numpy"
+version = "1.26.4"
+groups = ["main"]
+markers = "python_version < '3.12'"
+
+[[package]]
+name = "numpy"
+version = "2.1.0"
+groups = ["main", "dev"]
+markers = "python_version >= '3.12'"
+
+[[package]]
+name = "pytest"
+version = "8.0"
+groups = ["dev"]
+
+[[package]]
+name = "uwsgi"
+version = "2.0"
+groups = ["prod"]
+
+[[package]]
+name = "kit"
+version = "1.0"
+groups = ["main"]
+[package.source]
+type = "directory"
+url = "kit"
+"""
+PDM_LOCK = """
+[[package]]
+name = "gunicorn"
+version = "27.0.1"
+groups = ["default"]
+
+[[package]]
+name = "tool"
+version = "1.0"
+git = "https://git.example.com/tool.git"
+groups = ["default"]
+"""
+PYLOCK = """
+lock-version = "1.0"
+created-by = "pip"
+
+[[packages]]
+name = "gunicorn"
+version = "27.0.1"
+
+[[packages]]
+name = "kit"
+directory = { path = "kit" }
+"""
+REQUIREMENTS = """
+-r more.txt
+gunicorn[setproctitle]==27.0.1 ; python_version > "3" \\
+    --hash=sha256:aa
+-e .
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "asked"),
+    [
+        ("poetry.lock", POETRY_LOCK, ["gunicorn 27.0.1", "numpy 1.26.4", "numpy 2.1.0", "uwsgi 2.0"]),
+        ("pdm.lock", PDM_LOCK, ["gunicorn 27.0.1"]),
+        ("pylock.toml", PYLOCK, ["gunicorn 27.0.1"]),
+        ("requirements.txt", REQUIREMENTS, ["click 8.1", "gunicorn 27.0.1"]),
+    ],
+)
+def test_each_lock_file_is_looked_at(
+    look: Look, service: Service, tmp_path: Path, name: str, text: str, asked: list[str]
+) -> None:
+    project = tmp_path / "project"
+    (project / "uv.lock").unlink()
+    (project / name).write_text(text)
+    (project / "more.txt").write_text("click==8.1\n")
+    with (project / "pyproject.toml").open("a") as file:
+        file.write("[tool.poetry.group.prod.dependencies]\n")
+    service.known = frozenset({"gunicorn"})
+    code, out, _ = look(service.url, dependencies={"groups": ["prod"]} if name == "poetry.lock" else {"hashes": False})
+    assert code == 2
+    assert out == "notes: gunicorn 27.0.1: PYSEC-2026-1, CVE-2026-1: It leaks; fixed in 27.0.2\n"
+    assert sorted(service.asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("requirements.txt", "flask>=3\ngunicorn==27.0.1\n", "requirements.txt pins no version of flask"),
+        ("requirements.txt", "flask==3.*,<4\n", "requirements.txt pins no version of flask"),
+        ("requirements.txt", "# nothing\n", "its requirements.txt has no packages"),
+        ("pylock.toml", "a =", "pylock.toml can't be read: Invalid value (at end of document)"),
+    ],
+)
+def test_a_lock_file_that_leaves_versions_open(
+    look: Look, service: Service, tmp_path: Path, name: str, text: str, why: str
+) -> None:
+    (tmp_path / "project/uv.lock").unlink()
+    (tmp_path / "project" / name).write_text(text)
+    assert look(service.url, dependencies={"hashes": False})[:2] == (3, f"notes: could not look: {why}\n")
+    assert service.asked == []

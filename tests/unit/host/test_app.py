@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from slipway_host.layout import Layout
 from slipway_host.release.app import in_order
+from slipway_host.system import System
 
 from tests.unit.host.running import IDS, Host, host_at
 
@@ -167,6 +168,20 @@ def test_the_secrets_of_an_app(host: Host) -> None:
     host.system.hidden.hide(app.secrets())
     said = f"{url} p@ss-word1 hello-world-42 info of-an-older-1 no-secret-then-1 builds-0nly asked-f0r"
     assert host.system.hidden.shown(said) == "*** *** hello-world-42 info *** no-secret-then-1 *** ***"
+
+
+@pytest.mark.parametrize("name", ["deploy_key", "dependencies_key"])
+def test_a_key_that_a_build_prints(host: Host, name: str) -> None:
+    """Whole, and line by line; its ends are nobody's secret."""
+    lines = [f"{letter}b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQ{letter}" for letter in "xyz"]
+    begin, end = (f"-----{word} OPENSSH PRIVATE KEY-----" for word in ("BEGIN", "END"))
+    text = "\n".join([begin, *lines, end, ""])
+    getattr(host.at, name).write_text(text)
+    host.system.hidden.hide(host.app.secrets())
+    assert host.system.hidden.shown(text) == f"{begin}\n***\n***\n***\n{end}\n"
+    assert host.system.hidden.shown(f"a {lines[1]} b\\n{lines[2]}") == "a *** b\\n***"
+    ran = System(host.layout, hidden=host.system.hidden).run("cat", str(getattr(host.at, name)))
+    assert ran.output.split() == [*begin.split(), "***", "***", "***", *end.split()], "as a build's command is heard"
 
 
 def test_a_host_that_was_told_no_names_shows_no_value(host: Host) -> None:

@@ -78,3 +78,12 @@ def test_one_that_fails_ends_the_build(place: Place, argv: list[str], code: int,
     place.system.failing["/usr/bin/env"], place.system.codes["/usr/bin/env"] = "boom", code
     assert told in failure(commands.run, place.app, "r1", None)
     assert place.system.matching("never") == []
+
+
+def test_those_that_come_first(place: Place) -> None:
+    place.app.wanted["build"]["first"] = [["make", "pages"]]
+    commands.run(place.app, "r1", None, first=True)
+    [ran] = place.system.matching("/usr/bin/env")
+    assert ran.partition("/usr/bin/env ")[2].startswith("make pages")
+    place.system.failing["make pages"] = "no rule"
+    assert failure(lambda: commands.run(place.app, "r1", None, first=True)).startswith("build_first: `make pages` ")

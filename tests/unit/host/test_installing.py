@@ -329,3 +329,15 @@ def test_constraints_and_nested_files_and_markers(place: Place, wheels: Path) ->
     files = {"requirements__base_txt": "shared\n", "limits_txt": "shared==1.0\nserving==1.0\n"}
     built(place, IDS[0], requirements_txt=asked, **files)
     assert says(place, IDS[0], VERSIONS) == "1.0 1.0 1.0", "the server's version is within them, too"
+
+
+def test_what_the_build_of_the_project_needs_is_made_first(place: Place, wheels: Path) -> None:
+    """With the dependencies there; in a release that shares them, too."""
+    make = "import pathlib, web; p = pathlib.Path('src/notes/__init__.py'); p.write_text('NAME = ' + repr(web.VERSION))"
+    place.app.wanted["build"] |= {"commands": [], "first": [["python", "-c", make]]}
+    for release in IDS[:2]:
+        (place.at.folder(release) / "src/notes").mkdir(parents=True)
+        files = {"requirements_txt": hashes(wheels, "web==1.0", "shared==1.0")}
+        note = built(place, release, pyproject_toml=PROJECT.format(needs="", more=""), **files)
+        assert says(place, release, "import notes; print(notes.NAME)") == "1.0"
+    assert note == f"the environment of {IDS[0]}"

@@ -56,6 +56,13 @@ def test_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place.add(IDS[0], current=True, commit=commits[0])
     assert planned(place) == {
         "commits": [f"{commits[1][:7]} Second: größer"],
+        "notes": [
+            "it gets Python 3.13",
+            (
+                "its build would fail: There is no pyproject.toml and no requirements.txt in the root of the source: "
+                "set source.subdir to the app's folder, or dependencies.lock to its lock file."
+            ),
+        ],
         "pending": [],
         "error": None,
         "sql_error": None,

@@ -386,7 +386,8 @@ def test_which_lock_file_counts(folder: Path, files: list[str], dependencies: di
     (project / "uv.lock").unlink()
     for name in files:
         (project / name).parent.mkdir(exist_ok=True)
-        (project / name).write_text(lock if name == "uv.lock" else "flask==3 --hash=sha256:aa\n")
+        pinned = "" if name in ("poetry.lock", "pdm.lock") else "flask==3 --hash=sha256:aa\n"
+        (project / name).write_text(lock if name == "uv.lock" else pinned)
     assert app_of(folder, {"apps.notes.dependencies": dependencies}).lock_file == project / found
 
 
