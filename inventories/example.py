@@ -388,8 +388,13 @@ hosts = [
                         # node_modules").
                         # Type: a list of commands; default [].
                         "build": [],
+                        # The same before the app's own project is installed, and after its dependencies are: commands
+                        # that make what the build of the project itself needs, such as a front end that is part of
+                        # its package.
+                        # Type: a list of commands; default [].
+                        "build_first": [],
                         # True: the host gets Node.js and npm from the distribution's packages, for commands of
-                        # `build`.
+                        # `build` and `build_first`.
                         # Type: True or False; default False.
                         "node": False,
                         # The only packages of the lock file that may be built on the host from their sources, which

@@ -197,7 +197,11 @@ def dependencies(uv: Uv, lock: Lock) -> Done:
 
 
 def _options(uv: Uv, lock: Lock) -> list[str]:
-    """The options of a file of requirements, as lines of one: no pin names an index."""
+    """The options of a file of requirements, as lines of one; of a pylock.toml, the one index that it names."""
+    if lock.kind == "pylock":
+        text = lock.content.decode(errors="replace")
+        named = {*re.findall(r"^index = [\"'](https?://[^\"'\s]+)[\"']$", text, re.MULTILINE)}
+        return [f"--index-url {index}" for index in named if len(named) == 1 and "//pypi.org/" not in index]
     folder = uv.app.at.folder(uv.release)
     return [*lock.pins.options, *(f"--find-links {folder / each}" for each in lock.pins.links)]
 

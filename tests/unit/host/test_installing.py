@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import subprocess
 import sys
+import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -341,3 +344,67 @@ def test_what_the_build_of_the_project_needs_is_made_first(place: Place, wheels:
         note = built(place, release, pyproject_toml=PROJECT.format(needs="", more=""), **files)
         assert says(place, release, "import notes; print(notes.NAME)") == "1.0"
     assert note == f"the environment of {IDS[0]}"
+
+
+class Index(ThreadingHTTPServer):
+    """An index of packages (packaging.python.org/specifications/simple-repository-api)."""
+
+    def __init__(self, wheels: Path) -> None:
+        """`wheels`: folder with what it has."""
+        super().__init__(("127.0.0.1", 0), functools.partial(_Handler, directory=str(wheels.parent)))
+        for path in wheels.glob("*.whl"):
+            page = wheels.parent / "simple" / path.name.split("-")[0] / "index.html"
+            page.parent.mkdir(parents=True, exist_ok=True)
+            with page.open("a") as file:
+                file.write(f'<a href="/{wheels.name}/{path.name}">{path.name}</a>\n')
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.server_address[1]}/simple"
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "max-age=0")  # else uv itself asks no more for a while
+        super().end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def index(place: Place, wheels: Path) -> Iterator[Index]:
+    """An index that no variable names."""
+    for name in ("UV_FIND_LINKS", "UV_OFFLINE"):
+        del place.app.wanted["uv_env"][name]
+    place.app.wanted["uv_env"] |= {"UV_HTTP_RETRIES": "0", "NO_PROXY": "127.0.0.1", "UV_INSECURE_HOST": "127.0.0.1"}
+    with Index(wheels) as made:
+        yield made
+        made.shutdown()
+
+
+def test_the_index_of_a_lock_file_has_the_server(place: Place, wheels: Path, index: Index) -> None:
+    """What a build keeps is enough for one with other settings once the index is gone; `offline` alone says so."""
+    lines = hashes(wheels, "web==1.0", "shared==1.0")
+    built(place, IDS[0], requirements_txt=f"--index-url {index.url}\n{lines}")
+    assert says(place, IDS[0], VERSIONS) == "2.0 1.0 1.0"
+    packages = ""
+    for name in ("web", "shared"):
+        wheel = f"{name}-1.0-py3-none-any.whl"
+        digest = hashlib.sha256((wheels / wheel).read_bytes()).hexdigest()
+        url = f"{index.url.removesuffix('/simple')}/wheels/{wheel}"
+        packages += f'\n[[packages]]\nname = "{name}"\nversion = "1.0"\nindex = "{index.url}"\n'
+        packages += f'wheels = [{{ url = "{url}", hashes = {{ sha256 = "{digest}" }} }}]\n'
+    head = 'lock-version = "1.0"\ncreated-by = "x"\n'
+    built(place, IDS[1], pylock_toml=head + packages)
+    assert says(place, IDS[1], VERSIONS) == "2.0 1.0 1.0"
+    index.shutdown()
+    index.server_close()
+    place.app.wanted["uv_env"]["UV_HTTP_TIMEOUT"] = "31"
+    asked = f"--index-url {index.url}\n{lines}"
+    assert "can't be installed" in failure(lambda: built(place, IDS[2], requirements_txt=asked))
+    place.app.wanted["dependencies"]["offline"] = True
+    built(place, IDS[3], requirements_txt=asked)
+    assert says(place, IDS[3], VERSIONS) == "2.0 1.0 1.0"
