@@ -254,7 +254,9 @@ def required_python(project: Found) -> tuple[str | None, str]:
     if isinstance(told, str):
         return told, "requires-python"
     tool = project.get("tool", {})
-    asked = tool.get("poetry", {}).get("dependencies", {}).get("python") if isinstance(tool, dict) else None
+    for name in ("poetry", "dependencies"):
+        tool = tool.get(name) if isinstance(tool, dict) else None
+    asked = tool.get("python") if isinstance(tool, dict) else None
     return (asked if isinstance(asked, str) else None), "[tool.poetry.dependencies] python"
 
 
@@ -266,15 +268,16 @@ def outdated(kind: str, lock: Found, project: Found) -> bool:
 
     False where that can't be told.
     """
-    about = lock.get("metadata", {})
-    told = str(about.get("content-hash" if kind == "poetry" else "content_hash", "")).removeprefix("sha256:")
-    version = re.findall(r"\d+", str(about.get("lock-version" if kind == "poetry" else "lock_version", "")))
-    known = version and tuple(map(int, version[:2])) <= KNOWN[kind]
-    if not re.fullmatch("[0-9a-f]{64}", told) or not known:
+    try:
+        about = lock.get("metadata", {})
+        told = str(about.get("content-hash" if kind == "poetry" else "content_hash", "")).removeprefix("sha256:")
+        version = re.findall(r"\d+", str(about.get("lock-version" if kind == "poetry" else "lock_version", "")))
+        made_of = of_poetry(project) if kind == "poetry" else of_pdm(project)
+        hashes = {hashlib.sha256(json.dumps(each, sort_keys=True).encode()).hexdigest() for each in made_of}
+    except (AttributeError, KeyError, TypeError):  # it isn't as its tool has it
         return False
-    made_of = of_poetry(project) if kind == "poetry" else of_pdm(project)
-    hashes = {hashlib.sha256(json.dumps(each, sort_keys=True).encode()).hexdigest() for each in made_of}
-    return bool(hashes) and told not in hashes
+    known = version and tuple(map(int, version[:2])) <= KNOWN[kind]
+    return bool(known and hashes and re.fullmatch("[0-9a-f]{64}", told)) and told not in hashes
 
 
 def of_poetry(project: Found) -> list[Found]:

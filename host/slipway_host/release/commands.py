@@ -43,7 +43,7 @@ def run(app: App, release: str, base: str | None, *, rebuilt: bool = False, firs
     venv = app.at.venv(base) if base else None
     more = [f"BindReadOnlyPaths={venv} {venv}:{app.at.venv(release)}"] if venv and not rebuilt else []
     setting = "build_first" if first else "build"
-    for argv in given.get("first" if first else "commands", []):
+    for argv in given.get("first", []) if first else given.get("commands", []):
         began = app.system.clock()
         told = shlex.join(argv)
         hidden, reading = secrets.values(), bool(base)

@@ -408,3 +408,16 @@ def test_a_python_that_the_project_does_not_take(tmp_path: Path, capsys: pytest.
         f"The project takes Python ~3.8 ([tool.poetry.dependencies] python), but gets {here}: set python to another "
         "version."
     )
+
+
+@pytest.mark.parametrize(
+    "project", ["project = 3", "tool = 3", "[tool]\npoetry = 3\npdm = 3", "[project]\nx = 1979-05-27"]
+)
+def test_a_project_of_another_form(project: str) -> None:
+    """Others tell what is wrong with it."""
+    parsed, told = tomllib.loads(project), "0" * 64
+    for kind, between in (("poetry", "-"), ("pdm", "_")):
+        lock = {"metadata": {f"content{between}hash": told, f"lock{between}version": "2.1"}}
+        assert pins.outdated(kind, lock, parsed) in (True, False)
+        assert not pins.outdated(kind, {"metadata": 3}, parsed)
+    assert pins.required_python(parsed)[0] is None
