@@ -1241,6 +1241,32 @@ def test_a_release_that_serves_is_not_made_again(again: Again) -> None:
         assert lookup(done, app_name).reasons == [f"{app_name}: r1 serves and was made from exactly this"]
 
 
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        (None, "it gets Python 3.13"),
+        ("3.13.2", "it gets Python 3.13"),
+        (
+            "3.12",
+            (
+                "it gets Python 3.13, as python.version of the host says; .python-version names 3.12: for that, "
+                'set python to "3.12"'
+            ),
+        ),
+    ],
+)
+def test_the_python_of_a_release_is_told(
+    plan: Planner, minimal: Settings, overview: HostOverview, caplog: Any, named: str | None, said: str
+) -> None:
+    folder = minimal.apps["notes"].source_dir
+    assert folder is not None
+    if named:
+        (folder / ".python-version").write_text(f"{named}\n")
+    caplog.set_level("INFO", "pyinfra")
+    plan(release, minimal, overview, RunOptions())
+    assert f"notes: {said}" in logged(caplog)
+
+
 def test_the_first_release(plan: Planner, minimal: Settings, overview: HostOverview, caplog: Any) -> None:
     caplog.set_level("INFO", "pyinfra")
     plan(lambda: (app(minimal, overview), release(minimal, overview, RunOptions())))
