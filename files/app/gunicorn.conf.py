@@ -5,6 +5,10 @@ import sys
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "servers"))  # noqa: PTH100, PTH118, PTH120
 
+import slipway_journal  # noqa: E402
+
+slipway_journal.install()
+
 HEAD_BYTES = 256 * 1024
 """Of a request's head: nginx refuses more than a part of that."""
 NAMED = os.environ.get("SLIPWAY_APP")

@@ -13,7 +13,10 @@ from slipway_host.layout import LAYOUT
 from slipway.servers.server import Process, lines
 
 FOLDER = "app/servers"
-SHARED = {str(LAYOUT.servers / name): f"{FOLDER}/{name}" for name in ("slipway_master.py", "slipway_served.py")}
+SHARED = {
+    str(LAYOUT.servers / name): f"{FOLDER}/{name}"
+    for name in ("slipway_master.py", "slipway_served.py", "slipway_journal.py")
+}
 """Path on the host → file of ``files/``: what all of them need."""
 DEATHS = (
     r"Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM)|gave no sign of life|didn't start within)"

@@ -8,6 +8,7 @@ before the old one is told to stop.
 import argparse
 import contextlib
 import faulthandler
+import logging
 import mmap
 import os
 import random
@@ -16,6 +17,8 @@ import socket
 import struct
 import sys
 import time
+
+import slipway_journal
 
 STARTING, SERVING, LEAVING = range(3)
 SLOT = struct.Struct("=dq")  # the last sign of life, and one of these
@@ -30,8 +33,8 @@ BOOT_FAILED = 3  # exit code, as Gunicorn's
 
 
 def say(text):
-    """Write a line to the journal."""
-    print(text, file=sys.stderr, flush=True)
+    """Write an error to the journal."""
+    slipway_journal.say(text, logging.ERROR)
 
 
 class Worker:
@@ -240,6 +243,7 @@ def main(serve, description):
     """Run the master of a server."""
     import slipway_served
 
+    slipway_journal.install()
     slipway_served.enter(os.getcwd())  # noqa: PTH109
     options = arguments(description)
     sys.exit(Master(serve, options, inherited()).run())
