@@ -19,6 +19,7 @@ import sys
 import time
 
 import slipway_journal
+import slipway_served
 
 STARTING, SERVING, LEAVING = range(3)
 SLOT = struct.Struct("=dq")  # the last sign of life, and one of these
@@ -161,6 +162,7 @@ class Master:
                     continue
                 state = self.state(child)
                 del self.children[pid]
+                slipway_served.ended(pid)
                 if child.told is not None:
                     continue
                 code = os.waitstatus_to_exitcode(status)
@@ -241,9 +243,8 @@ def arguments(description):
 
 def main(serve, description):
     """Run the master of a server."""
-    import slipway_served
-
     slipway_journal.install()
     slipway_served.enter(os.getcwd())  # noqa: PTH109
+    slipway_served.metrics()
     options = arguments(description)
     sys.exit(Master(serve, options, inherited()).run())

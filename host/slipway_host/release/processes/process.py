@@ -113,6 +113,9 @@ class Process:
         """The message if it was ready and no longer is."""
         raise NotImplementedError
 
+    def keep(self, app: App, release: str) -> None:
+        """Another release is about to serve: until that is certain it may go on, and start anew."""
+
     # ── it ends ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def let_go(self, app: App, release: str) -> None:
