@@ -18,6 +18,8 @@ SHARED = {
     for name in ("slipway_master.py", "slipway_served.py", "slipway_journal.py")
 }
 """Path on the host → file of ``files/``: what all of them need."""
+CONFIG: dict[str, str] = {"server_config": "it is for Gunicorn alone: leave it out"}
+"""What none of them has (`Server.refused`)."""
 DEATHS = (
     r"Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM)|gave no sign of life|didn't start within)"
     "|No worker serves, and one "

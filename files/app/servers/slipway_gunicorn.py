@@ -19,6 +19,8 @@ IDLE, ASKED, STARTING = range(3)
 STATE = struct.Struct("=Bd")  # one of these, and since when
 LOST_SECONDS = 30
 """After which a request for another worker has got lost: the master answers within one."""
+END_SECONDS = 2
+"""For hooks when a worker ends."""
 HOOKS = (
     *("on_starting", "when_ready", "pre_fork", "post_fork", "post_worker_init", "worker_int", "worker_abort"),
     *("pre_request", "post_request", "child_exit", "worker_exit", "nworkers_changed", "on_exit"),
@@ -112,6 +114,13 @@ class Patient:
     """
 
     _since = None
+
+    def run(self):
+        super().run()
+        # A thread that is at it still has had its time; Python would wait for it when it ends.
+        end = threading.Timer(END_SECONDS, os._exit, (0,))
+        end.daemon = True
+        end.start()
 
     def handle_exit(self, sig, frame):
         now = time.monotonic()

@@ -78,10 +78,6 @@ class Process:
         """Look at it once. Returns whether it works, and what was seen."""
         raise NotImplementedError
 
-    def still_works(self, app: App, release: str) -> tuple[bool, str]:
-        """The same while it serves."""
-        return self.ready(app, release)
-
     def pause(self, app: App, seen: str, looks: int) -> float:
         """Seconds until it may be looked at again.
 
