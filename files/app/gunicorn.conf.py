@@ -5,9 +5,9 @@ import sys
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "servers"))  # noqa: PTH100, PTH118, PTH120
 
-import slipway_gunicorn  # noqa: E402
-import slipway_journal  # noqa: E402
-import slipway_served  # noqa: E402
+import slipway_gunicorn
+import slipway_journal
+import slipway_served
 
 slipway_journal.install()
 slipway_served.metrics()

@@ -1,7 +1,7 @@
 """What the servers have in common whose workers Slipway's own master keeps (files/app/servers/slipway_master.py).
 
-Their own masters lose requests when they are stopped, wait for ever for a worker that has died, or take no socket from
-systemd.
+Their own masters lose requests when they are stopped or replace a worker, wait for ever for one that has died, or take
+no socket from systemd: that file tells what was measured.
 """
 
 from __future__ import annotations

@@ -253,6 +253,47 @@ def test_a_request_to_the_master_that_got_lost_is_made_again(
     assert signals == ["SIGTTIN", "SIGTTIN"]
 
 
+class Threads:
+    """As Gunicorn's worker of threads: it leaves as soon as it is told."""
+
+    def __init__(self) -> None:
+        self.alive, self.nr, self.max_requests = True, 0, 60
+        self.kept = SimpleNamespace(timeout=1e9)
+        self.keepalived_conns = [self.kept]
+
+    def notify(self) -> None: ...
+
+    def handle_request(self, req: list[str], conn: object) -> None:
+        req.append("answered")
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        self.alive = False
+
+
+def test_threads_answer_what_is_on_its_way_on_kept_connections(
+    monkeypatch: pytest.MonkeyPatch, signals: list[str]
+) -> None:
+    """For half a second each answer is the last of its connection; then those that are idle end."""
+    monkeypatch.setenv("SLIPWAY_INTERFACE", "wsgi")
+    monkeypatch.setitem(sys.modules, "gunicorn.workers.gthread", SimpleNamespace(ThreadWorker=Threads))
+    worker = shared(monkeypatch, None)["worker_class"]()
+    asked: list[str] = []
+    req = SimpleNamespace(append=asked.append, force_close=lambda: asked.append("the last"))
+    worker.handle_request(req, None)
+    worker.handle_exit(15, None)
+    worker.handle_request(req, None)
+    assert worker.alive and asked == ["answered", "the last", "answered"]
+    worker.handle_exit(15, None)
+    assert worker.alive, "the master says it again each second"
+    worker.nr = 100
+    worker.notify()
+    assert "SIGTTIN" not in signals
+    time.sleep(0.7)
+    assert signals == ["SIGTERM"], "it reminds itself"
+    worker.handle_exit(15, None)
+    assert not worker.alive and worker.kept.timeout <= time.monotonic() + 2
+
+
 # ── an app's own configuration ───────────────────────────────────────────────────────────────────────────────────────
 
 OWN = """

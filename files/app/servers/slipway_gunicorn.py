@@ -21,6 +21,8 @@ LOST_SECONDS = 30
 """After which a request for another worker has got lost: the master answers within one."""
 END_SECONDS = 2
 """For hooks when a worker ends."""
+IDLE_SECONDS = 2
+"""That idle connections of a worker that leaves stay open, if its Gunicorn answers on them."""
 HOOKS = (
     *("on_starting", "when_ready", "pre_fork", "post_fork", "post_worker_init", "worker_int", "worker_abort"),
     *("pre_request", "post_request", "child_exit", "worker_exit", "nworkers_changed", "on_exit"),
@@ -109,8 +111,7 @@ class Replaced:
 class Patient:
     """A worker of threads that answers what is on its way on kept connections before it closes them.
 
-    Gunicorn closes those that are idle at once until 25.1, and from then on waits for them as long as for requests; from
-    27.0.1 it does it right.
+    Gunicorn up to 25.1 closes those that are idle at once, and up to 27.0.0 it waits for them as long as for requests.
     """
 
     _since = None
@@ -122,17 +123,21 @@ class Patient:
         end.daemon = True
         end.start()
 
+    def handle_request(self, req, conn):
+        if self._since is not None:
+            req.force_close()  # the answer is the last of its connection
+        return super().handle_request(req, conn)
+
     def handle_exit(self, sig, frame):
         now = time.monotonic()
         if self._since is None:
             self._since, self.told = now, True
-            self.cfg.set("keepalive", 0)  # each answer is the last of its connection
             timer = threading.Timer(slipway_served.LAST_SECONDS, os.kill, (os.getpid(), signal.SIGTERM))
             timer.daemon = True
             timer.start()
         elif now >= self._since + slipway_served.LAST_SECONDS:  # the master says it again and again
             for each in (*getattr(self, "keepalived_conns", ()), *getattr(self, "pending_conns", ())):
-                each.timeout = now
+                each.timeout = min(each.timeout, now + IDLE_SECONDS)
             super().handle_exit(sig, frame)
 
 

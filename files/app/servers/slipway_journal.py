@@ -35,9 +35,18 @@ SEEN_SECONDS = 0.1
 BUFFER_BYTES = 8 * 1024 * 1024
 LONGEST = 256 * 1024  # characters of a text that is looked at
 LEVELS = {
-    **{"critical": logging.CRITICAL, "fatal": logging.CRITICAL, "error": logging.ERROR, "exception": logging.ERROR},
-    **{"warning": logging.WARNING, "warn": logging.WARNING, "info": logging.INFO, "notice": logging.INFO},
-    **{"success": logging.INFO, "debug": logging.DEBUG, "trace": logging.DEBUG, "notset": logging.DEBUG},
+    "critical": logging.CRITICAL,
+    "fatal": logging.CRITICAL,
+    "error": logging.ERROR,
+    "exception": logging.ERROR,
+    "warning": logging.WARNING,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "notice": logging.INFO,
+    "success": logging.INFO,
+    "debug": logging.DEBUG,
+    "trace": logging.DEBUG,
+    "notset": logging.DEBUG,
 }
 """Names of levels as loggers write them."""
 KEYS = ("level", "levelname", "log_level", "severity")
@@ -131,7 +140,7 @@ def send_file(data):
     """Send a large entry."""
     file = os.memfd_create("journal", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
     try:
-        with open(file, "wb", closefd=False) as opened:  # noqa: PTH123  # it has no path
+        with open(file, "wb", closefd=False) as opened:  # it has no path
             opened.write(data)
         fcntl.fcntl(file, fcntl.F_ADD_SEALS, SEALS)
         _to.sendmsg([], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file]))], 0, SOCKET)

@@ -271,7 +271,9 @@ def route_paths(routes, start, depth=0):
             yield from route_paths(inner, path, depth + 1)
         elif not hasattr(route, "path"):  # what FastAPI has for a router that is included, from 0.13x on
             asked = ({"type": "http", "method": "GET", "path": each, "root_path": start} for each in HEALTH)
-            yield from (start + scope["path"] for scope in asked if route.matches({**scope, "headers": []})[0].value == 2)
+            yield from (
+                start + scope["path"] for scope in asked if route.matches({**scope, "headers": []})[0].value == 2
+            )
         elif "GET" in (getattr(route, "methods", None) or {"GET"}):
             yield path
 

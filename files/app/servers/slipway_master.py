@@ -3,6 +3,16 @@
 The master serves nothing and imports nothing of the app. It takes the socket that systemd made, which stays when it is
 restarted, and replaces a worker that dies, that gives no sign of life, or that has had its requests; the new one serves
 before the old one is told to stop.
+
+The servers' own masters lose requests, which was measured with Uvicorn 0.54 (`uvicorn --fd 3 --workers 2`) and
+Hypercorn 0.18 (`hypercorn -b fd://3 -w 2`), 8 kept connections and a request on each every 60 ms:
+
+- told to stop, each lost a request on all 8, since they close kept connections at once; Hypercorn also cut a request of
+  3 seconds.
+- where workers end after a number of requests and streams are open, both serve nothing for 12 to 18 seconds.
+- of Hypercorn's workers one was killed: for 10 seconds and longer no request was answered.
+
+Granian's takes no socket of systemd's.
 """
 
 import argparse

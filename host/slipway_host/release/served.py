@@ -67,8 +67,8 @@ def propose(app: App, told: Served) -> None:
         path, *others = told["health"]
         more = f" (or {', '.join(others)})" if others else ""
         app.progress.say(
-            f'it has {path}{more}: with readiness_path "{path}" a release serves only once that answers 2xx; with none, '
-            f"once / answers below 500"
+            f'it has {path}{more}: with readiness_path "{path}" a release serves only once that answers 2xx; '
+            "with none, once / answers below 500"
         )
 
 

@@ -92,7 +92,13 @@ class Place:
         if current:
             self.system.link(self.at.current, f"releases/{release}")
 
-    def found(self, application: str = "notes.main:app", interface: str = "asgi", where: str | None = None, health: Sequence[str] = ()) -> None:
+    def found(
+        self,
+        application: str = "notes.main:app",
+        interface: str = "asgi",
+        where: str | None = None,
+        health: Sequence[str] = (),
+    ) -> None:
         """What the look at a release's application answers."""
         told = json.dumps({"app": application, "interface": interface, "where": where, "health": health})
         self.system.printing[str(self.layout.look_program)] = f"{self.app.mark}{told}\n"

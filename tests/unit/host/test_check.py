@@ -99,7 +99,9 @@ def test_a_bad_unit_of_a_job_is_refused(place: Place, monkeypatch: pytest.Monkey
     run = place.system.run
 
     def noting(*argv: str, **options: Any) -> Any:
-        seen.update({each: Path(each).read_text() for each in argv if Path(each).name.startswith(place.at.job("clean", ""))})
+        seen.update(
+            {each: Path(each).read_text() for each in argv if Path(each).name.startswith(place.at.job("clean", ""))}
+        )
         return run(*argv, **options)
 
     monkeypatch.setattr(place.system, "run", noting)

@@ -137,9 +137,7 @@ def test_it_hands_over_when_another_release_serves(host: Host) -> None:
     assert not processes.finishing(host.app, OLD)
 
 
-def test_one_that_a_boot_has_started_starts_anew_until_the_commit(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_a_boot_has_started_starts_anew_until_the_commit(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its unit goes by nginx, which names the new release meanwhile."""
     monkeypatch.setattr(web, "public", lambda app, each: None)
     host.add(OLD, units=True, current=True)

@@ -1,4 +1,4 @@
-"""How what an app logs becomes the journal's (files/app/servers/slipway_journal.py): real processes, a stand-in for it."""
+"""How what an app logs becomes the journal's (files/app/servers/slipway_journal.py), for which there is a stand-in."""
 
 from __future__ import annotations
 

@@ -129,7 +129,10 @@ inner = [Route(path="/live", methods={"GET"}), Route(path="/ping", methods={"GET
 @pytest.mark.parametrize(
     ("made", "expected"),
     [
-        ('Of(routes=[Route(path="/health", methods={"GET"}), Route(path="/readyz", methods={"GET"})])', "/readyz /health"),
+        (
+            'Of(routes=[Route(path="/health", methods={"GET"}), Route(path="/readyz", methods={"GET"})])',
+            "/readyz /health",
+        ),
         ('Of(routes=[Route(path="/healthz", methods={"POST"}), Route(path="/{name}", methods={"GET"})])', ""),
         ('Of(routes=[Route(path="/health", routes=inner), Route(path="", routes=inner)])', "/health/live /live /ping"),
         ('Of(app=Of(routes=[Route(path="/up")]))', "/up"),
