@@ -211,9 +211,9 @@ def worker_with(monkeypatch: pytest.MonkeyPatch, requests: int, told: bool = Fal
 
 def test_another_worker_serves_before_one_leaves(monkeypatch: pytest.MonkeyPatch, signals: list[str]) -> None:
     values = shared(monkeypatch, None)
-    turns = sys.modules["slipway_gunicorn"].turns  # type: ignore[attr-defined]
+    turns = sys.modules["slipway_gunicorn"].turns
     first, second = worker_with(monkeypatch, 59), worker_with(monkeypatch, 60)
-    assert sys.modules["slipway_gunicorn"].turns is turns  # type: ignore[attr-defined]
+    assert sys.modules["slipway_gunicorn"].turns is turns
     first.notify()
     assert (signals, first.signs) == ([], 1)
     second.notify()
