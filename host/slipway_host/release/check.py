@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from pathlib import Path
 
 from slipway_host.proxy.nginx import Nginx
@@ -52,6 +51,8 @@ def valid_units(app: App, release: str) -> None:
     """Raise Failed unless systemd accepts the release's units, and those of its jobs, which it gets at the commit."""
     units, texts = processes.units(app, release), jobs.unit_texts(app, release)
     paths = [str(app.system.layout.units / unit) for unit in units]
+    import tempfile  # it takes long to load
+
     with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
         for unit, text in texts.items():
             path = Path(folder, unit)
