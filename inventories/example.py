@@ -473,6 +473,14 @@ hosts = [
                         # in docs/explanation.md.
                         # Type: one of "gunicorn", "uvicorn", "granian", "hypercorn"; default "gunicorn".
                         "server": "gunicorn",
+                        # A configuration of the server's in the app's folder, for server "gunicorn" alone. Its hooks
+                        # count (on_starting, post_fork, worker_exit and the like; child_exit after Slipway's own),
+                        # and what it says of logs: loglevel, logconfig, logconfig_dict, logconfig_json, logger_class,
+                        # access_log_format and the statsd settings. Everything else in it doesn't, since these
+                        # settings and Slipway say it; the journal names what was passed over. None: no such file is
+                        # read, whatever the source has.
+                        # Type: a file inside the app's folder: letters, digits and . _ + - /, or None; default None.
+                        "server_config": None,
                         # Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores
                         # and memory.
                         # Type: a whole number from 1 to 256, or None; default None.
@@ -507,11 +515,12 @@ hosts = [
                         # Type: True or False; default False.
                         "access_log": False,
                         # Requests after which a worker is replaced, against leaks of memory; 0: never (the server's
-                        # default).
+                        # default). Another one serves before it is told to stop, and only one is replaced at a time;
+                        # what is a stream ends after graceful_timeout.
                         # Type: a whole number of requests from 0 to 1000000; default 0.
                         "max_requests": 0,
-                        # Up to so many requests more for each worker, at random, so that they aren't all replaced at
-                        # once. Needs max_requests.
+                        # Up to so many requests more for each worker, at random, so that they aren't replaced in a
+                        # row. Needs max_requests.
                         # Type: a whole number of requests from 0 to 1000000; default 0.
                         "max_requests_jitter": 0,
                         # Files and sockets a process may have open; every client's connection takes one. systemd's
@@ -629,9 +638,10 @@ hosts = [
                         # None.
                         "liveness_path": None,
                         # Path that answers 2xx when the app can serve, such as "/readyz". A release goes live only
-                        # after it did, over its own socket; if it answers 404, the release fails at once. None:
-                        # liveness_path. If neither is set, a release is ready when it answers / with any status below
-                        # 500, such as a redirect or 404; name a path to ask for more.
+                        # after it did, over its own socket; 429 counts as well, and if it answers 404, the release
+                        # fails at once. None: liveness_path. If neither is set, a release is ready when it answers /
+                        # with any status below 500, such as a redirect or 404, and names the path that the app seems
+                        # to have for it.
                         # Type: a path such as /healthz: / first, then letters, digits and . _ ~ - /, or None; default
                         # None.
                         "readiness_path": None,

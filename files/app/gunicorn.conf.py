@@ -5,28 +5,32 @@ import sys
 
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "servers"))  # noqa: PTH100, PTH118, PTH120
 
+import slipway_gunicorn
+import slipway_journal
+import slipway_served
+
+slipway_journal.install()
+slipway_served.metrics()
+
 HEAD_BYTES = 256 * 1024
 """Of a request's head: nginx refuses more than a part of that."""
 NAMED = os.environ.get("SLIPWAY_APP")
 """The application; a release of before names it on Gunicorn's command line alone."""
 
 
-class Loads:
+class Loads(slipway_gunicorn.Replaced):
     """A worker that loads the application as Slipway's check has loaded it."""
 
     def load_wsgi(self):
         if NAMED:
-            import slipway_served
-
             self.app.callable = self.served(slipway_served.load(NAMED))
         super().load_wsgi()
 
 
 if os.environ.get("SLIPWAY_INTERFACE") == "wsgi":
-    import slipway_served
     from gunicorn.workers.gthread import ThreadWorker
 
-    class Worker(Loads, ThreadWorker):
+    class Worker(Loads, slipway_gunicorn.Patient, ThreadWorker):
         """Gunicorn's worker of every app that speaks WSGI."""
 
         served = staticmethod(slipway_served.wsgi)
@@ -51,6 +55,19 @@ else:
         def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             self.config.limit_concurrency = self.cfg.worker_connections or None
+            self.config.limit_max_requests = None
+            # A worker that is replaced isn't ended by anybody else, and what is a stream may have no end.
+            self.config.timeout_graceful_shutdown = self.cfg.graceful_timeout
+            self.config.timeout_notify = 1
+
+        def answered(self):
+            return self.server.server_state.total_requests if self.server else 0
+
+        server = None
+
+        @property
+        def told(self):
+            return self.server is not None and self.server.should_exit
 
         @staticmethod
         def served(app):
@@ -58,7 +75,7 @@ else:
 
         async def _serve(self):
             self.config.app = self.wsgi
-            server = Patient(config=self.config)
+            server = self.server = Patient(config=self.config)
             self._install_sigquit_handler()
             await server.serve(sockets=self.sockets)
             if not server.started:
@@ -80,3 +97,4 @@ worker_tmp_dir = "/dev/shm"
 accesslog = None
 errorlog = "-"
 control_socket_disable = True
+globals().update(slipway_gunicorn.settings(os.environ.get("SLIPWAY_SERVER_CONFIG")))

@@ -269,7 +269,7 @@ class AppLayout:
         self.jobs = self.records / "jobs"
         """What its jobs run with, and how they ended; root's alone."""
         self.started = host.run / f"{name}.started"
-        """Has a file for each release whose processes may run since this boot, though `current` doesn't name it."""
+        """Has a file for each release whose processes may run since this boot, though nginx doesn't name it."""
         self.lock = host.run / f"{name}.lock"
         self.mirror_lock = host.run / f"{name}.mirror.lock"
         self.runs = host.run / name

@@ -115,6 +115,8 @@ if TYPE_CHECKING:
         """Interface → modules that its start imports."""
         versions: dict[str, str]
         """Package → versions that fit, such as ``>=23,<28``."""
+        config: str
+        """Its configuration in the app's folder. May be missing: none."""
 
     class Served(TypedDict):
         """What a release serves, as it was found."""
@@ -124,6 +126,8 @@ if TYPE_CHECKING:
         interface: Literal["asgi", "wsgi"]
         where: str | None
         """Where it was found; None for what the settings name."""
+        health: list[str]
+        """Usual paths of health checks that it has a route for, the best first."""
 
     class Wanted(TypedDict, total=False):
         """What an app should be: the content of release.json, and part of each release's record. It has no secret."""

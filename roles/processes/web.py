@@ -25,6 +25,7 @@ def units(app: AppSettings, workers: int, sandbox: Sequence[str]) -> dict[str, s
         backlog=app.backlog,
         concurrency=app.concurrency,
         access_log=app.access_log,
+        config=app.server_config,
     )
     values = {
         "app": app,

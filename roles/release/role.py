@@ -108,6 +108,7 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
             },
             "modules": {interface: list(names) for interface, names in app.runs_under.modules.items()},
             "versions": app.runs_under.versions,
+            **({"config": app.server_config} if app.server_config else {}),
         },
         "source": source | {"subdir": app.source.subdir, "commit": commit},
         "python": app.python_version,

@@ -16,7 +16,8 @@ GRANIAN = Server(
     files=kept.own("run_granian.py"),
     reserved={},
     service=kept.service("run_granian.py"),
-    refused={
+    refused=kept.CONFIG
+    | {
         "keep_alive": "Granian keeps idle connections until nginx ends them, which loses no request: leave it out",
     },
 )

@@ -33,11 +33,11 @@ def _service(process: Process) -> list[str]:
 GUNICORN = Server(
     name="gunicorn",
     interfaces=(ASGI, WSGI),
-    packages=("gunicorn>=22", "uvicorn-worker>=0.2", "uvicorn>=0.23", "uvloop>=0.17", "httptools>=0.5"),
+    packages=("gunicorn>=23", "uvicorn-worker>=0.2", "uvicorn>=0.23", "uvloop>=0.17", "httptools>=0.5"),
     programs=("gunicorn", "python"),
     modules={ASGI: ("gunicorn", "uvicorn_worker"), WSGI: ("gunicorn",)},
     deaths=r"Worker exiting \(pid|Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM))",
-    files={CONFIG: "app/gunicorn.conf.py"} | kept.own("slipway_uvicorn.py"),
+    files={CONFIG: "app/gunicorn.conf.py"} | kept.own("slipway_gunicorn.py", "slipway_uvicorn.py"),
     reserved={
         # Whom it trusts to say who the client is.
         "FORWARDED_ALLOW_IPS": "remove it; nginx alone reaches the app and says who the client is; for a CDN in front "

@@ -16,7 +16,8 @@ HYPERCORN = Server(
     files=kept.own("run_hypercorn.py"),
     reserved={},
     service=kept.service("run_hypercorn.py"),
-    refused={
+    refused=kept.CONFIG
+    | {
         "threads": "Hypercorn serves ASGI alone here, whose apps have no threads: leave it out",
         "concurrency": 'Hypercorn has no such limit: leave it out, or write "server": "uvicorn"',
     },

@@ -1,7 +1,7 @@
 """What the servers have in common whose workers Slipway's own master keeps (files/app/servers/slipway_master.py).
 
-Their own masters lose requests when they are stopped, wait for ever for a worker that has died, or take no socket from
-systemd.
+Their own masters lose requests when they are stopped or replace a worker, wait for ever for one that has died, or take
+no socket from systemd: that file tells what was measured.
 """
 
 from __future__ import annotations
@@ -13,8 +13,13 @@ from slipway_host.layout import LAYOUT
 from slipway.servers.server import Process, lines
 
 FOLDER = "app/servers"
-SHARED = {str(LAYOUT.servers / name): f"{FOLDER}/{name}" for name in ("slipway_master.py", "slipway_served.py")}
+SHARED = {
+    str(LAYOUT.servers / name): f"{FOLDER}/{name}"
+    for name in ("slipway_master.py", "slipway_served.py", "slipway_journal.py")
+}
 """Path on the host → file of ``files/``: what all of them need."""
+CONFIG: dict[str, str] = {"server_config": "it is for Gunicorn alone: leave it out"}
+"""What none of them has (`Server.refused`)."""
 DEATHS = (
     r"Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM)|gave no sign of life|didn't start within)"
     "|No worker serves, and one "

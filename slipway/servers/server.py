@@ -39,6 +39,8 @@ class Process:
     """Connections and requests that a worker may have under way; None: no limit."""
     access_log: bool
     """Whether it writes a line for each request."""
+    config: str | None = None
+    """A configuration of the app's own, in its folder."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,10 @@ def lines(process: Process, words: Sequence[str]) -> list[str]:
 
     + words: its command, an option with its value a word
     """
+    config = [f'Environment="SLIPWAY_SERVER_CONFIG={process.config}"'] if process.config else []
     return [
         f'Environment="SLIPWAY_APP={APP}" SLIPWAY_INTERFACE={INTERFACE}',
+        *config,
         "ExecStart=" + " \\\n    ".join(words),
         "KillMode=mixed",
         "# The first process ends its workers itself after their time; systemd only what is still there then.",

@@ -15,5 +15,5 @@ UVICORN = Server(
     files=kept.own("run_uvicorn.py", "slipway_uvicorn.py"),
     reserved={},
     service=kept.service("run_uvicorn.py"),
-    refused={"threads": "Uvicorn serves ASGI alone, whose apps have no threads here: leave it out"},
+    refused=kept.CONFIG | {"threads": "Uvicorn serves ASGI alone, whose apps have no threads here: leave it out"},
 )

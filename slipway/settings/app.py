@@ -24,6 +24,8 @@ UPLOADS = 40 * 2**20
 """Bytes of large uploads that one client may have nginx keep at once, unless two of them come to more."""
 
 
+TOO_MANY = 429
+"""An answer of an app that works: its own limit counts the questions of all."""
 _at = cache(LAYOUT.app)
 """They are asked for often."""
 
@@ -240,7 +242,7 @@ class AppSettings(AppOptions):
 
     def is_good(self, status: int) -> bool:
         """Whether an answer with this status is good on these paths."""
-        return 200 <= status < (300 if self.has_health else 500)
+        return 200 <= status < (300 if self.has_health else 500) or status == TOO_MANY
 
     @property
     def probe_paths(self) -> list[str]:

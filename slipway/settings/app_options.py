@@ -125,6 +125,12 @@ class AppOptions(Model):
     """The server that runs the app. What the app's lock file lacks of its packages is installed besides. Whichever it
     is, it has the socket of systemd, believes nginx alone, and finishes its requests and closes WebSockets when it is
     stopped. What each serves, and is good for, is in docs/explanation.md."""
+    server_config: Annotated[t.FilePath | None, Field(examples=["gunicorn.conf.py"])] = None
+    """A configuration of the server's in the app's folder, for server "gunicorn" alone. Its hooks count (on_starting,
+    post_fork, worker_exit and the like; child_exit after Slipway's own), and what it says of logs: loglevel, logconfig,
+    logconfig_dict, logconfig_json, logger_class, access_log_format and the statsd settings. Everything else in it
+    doesn't, since these settings and Slipway say it; the journal names what was passed over. None: no such file is
+    read, whatever the source has."""
     workers: t.Workers | None = None
     """Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores and memory."""
     timeout: t.Seconds = 30
@@ -147,9 +153,11 @@ class AppOptions(Model):
     """True: the server writes a line for each request to the journal, which may cost half of the throughput. nginx has
     an access log in any case."""
     max_requests: Annotated[int, t.whole(0, 1_000_000, "requests")] = 0
-    """Requests after which a worker is replaced, against leaks of memory; 0: never (the server's default)."""
+    """Requests after which a worker is replaced, against leaks of memory; 0: never (the server's default). Another one
+    serves before it is told to stop, and only one is replaced at a time; what is a stream ends after
+    graceful_timeout."""
     max_requests_jitter: Annotated[int, t.whole(0, 1_000_000, "requests")] = 0
-    """Up to so many requests more for each worker, at random, so that they aren't all replaced at once. Needs
+    """Up to so many requests more for each worker, at random, so that they aren't replaced in a row. Needs
     max_requests."""
     limit_nofile: Annotated[int, t.whole(1024, 1_048_576, "descriptors")] = 65536
     """Files and sockets a process may have open; every client's connection takes one. systemd's own default of 1024 is
@@ -213,8 +221,9 @@ class AppOptions(Model):
     readiness_path, or /."""
     readiness_path: t.UrlPath | None = None
     """Path that answers 2xx when the app can serve, such as "/readyz". A release goes live only after it did, over its
-    own socket; if it answers 404, the release fails at once. None: liveness_path. If neither is set, a release is ready
-    when it answers / with any status below 500, such as a redirect or 404; name a path to ask for more."""
+    own socket; 429 counts as well, and if it answers 404, the release fails at once. None: liveness_path. If neither is
+    set, a release is ready when it answers / with any status below 500, such as a redirect or 404, and names the path
+    that the app seems to have for it."""
     readiness_interval: t.Seconds = 1
     """Seconds between two questions to the readiness path, so that limits of the app's own aren't reached. The first
     few come sooner, and what doesn't answer well is asked again at once."""

@@ -89,6 +89,7 @@ MAXIMAL: dict[str, Any] = {
             "factory": True,
             "python_path": ["src", "lib/more"],
             "server": "gunicorn",
+            "server_config": "conf/gunicorn.py",
             "threads": 5,
             "backlog": 2048,
             "concurrency": 900,

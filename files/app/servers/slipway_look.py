@@ -10,11 +10,12 @@ line with a mark from its standard input, which the app doesn't know, and a line
   modules     interface → modules that the server's start imports
   versions    package → versions of it that fit
 
-The answer follows the mark: app (with parentheses for a factory), interface, and where it was found. Without one the
-last lines say why.
+The answer follows the mark: app (with parentheses for a factory), interface, where it was found, and which of the usual
+paths of health checks the application has, as far as its routes are known. Without one the last lines say why.
 """
 
 import ast
+import contextlib
 import gc
 import importlib
 import importlib.metadata
@@ -38,6 +39,14 @@ FOLDERS = ("app", "src", "api", "backend", "server")
 """Packages that aren't named after the project."""
 VARIABLES = ("LITESTAR_APP", "FLASK_APP")
 """What frameworks' own commands go by."""
+HEALTH = (
+    *("/readyz", "/ready", "/health/ready", "/healthz", "/health", "/api/health", "/api/healthz", "/healthcheck"),
+    *("/health/live", "/livez", "/live", "/ping", "/up", "/status", "/_health", "/-/health"),
+)
+"""Paths that usually tell whether an application can serve, the best first."""
+WRAPPED = ("app", "_app", "application", "wrapped", "asgi_app", "wsgi_app", "asgi_handler", "handler")
+"""Where a wrapper has what it wraps."""
+DEEPEST = 10  # wrappers, and routers in routers
 
 
 class Failed(Exception):
@@ -207,7 +216,7 @@ def looked_at(spec, asked):
     factory = called or (told == "factory" if asked["factory"] is None else asked["factory"])
     whole = f"{spec}()" if factory and not called else spec
     if asked["interface"]:
-        return whole, asked["interface"]
+        return whole, asked["interface"], None if factory else found
     if factory:
         try:
             made = slipway_served.load(whole)
@@ -217,13 +226,67 @@ def looked_at(spec, asked):
                 f"{whole} fails. It was called to tell what it makes; if it needs the migrated database, set interface "
                 'to "asgi" or "wsgi".'
             ) from None
-        told = kind(made)
+        told, found = kind(made), made
     if told == "asgi2":
         raise Failed(f"{whole} is an ASGI 2 application, which no server here serves: wrap it for ASGI 3.")
     if told not in ("asgi", "wsgi"):
         advice = 'set interface to "asgi" or "wsgi"' if told is None else "correct the setting app"
         raise Failed(f"What {whole} is can't be told from its signature: {advice}.")
-    return whole, told
+    return whole, told, found
+
+
+# ── how it is asked whether it is ready ──────────────────────────────────────────────────────────────────────────────
+
+
+def health(found):
+    """Of `HEALTH` those that an application has a route for."""
+    known = set()
+    for _ in range(DEEPEST):
+        with contextlib.suppress(Exception):  # of whichever framework, in whichever version
+            known = set(paths(found))
+        if known:
+            break
+        found = next((each for each in (getattr(found, name, None) for name in WRAPPED) if callable(each)), None)
+        if found is None:
+            break
+    spelled = {f"/{each.strip('/')}": f"/{each.lstrip('/')}" for each in sorted(known)}
+    return [spelled[path] for path in HEALTH if path in spelled]
+
+
+def paths(found):
+    """The paths of an application's routes: of Starlette and FastAPI, Litestar, Flask and Quart, Django."""
+    if (rules := getattr(found, "url_map", None)) is not None:
+        return [rule.rule for rule in rules.iter_rules() if "GET" in (rule.methods or {"GET"})]
+    if type(found).__module__.startswith("django.core.handlers"):
+        return django_paths(importlib.import_module("django.urls").get_resolver(), "")
+    return route_paths(getattr(found, "routes", ()), "")
+
+
+def route_paths(routes, start, depth=0):
+    """Those of routes that have a path, and of what is mounted."""
+    for route in routes:
+        path = start + (getattr(route, "path", "") or "")
+        inner = None if depth > DEEPEST else getattr(route, "routes", None)
+        if inner:
+            yield from route_paths(inner, path, depth + 1)
+        elif not hasattr(route, "path"):  # what FastAPI has for a router that is included, from 0.13x on
+            asked = ({"type": "http", "method": "GET", "path": each, "root_path": start} for each in HEALTH)
+            yield from (
+                start + scope["path"] for scope in asked if route.matches({**scope, "headers": []})[0].value == 2
+            )
+        elif "GET" in (getattr(route, "methods", None) or {"GET"}):
+            yield path
+
+
+def django_paths(resolver, start, depth=0):
+    """Those of patterns that are plain text."""
+    for each in resolver.url_patterns:
+        path = start + str(each.pattern)
+        if hasattr(each, "url_patterns"):
+            if depth < DEEPEST:
+                yield from django_paths(each, path, depth + 1)
+        else:
+            yield path.replace("^", "").removesuffix("$").replace("\\Z", "")
 
 
 def fits(version, wanted):
@@ -277,14 +340,14 @@ def answer(asked, folder):
             )
         spec, where = found
     try:
-        whole, interface = looked_at(spec, asked)
+        whole, interface, found = looked_at(spec, asked)
     except Failed:
         raise
     except BaseException as error:
         traceback.print_exc()
         raise Failed(f"{spec} can't be imported.{hint(error, folder)}") from None
     server_fits(asked, interface)
-    return {"app": whole, "interface": interface, "where": where}
+    return {"app": whole, "interface": interface, "where": where, "health": health(found)}
 
 
 def main():

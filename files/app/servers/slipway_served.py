@@ -65,6 +65,38 @@ def load(text):
         raise RuntimeError(f"{text} calls sys.exit({error.code!r})") from error
 
 
+def metrics():
+    """Prepare prometheus_client's multiprocess mode, if the app asks for it: the folder of its files is there, and has
+    none of processes that have ended, as of before a restart."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if not folder:
+        return
+    with contextlib.suppress(OSError):
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+        for name in os.listdir(folder):  # noqa: PTH208
+            pid = name.removesuffix(".db").rpartition("_")[2]
+            if name.endswith(".db") and pid.isdigit() and not _is_there(int(pid)):
+                os.unlink(os.path.join(folder, name))  # noqa: PTH108, PTH118
+
+
+def _is_there(pid):
+    """Whether there is such a process. Another release's isn't seen in /proc from here."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def ended(pid):
+    """A worker has ended: in prometheus_client's multiprocess mode its gauges count no longer."""
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        with contextlib.suppress(Exception):  # it is the app's package, of whichever version
+            importlib.import_module("prometheus_client.multiprocess").mark_process_dead(pid)
+
+
 def __getattr__(name):
     """``slipway_served:app`` is the application: loaded when a server asks for it, not before."""
     if name != "app":

@@ -7,6 +7,7 @@ from uvicorn import Server
 
 # Seconds for nginx to end a WebSocket after our close frame. A client that reads nothing would delay it for ever.
 FAREWELL_SECONDS = 2
+SIGNS_SECONDS = 1
 
 
 class Farewell:
@@ -65,5 +66,15 @@ class Patient(Server):
         for each in self.servers:
             each.close()
         self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
-        await asyncio.sleep(LAST_SECONDS)
-        await super().shutdown(sockets)
+        signs = asyncio.ensure_future(self._signs())
+        try:
+            await asyncio.sleep(LAST_SECONDS)
+            await super().shutdown(sockets)
+        finally:
+            signs.cancel()
+
+    async def _signs(self):
+        """Go on giving signs of life, or requests that take their time would be taken for a worker that is stuck."""
+        while self.config.callback_notify is not None:
+            await self.config.callback_notify()
+            await asyncio.sleep(SIGNS_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 from slipway_host.proxy.nginx import Nginx
 from slipway_host.release import database, hooks, jobs, manifest, migrations, processes, served
@@ -47,12 +48,19 @@ def flush(app: App) -> None:
 
 
 def valid_units(app: App, release: str) -> None:
-    """Raise Failed unless systemd accepts the release's units."""
-    units = processes.units(app, release)
+    """Raise Failed unless systemd accepts the release's units, and those of its jobs, which it gets at the commit."""
+    units, texts = processes.units(app, release), jobs.unit_texts(app, release)
     paths = [str(app.system.layout.units / unit) for unit in units]
-    done = app.system.run("systemd-analyze", "verify", *paths, check=False)
+    import tempfile  # it takes long to load
+
+    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
+        for unit, text in texts.items():
+            path = Path(folder, unit)
+            path.write_text(text)
+            paths.append(str(path))
+        done = app.system.run("systemd-analyze", "verify", *paths, check=False)
     # It ends with 0 even for an unknown key, so what it prints about our files counts.
-    complaints = [line for line in done.output.splitlines() if any(unit in line for unit in units)]
+    complaints = [line for line in done.output.splitlines() if any(unit in line for unit in (*units, *texts))]
     if complaints:
         raise Failed("systemd refuses the unit:\n" + "\n".join(complaints))
 

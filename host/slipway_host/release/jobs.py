@@ -56,7 +56,7 @@ def check(app: App, release: str) -> None:
 
 def settle(app: App, release: str | None) -> None:
     """Let systemd have the jobs of the release that serves, and no others. It changes nothing if it has them."""
-    texts, there, folder = _texts(app, release), _units(app), app.system.layout.units
+    texts, there, folder = unit_texts(app, release), _units(app), app.system.layout.units
     if not texts and not there:
         return
     strays = [unit for unit in there if unit not in texts]
@@ -78,7 +78,7 @@ def settle(app: App, release: str | None) -> None:
 
 def faults(app: App, release: str) -> list[str]:
     """What is wrong with the units of a release's jobs, other than that they don't run: a run was killed, say."""
-    texts, there, folder = _texts(app, release), _units(app), app.system.layout.units
+    texts, there, folder = unit_texts(app, release), _units(app), app.system.layout.units
     old: list[str] = []
     for unit, text in texts.items():
         with contextlib.suppress(FileNotFoundError):  # a run may be under way
@@ -88,7 +88,7 @@ def faults(app: App, release: str) -> list[str]:
     return [*(f"{unit} is another release's" for unit in old), *(f"{unit} is there" for unit in strays)]
 
 
-def _texts(app: App, release: str | None) -> dict[str, str]:
+def unit_texts(app: App, release: str | None) -> dict[str, str]:
     """Unit → text, of the jobs of a release."""
     return {
         app.at.job(name, kind): text.replace("@RELEASE@", release or "")

@@ -92,7 +92,7 @@ def watch(app: App, release: str) -> str | None:
         for process, unit in watched:
             seen = ""
             if app.system.clock() >= due[unit]:
-                ready, seen = process.still_works(app, release)
+                ready, seen = process.ready(app, release)
                 bad[unit] = 0 if ready else bad[unit] + 1
                 # What works isn't asked more often than it has to be; what doesn't is looked at again at once.
                 due[unit] = app.system.clock() + (process.pause(app, seen, WATCHED) if ready else 0)

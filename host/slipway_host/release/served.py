@@ -22,6 +22,8 @@ INTERFACES = ("asgi", "wsgi")
 APPLICATION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\([A-Za-z0-9_'., =+:/@-]*\))?", re.ASCII)
 """module:attribute, for a factory with parentheses."""
 LONGEST = 300  # characters
+PATH = re.compile(r"/[A-Za-z0-9_./-]{1,60}", re.ASCII)
+"""One of the paths of `slipway_look.HEALTH`."""
 PLACES = {"@APP@": "app", "@INTERFACE@": "interface"}
 """What stands in a unit for a fact."""
 
@@ -30,6 +32,8 @@ def find(app: App, release: str) -> Served:
     """Find and import a release's application, and write down what it is. Raises Failed if that can't be done."""
     wanted = app.wanted
     server: ServerNeeds = wanted.get("server", {})
+    if (config := server.get("config")) and not (app.work(release) / config).is_file():
+        raise Failed(f"server_config: there is no {config} in the app's folder: commit it, or correct the setting.")
     name, interfaces = server.get("name", "its server"), server.get("interfaces", list(INTERFACES))
     question = {
         "app": wanted["app"],
@@ -52,8 +56,20 @@ def find(app: App, release: str) -> Served:
         raise Failed(f"{told['app']} is a {kind} application, which {name} doesn't serve: set server to {others}.")
     if told["where"]:
         app.progress.say(f"the application is {told['app']} ({kind}), found in {told['where']}")
+    propose(app, told)
     app.write_record(release, served=told)
     return told
+
+
+def propose(app: App, told: Served) -> None:
+    """Name the path by which the app says whether it can serve, if none is set: then an answer of / is enough."""
+    if told["health"] and not app.wanted["readiness"].get("strict", True):
+        path, *others = told["health"]
+        more = f" (or {', '.join(others)})" if others else ""
+        app.progress.say(
+            f'it has {path}{more}: with readiness_path "{path}" a release serves only once that answers 2xx; '
+            "with none, once / answers below 500"
+        )
 
 
 def read(text: str) -> Served:
@@ -62,6 +78,7 @@ def read(text: str) -> Served:
         told = json.loads(text)
         served: Served = {name: told[name] for name in ("app", "interface")}  # type: ignore[assignment]
         served["where"] = told["where"] and re.sub(r"[^\w./\[\] -]", "?", str(told["where"]))[:LONGEST]
+        served["health"] = [path for path in told["health"] if PATH.fullmatch(path)]
     except (KeyError, TypeError, ValueError) as error:
         raise Failed("The app answered for Slipway's own program when it was imported.") from error
     if not fits(served):

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 def switch(app: App, release: str) -> str | None:
     """Let nginx send new requests to the new release. Until the commit both are enabled, in case of a reboot."""
+    if before := app.serving():
+        for process in processes.of(app, before):
+            process.keep(app, before)
     # For the next boot only: the running systemd needn't read the links.
     app.systemd.ctl("enable", "--quiet", "--no-reload", *processes.units(app, release))
     app.write_record(release, switched=app.system.stamp())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +92,15 @@ class Place:
         if current:
             self.system.link(self.at.current, f"releases/{release}")
 
-    def found(self, application: str = "notes.main:app", interface: str = "asgi", where: str | None = None) -> None:
+    def found(
+        self,
+        application: str = "notes.main:app",
+        interface: str = "asgi",
+        where: str | None = None,
+        health: Sequence[str] = (),
+    ) -> None:
         """What the look at a release's application answers."""
-        told = json.dumps({"app": application, "interface": interface, "where": where})
+        told = json.dumps({"app": application, "interface": interface, "where": where, "health": health})
         self.system.printing[str(self.layout.look_program)] = f"{self.app.mark}{told}\n"
 
     def migrates(self, command: Any = "auto") -> None:

@@ -88,6 +88,33 @@ def test_a_bad_unit_of_a_worker_is_refused(place: Place) -> None:
     assert failure(check.valid_units, place.app, "r1") == told
 
 
+JOB = {"service": "[Service]\nExecStart=/usr/bin/env true # @RELEASE@\n", "timer": "[Timer]\nOnCalendar=daily\n"}
+
+
+def test_a_bad_unit_of_a_job_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It isn't among systemd's yet, where that of the serving release may be."""
+    jobs = {"clean": {"command": ["true"], "calendar": ["daily"], "units": JOB}}
+    place.app.write_record("r1", wanted={**place.app.wanted, "jobs": jobs})
+    seen: dict[str, str] = {}
+    run = place.system.run
+
+    def noting(*argv: str, **options: Any) -> Any:
+        seen.update(
+            {each: Path(each).read_text() for each in argv if Path(each).name.startswith(place.at.job("clean", ""))}
+        )
+        return run(*argv, **options)
+
+    monkeypatch.setattr(place.system, "run", noting)
+    check.valid_units(place.app, "r1")
+    names = {place.at.job("clean", kind): text.replace("@RELEASE@", "r1") for kind, text in JOB.items()}
+    assert {Path(path).name: text for path, text in seen.items()} == names
+    assert not any(Path(path).exists() or Path(path).is_relative_to(place.layout.units) for path in seen)
+    timer = place.at.job("clean", "timer")
+    place.system.printing["systemd-analyze"] = f"/tmp/x/{timer}:2: Failed to parse calendar specification"
+    told = f"systemd refuses the unit:\n/tmp/x/{timer}:2: Failed to parse calendar specification"
+    assert failure(check.valid_units, place.app, "r1") == told
+
+
 def test_a_hook_that_is_missing_ends_it_first(place: Place) -> None:
     place.migrating()
     place.app.wanted["hooks"]["after_switch"] = ["no-such-thing"]

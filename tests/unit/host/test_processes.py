@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from slipway_host.proxy import sockets
-from slipway_host.release import heal, processes, proof, retire, rollback, start, status
+from slipway_host.release import heal, processes, proof, retire, rollback, start, status, switch
 from slipway_host.release.processes import web
 from slipway_host.release.processes.web import WEB
 
@@ -135,6 +135,17 @@ def test_it_hands_over_when_another_release_serves(host: Host) -> None:
     assert processes.finishing(host.app, OLD) and not retire.busy(host.app, OLD), "nothing waits for it"
     runs(host, OLD, "worker.service", "inactive")
     assert not processes.finishing(host.app, OLD)
+
+
+def test_one_that_a_boot_has_started_starts_anew_until_the_commit(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its unit goes by nginx, which names the new release meanwhile."""
+    monkeypatch.setattr(web, "public", lambda app, each: None)
+    host.add(OLD, units=True, current=True)
+    host.add(NEW, "started", units=True)
+    switch.switch(host.app, NEW)
+    assert [path.name for path in host.at.started.iterdir()] == [OLD]
+    retire.let_go(host.app, OLD)
+    assert [*host.at.started.iterdir()] == []
 
 
 def test_what_ends_is_ended_whole(host: Host) -> None:

@@ -59,6 +59,7 @@ def test_what_is_found_stands_in_the_record_and_the_units(place: Place) -> None:
         "app": "notes:make('production')",
         "interface": "asgi",
         "where": "notes/__init__.py",
+        "health": [],
     }
     unit = (place.layout.units / "notes@r1.service").read_text()
     assert unit == "\"SLIPWAY_APP=notes:make('production')\" SLIPWAY_INTERFACE=asgi of r1\n"
@@ -68,6 +69,27 @@ def test_what_is_found_stands_in_the_record_and_the_units(place: Place) -> None:
 def test_of_what_the_settings_name_nothing_is_said(place: Place) -> None:
     served.find(place.app, "r1")
     assert place.said() == []
+
+
+@pytest.mark.parametrize(("strict", "said"), [(True, []), (False, ["/readyz (or /healthz)"])])
+def test_a_path_that_tells_whether_it_is_ready_is_proposed(place: Place, strict: bool, said: list[str]) -> None:
+    """Unless the settings name one."""
+    place.app.wanted["readiness"]["strict"] = strict
+    place.found(health=["/readyz", "/healthz", "/a b", "x" * 100])
+    assert served.find(place.app, "r1")["health"] == ["/readyz", "/healthz"]
+    assert [line.split(":")[0] for line in place.said()] == [f"it has {each}" for each in said]
+    assert all('with readiness_path "/readyz" a release serves only once' in line for line in place.said())
+
+
+def test_a_configuration_of_its_server_that_is_not_there(place: Place) -> None:
+    place.app.wanted["server"]["config"] = "conf/gunicorn.py"
+    assert failure(served.find, place.app, "r1") == (
+        "server_config: there is no conf/gunicorn.py in the app's folder: commit it, or correct the setting."
+    )
+    file = place.app.work("r1") / "conf/gunicorn.py"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert served.find(place.app, "r1")["app"] == "notes.main:app"
 
 
 def test_an_interface_that_its_server_has_not(place: Place) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jinja2 import UndefinedError
+from slipway_host.proxy import generations
 
 from roles import app as app_role
 from roles import firewall, limits
@@ -274,6 +276,32 @@ def test_only_nginx_may_connect_to_the_socket(settings: Settings) -> None:
         )
         assert socket["Service"] == [app.unit("@RELEASE@").service]
         assert sections["Install"] == {"WantedBy": ["sockets.target"]}
+
+
+@pytest.mark.parametrize(
+    ("named", "marked", "runs"),
+    [("r1", [], True), ("r2", [], False), (None, [], False), ("r2", ["r1"], True), ("r11", [], False)],
+)
+def test_a_boot_starts_the_workers_of_the_release_that_nginx_names(
+    maximal: Settings, tmp_path: Path, named: str | None, marked: list[str], runs: bool
+) -> None:
+    """Whatever `current` says: between a switch and its commit it names another."""
+    app = maximal.apps["notes"]
+    conditions = unit(app, "worker.1.service")["Service"]["ExecCondition"]
+    command = re.fullmatch(r"\+/bin/sh -c '(.*)'", conditions[0])
+    assert command and len(conditions) == 1
+    upstream = Path(f"{tmp_path}{app.upstream_path}")
+    upstream.parent.mkdir(parents=True)
+    if named:
+        upstream.write_text(generations.upstream(app.at, named))
+    for each in marked:
+        mark = Path(f"{tmp_path}{app.at.started}/{each}")
+        mark.parent.mkdir(parents=True)
+        mark.touch()
+    text = command[1].replace("$$", "$").replace("@RELEASE@", "r1")
+    for path in (app.upstream_path, app.at.started):
+        text = text.replace(f" {path}", f" {tmp_path}{path}")
+    assert (subprocess.run(["/bin/sh", "-c", text], check=False).returncode == 0) is runs
 
 
 def test_the_environment_is_no_part_of_a_unit(maximal: Settings) -> None:

@@ -108,7 +108,44 @@ def test_channels_of_django_speak_asgi(tmp_path: Path) -> None:
 def test_variables_of_frameworks(tmp_path: Path, variable: str, value: str, expected: str) -> None:
     files = {"main.py": ASGI, "odd.py": WSGI}
     found, said = look(tmp_path, files, environment={variable: value})
-    assert found == {"app": expected, "interface": "wsgi", "where": f"{variable} of the environment"}, said
+    where = f"{variable} of the environment"
+    assert found == {"app": expected, "interface": "wsgi", "where": where, "health": []}, said
+
+
+ROUTES = """
+from types import SimpleNamespace as Route
+
+class Of:
+    def __init__(self, **parts): self.__dict__.update(parts)
+    async def __call__(self, scope, receive, send): ...
+
+class Included:
+    def matches(self, scope): return Route(value=2 if scope["path"] == "/api/health" else 0), {}
+
+inner = [Route(path="/live", methods={"GET"}), Route(path="/ping", methods={"GET"})]
+"""
+
+
+@pytest.mark.parametrize(
+    ("made", "expected"),
+    [
+        (
+            'Of(routes=[Route(path="/health", methods={"GET"}), Route(path="/readyz", methods={"GET"})])',
+            "/readyz /health",
+        ),
+        ('Of(routes=[Route(path="/healthz", methods={"POST"}), Route(path="/{name}", methods={"GET"})])', ""),
+        ('Of(routes=[Route(path="/health", routes=inner), Route(path="", routes=inner)])', "/health/live /live /ping"),
+        ('Of(app=Of(routes=[Route(path="/up")]))', "/up"),
+        ("Of(routes=[Included()])", "/api/health"),
+        ('Of(url_map=Route(iter_rules=lambda: [Route(rule="/healthz/", methods={"GET"})]))', "/healthz/"),
+        ("Of(routes=1)", ""),
+        ("Of()", ""),
+    ],
+)
+def test_paths_of_health_checks(tmp_path: Path, made: str, expected: str) -> None:
+    """Of Starlette's routes and what is mounted, of what is wrapped, of Werkzeug's rules; of others nothing is said."""
+    found, said = look(tmp_path, {"main.py": f"{ROUTES}app = {made}\n"}, "main:app")
+    assert found is not None and found["health"] == expected.split(), said
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -66,3 +70,44 @@ def test_the_last_answers_of_threads_end_their_connections(served: ModuleType, m
     assert answered() == [("Content-Length", "0")]
     monkeypatch.setattr(served, "leaving", True)
     assert answered() == [("Content-Length", "0"), ("Connection", "close")]
+
+
+# ── prometheus_client's multiprocess mode ────────────────────────────────────────────────────────────────────────────
+
+
+def test_metrics_of_processes_that_have_ended_are_gone(
+    served: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The folder is made: a metric can't be made without it."""
+    folder = tmp_path / "metrics/of"
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
+    served.metrics()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    kept = [f"gauge_livesum_{os.getpid()}.db", "counter_1.db", "notes.txt", "other.db"]
+    for name in [*kept, f"counter_{ended.pid}.db"]:
+        (folder / name).touch()
+    served.metrics()
+    assert sorted(path.name for path in folder.iterdir()) == sorted(kept)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_worker_that_has_ended_is_marked(served: ModuleType, monkeypatch: pytest.MonkeyPatch, asked: bool) -> None:
+    """In an app that asks for it alone: nothing of others' is imported."""
+    dead: list[int] = []
+    monkeypatch.setitem(sys.modules, "prometheus_client", ModuleType("prometheus_client"))
+    module: Any = ModuleType("prometheus_client.multiprocess")
+    module.mark_process_dead = dead.append
+    monkeypatch.setitem(sys.modules, "prometheus_client.multiprocess", module)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nonexistent" if asked else "")
+    served.ended(7)
+    assert dead == ([7] if asked else [])
+
+
+def test_nothing_is_said_of_an_app_without_prometheus_client(
+    served: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nonexistent")
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    served.ended(7)
+    served.metrics()

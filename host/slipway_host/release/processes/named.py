@@ -42,7 +42,7 @@ class Named(Process):
         return found
 
     def mark(self, app: App, release: str) -> Path:
-        """The file that lets it run although `current` doesn't name its release: a boot removes it."""
+        """The file that lets it run although nginx's upstream doesn't name its release: a boot removes it."""
         return app.at.started / release
 
     def check(self, app: App, release: str) -> None:
@@ -53,9 +53,7 @@ class Named(Process):
         """Start it, unless it runs. If it is alone, the one of another release ends first."""
         if self.settings(app, release)["alone"]:
             self._end_others(app, release)
-        mark = self.mark(app, release)
-        mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mark.touch()
+        self.keep(app, release)
         service = self.service(app, release)
         if app.systemd.state(service)["ActiveState"] == "deactivating":
             app.systemd.ctl("start", "--no-block", service)  # it is started as soon as it has ended
@@ -94,6 +92,12 @@ class Named(Process):
     def turned_bad(self, app: App, seen: str) -> str:
         """See Process."""
         return f"{self.name[0].lower()}{self.name[1:]} ended: it was {seen}."
+
+    def keep(self, app: App, release: str) -> None:
+        """Set its mark."""
+        mark = self.mark(app, release)
+        mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mark.touch()
 
     def let_go(self, app: App, release: str) -> None:
         """Tell it to stop: it finishes what it has begun."""

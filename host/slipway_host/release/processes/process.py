@@ -78,10 +78,6 @@ class Process:
         """Look at it once. Returns whether it works, and what was seen."""
         raise NotImplementedError
 
-    def still_works(self, app: App, release: str) -> tuple[bool, str]:
-        """The same while it serves."""
-        return self.ready(app, release)
-
     def pause(self, app: App, seen: str, looks: int) -> float:
         """Seconds until it may be looked at again.
 
@@ -112,6 +108,9 @@ class Process:
     def turned_bad(self, app: App, seen: str) -> str:
         """The message if it was ready and no longer is."""
         raise NotImplementedError
+
+    def keep(self, app: App, release: str) -> None:
+        """Another release is about to serve: until that is certain it may go on, and start anew."""
 
     # ── it ends ──────────────────────────────────────────────────────────────────────────────────────────────────
 

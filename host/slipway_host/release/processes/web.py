@@ -48,11 +48,6 @@ class Web(Process):
         """Whether it answers on its readiness path, and the answer; see `good`."""
         return probe(app, release)
 
-    def still_works(self, app: App, release: str) -> tuple[bool, str]:
-        """The same; that it has been asked too often is an answer, too."""
-        ready, seen = probe(app, release)
-        return ready or status_of(seen) == TOO_MANY, seen
-
     def pause(self, app: App, seen: str, looks: int) -> float:
         """Longer and longer, up to the setting's, once it answers: its own limits may count each question."""
         if not status_of(seen):
@@ -149,9 +144,10 @@ def asked_of(app: App, release: str) -> Readiness:
 def good(status: int, *, strict: bool) -> bool:
     """Whether an answer says that the app is ready: 2xx, or if no path is set any answer that is no fault of its own.
 
-    A redirect, a login that is asked for, and a page that isn't there are answers of an app that works.
+    A redirect, a login that is asked for, and a page that isn't there are answers of an app that works. That it has
+    been asked too often is an answer on every path: its limit may count the questions of the release before.
     """
-    return 200 <= status < (300 if strict else 500)
+    return 200 <= status < (300 if strict else 500) or status == TOO_MANY
 
 
 def status_of(seen: str) -> int:
