@@ -32,6 +32,8 @@ WORKERS: Mapping[str, Mapping[str, Any]] = {
     "taskiq": {"command": "taskiq worker work:broker --workers 1 --wait-tasks-timeout 60"},
 }
 """Library → its process."""
+TAKES_MORE = {"saq": 1}
+"""Library → jobs that an old worker still takes. SAQ's has asked for its next job before it is told to stop, and does it."""
 FAILED = f"""sh -c 'echo "$SLIPWAY_JOB $SERVICE_RESULT $EXIT_STATUS" >>/var/lib/{APP}/failed'"""
 
 
@@ -68,6 +70,11 @@ def project(folder: Path, library: str) -> Path:
     for name in ("web.py", "job.py", "clean.py"):
         shutil.copy(APPS / name, folder)
     return folder
+
+
+def library(host: Host) -> str:
+    """Which library the app's jobs are by."""
+    return next(name for name in WORKERS if name in host.app(APP)["processes"]["worker"]["command"].split()[0])
 
 
 def change(host: Host) -> None:
@@ -125,7 +132,9 @@ def test_a_release_loses_no_job_and_waits_for_no_long_one(host: Host) -> None:
     wait_until(lambda: active(host) == {new}, 10, "the old workers were told to stop")
     assert status(host, APP)["faults"] == []
     add(host, "after", 20)
-    assert done(host, "after", 20) == {new}
+    assert new in done(host, "after", 20)
+    late = [job for job, release in log(host, "ended", "after") if release == old]
+    assert len(late) <= TAKES_MORE.get(library(host), 0), f"the old release took new jobs: {late}"
     done(host, "many", 60)
     assert done(host, "long", 1) == {old}
     gone = f"systemctl list-units --all --plain --no-legend '{APP}.*@{old}.service'"

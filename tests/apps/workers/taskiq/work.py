@@ -6,7 +6,8 @@ import os
 import job
 from taskiq_redis import ListQueueBroker
 
-broker = ListQueueBroker(os.environ["REDIS_URL"])
+# Since redis 8 a read ends after 5 s by default, and with it taskiq's worker: it waits for a job without end.
+broker = ListQueueBroker(os.environ["REDIS_URL"], socket_timeout=None)
 
 
 @broker.task
