@@ -30,6 +30,9 @@ def check(app: App, release: str) -> None:
             pool.submit(valid_units, app, release),
             pool.submit(can_start, app, release),
         ]
+        tool = migrations.of_release(app, release)
+        if tool and tool.needs_app:
+            checks[-1].result()  # finds the app
         looked = pool.submit(database.look, app, release)
     for each in checks:
         each.result()

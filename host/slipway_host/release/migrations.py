@@ -27,6 +27,8 @@ NAMES = {
     "advanced-alchemy": "database upgrade",
 }
 """Tool → the command that messages name."""
+BY_APP = ("flask", "advanced-alchemy")
+"""Tools that have their configuration of the app."""
 FILES = ("alembic.ini", "env.py", "manage.py", "pyproject.toml")
 DEEPEST = 3  # folders below the app's that are searched
 MOST_ENTRIES = 20_000  # of folders that are searched
@@ -48,6 +50,11 @@ class Tool:
         """The folder in which it runs; empty for the app's."""
         self.app = app
         """``module:attribute`` of the app, where that has the configuration; else empty."""
+
+    @property
+    def needs_app(self) -> bool:
+        """Whether it has its configuration of the app, and nothing names that yet."""
+        return self.name in BY_APP and not self.app
 
     @property
     def options(self) -> list[str]:
@@ -223,9 +230,12 @@ def tool_of(
 
 def of_release(app: App, release: str) -> Tool | None:
     """The same of a release, as it was made; where it was made with no such tool, as is wanted now."""
-    made: Mapping[str, Any] = app.record(release).get("wanted", {})
+    record = app.record(release)
+    made: Mapping[str, Any] = record.get("wanted", {})
     if made.get("migration", {}).get("command") != "auto":
         made = {**made, "migration": app.wanted["migration"]}
+    if served := record.get("served"):
+        made = {**made, "app": served["app"]}
     path = app.at.env(release)
     environment = read_environment(path.read_text()) if path.exists() else {}
     return tool_of(app, app.at.folder(release), app.subdir(release), made, environment)

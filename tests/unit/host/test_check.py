@@ -104,6 +104,20 @@ def test_what_a_check_finds_of_the_database_is_written_down(place: Place) -> Non
     assert [each["revision"] for each in record["pending"]] == ["r2"]
 
 
+def test_what_the_app_configures_is_looked_at_once_the_app_is_found(place: Place) -> None:
+    """Where the settings name none."""
+    place.app.wanted["app"] = ""
+    at = place.migrating(file=None) / "migrations"
+    at.mkdir()
+    (at / "alembic.ini").write_text("[alembic]\n")
+    (at / "env.py").write_text("from flask import current_app\n")
+    place.found("notes:create_app()", "wsgi", "notes.py")
+    place.schema_says("look", **seen())
+    check.check(place.app, "r1")
+    (looked,) = place.system.matching(place.schema("look"))
+    assert looked.endswith(" look --tool=flask --config=migrations/alembic.ini --app=notes:create_app()"), looked
+
+
 def test_a_check_asks_for_consent_before_anything_starts(place: Place) -> None:
     place.migrating()
     place.add(IDS[0], current=True)

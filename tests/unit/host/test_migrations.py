@@ -200,6 +200,23 @@ def test_an_ini_of_advanced_alchemy_that_leads_nowhere(place: Place) -> None:
     assert found(place, "alembic.ini", location="migrations") == [each.format("db/") for each in ALCHEMY]
 
 
+def test_the_app_of_a_release_is_the_one_that_was_found(place: Place) -> None:
+    """Where app is left out, or is a factory, the check of a release finds it, and writes it down."""
+    place.migrating(file=None)
+    at = place.at.folder("r1") / "migrations"
+    at.mkdir(parents=True)
+    (at / "alembic.ini").write_text("[alembic]\n")
+    (at / "env.py").write_text("from flask import current_app\n")
+    place.app.write_record("r1", wanted={**place.app.wanted, "app": ""})
+    tool = migrations.of_release(place.app, "r1")
+    assert tool is not None and tool.needs_app
+    assert tool.options == ["--tool=flask", "--config=migrations/alembic.ini"]
+    place.app.write_record("r1", served={"app": "notes:create_app()", "interface": "wsgi", "where": "notes.py"})
+    tool = migrations.of_release(place.app, "r1")
+    assert tool is not None and not tool.needs_app
+    assert tool.options[-1] == "--app=notes:create_app()"
+
+
 # ── what must be said ────────────────────────────────────────────────────────────────────────────────────────────────
 
 SILENT = (
