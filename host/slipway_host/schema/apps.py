@@ -38,7 +38,7 @@ def plain(options: argparse.Namespace) -> Any:
 
 
 def by_app(options: argparse.Namespace, work: Callable[[Any], None]) -> None:
-    """Call `work` with the Config of the app. Raises Failed if nothing names the app, or what does has no such Config."""
+    """Call `work` with the Config of the app. Raises Failed if nothing names one, or what does has no such Config."""
     sys.path.insert(0, str(Path.cwd()))
     variable = VARIABLES[options.tool]
     named = os.environ.get(variable) or options.app
@@ -90,7 +90,7 @@ def _located(config: Any) -> Path:
 
 
 def _loaded(named: str) -> Any:
-    """The app that ``module:attribute`` names, or a call of a factory with constants: ``module:create_app(debug=True)``."""
+    """The app that ``module:attribute`` names, or a call with constants of a factory, ``module:make(debug=True)``."""
     module, _, expression = named.partition(":")
     try:
         found: Any = importlib.import_module(module)

@@ -128,9 +128,7 @@ def test_what_names_no_app_of_flask(guestbook: Place) -> None:
     assert guestbook.run("look", code=1) == "FAILED: other has no Flask-Migrate: correct FLASK_APP in env.\n"
 
 
-@pytest.mark.parametrize(
-    "app", ["ledger:app", "made:create_app", "made:create_app(debug=True)", "plain:create_app"]
-)
+@pytest.mark.parametrize("app", ["ledger:app", "made:create_app", "made:create_app(debug=True)", "plain:create_app"])
 def test_advanced_alchemy(ledger: Place, app: str) -> None:
     """An app, a factory, and a call of one; of Litestar, and of Starlette."""
     assert ledger.pending(app) == ["0001"]
@@ -178,7 +176,9 @@ def test_what_an_app_of_advanced_alchemy_lacks(ledger: Place) -> None:
         "correct app, or set LITESTAR_APP in env.\n"
     )
     told = ledger.run("look", app="broken:app", code=1)
-    assert told == "FAILED:\n  broken.py:1, in <module>: import nowhere\nModuleNotFoundError: No module named 'nowhere'\n"
+    assert (
+        told == "FAILED:\n  broken.py:1, in <module>: import nowhere\nModuleNotFoundError: No module named 'nowhere'\n"
+    )
     assert ledger.run("look", code=1) == (
         "FAILED: Nothing names the app that configures its migrations: set app, or LITESTAR_APP in env.\n"
     )
