@@ -22,6 +22,8 @@ def check(app: App, release: str) -> None:
 
     prepare(app, release)
     hooks.missing_hooks(app, release)
+    if isinstance(command := app.wanted["migration"]["command"], list):
+        hooks.must_exist(app, release, "migrate", command)
     migrations.required(app, release)
     with ThreadPoolExecutor() as pool:  # the last two take as long as the app's imports, each on a core
         checks = [

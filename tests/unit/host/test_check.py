@@ -95,6 +95,14 @@ def test_a_hook_that_is_missing_ends_it_first(place: Place) -> None:
     assert place.system.calls == []
 
 
+def test_a_command_of_ones_own_that_is_missing_ends_it_first(place: Place) -> None:
+    place.migrating(["aerch", "upgrade"], file=None)
+    (place.at.venv("r1") / "bin/aerich").touch(0o755)
+    told = "migrate: there is no program aerch in the release, nor in the PATH; there is aerich."
+    assert failure(check.check, place.app, "r1") == told
+    assert place.system.calls == []
+
+
 def test_what_a_check_finds_of_the_database_is_written_down(place: Place) -> None:
     place.migrating()
     place.schema_says("look", **seen(current=["r1"], pending=[revision("r2")]))
