@@ -196,6 +196,11 @@ hosts = [
                     # (systemctl edit nginx) opens less.
                     # Type: True or False; default True.
                     "sandbox": True,
+                    # Static files with .br in their names are sent in place of those without it, as those with .gz
+                    # are: with Debian's module for that (libnginx-mod-http-brotli-static). The build of the app makes
+                    # them; nginx itself compresses with gzip alone. False leaves a module that is installed.
+                    # Type: True or False; default False.
+                    "brotli": False,
                     # File beside the inventory with nginx directives for the http block.
                     # Type: a path on this machine, relative to the inventory, or None; default None.
                     "extra": None,

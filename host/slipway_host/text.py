@@ -16,8 +16,9 @@ These values are ordinary, and shown:
   (LOG_LEVEL, TZ, APP_ENV).
 
 Of a secret value these parts are hidden: the whole value, the password of a URL, the values in JSON, and each line of
-several. They are hidden as written, percent-decoded, percent-encoded, and as Python or JSON quote them. A beginning or
-an end of `PART` characters or more is hidden, too, where the text was cut: at a line's end, or beside "...", "…".
+several that has `SHORT` characters or more. They are hidden as written, percent-decoded, percent-encoded, and as Python
+or JSON quote them. A beginning or an end of `PART` characters or more is hidden, too, where the text was cut: at a
+line's end, or beside "...", "…". Lines that are broken at other places than the value's own are not known again.
 """
 
 from __future__ import annotations
@@ -142,8 +143,12 @@ def masked(text: str, secrets: Collection[str]) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _parts(secrets: tuple[str, ...]) -> list[str]:
-    """Secrets and their lines, the longest first. Called for each line of a command's output."""
-    parts = {part.strip() for secret in secrets for part in (secret, *secret.splitlines())} - {""}
+    """Secrets and their lines, the longest first. Called for each line of a command's output.
+
+    A line that is short, such as a brace of JSON, stands in many a text by chance.
+    """
+    lines = {line.strip() for secret in secrets for line in secret.splitlines()}
+    parts = {*(secret.strip() for secret in secrets), *(line for line in lines if len(line) >= SHORT)} - {""}
     return sorted(parts, key=len, reverse=True)
 
 

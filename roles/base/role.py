@@ -27,6 +27,8 @@ programs, nftables keeps builds off this host's services, pip fetches uv by its 
 certificates."""
 NODE = ("nodejs", "npm")
 """For builds of apps that ask for it."""
+BROTLI = ("libnginx-mod-http-brotli-static",)
+"""nginx's module for files that were compressed before; the one that compresses itself is another."""
 JOURNAL = str(LAYOUT.journal)
 FOLDERS = {
     str(LAYOUT.opt): Folder(),
@@ -65,7 +67,8 @@ def base(settings: Settings, overview: HostOverview, programs: Sequence[Program]
     place(name="Make folders, and cap the journal", folders=FOLDERS, files=files)
     of_roles = [*access.packages(settings), *system.packages(settings, overview), *updates.packages(settings)]
     node = NODE if any(app.node for app in settings.apps.values()) else ()
-    packages = list(dict.fromkeys([*PACKAGES, *of_roles, *node, *settings.packages]))
+    brotli = BROTLI if settings.nginx.brotli else ()
+    packages = list(dict.fromkeys([*PACKAGES, *of_roles, *node, *brotli, *settings.packages]))
     apt_packages(name="Install packages", packages=packages, first=FIRST, meanwhile=programs)
     zone, file = settings.timezone, f"{LAYOUT.zones}/{settings.timezone}"
     operations.command_unless(

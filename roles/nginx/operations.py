@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -71,10 +72,26 @@ def nginx_configuration(files: Files, paths: Sequence[str], apps: tuple[str, ...
     if closed:
         sites = " and ".join(PurePosixPath(path).stem for path in closed)
         note = f"not lossless: HTTPS of {sites} ends, until there is a certificate"
+    elif emptied := [
+        url for path in desired for url in to_shared(current.get(path, ""), desired[path]) if status.get("live")
+    ]:
+        note = f"not lossless: 404 at {' and '.join(emptied)}, until a release has made the shared folder"
     plan.announce(*changes, Change("nginx", "nginx", "reload", note=note))
     then = {"generation": "@GENERATION@", "managed": True, "live": True, "files": desired}
     plan.becomes(HostFacts, {**facts, "nginx": then}, apps=apps)
     yield StringCommand(PROGRAM, "nginx", "apply", _stdin=json.dumps(desired))
+
+
+_FOLDER = re.compile(r"^    location (/\S*) \{\n(?:        .*\n)*?        alias (\S+);$", re.MULTILINE)
+
+
+def to_shared(before: str, after: str) -> list[str]:
+    """The URLs of a site whose files were those of a release, and will be in a shared folder, which is made later.
+
+    + before, after: the site's file
+    """
+    old, new = (dict(_FOLDER.findall(text)) for text in (before, after))
+    return [url for url in new if "/releases/" in old.get(url, "") and "/shared/" in new[url]]
 
 
 def _served(certificates: Mapping[str, str], apps: tuple[str, ...]) -> Iterator[Ask]:

@@ -63,10 +63,12 @@ class Static(NamedTuple):
         """The app's folder of this number."""
         static, own = app.statics[number], app.name.replace("-", "_")
         shared = app.shared_with(static.path) is not None
-        top = str(app.at.shared) if shared else str(app.at.folder(f"$release_{own}"))
+        # Without a variable: nginx's module for Brotli passes over a file where the top has one.
+        top = str(app.at.shared) if shared else str(app.at.releases)
+        folder = top if shared else str(app.at.folder(f"$release_{own}"))
         inner = static.path if shared else "/".join(part for part in (app.source.subdir, static.path) if part)
         immutable = "none" if shared else static.immutable
-        return cls(static.url, f"{top}/{inner}", top, shared, static.max_age, immutable, f"kept_{number + 1}__{own}")
+        return cls(static.url, f"{folder}/{inner}", top, shared, static.max_age, immutable, f"kept_{number + 1}__{own}")
 
 
 def configuration(
@@ -121,7 +123,7 @@ def configuration(
             "statics": [Static.of(app, number) for number in range(len(app.statics))],
             "year": YEAR,
         }
-        made[_site(app)] = render("nginx/site.conf.j2", **values, **common)
+        made[_site(app)] = render("nginx/site.conf.j2", nginx=settings.nginx, **values, **common)
         made[_within(app.at.proxying)] = render("nginx/proxy.conf.j2", app=app)
         made[_within(app.at.headers)] = render("nginx/headers.conf.j2", app=app, static=False, uploads=False)
         shared = {bool(each.shared) for each in values["statics"]}

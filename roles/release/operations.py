@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -205,6 +206,9 @@ def release(
         why = _lossy(why) if request["stop_first"] else why
         plan.announce(Change("release", f"of {app}", "make", note=why))
     show_plan(app, {**seen, "notes": [*notes, *seen.get("notes", [])]}, contract=request["contract"])
+    command = wanted["migration"]["command"]
+    if isinstance(command, list) and not held and plan.planning():
+        plan.say(f"{app}: what `{shlex.join(command)}` would migrate is known only once it runs", logger.warning)
     yield Followed("release", "--request", *_form(), app, prober=prober if serving else None, _stdin=json.dumps(value))
 
 

@@ -12,7 +12,7 @@ from slipway.settings.base import Model
 
 class StaticSettings(Model):
     """A folder that nginx serves itself. A file beside another of the name with .gz is sent in its place to those who
-    take it."""
+    take it; one with .br, too, with nginx.brotli."""
 
     path: Annotated[t.InnerPath, Field(examples=["static"])]
     """Folder with the static files, inside the app's folder; a command of `build` may make it. nginx follows no link on
@@ -107,5 +107,9 @@ class NginxSettings(Model):
     """systemd shuts nginx off from all that a proxy doesn't need: it can write to /var/log/nginx, /var/lib/nginx,
     /var/cache/nginx and /run alone, and sees neither home folders nor others' /tmp. False: it may do what root may; for
     sites of your own that need that, a drop-in of yours (systemctl edit nginx) opens less."""
+    brotli: t.Switch = False
+    """Static files with .br in their names are sent in place of those without it, as those with .gz are: with Debian's
+    module for that (libnginx-mod-http-brotli-static). The build of the app makes them; nginx itself compresses with
+    gzip alone. False leaves a module that is installed."""
     extra: t.LocalPath | None = None
     """File beside the inventory with nginx directives for the http block."""

@@ -55,6 +55,7 @@ MAXIMAL: dict[str, Any] = {
         "body_timeout": 12,
         "send_timeout": 13,
         "sandbox": True,
+        "brotli": True,
         "extra": "http.conf",
     },
     "ssh": {

@@ -165,6 +165,16 @@ def test_what_is_secret_of_a_value(value: str, said: str, shown: str | None) -> 
     assert shown is None or told == shown
 
 
+def test_a_short_line_of_a_secret_is_hidden_with_the_secret_alone() -> None:
+    """A brace of JSON that was written in several lines stands in many a text."""
+    value = json.dumps({"private_key": PEM, "id": {"a": 1}}, indent=1)
+    secrets = host_text.secrets_of({"CREDENTIALS": value})
+    assert host_text.masked('ERROR {"b": [1]}', secrets) == 'ERROR {"b": [1]}'
+    for text in (value, json.dumps(value), repr(value), value.replace("\n", "\r\n"), PEM, repr(PEM), json.dumps(PEM)):
+        shown = host_text.masked(text, secrets)
+        assert "MIIE" not in shown and "Ab12Cd34" not in shown, shown
+
+
 def test_a_value_of_several_lines_is_read_back_and_hidden() -> None:
     from slipway.settings import render_env
 

@@ -23,6 +23,8 @@ def check(app: App, release: str) -> None:
 
     prepare(app, release)
     hooks.missing_hooks(app, release)
+    if isinstance(command := app.wanted["migration"]["command"], list):
+        hooks.must_exist(app, release, "migrate", command)
     migrations.required(app, release)
     with ThreadPoolExecutor() as pool:  # the last two take as long as the app's imports, each on a core
         checks = [
@@ -31,6 +33,9 @@ def check(app: App, release: str) -> None:
             pool.submit(valid_units, app, release),
             pool.submit(can_start, app, release),
         ]
+        tool = migrations.of_release(app, release)
+        if tool and tool.needs_app:
+            checks[-1].result()  # finds the app
         looked = pool.submit(database.look, app, release)
     for each in checks:
         each.result()

@@ -170,4 +170,5 @@ def patient(app: App, name: str, command: Callable[[int], Done]) -> str:
     elif done.code == LOCK_TAKEN:
         how = f"met a lock {'once' if tries == 1 else f'{tries} times (migrate_retries)'}"
         how += ", and waited for migrate_lock_timeout"
-    raise Failed(f"The migration `{name}` {how}:\n{tail(done.output)}")
+    said = tail(done.output) or f"It printed nothing, and ended with {done.code}."
+    raise Failed(f"The migration `{name}` {how}:\n{said}")

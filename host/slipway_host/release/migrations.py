@@ -27,12 +27,25 @@ NAMES = {
     "advanced-alchemy": "database upgrade",
 }
 """Tool → the command that messages name."""
+BY_APP = ("flask", "advanced-alchemy")
+"""Tools that have their configuration of the app."""
 FILES = ("alembic.ini", "env.py", "manage.py", "pyproject.toml")
 DEEPEST = 3  # folders below the app's that are searched
 MOST_ENTRIES = 20_000  # of folders that are searched
 SKIPPED = re.compile(r"\.|_?_?(node_modules|site-packages|tests?|testing|docs?|examples?|vendor)$")
 """Beginning of the name of a folder that isn't searched."""
 LOCATION = re.compile(rb"^[ \t]*script_location[ \t]*[=:][ \t]*(.*?)[ \t\r]*$", re.MULTILINE)
+
+
+SECTION = re.compile(rb"^\[([^\]\n]+)\]", re.MULTILINE)
+OTHERS = {
+    "aerich": ("aerich", "", "aerich upgrade"),
+    "Flask-Migrate": ("flask_migrate", "", "flask db upgrade"),
+    "Masonite ORM": ("masonite_orm", "", "masonite-orm migrate"),
+    "Piccolo": ("piccolo", "piccolo_app.py", "piccolo migrations forwards all"),
+    "yoyo": ("yoyo_migrations", "", "yoyo apply --batch"),
+}
+"""Name → package, a file of the apps that migrate with it (empty: all do), and its command."""
 
 
 class Tool:
@@ -48,6 +61,11 @@ class Tool:
         """The folder in which it runs; empty for the app's."""
         self.app = app
         """``module:attribute`` of the app, where that has the configuration; else empty."""
+
+    @property
+    def needs_app(self) -> bool:
+        """Whether it has its configuration of the app, and nothing names that yet."""
+        return self.name in BY_APP and not self.app
 
     @property
     def options(self) -> list[str]:
@@ -107,6 +125,7 @@ class Source:
         """
         own, name = os.path.split(config)
         text = self.read(config) or b""
+        self.is_one_line(config, text)
         place = LOCATION.search(text)
         location = place[1].decode(errors="replace").strip("\"'") if place else ""
         folders = ["", own] if told else [own, ""]
@@ -127,6 +146,27 @@ class Source:
         if config == "alembic.ini" and not told:
             return Tool("alembic")
         return Tool("alembic", config, folder)
+
+    def is_one_line(self, config: str, text: bytes) -> None:
+        """Raise Failed if a configuration has several sections, which `alembic --name` runs one by one."""
+        if not config.endswith(".ini"):
+            return
+        parts = SECTION.split(text)
+        found = [
+            name.decode(errors="replace")
+            for name, inner in zip(parts[1::2], parts[2::2], strict=True)
+            if LOCATION.search(inner)
+        ]
+        if set(found) <= {"alembic", "DEFAULT"}:
+            return
+        base = "alembic" if config == "alembic.ini" else f"alembic -c {short(config)}"
+        each = [base if name == "alembic" else f"{base} -n {short(name)}" for name in found if name != "DEFAULT"]
+        command = " && ".join(f"{one} upgrade head" for one in each)
+        sections = listed([f"[{short(name)}]" for name in found])
+        raise Failed(
+            f"{short(config)} has a script_location in {sections}, and Slipway runs [alembic] alone: set migrate to a "
+            f"command that runs what you need, such as \"sh -c '{command}'\"."
+        )
 
     def django(self, path: str) -> Tool:
         """Django with this manage.py, which runs in its own folder."""
@@ -223,9 +263,12 @@ def tool_of(
 
 def of_release(app: App, release: str) -> Tool | None:
     """The same of a release, as it was made; where it was made with no such tool, as is wanted now."""
-    made: Mapping[str, Any] = app.record(release).get("wanted", {})
+    record = app.record(release)
+    made: Mapping[str, Any] = record.get("wanted", {})
     if made.get("migration", {}).get("command") != "auto":
         made = {**made, "migration": app.wanted["migration"]}
+    if served := record.get("served"):
+        made = {**made, "app": served["app"]}
     path = app.at.env(release)
     environment = read_environment(path.read_text()) if path.exists() else {}
     return tool_of(app, app.at.folder(release), app.subdir(release), made, environment)
@@ -236,13 +279,35 @@ def required(app: App, release: str) -> None:
     if app.wanted["migration"]["command"] != "auto" or of_release(app, release):
         return
     packages = next(app.at.venv(release).glob("lib/python3*/site-packages"), None)
-    if not packages or not any(packages.glob("alembic-*.dist-info")):
+    if not packages:
         return
-    for each in packages.glob("*.dist-info"):  # what comes with another package isn't there for the app's own sake
-        metadata = trees.read(packages, f"{each.name}/METADATA") or b""
-        if re.search(rb"^Requires-Dist: alembic\b(?!.*;.*extra)", metadata, re.MULTILINE | re.IGNORECASE):
-            return
-    raise Failed(
-        "The release has Alembic, but its source has no alembic.ini and no [tool.alembic] that can be found: set "
-        "migrate_config to the path of its configuration, or migrate to None if nothing is to be migrated."
-    )
+    there = {each.name.partition("-")[0].lower(): each.name for each in packages.glob("*.dist-info")}
+    if is_direct(packages, there, "alembic"):
+        raise Failed(
+            "The release has Alembic, but its source has no alembic.ini and no [tool.alembic] that can be found: set "
+            "migrate_config to the path of its configuration, or migrate to None if nothing is to be migrated."
+        )
+    if any(app.wanted.get("hooks", {}).get(each) for each in ("before_migrate", "after_migrate")):
+        return  # which may migrate
+    source = Source(app, app.at.folder(release), app.subdir(release), "", {})
+    for name, (package, file, command) in OTHERS.items():
+        if is_direct(packages, there, package) and (not file or any(source.found((file,)))):
+            raise Failed(
+                f"The release has {name}, which Slipway runs only as a command: set migrate to one, such as "
+                f'"{command}", or to None if nothing is to be migrated.'
+            )
+
+
+def is_direct(packages: Path, there: Mapping[str, str], package: str) -> bool:
+    """Whether a package is there, and for the app's own sake, rather than for another package's.
+
+    + there: names of packages → the folders with their metadata, in `packages`
+    """
+    if package not in there:
+        return False
+    wanted = rf"^Requires-Dist: {package.replace('_', '[-_.]')}\b(?!.*;.*extra)".encode()
+    for folder in there.values():
+        metadata = trees.read(packages, f"{folder}/METADATA") or b""
+        if re.search(wanted, metadata, re.MULTILINE | re.IGNORECASE):
+            return False
+    return True

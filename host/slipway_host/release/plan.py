@@ -55,7 +55,9 @@ def plan(app: App, request: Request) -> Planned:
             told["notes"] = notes(app, unpacked)
         tool, known = None, request.get("placeholders", {})
         if serving:  # without its packages they can't be read
-            tool = migrations.tool_of(app, unpacked, wanted["subdir"], app.wanted, known)
+            found = app.record(serving).get("served", {}).get("app")
+            named = {**app.wanted, "app": app.wanted.get("app") or found}
+            tool = migrations.tool_of(app, unpacked, wanted["subdir"], named, known)
         if serving and tool:
             app.system.run("chown", "-hR", f"root:{app.at.group}", str(unpacked))
             told.update(planned_migrations(app, serving, folder, tool, known))

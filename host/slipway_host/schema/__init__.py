@@ -23,7 +23,8 @@ Exit codes: 0 done; 1 failed, the reason last on stderr; 2 usage; 75 a lock is t
   alembic_api.py  all names of Alembic that it doesn't promise
   locks.py        for each kind of database: one migration at a time, and its time-outs
   django_tool.py  the same commands for an app of Django
-  django_source.py  what Django's migrations do, read from their source
+  django_source.py  Django's migrations, read from their source
+  django_contract.py  what they do to the release that still serves
   errors.py       words for a failure, and whether it is only a lock
   contract.py     what a revision does, read from its source
   reader.py       the operations in that source

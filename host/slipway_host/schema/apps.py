@@ -6,6 +6,7 @@ configuration that Alembic gets: all else is as for alembic.ini.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import sys
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 TOOLS = ("flask", "advanced-alchemy")
 VARIABLES = {"flask": "FLASK_APP", "advanced-alchemy": "LITESTAR_APP"}
 """Tool → variable of the environment that names the app, before the settings do."""
+HOLDERS = ("plugins", "state", "extensions")
+"""Where an app of Litestar, Starlette or Flask has advanced-alchemy; a factory has none of them."""
 
 
 def plain(options: argparse.Namespace) -> Any:
@@ -35,12 +38,21 @@ def plain(options: argparse.Namespace) -> Any:
 
 
 def by_app(options: argparse.Namespace, work: Callable[[Any], None]) -> None:
-    """Call `work` with the Config of the app."""
+    """Call `work` with the Config of the app. Raises Failed if nothing names one, or what does has no such Config."""
     sys.path.insert(0, str(Path.cwd()))
-    named = os.environ.get(VARIABLES[options.tool]) or options.app
+    variable = VARIABLES[options.tool]
+    named = os.environ.get(variable) or options.app
     if not named:
-        raise Failed(f"Nothing names the app: set {VARIABLES[options.tool]} to MODULE:ATTRIBUTE in env.")
-    {"flask": _flask, "advanced-alchemy": _advanced_alchemy}[options.tool](named, Path(options.config).parent, work)
+        raise Failed(f"Nothing names the app that configures its migrations: set app, or {variable} in env.")
+    try:
+        {"flask": _flask, "advanced-alchemy": _advanced_alchemy}[options.tool](named, Path(options.config).parent, work)
+    except Unnamed as error:
+        do = f"correct {variable} in env" if os.environ.get(variable) else f"correct app, or set {variable} in env"
+        raise Failed(f"{named} {error}: {do}.") from error
+
+
+class Unnamed(Exception):
+    """What names the app names something else. The message says what is wrong with it."""
 
 
 def _flask(named: str, scripts: Path, work: Callable[[Any], None]) -> None:
@@ -55,20 +67,20 @@ def _flask(named: str, scripts: Path, work: Callable[[Any], None]) -> None:
             raise Failed(f"{error} Set FLASK_APP in env, as for `flask db upgrade`.") from error
     with app.app_context():
         if "migrate" not in app.extensions:
-            raise Failed(f"{named} has no Flask-Migrate: set FLASK_APP in env, as for `flask db upgrade`.")
+            raise Unnamed("has no Flask-Migrate")
         work(app.extensions["migrate"].migrate.get_config(str(scripts)))
 
 
 def _advanced_alchemy(named: str, scripts: Path, work: Callable[[Any], None]) -> None:
+    app = _loaded(named)
     from advanced_alchemy.alembic.commands import AlembicCommands
 
-    module, _, attribute = named.partition(":")
-    found = [
-        each for each in _configs(importlib.import_module(module), attribute) if _located(each) == scripts.resolve()
-    ]
-    if len(found) != 1:
-        told = "no" if not found else f"{len(found)}"
-        raise Failed(f"{named} has {told} configuration of advanced-alchemy with the scripts of {scripts}.")
+    found = [each for each in _configs(app) if _located(each) == scripts.resolve()]
+    if not found:
+        raise Unnamed(f"has no configuration of advanced-alchemy with the scripts of {scripts}")
+    if len(found) > 1:
+        told = f"{named} has {len(found)} configurations of advanced-alchemy with the scripts of {scripts}"
+        raise Failed(f"{told}: write the command that upgrades all of them in migrate.")
     work(AlembicCommands(found[0]).config)
 
 
@@ -77,20 +89,44 @@ def _located(config: Any) -> Path:
     return Path(config.alembic_config.script_location).resolve()
 
 
-def _configs(module: Any, attribute: str) -> list[Any]:
-    """The configurations of advanced-alchemy of an app: of Litestar's plugin, else those in its own modules."""
+def _loaded(named: str) -> Any:
+    """The app that ``module:attribute`` names, or a call with constants of a factory, ``module:make(debug=True)``."""
+    module, _, expression = named.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and f"{module}.".startswith(f"{error.name}."):
+            raise Unnamed(f"can't be imported: there is no module {error.name}") from error
+        raise
+    if not expression:
+        return found
+    try:
+        tree = ast.parse(expression, mode="eval").body
+        call = tree if isinstance(tree, ast.Call) else None
+        places = [ast.literal_eval(each) for each in call.args] if call else []
+        names = {str(each.arg): ast.literal_eval(each.value) for each in call.keywords} if call else {}
+    except (SyntaxError, ValueError) as error:
+        raise Unnamed("is no module:attribute, and no call with constants") from error
+    for each in ast.unparse(call.func if call else tree).split("."):
+        if not hasattr(found, each):
+            raise Unnamed(f"can't be loaded: there is no {each}")
+        found = getattr(found, each)
+    if call or (callable(found) and not any(hasattr(found, each) for each in HOLDERS)):
+        return found(*places, **names)
+    return found
+
+
+def _configs(app: Any) -> list[Any]:
+    """The configurations of advanced-alchemy of an app: those that it was given, and those in its own modules."""
     from advanced_alchemy.config.asyncio import SQLAlchemyAsyncConfig
     from advanced_alchemy.config.sync import SQLAlchemySyncConfig
 
     kinds = (SQLAlchemyAsyncConfig, SQLAlchemySyncConfig)
-    app: Any = module
-    for each in filter(None, attribute.split(".")):
-        app = getattr(app, each)
-    plugins = getattr(app, "plugins", None)
-    if plugins is None and callable(app) and not hasattr(app, "state"):  # a factory
-        plugins = getattr(app(), "plugins", None)
-    configs = [each for plugin in plugins or () for each in _listed(getattr(plugin, "config", None))]
-    configs += [each for plugin in plugins or () for each in _listed(getattr(plugin, "_config", None))]
+    given = list(getattr(app, "plugins", None) or ())
+    given.append(getattr(getattr(app, "state", None), "advanced_alchemy", None))
+    extensions = getattr(app, "extensions", None)
+    given.append(extensions.get("advanced_alchemy") if isinstance(extensions, dict) else None)
+    configs = [each for one in given for name in ("config", "_config") for each in _listed(getattr(one, name, None))]
     here = f"{Path.cwd()}{os.sep}"
     for other in list(sys.modules.values()):
         if (getattr(other, "__file__", None) or "").startswith(here):

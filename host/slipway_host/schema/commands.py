@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import sys
+from pathlib import Path
 
 from slipway_host.schema import apps, django_tool, untrusted
 from slipway_host.schema.contract import described
@@ -148,6 +149,7 @@ def act(options: argparse.Namespace, answer: Answer) -> int:
     def work(config: Any) -> None:
         paths = list(sys.path)
         task.config, task.script = config, ScriptDirectory.from_config(config)
+        has_revisions(task.script)
         if options.command is read:
             sys.path[:] = paths  # nothing of the source can be imported by chance
         options.command(task)
@@ -160,6 +162,7 @@ def act(options: argparse.Namespace, answer: Answer) -> int:
 
     try:
         if options.tool not in apps.TOOLS:
+            reads_toml(options)
             Line(prog="alembic").main([*configured(options), "upgrade", "heads"])
         elif options.command is read:
             work(apps.plain(options))
@@ -170,6 +173,35 @@ def act(options: argparse.Namespace, answer: Answer) -> int:
     if options.command in BRIEF:
         gc.freeze()  # the collection at the interpreter's end takes another quarter
     return 0
+
+
+def reads_toml(options: argparse.Namespace) -> None:
+    """Raise Failed if the configuration is in pyproject.toml, and this Alembic doesn't read that."""
+    import alembic
+    from alembic.config import Config
+
+    path = Path(options.config or "pyproject.toml")
+    if hasattr(Config, "toml_alembic_config") or path.name != "pyproject.toml" or CONFIG in os.environ:
+        return
+    if Path("alembic.ini").exists() or not path.is_file() or b"[tool.alembic" not in path.read_bytes():
+        return
+    raise Failed(
+        f"[tool.alembic] of pyproject.toml needs Alembic 1.16 or newer, and the release has {alembic.__version__}: "
+        "`uv lock --upgrade-package alembic`, or write an alembic.ini."
+    )
+
+
+def has_revisions(script: Any) -> None:
+    """Raise Failed if Alembic finds no revisions because a folder of `version_locations` isn't there."""
+    locations = list(script.version_locations or ())
+    if locations and not script.get_heads() and not all(Path(each).is_dir() for each in locations):
+        import alembic
+
+        told = ", ".join(map(str, locations))
+        raise Failed(
+            f"Alembic {alembic.__version__} finds no revisions in the folders of version_locations, {told}: correct "
+            "it. Versions before 1.16 don't know path_separator, but version_path_separator."
+        )
 
 
 def configured(options: argparse.Namespace) -> list[str]:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from slipway_host.schema import django_source
+from slipway_host.schema import django_contract, django_source
 from slipway_host.schema.errors import Failed
 from slipway_host.schema.locks import Guard
 
@@ -174,7 +174,7 @@ def described(wanted: Sequence[Any], loader: Any) -> list[Revision]:
         path = getattr(sys.modules[type(migration).__module__], "__file__", None) or ""
         if path.endswith(".py"):
             sources[key] = django_source.Source(key, Path(path))
-    state = django_source.State()
+    state = django_contract.State()
     keys = [(each.app_label, each.name) for each in wanted]
     told = {each.key: state.described(each, each.key in keys) for each in django_source.in_order(sources)}
     return [told.get(key) or unread(".".join(key)) for key in keys]
@@ -217,7 +217,7 @@ def read(options: argparse.Namespace, answer: Answer) -> None:
         if one.replaces
         for each in ([key] if begun.intersection(one.replaces) else one.replaces)
     }
-    state = django_source.State()
+    state = django_contract.State()
     done = applied | left_out
     told = [(each.key, state.described(each, each.key not in done)) for each in django_source.in_order(sources)]
     pending = [one for key, one in told if key not in done]

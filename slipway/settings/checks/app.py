@@ -21,6 +21,9 @@ from slipway.settings.host import Settings
 from slipway.settings.release import HOOKS
 from slipway.settings.source import GitSource
 
+NGINX_KEEPS = 60
+"""Seconds (keepalive_timeout of slipway_host/proxy/generations.py)."""
+
 
 def _check_environment(report: Report, at: str, app: AppSettings) -> None:
     file = app.env_local
@@ -145,6 +148,27 @@ def _check_migration_config(report: Report, at: str, app: AppSettings) -> None:
         report.add(f"{at}.migrate_config", 'None unless migrate is "auto"', show(app.migrate_config), do)
 
 
+def _check_server(report: Report, at: str, app: AppSettings) -> None:
+    """What an app asks of its server: all of it can be followed, and goes together."""
+    refused = app.runs_under.refused
+    if app.max_requests_jitter and not app.max_requests:
+        do = "set max_requests too, such as 10000, or remove max_requests_jitter"
+        report.add(f"{at}.max_requests_jitter", "0 without max_requests", show(app.max_requests_jitter), do)
+    for name, why in refused.items():
+        if name in app.model_fields_set and getattr(app, name) not in (None, 0, False):
+            report.add(f"{at}.{name}", f"left out with server {show(app.server)}", show(getattr(app, name)), why)
+    if app.interface and app.interface not in app.runs_under.interfaces:
+        fit = [each.name for each in SERVERS.values() if app.interface in each.interfaces]
+        do = f"write server as one of {', '.join(map(show, fit))}"
+        report.add(f"{at}.server", f"a server of {app.interface.upper()}", show(app.server), do)
+    if "keep_alive" not in refused and app.keep_alive <= NGINX_KEEPS:
+        expected = f"more than the {NGINX_KEEPS} seconds that nginx keeps an idle connection"
+        report.add(f"{at}.keep_alive", expected, show(app.keep_alive), "leave it out: requests would be lost")
+    if app.interface == "wsgi" and app.concurrency is not None and app.concurrency <= app.threads:
+        do = "write a larger number, or lower threads: with fewer, no connection of nginx's would be kept"
+        report.add(f"{at}.concurrency", f"more than threads ({app.threads})", show(app.concurrency), do)
+
+
 def check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> None:
     """Judge one app, at the path `at`."""
     if isinstance(app.source, GitSource):
@@ -159,16 +183,7 @@ def check_app(report: Report, at: str, app: AppSettings, settings: Settings) -> 
     _check_scheduler(report, at, app)
     _check_migration_config(report, at, app)
     _check_migration_times(report, at, app)
-    if app.max_requests_jitter and not app.max_requests:
-        do = "set max_requests too, such as 10000, or remove max_requests_jitter"
-        report.add(f"{at}.max_requests_jitter", "0 without max_requests", show(app.max_requests_jitter), do)
-    for name, why in app.runs_under.refused.items():
-        if name in app.model_fields_set and getattr(app, name) not in (None, 0, False):
-            report.add(f"{at}.{name}", f"left out with server {show(app.server)}", show(getattr(app, name)), why)
-    if app.interface and app.interface not in app.runs_under.interfaces:
-        fit = [each.name for each in SERVERS.values() if app.interface in each.interfaces]
-        do = f"write server as one of {', '.join(map(show, fit))}"
-        report.add(f"{at}.server", f"a server of {app.interface.upper()}", show(app.server), do)
+    _check_server(report, at, app)
     if app.factory is False and app.app and app.app.endswith(")"):
         report.add(f"{at}.factory", "left out with a call in app", "False", "remove it, or the call in app")
     check_static(report, f"{at}.static", app)

@@ -122,6 +122,14 @@ def test_a_hook_that_is_missing_ends_it_first(place: Place) -> None:
     assert place.system.calls == []
 
 
+def test_a_command_of_ones_own_that_is_missing_ends_it_first(place: Place) -> None:
+    place.migrating(["aerch", "upgrade"], file=None)
+    (place.at.venv("r1") / "bin/aerich").touch(0o755)
+    told = "migrate: there is no program aerch in the release, nor in the PATH; there is aerich."
+    assert failure(check.check, place.app, "r1") == told
+    assert place.system.calls == []
+
+
 def test_what_a_check_finds_of_the_database_is_written_down(place: Place) -> None:
     place.migrating()
     place.schema_says("look", **seen(current=["r1"], pending=[revision("r2")]))
@@ -129,6 +137,20 @@ def test_what_a_check_finds_of_the_database_is_written_down(place: Place) -> Non
     record = place.app.record("r1")
     assert (record["heads"], record["revisions"]) == (["r2"], {"before": ["r1"]})
     assert [each["revision"] for each in record["pending"]] == ["r2"]
+
+
+def test_what_the_app_configures_is_looked_at_once_the_app_is_found(place: Place) -> None:
+    """Where the settings name none."""
+    place.app.wanted["app"] = ""
+    at = place.migrating(file=None) / "migrations"
+    at.mkdir()
+    (at / "alembic.ini").write_text("[alembic]\n")
+    (at / "env.py").write_text("from flask import current_app\n")
+    place.found("notes:create_app()", "wsgi", "notes.py")
+    place.schema_says("look", **seen())
+    check.check(place.app, "r1")
+    (looked,) = place.system.matching(place.schema("look"))
+    assert looked.endswith(" look --tool=flask --config=migrations/alembic.ini --app=notes:create_app()"), looked
 
 
 def test_a_check_asks_for_consent_before_anything_starts(place: Place) -> None:

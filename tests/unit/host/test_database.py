@@ -258,6 +258,11 @@ def test_only_the_end_of_what_a_migration_said_is_told(place: Place) -> None:
     assert message.splitlines() == ["The migration `own tool` failed:", *(f"line {n}" for n in range(10, 40))]
 
 
+def test_a_migration_that_says_nothing(place: Place) -> None:
+    message = failure(database.patient, place.app, "own tool", lambda limit: Done((), 3, "\n"))
+    assert message == "The migration `own tool` failed:\nIt printed nothing, and ended with 3."
+
+
 def test_the_time_of_a_migration_is_for_all_tries(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     limits: list[int] = []
 

@@ -200,6 +200,54 @@ def test_an_ini_of_advanced_alchemy_that_leads_nowhere(place: Place) -> None:
     assert found(place, "alembic.ini", location="migrations") == [each.format("db/") for each in ALCHEMY]
 
 
+def test_the_app_of_a_release_is_the_one_that_was_found(place: Place) -> None:
+    """Where app is left out, or is a factory, the check of a release finds it, and writes it down."""
+    place.migrating(file=None)
+    at = place.at.folder("r1") / "migrations"
+    at.mkdir(parents=True)
+    (at / "alembic.ini").write_text("[alembic]\n")
+    (at / "env.py").write_text("from flask import current_app\n")
+    place.app.write_record("r1", wanted={**place.app.wanted, "app": ""})
+    tool = migrations.of_release(place.app, "r1")
+    assert tool is not None and tool.needs_app
+    assert tool.options == ["--tool=flask", "--config=migrations/alembic.ini"]
+    place.app.write_record("r1", served={"app": "notes:create_app()", "interface": "wsgi", "where": "notes.py"})
+    tool = migrations.of_release(place.app, "r1")
+    assert tool is not None and not tool.needs_app
+    assert tool.options[-1] == "--app=notes:create_app()"
+
+
+SECTIONS = "[alembic]\nscript_location = one\n[post_write_hooks]\n[billing]\nscript_location = two\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("alembic.ini", "alembic upgrade head && alembic -n billing upgrade head"),
+        (
+            "db/alembic.ini",
+            "alembic -c db/alembic.ini upgrade head && alembic -c db/alembic.ini -n billing upgrade head",
+        ),
+    ],
+)
+def test_sections_for_several_databases_are_not_passed_over(place: Place, path: str, command: str) -> None:
+    at = place.at.folder("r1") / path
+    at.parent.mkdir(parents=True)
+    at.write_text(SECTIONS)
+    assert failure(found, place) == (
+        f"{path} has a script_location in [alembic], [billing], and Slipway runs [alembic] alone: set migrate to a "
+        f"command that runs what you need, such as \"sh -c '{command}'\"."
+    )
+
+
+def test_a_default_of_all_sections_is_one_line(place: Place) -> None:
+    place.at.folder("r1").mkdir(parents=True)
+    (place.at.folder("r1") / "alembic.ini").write_text(
+        "[DEFAULT]\nscript_location = one\n[alembic]\n#script_location=x\n"
+    )
+    assert found(place) == ["alembic"]
+
+
 # ── what must be said ────────────────────────────────────────────────────────────────────────────────────────────────
 
 SILENT = (
@@ -234,4 +282,49 @@ def test_alembic_that_another_package_brings(place: Place) -> None:
 def test_alembic_with_its_configuration(place: Place) -> None:
     place.migrating()
     installed(place, alembic="SQLAlchemy>=1.4")
+    migrations.required(place.app, "r1")
+
+
+def by_command(name: str, command: str) -> str:
+    return (
+        f"The release has {name}, which Slipway runs only as a command: set migrate to one, such as "
+        f'"{command}", or to None if nothing is to be migrated.'
+    )
+
+
+@pytest.mark.parametrize(
+    ("packages", "file", "told"),
+    [
+        ({"aerich": "tortoise-orm"}, None, by_command("aerich", "aerich upgrade")),
+        ({"yoyo_migrations": ""}, None, by_command("yoyo", "yoyo apply --batch")),
+        ({"Masonite_ORM": ""}, None, by_command("Masonite ORM", "masonite-orm migrate")),
+        ({"piccolo": ""}, "shop/piccolo_app.py", by_command("Piccolo", "piccolo migrations forwards all")),
+        (
+            {"Flask_Migrate": "alembic (>=1.9.0)", "alembic": ""},
+            None,
+            by_command("Flask-Migrate", "flask db upgrade"),
+        ),
+    ],
+)
+def test_a_tool_that_slipway_does_not_run_is_not_passed_over(
+    place: Place, packages: dict[str, str], file: str | None, told: str
+) -> None:
+    place.migrating(file=None)
+    installed(place, **packages)
+    if file:
+        migrations.required(place.app, "r1")
+        path = place.at.folder("r1") / file
+        path.parent.mkdir()
+        path.touch()
+    assert failure(migrations.required, place.app, "r1") == told
+    place.app.wanted["hooks"]["before_migrate"] = ["own"]
+    migrations.required(place.app, "r1")
+
+
+@pytest.mark.parametrize(
+    "packages", [{"beanie": "yoyo-migrations"}, {"aerich": "", "own": "aerich>=0.8"}, {"piccolo": ""}]
+)
+def test_what_comes_with_another_package_is_no_tool(place: Place, packages: dict[str, str]) -> None:
+    place.migrating(file=None)
+    installed(place, **packages)
     migrations.required(place.app, "r1")

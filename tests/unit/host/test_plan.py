@@ -70,6 +70,24 @@ def test_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path.name for path in place.at.releases.iterdir()] == [IDS[0]]
 
 
+def test_a_plan_reads_with_the_app_that_serves(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where settings name none, and the new source isn't built yet."""
+
+    def unpack(app: Any, folder: Path, archive: Path | None) -> None:
+        (folder / "migrations").mkdir(parents=True)
+        (folder / "migrations/alembic.ini").write_text("[alembic]\n")
+        (folder / "migrations/env.py").write_text("from flask import current_app\n")
+
+    place.app.wanted["app"] = ""
+    place.migrates()
+    place.add(IDS[0], current=True, served={"app": "notes:create_app()", "interface": "wsgi", "where": None})
+    monkeypatch.setattr(source, "unpack", unpack)
+    place.schema_says("read", **seen())
+    assert plan.plan(place.app, {"wanted": place.app.wanted})["error"] is None
+    (read,) = place.system.matching(place.schema("read"))
+    assert read.endswith(" --tool=flask --config=migrations/alembic.ini --app=notes:create_app()"), read
+
+
 def test_a_plan_of_what_is_no_file(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.migrates()
     place.add(IDS[0], current=True)

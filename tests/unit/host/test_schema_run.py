@@ -136,3 +136,36 @@ def test_the_examples_own_env_py(tmp_path: Path, python: Path) -> None:
     assert [one["revision"] for one in project.ask("look")["pending"]] == ["0001", "0002"]
     project.run("upgrade", *LIMITS)
     assert project.ask("look")["pending"] == []
+
+
+def test_a_pyproject_that_this_alembic_does_not_read(project: Project) -> None:
+    """Alembic before 1.16 would say that there is no alembic.ini."""
+    (project.folder / "alembic.ini").unlink()
+    (project.folder / "pyproject.toml").write_text('[tool.alembic]\nscript_location = "%(here)s/migrations"\n')
+    assert [each["revision"] for each in project.ask("look")["pending"]] == ["0001", "0002"]
+    older = project.folder / "older"
+    older.mkdir()
+    (older / "sitecustomize.py").write_text(
+        "import alembic.config\nalembic.__version__ = '1.13.3'\ndel alembic.config.Config.toml_alembic_config\n"
+    )
+    project.more["PYTHONPATH"] = str(older)
+    assert project.run("look", code=1) == (
+        "FAILED: [tool.alembic] of pyproject.toml needs Alembic 1.16 or newer, and the release has 1.13.3: "
+        "`uv lock --upgrade-package alembic`, or write an alembic.ini.\n"
+    )
+
+
+@pytest.mark.parametrize("command", [("look",), ("read", "--at", "base")])
+def test_folders_of_revisions(project: Project, command: tuple[str, ...]) -> None:
+    """All of them are read; where they can't be told apart, that is an error, and not a database that lacks nothing."""
+    migrations = project.folder / "migrations"
+    (migrations / "more").mkdir()
+    shutil.move(migrations / "versions/0002_it.py", migrations / "more")
+    ini = project.folder / "alembic.ini"
+    folders = "%(here)s/migrations/versions{}%(here)s/migrations/more"
+    text = ini.read_text()
+    ini.write_text(f"{text}version_path_separator = space\nversion_locations = {folders.format(' ')}\n")
+    assert [each["revision"] for each in project.ask(*command)["pending"]] == ["0001", "0002"]
+    ini.write_text(f"{text}version_path_separator = space\nversion_locations = {folders.format(';')}\n")
+    told = project.run(*command, code=1)
+    assert "finds no revisions in the folders of version_locations, " in told and told.count("\n") == 1, told

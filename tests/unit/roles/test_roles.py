@@ -1514,6 +1514,8 @@ def test_a_plan_gets_placeholders_for_secrets(
     assert "LOG_LEVEL" not in sent["wanted"]["secrets"]
     said = "notes: the SQL of its migrations can't be written here: its env.py\\x1b[2J can't be run"
     assert said in logged(caplog)
+    said = "notes: what `python -m notes.migrate --all` would migrate is known only once it runs"
+    assert said in logged(caplog)
 
 
 def test_a_secret_in_a_local_folder_is_named(

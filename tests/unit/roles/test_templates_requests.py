@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from roles.nginx.operations import to_shared
 from slipway.settings import Settings
 from tests.unit.roles.nginx_texts import directives, nginx, server, servers
 
@@ -238,6 +239,35 @@ def test_static_files_have_the_same_headers_with_nothing_to_look_up(maximal: Set
     assert [line.split()[1] for line in fixed] == [line.split()[1] for line in everywhere]
     for name, value in maximal.apps["plain"].answer_headers.items():
         assert f'add_header {name} "{value}" always;' in fixed
+
+
+def test_files_that_were_compressed_before(
+    maximal: Settings, minimal_data: dict[str, Any], make_settings: MakeSettings
+) -> None:
+    """nginx's module for Brotli passes over every file where the top of what may be no link has a variable."""
+    site = directives(nginx(maximal)["sites/plain.conf"])
+    assert {"gzip_static on;", "brotli_static on;", "disable_symlinks on from=/srv/plain/releases;"} <= set(site)
+    assert not [line for line in site if line.startswith("disable_symlinks") and "$" in line]
+    minimal_data["apps"]["notes"]["static"] = {"path": "static"}
+    site = directives(nginx(make_settings(minimal_data))["sites/notes.conf"])
+    assert "gzip_static on;" in site and "brotli_static on;" not in site, "the module may not be there"
+
+
+def test_a_redirect_to_a_folder_names_no_host(maximal: Settings) -> None:
+    """A proxy that ends TLS would send the client to http."""
+    site = directives(nginx(maximal)["sites/plain.conf"])
+    assert site.count("absolute_redirect off;") == len([line for line in site if line.startswith("alias ")])
+
+
+def test_a_folder_that_becomes_shared_is_told(minimal_data: dict[str, Any], make_settings: MakeSettings) -> None:
+    """It is made by the next release, and nginx looks there before."""
+    app = minimal_data["apps"]["notes"]
+    app["static"] = [{"path": "static"}, {"path": "media", "url": "/media/"}]
+    before = nginx(make_settings(minimal_data))["sites/notes.conf"]
+    app["shared"] = ["media"]
+    after = nginx(make_settings(minimal_data))["sites/notes.conf"]
+    assert to_shared(before, after) == ["/media/"]
+    assert to_shared(after, after) == to_shared("", after) == to_shared(after, before) == []
 
 
 def test_what_visitors_sent_is_never_code(maximal: Settings) -> None:
