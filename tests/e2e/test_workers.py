@@ -33,7 +33,7 @@ WORKERS: Mapping[str, Mapping[str, Any]] = {
 }
 """Library → its process."""
 TAKES_MORE = {"saq": 1}
-"""Library → jobs that an old worker still takes. SAQ's has asked for its next job before it is told to stop, and does it."""
+"""Library → jobs that an old worker still takes. SAQ's has asked for one before it is told to stop, and does it."""
 FAILED = f"""sh -c 'echo "$SLIPWAY_JOB $SERVICE_RESULT $EXIT_STATUS" >>/var/lib/{APP}/failed'"""
 
 
