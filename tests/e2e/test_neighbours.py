@@ -15,7 +15,7 @@ from tests.e2e.apps import attacks, in_sandbox, make_tiny, release_changed, sett
 from tests.e2e.apps.attacks import CALLS, LOGINS, REQUESTS, held
 from tests.e2e.conftest import MakeHost, systems
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.slow]
 
 QUICK = {"watch": 0, "keep_warm": 0}
 

@@ -168,6 +168,7 @@ def project(tmp_path: Path, python: Path) -> Project:
     return made(tmp_path / "app", python)
 
 
+@pytest.mark.slow
 def test_look_on_an_empty_database_tells_all_and_writes_nothing(project: Project) -> None:
     assert project.ask("look") == {
         "heads": ["0002"],
@@ -213,6 +214,7 @@ RENDERED: dict[str, str | None] = {
 }
 
 
+@pytest.mark.slow
 def test_sql_is_rendered_where_that_can_be(project: Project) -> None:
     project.revision("0003", "0002", ('op.get_bind().execute(sa.text("SELECT 1")).scalar_one()', "pass"))
     project.revision("0004", "0003", ("op.execute(\"UPDATE notes SET title = ''\")", "pass"))
@@ -222,6 +224,7 @@ def test_sql_is_rendered_where_that_can_be(project: Project) -> None:
     assert project.tables() == []
 
 
+@pytest.mark.slow
 def test_sql_is_rendered_without_an_env_py_that_cannot_run(project: Project) -> None:
     project.environment("import nowhere")
     told = project.ask("render", "--at", "base", "--dialect", "postgresql")
@@ -230,6 +233,7 @@ def test_sql_is_rendered_without_an_env_py_that_cannot_run(project: Project) -> 
     assert project.run("render", "--at", "base", code=1).endswith("No module named 'nowhere'\n")
 
 
+@pytest.mark.slow
 def test_what_a_revision_prints_is_no_answer(project: Project) -> None:
     """The line that begins the answer is known to nobody here, and standard output is the answer's alone."""
     forged = 'slipway-schema: {"heads": []}'
@@ -252,6 +256,7 @@ def test_what_a_revision_prints_is_no_answer(project: Project) -> None:
 TRAP = "import pathlib\npathlib.Path(__file__).with_suffix('.ran').touch()\n"
 
 
+@pytest.mark.slow
 def test_a_source_is_read_and_nothing_of_it_is_run(project: Project) -> None:
     versions = project.folder / "migrations/versions"
     project.revision("0003", "0002", ('op.drop_table("old")', "raise NotImplementedError"))
@@ -276,6 +281,7 @@ def test_a_source_is_read_and_nothing_of_it_is_run(project: Project) -> None:
     assert not list(project.folder.rglob("*.ran")) and project.tables() == []
 
 
+@pytest.mark.slow
 def test_a_revision_that_is_no_constant_is_not_guessed(project: Project) -> None:
     path = project.folder / "migrations/versions/0003_it.py"
     for line in ("down_revision = before()", "from x import down_revision", "down_revision = OTHER"):
@@ -285,6 +291,7 @@ def test_a_revision_that_is_no_constant_is_not_guessed(project: Project) -> None
     assert "its revision is no constant" in project.run("read", "--at", "base", code=1)
 
 
+@pytest.mark.slow
 def test_scripts_of_a_package_are_those_of_the_source(project: Project) -> None:
     """And the package isn't imported to find them."""
     (project.folder / "src/pkg").mkdir(parents=True)
@@ -295,6 +302,7 @@ def test_scripts_of_a_package_are_those_of_the_source(project: Project) -> None:
     assert not list(project.folder.rglob("*.ran"))
 
 
+@pytest.mark.slow
 def test_look_names_revisions_that_the_scripts_do_not_know(project: Project) -> None:
     project.revision("0003", "0002", ("pass", "pass"))
     project.run("upgrade", *LIMITS)
@@ -305,6 +313,7 @@ def test_look_names_revisions_that_the_scripts_do_not_know(project: Project) -> 
         assert project.run(*command, code=1).endswith("FAILED: Can't locate revision identified by '0003'\n")
 
 
+@pytest.mark.slow
 def test_look_reports_heads_that_forked(project: Project) -> None:
     project.revision("0003", "0001", ("pass", "pass"))
     looked = project.ask("look")
@@ -321,6 +330,7 @@ PER_MIGRATION = "transaction_per_migration=True"
     [(SYNC, ""), (SYNC, PER_MIGRATION), (BEGUN, ""), (ASYNC, PER_MIGRATION)],
     ids=["sync", "sync-each", "begun", "async-each"],
 )
+@pytest.mark.slow
 def test_up_and_down(project: Project, text: str, options: str) -> None:
     if text is ASYNC:
         project.url = project.url.replace("sqlite:", "sqlite+aiosqlite:")
@@ -350,6 +360,7 @@ def test_undone_tells_what_a_downgrade_would_do(project: Project) -> None:
         assert refused.endswith("FAILED: The database is at 0001: it has no 0002 to go back to.\n")
 
 
+@pytest.mark.slow
 def test_a_merge_is_undone_to_the_heads_before_it(project: Project) -> None:
     project.revision("000a", "0001", ("pass", "pass"))
     project.revision("000b", "000a", ("pass", "pass"))
@@ -361,6 +372,7 @@ def test_a_merge_is_undone_to_the_heads_before_it(project: Project) -> None:
     assert project.ask("look")["current"] == ["0002", "000a"]
 
 
+@pytest.mark.slow
 def test_the_examples_own_env_py(tmp_path: Path, python: Path) -> None:
     folder = tmp_path / "notes"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns(".venv", "*.db*", "__pycache__"))
@@ -375,6 +387,7 @@ def test_the_examples_own_env_py(tmp_path: Path, python: Path) -> None:
         assert "database is locked" in project.run("downgrade", "--to", "0001", *LIMITS, code=75)
 
 
+@pytest.mark.slow
 def test_configuration_in_pyproject_toml_without_logging(project: Project) -> None:
     (project.folder / "alembic.ini").unlink()
     (project.folder / "pyproject.toml").write_text(
@@ -387,6 +400,7 @@ def test_configuration_in_pyproject_toml_without_logging(project: Project) -> No
     assert project.run("look", code=1) == "FAILED: No 'script_location' key found in configuration.\n"
 
 
+@pytest.mark.slow
 def test_what_fails_is_told_with_its_place_and_its_cause_last(project: Project) -> None:
     project.revision("0003", "0002", SECOND, "title again")
     assert project.run("upgrade", *LIMITS, code=1).endswith(
@@ -405,6 +419,7 @@ def test_what_fails_is_told_with_its_place_and_its_cause_last(project: Project) 
     )
 
 
+@pytest.mark.slow
 def test_env_py_that_fails_swallows_or_runs_nothing(project: Project) -> None:
     project.environment("import nowhere")
     assert project.run("look", code=1).endswith(
@@ -420,6 +435,7 @@ def test_env_py_that_fails_swallows_or_runs_nothing(project: Project) -> None:
     assert project.run("look", code=1).endswith("FAILED: env.py ended the program with 0.\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [SYNC, ASYNC], ids=["sync", "async"])
 def test_a_locked_sqlite_is_75(project: Project, text: str) -> None:
     project.run("upgrade", *LIMITS)
@@ -434,6 +450,7 @@ def test_a_locked_sqlite_is_75(project: Project, text: str) -> None:
     project.run("upgrade", *LIMITS)
 
 
+@pytest.mark.slow
 def test_two_migrations_of_one_sqlite_take_turns(project: Project) -> None:
     waits = 'import pathlib\nwhile not pathlib.Path("go").exists():\n    time.sleep(0.05)\n'
     project.revision("0003", "0002", (waits + 'op.create_table("more", sa.Column("id", sa.Integer()))', "pass"))

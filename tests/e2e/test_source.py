@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e._driver import Host
 from tests.e2e.apps import HERE, facts, leftovers, make_tiny, make_works, record, set_hooks, settings, status
-from tests.e2e.conftest import MakeHost
+from tests.e2e.conftest import MakeHost, variants
 
 pytestmark = pytest.mark.story
 
@@ -283,7 +283,7 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
 """What a git source can get wrong: changes of it, and what is said."""
 
 
-@pytest.mark.parametrize("why", REFUSED)
+@pytest.mark.parametrize("why", variants(REFUSED, ("no such branch", "another host key")))
 def test_wrong_git_source_changes_nothing(place: Place, why: str) -> None:
     """The run fails with the cause, and what serves stays."""
     host, before = place.host, place.host.release("branch")
