@@ -478,7 +478,7 @@ hosts = [
                         # in docs/explanation.md.
                         # Type: one of "gunicorn", "uvicorn", "granian", "hypercorn"; default "gunicorn".
                         "server": "gunicorn",
-                        # A configuration of the server's in the app's folder, for server "gunicorn" alone. Its hooks
+                        # A configuration of the server's in the app's folder, for the default server alone. Its hooks
                         # count (on_starting, post_fork, worker_exit and the like; child_exit after Slipway's own),
                         # and what it says of logs: loglevel, logconfig, logconfig_dict, logconfig_json, logger_class,
                         # access_log_format and the statsd settings. Everything else in it doesn't, since these

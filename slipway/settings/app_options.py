@@ -125,8 +125,8 @@ class AppOptions(Model):
     """The server that runs the app. What the app's lock file lacks of its packages is installed besides. Whichever it
     is, it has the socket of systemd, believes nginx alone, and finishes its requests and closes WebSockets when it is
     stopped. What each serves, and is good for, is in docs/explanation.md."""
-    server_config: Annotated[t.FilePath | None, Field(examples=["gunicorn.conf.py"])] = None
-    """A configuration of the server's in the app's folder, for server "gunicorn" alone. Its hooks count (on_starting,
+    server_config: Annotated[t.FilePath | None, Field(examples=["conf/server.py"])] = None
+    """A configuration of the server's in the app's folder, for the default server alone. Its hooks count (on_starting,
     post_fork, worker_exit and the like; child_exit after Slipway's own), and what it says of logs: loglevel, logconfig,
     logconfig_dict, logconfig_json, logger_class, access_log_format and the statsd settings. Everything else in it
     doesn't, since these settings and Slipway say it; the journal names what was passed over. None: no such file is

@@ -133,6 +133,7 @@ def test_no_secret_but_on_standard_input(plan_deploy: Planner, maximal_data: dic
         path for path, write in done.writes.items() if any(each.encode() in write.content for each in secrets)
     }
     assert secret_files == {
+        "/etc/notes/dependencies_key",
         "/etc/notes/env",
         "/etc/notes/files/config@local.ini",
         "/etc/slipway/tls/certbot.ini",

@@ -28,7 +28,7 @@ MakeSettings = Callable[[Mapping[str, Any]], Settings]
 
 OVERVIEW = HostOverview("debian", "12", "x86_64", True, True, 2, 2000, 9000, 0, {}, {})
 NO_TEMPLATES = re.compile(
-    r"access\.json|commands\.txt|files\.txt|release/.*|etc/issue.*|etc/[a-z-]+/(env|deploy_key|known_hosts)|.*/extra/.*"
+    r"access\.json|commands\.txt|files\.txt|release/.*|etc/issue.*|etc/[a-z-]+/(env|deploy_key|dependencies_key|known_hosts|dependencies_known_hosts)|.*/extra/.*"
     r"|opt/slipway/.*|etc/slipway/tls/.*\.pem|etc/systemd/system/swapfile\.swap|home/.*"
 )
 """Of golden texts, those that no template makes."""
