@@ -72,7 +72,7 @@ def places(
             (own / "far").mkdir(parents=True)
             near = Host.up(f"{name}-{count}", os_name, own, ())
             stack.callback(near.down)
-            _with_memory(near, FREE_MB + count * MB_OF_AN_APP)
+            with_memory(near, FREE_MB + count * MB_OF_AN_APP)
             near.change({"acme": {"check": False}, "apps": {f"app{each}": app(tiny, each) for each in range(count)}})
             say(f"  Slipway provisions a host with {count} app{'s' if count > 1 else ''} …")
             say(f"    {near.deploy().seconds:.0f} s")
@@ -152,7 +152,7 @@ def verdict(what: str, seconds: float, bar: float, unit: str) -> str:
     return f"{what} {seconds * scale:.1f} {unit}, {told} the bar of {bar * scale:g} {unit}"
 
 
-def _with_memory(host: Host, megabytes: int) -> None:
+def with_memory(host: Host, megabytes: int) -> None:
     """Give a target so much memory, where it has a limit: that of a small VPS is too little for a hundred apps."""
     if host.target["memory_mb"]:
         limit = f"{megabytes}m"

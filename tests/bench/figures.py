@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
+from math import log, nan
+from statistics import geometric_mean, median, stdev
 
 Points = Mapping[float, float]
 """Added round trip in seconds → seconds that a run took."""
@@ -49,6 +50,19 @@ def ratios(points: Points, others: Points) -> str:
     common = [delay for delay in points if delay in others]
     ends = common[:1] + common[1:][-1:]
     return " / ".join(f"{points[delay] / others[delay]:.1f}" for delay in ends)
+
+
+def paired(rounds: Sequence[Mapping[str, float]], name: str, to: str) -> tuple[float, float]:
+    """How many times as much one figure is as another of the same round, and the standard error of that.
+
+    It is the geometric mean of the rounds that have both, so that a round in which all is slow counts as any other. The
+    error of a single round is not a number, as is all where no round has both.
+    """
+    each = [round_[name] / round_[to] for round_ in rounds if name in round_ and to in round_]
+    if not each:
+        return nan, nan
+    mean = geometric_mean(each)
+    return mean, mean * stdev(map(log, each)) / len(each) ** 0.5 if len(each) > 1 else nan
 
 
 def table(figures: Figures, case: str, tools: Mapping[str, str], delays: Sequence[float]) -> str:

@@ -19,31 +19,28 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from math import log, nan
 from pathlib import Path
-from statistics import geometric_mean, median, stdev
+from statistics import median
 
-from tests.audit.auditor import Auditor
 from tests.bench.cases import expect, say
-from tests.bench.figures import aligned
+from tests.bench.figures import aligned, paired
+from tests.bench.generator import CONNECTIONS, Generator
 from tests.bench.tools import BenchError
 from tests.e2e._driver import Host, wait_until
 from tests.target.console import TargetError
 
 BAR = 0.97
 """The hardened host's part of the plain one's throughput, at least."""
-SITE, CONNECTIONS, WORKERS = "notes.test", 64, 2
-SHAPES = {
-    "small": ("small answers, kept connections", "/healthz", ()),
-    "static": ("static file, kept connections", "/static/style.css", ()),
-    "new": ("a new TLS connection each", "/healthz", ("--header", "Connection: close")),
+SITE, WORKERS = "notes.test", 2
+SHAPES: dict[str, tuple[str, str, dict[str, str]]] = {
+    "small": ("small answers, kept connections", "/healthz", {}),
+    "static": ("static file, kept connections", "/static/style.css", {}),
+    "new": ("a new TLS connection each", "/healthz", {"Connection": "close"}),
 }
 
 SANDBOX = (
@@ -95,36 +92,10 @@ Rates = dict[str, float]
 """Answers a second, by state of the target."""
 
 
-@dataclass(frozen=True)
-class Load:
-    """What wrk measured."""
-
-    rate: float
-    """Answers a second."""
-    failed: int
-    """Answers that aren't 2xx or 3xx, and broken connections."""
-
-
-def parse(printed: str) -> Load:
-    """What wrk printed; BenchError where it measured nothing."""
-    rate = re.search(r"^Requests/sec:\s+([\d.]+)$", printed, re.MULTILINE)
-    expect(rate is not None and float(rate[1]) > 0, f"wrk measured nothing:\n{printed}")
-    assert rate
-    failed = re.search(r"^\s*Non-2xx or 3xx responses: (\d+)$", printed, re.MULTILINE)
-    broken = re.search(
-        r"^\s*Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)$", printed, re.MULTILINE
-    )
-    return Load(float(rate[1]), int(failed[1] if failed else 0) + sum(map(int, broken.groups() if broken else ())))
-
-
-def load(auditor: Auditor, shape: str, seconds: int) -> float:
+def load(generator: Generator, shape: str, seconds: int) -> float:
     """Answers a second to a shape of requests."""
     _, path, more = SHAPES[shape]
-    tool = ["wrk", "--threads", "1", "--connections", str(CONNECTIONS), "--duration", f"{seconds}s", *more]
-    done = auditor.run([*tool, f"https://{SITE}{path}"], timeout=seconds + 60)
-    found = parse(done.output + done.errors)
-    expect(not found.failed, f"{found.failed} requests failed under the load of {shape!r}: {done.output}")
-    return found.rate
+    return generator.load(f"https://{SITE}{path}", seconds, headers=more).rate
 
 
 def strip(host: Host) -> list[str]:
@@ -147,13 +118,6 @@ def become(host: Host, state: str) -> None:
     wait_until(lambda: host.get("/readyz").status_code == 200, 20, f"the host is ready, {state}")
 
 
-def ratio(rounds: Sequence[Rates], state: str) -> tuple[float, float]:
-    """A state's part of the plain host's throughput, and its standard error, not a number for a single round."""
-    ratios = [rates[state] / rates[PLAIN] for rates in rounds]
-    mean = geometric_mean(ratios)
-    return mean, mean * stdev(map(log, ratios)) / len(ratios) ** 0.5 if len(ratios) > 1 else nan
-
-
 def table(rates: dict[str, list[Rates]]) -> tuple[str, bool]:
     """The figures as text, and whether each shape of requests meets the bar; by shape the rounds."""
     lines = [
@@ -161,7 +125,7 @@ def table(rates: dict[str, list[Rates]]) -> tuple[str, bool]:
     ]
     good = True
     for shape, rounds in rates.items():
-        (mean, error), whole = ratio(rounds, HARDENED), ratio(rounds, WHOLE)
+        (mean, error), whole = paired(rounds, HARDENED, PLAIN), paired(rounds, WHOLE, PLAIN)
         verdict = "meets" if mean >= BAR else "falls short"
         good = good and mean >= BAR
         lines.append([
@@ -181,15 +145,15 @@ def measured(given: argparse.Namespace, folder: Path) -> bool:
         host.deploy()
         taken = strip(host)
         say("The plain host lacks:\n" + "\n".join(f"  {line}" for line in taken))
-        auditor = Auditor(host.target["ip"], SITE, host.target["network"], host.name)
+        generator = stack.enter_context(Generator(host.target, [SITE]))
         for round_ in range(given.rounds):
             seen: dict[str, Rates] = {shape: {} for shape in given.shapes}
             first = round_ % len(STATES)
             for state in [*STATES][first:] + [*STATES][:first]:
                 become(host, state)
-                load(auditor, given.shapes[0], 1)  # new processes' first answers don't count
+                load(generator, given.shapes[0], 1)  # new processes' first answers don't count
                 for shape in given.shapes:
-                    seen[shape][state] = load(auditor, shape, given.seconds)
+                    seen[shape][state] = load(generator, shape, given.seconds)
             for shape, found in seen.items():
                 rates[shape].append(found)
                 told = ", ".join(f"{found[state]:.0f} {state}" for state in STATES)

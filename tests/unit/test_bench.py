@@ -25,7 +25,6 @@ from tests.bench.playbook import state_playbook
 from tests.bench.relay import Relay
 from tests.bench.script import script
 from tests.bench.state import File, Folder, Link, Made, State, came
-from tests.bench.tools import BenchError
 
 TRIP = 0.4
 SLACK = 0.9 * TRIP
@@ -249,35 +248,6 @@ def test_a_wrong_option_is_refused_with_what_to_write(
     with pytest.raises(SystemExit):
         command_line.parser().parse_args([arguments[0] + "=" + arguments[1]])
     assert told in " ".join(capsys.readouterr().err.split())
-
-
-WRK = """Running 1s test @ https://notes.test/healthz
-  1 threads and 16 connections
-  Thread Stats   Avg      Stdev     Max   +/- Stdev
-    Latency     9.53ms    4.43ms  45.51ms   76.39%
-    Req/Sec     1.71k   191.66     1.90k    80.00%
-  1712 requests in 1.01s, 321.00KB read
-{trouble}Requests/sec:   1690.55
-Transfer/sec:    316.98KB
-"""
-
-
-@pytest.mark.parametrize(
-    ("trouble", "failed"),
-    [
-        ("", 0),
-        ("  Non-2xx or 3xx responses: 12\n", 12),
-        ("  Socket errors: connect 1, read 2, write 3, timeout 4\n  Non-2xx or 3xx responses: 5\n", 15),
-    ],
-)
-def test_load_counts_what_failed(trouble: str, failed: int) -> None:
-    assert hardening.parse(WRK.format(trouble=trouble)) == hardening.Load(1690.55, failed)
-
-
-@pytest.mark.parametrize("printed", ["", "unable to connect to notes.test:https Connection refused\n"])
-def test_load_that_measured_nothing_is_no_figure(printed: str) -> None:
-    with pytest.raises(BenchError, match="measured nothing"):
-        hardening.parse(printed)
 
 
 def rounds(*rates: tuple[float, float, float]) -> list[hardening.Rates]:
