@@ -511,8 +511,8 @@ hosts = [
                         # Type: a whole number of connections from 1 to 65535; default 4096.
                         "backlog": 4096,
                         # Connections that a worker may have at once, nginx's idle ones among them, against more work
-                        # than it can do. Beyond it a server answers 503, or lets them wait (docs/explanation.md).
-                        # None: no limit.
+                        # than it can do; each of nginx's workers (one a core) keeps up to 64 of these for a minute.
+                        # Beyond it a server answers 503, or lets them wait (docs/explanation.md). None: no limit.
                         # Type: a whole number of connections from 1 to 1000000, or None; default None.
                         "concurrency": None,
                         # True: the server writes a line for each request to the journal, which may cost half of the

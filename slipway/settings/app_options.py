@@ -147,7 +147,8 @@ class AppOptions(Model):
     backlog: Annotated[int, t.whole(1, 65_535, "connections")] = 4096
     """Connections from nginx that may wait until a worker takes them; the kernel's net.core.somaxconn bounds it too."""
     concurrency: Annotated[int, t.whole(1, 1_000_000, "connections")] | None = None
-    """Connections that a worker may have at once, nginx's idle ones among them, against more work than it can do.
+    """Connections that a worker may have at once, nginx's idle ones among them, against more work than it can do; each
+    of nginx's workers (one a core) keeps up to 64 of these for a minute.
     Beyond it a server answers 503, or lets them wait (docs/explanation.md). None: no limit."""
     access_log: t.Switch = False
     """True: the server writes a line for each request to the journal, which may cost half of the throughput. nginx has

@@ -82,6 +82,7 @@ class Generator:
     def __enter__(self) -> Generator:
         dockerfile = (Path(__file__).parent / "generator.Dockerfile").read_bytes()
         tag = image.build("slipway-generator", "debian13", {"Dockerfile": dockerfile})
+        call("rm", "--force", self._name)  # of a run that was killed
         docker("run", "--detach", "--init", *self._options, tag, "sleep", "infinity")
         return self
 

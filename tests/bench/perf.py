@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from math import nan
 from pathlib import Path
 
 from tests.bench.tools import BenchError
@@ -24,6 +25,8 @@ OBJECTS, SYMBOLS = 8, 14
 """How many are shown for each kind of process."""
 LEAST = 0.005
 """Part of the whole below which nothing is shown."""
+KERNEL = "[kernel"
+"""How perf's name of the kernel begins."""
 _SAMPLE = re.compile(r"^\s*(?P<pid>\d+)\s+[0-9a-f]+ (?P<symbol>.+) \((?P<object>[^()]+)\)$")
 
 
@@ -56,8 +59,12 @@ def outside(container: str, inside: Mapping[str, Iterable[int]]) -> dict[int, st
     return found
 
 
-def profile(pids: Mapping[int, str], load: Callable[[], object]) -> str:
-    """Look at processes while a load lasts; what their time goes into, as text.
+Seen = Counter[tuple[str, str, str]]
+"""(kind of process, object, symbol) → samples."""
+
+
+def profile(pids: Mapping[int, str], load: Callable[[], object]) -> Seen:
+    """Look at processes while a load lasts.
 
     + pids: number on this machine → kind of process
     + load: lasts for a second longer than `SECONDS`, at least
@@ -72,7 +79,7 @@ def profile(pids: Mapping[int, str], load: Callable[[], object]) -> str:
             _run(record)
         finally:
             thread.join()
-        return shown(samples(_run(["perf", "script", f"--input={data}", "--fields=pid,ip,sym,dso"]), pids))
+        return samples(_run(["perf", "script", f"--input={data}", "--fields=pid,ip,sym,dso"]), pids)
 
 
 def _run(command: list[str]) -> str:
@@ -82,9 +89,9 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def samples(script: str, pids: Mapping[int, str]) -> Counter[tuple[str, str, str]]:
-    """How often (kind of process, object, symbol) was seen, from what `perf script` prints."""
-    found: Counter[tuple[str, str, str]] = Counter()
+def samples(script: str, pids: Mapping[int, str]) -> Seen:
+    """What `perf script` prints, of these processes."""
+    found: Seen = Counter()
     for line in script.splitlines():
         seen = _SAMPLE.match(line)
         kind = pids.get(int(seen["pid"])) if seen else None
@@ -93,7 +100,17 @@ def samples(script: str, pids: Mapping[int, str]) -> Counter[tuple[str, str, str
     return found
 
 
-def shown(found: Counter[tuple[str, str, str]]) -> str:
+def to_code(found: Seen, kind: str) -> float:
+    """All time, as a multiple of what a kind of process spends outside of the kernel; not a number without any.
+
+    An app's own code does the same for each answer, whatever stands before it and however busy the machine is. So what
+    this is without nginx, divided by what it is with it, is the part of the answers that is left by nginx.
+    """
+    own = sum(count for (each, name, _), count in found.items() if each == kind and not name.startswith(KERNEL))
+    return found.total() / own if own else nan
+
+
+def shown(found: Seen) -> str:
     """The text: each kind of process, with the objects and the symbols in which it is most often."""
     whole = found.total()
     if not whole:

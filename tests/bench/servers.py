@@ -15,8 +15,12 @@ columns:
   memory        of the app's processes: what is theirs alone, and their part of what is shared (PSS)
   wrk … app     microseconds of a processor that an answer took: of wrk, which has more to do with TLS; of nginx; of the
                 app's processes; each with what the kernel does for it
-  without wrk   the processor time of uvicorn alone, as a part of nginx's and the app's: the ratio, if wrk had
-                processors of its own. Other programs on the machine hardly change it.
+  equal wrk     the ratio of processor times, if wrk took no more for TLS than for plain text: a visitor's TLS is
+                no cost of the host's
+  without wrk   the same, if wrk had processors of its own
+
+A busy machine makes every ratio worse: more processes wait for each other. --profile compares by samples, to which that
+matters little.
 """
 
 from __future__ import annotations
@@ -190,7 +194,7 @@ class Stage:
         finally:
             self.stop(name)
 
-    def profile(self, name: str) -> str:
+    def profile(self, name: str) -> perf.Seen:
         """Where the processors' time goes under a load, by perf of this machine."""
         self.start(name)
         try:
@@ -209,16 +213,18 @@ def columns(rounds: Sequence[Round], known: Mapping[str, Subject]) -> list[list[
     rates = [{name: cell.load.rate for name, cell in round_.items()} for round_ in rounds]
     # The other way round: it is the time of uvicorn alone that is divided.
     times = [{name: 1 / (cell.app + cell.nginx) for name, cell in round_.items()} for round_ in rounds]
+    equal = [
+        {name: 1 / (round_[ALONE].load.own + cell.app + cell.nginx) for name, cell in round_.items()}
+        for round_ in rounds
+    ]
     heads = ["/s", "to alone", "to first", "p50 ms", "p99 ms", "memory MB", "wrk us", "nginx us", "app us"]
-    lines = [["", *heads, "without wrk"]]
+    lines = [["", *heads, "equal wrk", "without wrk"]]
     for name in (*TITLES, *known):
         cells = [round_[name] for round_ in rounds if name in round_]
         if not cells:
             continue
         loads = [cell.load for cell in cells]
-        (alone, error), (first, _), (without, _) = (
-            paired(rates, name, ALONE), paired(rates, name, FIRST), paired(times, name, ALONE)
-        )  # fmt: skip
+        (alone, error), first = paired(rates, name, ALONE), paired(rates, name, FIRST)[0]
         lines.append([
             TITLES[name] if name in TITLES else known[name].title,
             f"{median(load.rate for load in loads):.0f}", f"{alone:.2f} +- {error:.2f}", f"{first:.2f}",
@@ -227,7 +233,7 @@ def columns(rounds: Sequence[Round], known: Mapping[str, Subject]) -> list[list[
                 [cell.memory for cell in cells], [load.own for load in loads],
                 [cell.nginx for cell in cells], [cell.app for cell in cells],
             )),
-            f"{without:.2f}",
+            *(f"{paired(each, name, ALONE)[0]:.2f}" for each in (equal, times)),
         ])  # fmt: skip
     return lines
 
@@ -282,8 +288,11 @@ def measured(given: argparse.Namespace, folder: Path) -> bool:
     print(aligned(columns(rounds, known)))
     lines, good = verdicts(rounds, known)
     print("\n".join(lines))
-    for name, text in profiles.items():
-        print(f"\n{TITLES.get(name) or known[name].title}: where the time goes\n{text}")
+    for name, found in profiles.items():
+        print(f"\n{TITLES.get(name) or known[name].title}: where the time goes\n{perf.shown(found)}")
+    if profiles:
+        part = perf.to_code(profiles[ALONE], "app") / perf.to_code(profiles[FIRST], "app")
+        print(f"\nBy samples, {known[FIRST].title}, without wrk: {part:.2f} of uvicorn alone")
     return good
 
 
@@ -303,7 +312,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     top.add_argument("--os", choices=("debian12", "debian13"), default="debian13", help="system of the target")
     top.add_argument("--rounds", type=int, default=8, metavar="N", help="rounds (8)")
-    top.add_argument("--seconds", type=int, default=2, metavar="S", help="how long each load lasts (2)")
+    top.add_argument("--seconds", type=int, default=5, metavar="S",
+                     help="how long each load lasts (5); in a short one the first handshakes weigh")  # fmt: skip
     top.add_argument("--servers", type=names_of, default=list(subjects()), metavar="NAME,…",
                      help=f"which beside {FIRST} (all): {', '.join(subjects())}")  # fmt: skip
     top.add_argument("--profile", action="store_true", help="show by perf where the time goes; needs root, and perf")

@@ -78,6 +78,7 @@ def test_table_has_ratios_of_the_same_round() -> None:
     cells = dict(zip(rows[""], rows["gunicorn, ASGI"], strict=True))
     assert cells["/s"] == "390" and cells["to alone"] == "0.75 +- 0.05" and cells["to first"] == "1.00"
     assert (cells["nginx us"], cells["app us"], cells["without wrk"]) == ("35", "90", "0.80")
+    assert cells["equal wrk"] == "0.82", "115 to 140"
     assert dict(zip(rows[""], rows["granian, ASGI"], strict=True))["memory MB"] == "32"
 
 
@@ -119,4 +120,6 @@ def test_profile_tells_where_each_kind_of_process_is() -> None:
         "     50.0%  _raw_spin_lock ([kernel.kallsyms])",
         "     25.0%  SSL_read (libssl.so.3)",
     ]
-    assert perf.shown(perf.samples(SCRIPT, {2: "nginx"})) == "perf saw nothing"
+    assert perf.to_code(found, "app") == 4 and perf.to_code(found, "nginx") == 4
+    nothing = perf.samples(SCRIPT, {2: "nginx"})
+    assert perf.shown(nothing) == "perf saw nothing" and isnan(perf.to_code(nothing, "nginx"))

@@ -137,7 +137,7 @@ def test_an_upstream_that_was_damaged_is_repaired(proxy: Proxy) -> None:
     proxy.nginx.apply(configuration())
     proxy.nginx.switch("notes", "r1")
     path = proxy.etc / "upstreams/notes.conf"
-    damaged = path.read_text().replace("keepalive 32", "keepalive 1")
+    damaged = path.read_text().replace("keepalive 64", "keepalive 1")
     path.write_text(damaged)
     proxy.refuses = "no"
     with pytest.raises(Refused):

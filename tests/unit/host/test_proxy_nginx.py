@@ -42,7 +42,7 @@ def test_an_upstream_before_the_first_release(proxy: Proxy) -> None:
 
 def test_nginx_closes_an_idle_connection_before_the_app_does(proxy: Proxy) -> None:
     """60 s here, and 75 s is the app's keep_alive by default; the other way round a request would be lost."""
-    assert "keepalive 32;\n    keepalive_timeout 60s;\n" in proxy.upstream("notes", "r")
+    assert "keepalive 64;\n    keepalive_timeout 60s;\n" in proxy.upstream("notes", "r")
 
 
 def test_the_release_that_serves_is_known_without_an_upstream_file(proxy: Proxy) -> None:
