@@ -6,9 +6,10 @@ import re
 import shutil
 import subprocess
 import tempfile
-import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from math import nan
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from tests.target.engine import docker
 
 SECONDS = 3
 """How long is looked at."""
+HANDSHAKES = 1
+"""Seconds of a load that aren't looked at: its connections are made then."""
 EVENT = "cpu-clock"
 """By the clock: a virtual machine often has no counters of its processor's."""
 A_SECOND = 1999
@@ -67,18 +70,16 @@ def profile(pids: Mapping[int, str], load: Callable[[], object]) -> Seen:
     """Look at processes while a load lasts.
 
     + pids: number on this machine → kind of process
-    + load: lasts for a second longer than `SECONDS`, at least
+    + load: lasts for `HANDSHAKES` and `SECONDS`, at least; its error is raised
     """
     with tempfile.TemporaryDirectory(prefix="bench") as folder:
         data = f"{folder}/perf.data"
-        thread = threading.Thread(target=load)
-        thread.start()
-        try:
-            record = ["perf", "record", "--quiet", f"--event={EVENT}", f"--freq={A_SECOND}", f"--output={data}",
-                      f"--pid={','.join(map(str, pids))}", "--", "sleep", str(SECONDS)]  # fmt: skip
-            _run(record)
-        finally:
-            thread.join()
+        with ThreadPoolExecutor(1) as pool:
+            loaded = pool.submit(load)
+            time.sleep(HANDSHAKES)
+            _run(["perf", "record", "--quiet", f"--event={EVENT}", f"--freq={A_SECOND}", f"--output={data}",
+                  f"--pid={','.join(map(str, pids))}", "--", "sleep", str(SECONDS)])  # fmt: skip
+            loaded.result()  # what failed is a figure of something else
         return samples(_run(["perf", "script", f"--input={data}", "--fields=pid,ip,sym,dso"]), pids)
 
 

@@ -203,7 +203,7 @@ class Stage:
             groups = {what: self.root(f"cat {_GROUP.format(unit=unit)}/cgroup.procs") for what, unit in names.items()}
             inside = {what: [int(pid) for pid in told.split()] for what, told in groups.items()}
             pids = perf.outside(self.host.target["container"], inside)
-            return perf.profile(pids, lambda: self.generator.load(self.url(name), perf.SECONDS + 1))
+            return perf.profile(pids, lambda: self.generator.load(self.url(name), perf.HANDSHAKES + perf.SECONDS + 1))
         finally:
             self.stop(name)
 
