@@ -91,7 +91,6 @@ def came_back(host: Host, before: str) -> None:
     assert host.ssh("systemctl list-timers --all --no-legend slipway-access-revert.timer") == ""
 
 
-@pytest.mark.slow
 def test_a_host_hardened_by_hand_before_is_hardened_all_the_same(host: Host) -> None:
     host.ssh("echo 'PasswordAuthentication yes' >/etc/ssh/sshd_config.d/50-cloud-init.conf")
     host.ssh("printf 'PermitRootLogin yes\\nX11Forwarding yes\\n' >/etc/ssh/sshd_config.d/00-before.conf")
