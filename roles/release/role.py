@@ -106,6 +106,11 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
                 interface: [each.name for each in SERVERS.values() if interface in each.interfaces]
                 for interface in INTERFACES
             },
+            "instead": {
+                each.name: list(each.packages)
+                for each in sorted(SERVERS.values(), key=lambda each: -len(each.interfaces))
+                if each is not app.runs_under
+            },
             "modules": {interface: list(names) for interface, names in app.runs_under.modules.items()},
             "versions": app.runs_under.versions,
             **({"config": app.server_config} if app.server_config else {}),

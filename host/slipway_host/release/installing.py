@@ -11,7 +11,7 @@ import re
 
 from slipway_host import requirements
 from slipway_host.lockfiles import PROJECT
-from slipway_host.release import builder, locks, sources, trees
+from slipway_host.release import builder, lacking, locks, sources, trees
 from slipway_host.release.app import digest
 from slipway_host.system import Failed, tail
 from slipway_host.text import listed
@@ -139,7 +139,7 @@ class Uv:
         done = self.run(*words, **options)
         if done.code != 0:
             text = done.output.strip()
-            raise Failed(f"{doing} failed:\n{tail(text)}{advice or explained(text, self.app.wanted['python'])}")
+            raise Failed(f"{doing} failed:\n{tail(text)}{explained(text, self.app.wanted['python']) or advice}")
         return done
 
 
@@ -157,7 +157,7 @@ def explained(text: str, python: str) -> str:
         return "\nSet python of the app to a version that the project takes."
     if "No interpreter found" in text:
         return f"\nPython {python} isn't installed on this host: `slipway apply` installs it."
-    return ""
+    return lacking.advice(text)
 
 
 # ── the dependencies ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -333,11 +333,24 @@ def server(uv: Uv, lock: Lock) -> None:
         if done.code != 0:
             raise Failed(
                 f"The packages of the app's server ({', '.join(wanted)}) don't fit what the lock file pins, or aren't "
-                f"where it lets them be looked for:\n{tail(done.output.strip())}"
+                f"where it lets them be looked for:\n{tail(done.output.strip())}{_instead(uv, lock, frozen)}"
             )
         known = uv.read(SERVER)
     words = [*_pip(uv, "install", "--no-deps", "--require-hashes"), *_binary(uv, known.splitlines()), "-r", "-"]
     uv.must("Installing the app's server", *words, said=_text(options) + known)
+
+
+def _instead(uv: Uv, lock: Lock, frozen: str) -> str:
+    """What to do about pins that the server doesn't fit: another server that does, if there is one.
+
+    + frozen: path of the file with the pins
+    """
+    others: dict[str, list[str]] = uv.app.wanted.get("server", {}).get("instead", {})
+    for name, packages in others.items():
+        words = ["pip", "compile", *COMPILE, "--python", uv.python, *_constraints(uv, lock), "-c", frozen, "-"]
+        if uv.run(*words, said=_text([*_options(uv, lock), *packages])).code == 0:
+            return f'\nSet server to "{name}", which fits; or let the lock file have newer versions of these packages.'
+    return "\nLet the lock file have newer versions of these packages."
 
 
 # ── the source itself ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -150,6 +150,10 @@ def test_pins_that_no_server_fits_end_the_build(place: Place, wheels: Path) -> N
     told = failure(lambda: built(place, IDS[0], requirements_txt=pins))
     assert told.startswith("The packages of the app's server (serving>=2) don't fit what the lock file pins, ")
     assert "serving==1.0" in told
+    assert told.endswith("\nLet the lock file have newer versions of these packages.")
+    place.app.wanted["server"] = {"instead": {"one": ["serving>=2"], "two": ["shared"], "three": []}}
+    told = failure(lambda: built(place, IDS[1], requirements_txt=pins))
+    assert 'Set server to "two", which fits; or let' in told
 
 
 def test_requirements_without_hashes_are_pinned_once(place: Place, wheels: Path) -> None:
