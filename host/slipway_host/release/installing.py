@@ -157,7 +157,12 @@ def explained(text: str, python: str) -> str:
         return "\nSet python of the app to a version that the project takes."
     if "No interpreter found" in text:
         return f"\nPython {python} isn't installed on this host: `slipway apply` installs it."
-    return lacking.advice(text)
+    told = lacking.advice(text)
+    if built := re.search(r"Failed to (?:build|download and build) `([^`=@\s]+)", text):
+        other = "or set" if told else "set"
+        told += f"\n{built[1]} has no wheel for Python {python} here, and its build fails: {other} python to a version "
+        told += "that it has one for, such as the project's own."
+    return told
 
 
 # ── the dependencies ─────────────────────────────────────────────────────────────────────────────────────────────────
