@@ -28,6 +28,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import slipway_hints
 import slipway_served
 
 OBJECTS = ("app", "application", "asgi_app", "wsgi_app", "asgi", "wsgi", "api", "server")
@@ -43,9 +44,6 @@ DEEPEST = 4
 """Folders below each other that are searched where nothing usual is found."""
 MOST_FILES = 2000
 """Of such a search."""
-PACKAGES = {"psycopg2": "psycopg2_binary", "MySQLdb": "mysqlclient", "yaml": "pyyaml", "PIL": "pillow", "jwt": "pyjwt"}
-PACKAGES |= {"storages": "django_storages", "environ": "django_environ"}
-"""Module → package that brings it under another name."""
 MENTIONED = re.compile(rb"(?i)\b(fastapi|flask|starlette|litestar|quart|sanic|bottle|falcon|django|[aw]sgi)")
 """What a file with an application names."""
 VARIABLES = ("LITESTAR_APP", "FLASK_APP")
@@ -287,11 +285,12 @@ def looked_at(spec, asked):
     if factory:
         try:
             made = slipway_served.load(whole)
-        except Exception:
+        except Exception as error:
             traceback.print_exc()
+            told = slipway_hints.hint(error, Path.cwd(), project(Path.cwd()))
             raise Failed(
                 f"{whole} fails. It was called to tell what it makes; if it needs the migrated database, set interface "
-                'to "asgi" or "wsgi".'
+                f'to "asgi" or "wsgi".{told}'
             ) from None
         told, found = kind(made), made
     if told == "asgi2":
@@ -386,41 +385,6 @@ def server_fits(asked, interface):
             raise Failed(f"Its server {asked['server']} can't be imported.") from None
 
 
-def hint(error, folder):
-    """What to do about an import that failed."""
-    while not isinstance(error, ModuleNotFoundError) and (error.__cause__ or error.__context__):
-        error = error.__cause__ or error.__context__
-    if not isinstance(error, ModuleNotFoundError) or not error.name:
-        return ""
-    name = error.name.partition(".")[0]
-    for setting, group in brought(name, project(folder)):
-        return f'\nThe project has {name} in its {setting} "{group}": add that to dependencies.{setting}.'
-    found = [*folder.glob(f"*/{name}.py"), *(each.parent for each in folder.glob(f"*/{name}/*.py"))]
-    places = sorted({each.parent.name for each in found if not each.parent.name.startswith(".")})
-    return f'\nThere is a {name} in {places[0]}: set python_path to ["{places[0]}"].' if places else ""
-
-
-def brought(module, told):
-    """Setting and name of the extras and groups of a project, in pyproject.toml, that bring a module."""
-    own, poetry = told.get("project", {}), told.get("tool", {}).get("poetry", {})
-    groups = {name: each.get("dependencies", {}) for name, each in poetry.get("group", {}).items()}
-    tables = (
-        ("extras", own.get("optional-dependencies", {})),
-        ("extras", poetry.get("extras", {})),
-        ("groups", told.get("dependency-groups", {})),
-        ("groups", groups),
-    )
-    for setting, table in tables:
-        for name, packages in table.items():
-            plain = {
-                re.split(r"[\s\[(;<>=!~@]", each)[0].lower().replace("-", "_")
-                for each in packages
-                if isinstance(each, str)
-            }
-            if plain & {module.lower(), f"python_{module.lower()}", PACKAGES.get(module)}:
-                yield setting, name
-
-
 def answer(asked, folder):
     """What was found."""
     spec, where = asked["app"], None
@@ -432,7 +396,7 @@ def answer(asked, folder):
         raise
     except BaseException as error:
         traceback.print_exc()
-        raise Failed(f"{spec} can't be imported.{hint(error, folder)}") from None
+        raise Failed(f"{spec} can't be imported.{slipway_hints.hint(error, folder, project(folder))}") from None
     server_fits(asked, interface)
     return {"app": whole, "interface": interface, "where": where, "health": health(found)}
 

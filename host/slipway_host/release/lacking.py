@@ -34,9 +34,11 @@ WORDS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (r"(?i)cmake['\"]?(?:: not found| must be installed| executable)", "cmake", ("build-essential", "cmake")),
     (r"Git executable not found|\bgit: (?:\d+: )?not found|directory: ['\"]git['\"]", "git", ("git",)),
     (
-        rf"['\"`]{_COMPILER}['\"`](?: failed: No such|: No such| not found)|\b{_COMPILER}: (?:\d+: )?not found"
-        rf"|No such file or directory: ['\"]{_COMPILER}['\"]"
-        r"|need a C compiler|Unknown compiler|C_COMPILER|no acceptable C compiler",
+        (
+            rf"['\"`]{_COMPILER}['\"`](?: failed: No such|: No such| not found)|\b{_COMPILER}: (?:\d+: )?not found"
+            rf"|No such file or directory: ['\"]{_COMPILER}['\"]"
+            r"|need a C compiler|Unknown compiler|C_COMPILER|no acceptable C compiler"
+        ),
         "compiler",
         ("build-essential",),
     ),

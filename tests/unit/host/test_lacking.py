@@ -43,7 +43,7 @@ from slipway_host.release import lacking
             '"libpq5"',
         ),
         ("ImportError: no pq wrapper available.\nAttempts made:", "libpq", '"libpq5"'),
-        ("  × Git operation failed\n  ╰─▶ Git executable not found.", "git", '"git"'),
+        ("Git operation failed\nGit executable not found.", "git", '"git"'),
     ],
 )
 def test_what_the_host_lacks_is_named_with_its_packages(text: str, lacked: str, packages: str) -> None:
@@ -67,8 +67,10 @@ def test_what_has_no_known_package_is_named_all_the_same(text: str, lacked: str)
     "text",
     [
         "",
-        "src/greenlet.c:1258: error: '_PyErr_StackItem' has no member named 'exc_traceback'\n"
-        "error: Command '['gcc', '-c', 'x.c']' returned non-zero exit status 1.",
+        (
+            "src/greenlet.c:1258: error: '_PyErr_StackItem' has no member named 'exc_traceback'\n"
+            "error: Command '['gcc', '-c', 'x.c']' returned non-zero exit status 1."
+        ),
         "error: command '/usr/bin/gcc' failed with exit code 1",
         "FileNotFoundError: [Errno 2] No such file or directory: 'data/app.db'",
     ],

@@ -34,6 +34,8 @@ class Wrapped:
 app = Wrapped()
 """
 DJANGO = 'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "site1.settings")\n'
+SETTINGS = "from pydantic import BaseModel\nclass S(BaseModel):\n    secret_key: str\n    db_url: str\nS()\n"
+WANTS = "The app wants variables that it doesn't have: set {} in env, or in env_file."
 FASTAPI = '[project]\nname = "x"\n[tool.fastapi]\nentrypoint = "other:api"\n'
 
 
@@ -203,9 +205,23 @@ def test_what_it_is(tmp_path: Path, text: str, app: str, asked: dict[str, Any], 
             {},
             'Set app to one of these, or another: "two.asgi:app" (two/asgi.py), "one.entry:app" (one/entry.py).',
         ),
+        ({"main.py": "import os\nos.environ['SECRET_KEY']\n"}, "main:app", {}, WANTS.format("SECRET_KEY")),
+        (
+            {"main.py": "def make():\n    raise OSError('Set the DB_URL environment variable')\n"},
+            "main:make",
+            {},
+            WANTS.format("DB_URL"),
+        ),
+        ({"main.py": "raise ValueError('MAIL_SERVER is required')\n"}, "main:app", {}, WANTS.format("MAIL_SERVER")),
+        (
+            {"main.py": SETTINGS},
+            "main:app",
+            {},
+            WANTS.format("SECRET_KEY, DB_URL"),
+        ),
         (
             {
-                "main.py": "try:\n    import sentry_sdk\nexcept ImportError as error:\n    raise RuntimeError from error\n",
+                "main.py": "try:\n    import sentry_sdk\nexcept ImportError as error:\n    raise OSError from error\n",
                 "pyproject.toml": '[dependency-groups]\nprod = ["sentry-sdk[flask]>=2"]\n',
             },
             "main:app",
