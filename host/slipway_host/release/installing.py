@@ -158,10 +158,10 @@ def explained(text: str, python: str) -> str:
     if "No interpreter found" in text:
         return f"\nPython {python} isn't installed on this host: `slipway apply` installs it."
     told = lacking.advice(text)
-    if built := re.search(r"Failed to (?:build|download and build) `([^`=@\s]+)", text):
-        other = "or set" if told else "set"
-        told += f"\n{built[1]} has no wheel for Python {python} here, and its build fails: {other} python to a version "
-        told += "that it has one for, such as the project's own."
+    if built := re.search(r"Failed to (?:download and )?build `([^`=@\s]+)", text):
+        alone = "Or set" if told else "Set"
+        told += f"\n{built[1]} has no wheel for Python {python} here. {alone} python to a version that has one, such as "
+        told += "that which the project is made for."
     return told
 
 
