@@ -117,7 +117,7 @@ hosts = [
                 "python": {
                     # Python of the apps that name none. Without a patch number, the newest uv knows when it is first
                     # installed.
-                    # Type: a Python version from "3.11" to "3.14", with or without a patch number; default "3.13".
+                    # Type: a Python version from "3.10" to "3.14", with or without a patch number; default "3.13".
                     "version": "3.13",
                     # The tool that installs Pythons and packages.
                     "uv": {
@@ -359,7 +359,7 @@ hosts = [
                         # Type: a list of folders; default [].
                         "python_path": [],
                         # Python version of this app; None: the host's python.version.
-                        # Type: a Python version from "3.11" to "3.14", with or without a patch number, or None;
+                        # Type: a Python version from "3.10" to "3.14", with or without a patch number, or None;
                         # default None.
                         "python": None,
                         # --- Environment ----------------------------------------------------------------------------

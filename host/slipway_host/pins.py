@@ -1,8 +1,8 @@
 """Read a poetry.lock or a pdm.lock: what it installs here, as requirements. The app's own Python runs it.
 
-PACKAGES is a folder with `packaging`. It prints one line of JSON: `options`, `hashed` and `git` are lines of
-requirements, `local` has paths and whether each is to be editable, `builds` says whether the project itself is to be
-installed; or `error` says why the file can't be used.
+PACKAGES is a folder with `packaging`, and with `tomli` for a Python before 3.11. It prints one line of JSON: `options`,
+`hashed` and `git` are lines of requirements, `local` has paths and whether each is to be editable, `builds` says
+whether the project itself is to be installed; or `error` says why the file can't be used.
 
 usage: pins.py PACKAGES KIND LOCK PROJECT [extra=NAME | group=NAME] ...
 """
@@ -14,7 +14,6 @@ import importlib
 import json
 import re
 import sys
-import tomllib
 from pathlib import Path
 
 TYPE_CHECKING = False
@@ -39,6 +38,13 @@ class Unfit(Exception):
 def packaging(name: str) -> Any:
     """A module of `packaging`."""
     return importlib.import_module(f"packaging.{name}")
+
+
+def toml(path: str) -> Found:
+    """A file's content; before Python 3.11 PACKAGES has what reads it. Raises ValueError or OSError if it can't be."""
+    reader = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    content: Found = reader.loads(Path(path).read_text(encoding="utf-8"))
+    return content
 
 
 def plain(name: str) -> str:
@@ -391,12 +397,14 @@ def main(kind: str, lock: str, project: str, *chosen: str) -> None:
     """Print what a lock file says."""
     extras, groups = ([each[6:] for each in chosen if each.startswith(f"{what}=")] for what in ("extra", "group"))
     try:
-        parsed = [tomllib.loads(Path(path).read_text(encoding="utf-8")) for path in (lock, project)]
+        parsed = [toml(path) for path in (lock, project)]
+    except (ValueError, OSError) as error:
+        print(json.dumps({"error": f"{lock} and {project} can't be read: {error}"}))
+        return
+    try:
         told = Reader(kind, parsed[0], parsed[1], extras, groups, Path(project).parent).told()
     except Unfit as error:
         told = {"error": str(error)}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        told = {"error": f"{lock} and {project} can't be read: {error}"}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         told = {"error": f"{lock} isn't as {kind} writes it ({type(error).__name__}: {error})."}
     print(json.dumps(told))

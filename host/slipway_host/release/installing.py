@@ -30,6 +30,11 @@ FROZEN, LOCKED, SERVER = "frozen.txt", "locked.txt", "server.txt"
 installed for the server beside that."""
 PACKAGING = "packaging==26.3 --hash=sha256:d7193f7c8e4e93f444fde0262bf90af30e16fa0ad0ad44cb553c87339b23cd1c"
 """Reads the markers of Poetry's and PDM's lock files."""
+TOMLI = (
+    "tomli==2.3.0 ; python_version < '3.11' "
+    "--hash=sha256:e95b1af3c5b07d9e643909b5abbec77cd9f1217e6d0bca72b0234736b9fb1f1b"
+)
+"""Reads these files with a Python that can't."""
 COMPILE = ("--quiet", "--generate-hashes", "--no-header", "--no-annotate")
 WRITE = 'cat >"$1"'
 FREEZE = 'exec "$1" pip freeze --quiet --python "$2" >"$3"'
@@ -224,7 +229,7 @@ def _read_pins(uv: Uv, lock: Lock) -> None:
     project = app.work(uv.release) / PROJECT
     packages = str(app.at.builder_home / "packaging")
     words = _pip(uv, "install", "--require-hashes", "--no-deps", "--only-binary=:all:", "--target", packages)
-    done = uv.run(*words, "-r", "-", said=_text([PACKAGING]))
+    done = uv.run(*words, "-r", "-", said=_text([PACKAGING, TOMLI]))
     if done.code:
         raise Failed(f"{lock.path} can't be read, since packaging can't be installed:\n{tail(done.output)}")
     argv = [uv.python, "-IS", str(app.system.layout.pins_program), packages, lock.kind]

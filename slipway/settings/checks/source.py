@@ -179,8 +179,8 @@ def _check_python(report: Report, at: str, app: AppSettings, project: dict[str, 
         report.add(at, f"a {name} that can be read", show(required), "correct it in pyproject.toml")
         return
     if not taken:
-        fitting = [version for version in ("3.14", "3.13", "3.12", "3.11") if fits(version)]
-        do = f'set python to "{fitting[0]}"' if fitting else "release the app for Python 3.11 or newer"
+        fitting = [version for version in ("3.14", "3.13", "3.12", "3.11", "3.10") if fits(version)]
+        do = f'set python to "{fitting[0]}"' if fitting else "release the app for Python 3.10 or newer"
         expected = f"a version that the project's {name} allows ({required})"
         report.add(path, expected, show(app.python_version), do)
 

@@ -67,9 +67,9 @@ ServerName = Annotated[str, Narrow(_SERVERS.removeprefix("write "), _SERVERS, _c
 PythonVersion = Annotated[
     str,
     Narrow(
-        'a Python version from "3.11" to "3.14", with or without a patch number',
+        'a Python version from "3.10" to "3.14", with or without a patch number',
         'write a string such as "3.13" or "3.13.5"',
-        matches(r"3\.1[1-4](?:\.(?:0|[1-9][0-9]?))?"),
+        matches(r"3\.1[0-4](?:\.(?:0|[1-9][0-9]?))?"),
     ),
 ]
 """Python version that `uv python install` gets."""
