@@ -432,6 +432,11 @@ hosts = [
                             # index.
                             # Type: True or False; default True.
                             "hashes": True,
+                            # Day, as "2022-12-31", for a project of that time whose requirements.txt lacks versions:
+                            # what a build pins was on the index before it. Needs hashes set to False, and an index
+                            # that tells when each file came, as PyPI does. None: the newest versions that fit.
+                            # Type: a day as "2022-12-31", or None; default None.
+                            "before": None,
                             # True: what builds have downloaded is kept on the host, however large, and a build asks
                             # an index only for what it lacks: so one with the same lock file works while no index can
                             # be reached. To go back never needs one.

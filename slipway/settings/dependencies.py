@@ -27,6 +27,10 @@ class DependenciesSettings(Model):
     hashes: t.Switch = True
     """False: a requirements.txt may lack hashes, and versions. The first build pins all it installs, and later builds
     of the same file install just that. That first one trusts the index."""
+    before: t.Day | None = None
+    """Day, as "2022-12-31", for a project of that time whose requirements.txt lacks versions: what a build pins was on
+    the index before it. Needs hashes set to False, and an index that tells when each file came, as PyPI does. None:
+    the newest versions that fit."""
     offline: t.Switch = False
     """True: what builds have downloaded is kept on the host, however large, and a build asks an index only for what it
     lacks: so one with the same lock file works while no index can be reached. To go back never needs one."""

@@ -165,7 +165,9 @@ def explained(text: str, python: str) -> str:
     told = lacking.advice(text)
     if built := re.search(r"Failed to (?:download and )?build `([^`=@\s]+)", text):
         alone = "Or set" if told else "Set"
-        told += f"\n{built[1]} has no wheel for Python {python} here. {alone} python to a version that has one, such as "
+        told += (
+            f"\n{built[1]} has no wheel for Python {python} here. {alone} python to a version that has one, such as "
+        )
         told += "that which the project is made for."
     return told
 
@@ -253,7 +255,8 @@ def _pinned(uv: Uv, lock: Lock) -> str | Done:
     asked, app = lock.pins, uv.app
     # What is pinned fits one version of Python: another may need more, or have no such wheel.
     version = ".".join(app.wanted["python"].split(".")[:2])
-    app.write_record(uv.release, pinned=digest(*lock.made_from, version))
+    before = locks.settings(app).get("before")
+    app.write_record(uv.release, pinned=digest(*lock.made_from, version, *([before] if before else [])))
     if (known := uv.known(LOCKED, "pinned")) is not None:
         uv.write(LOCKED, known)
         return known
@@ -261,6 +264,7 @@ def _pinned(uv: Uv, lock: Lock) -> str | Done:
     words = ["pip", "compile", *COMPILE, "--python", uv.python]
     words += ["--custom-compile-command", "slipway", *_binary(uv, [*asked.loose, *asked.hashed])]
     words += ["--prerelease=allow"] if "--pre" in asked.options else []  # uv takes that one here alone
+    words += ["--exclude-newer", before] if before else []
     words += _constraints(uv, lock)
     lines = [*_options(uv, lock), *asked.loose, *asked.hashed, *asked.git, *_local_lines(asked.local)]
     done = uv.run(*words, "-o", str(chosen), "-", said=_text(lines), more=sources.version(app))

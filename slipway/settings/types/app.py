@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import datetime
 import re
 import shlex
 from typing import Annotated
@@ -63,6 +64,17 @@ def _check_server(value: str) -> Hint | bool:
 _SERVERS = "write one of " + ", ".join(f'"{each}"' for each in SERVERS)
 ServerName = Annotated[str, Narrow(_SERVERS.removeprefix("write "), _SERVERS, _check_server)]
 """Name of a server."""
+
+
+def _check_day(value: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        return False
+
+
+Day = Annotated[str, Narrow('a day as "2022-12-31"', 'write year, month and day, such as "2022-12-31"', _check_day)]
+"""A day of the calendar."""
 
 PythonVersion = Annotated[
     str,

@@ -156,6 +156,13 @@ def test_pins_that_no_server_fits_end_the_build(place: Place, wheels: Path) -> N
     assert 'Set server to "two", which fits; or let' in told
 
 
+def test_what_is_pinned_was_there_before_a_day(place: Place, wheels: Path) -> None:
+    place.app.wanted["dependencies"] |= {"hashes": False, "before": "2022-12-31"}
+    built(place, IDS[0], requirements_txt="web\n")
+    pinned = [call for call in place.system.calls if " --exclude-newer 2022-12-31 " in call]
+    assert len(pinned) == 1 and " pip compile " in pinned[0], "what the server needs is as new as it can be"
+
+
 def test_requirements_without_hashes_are_pinned_once(place: Place, wheels: Path) -> None:
     asked = "web\nshared<2\n"
     told = failure(lambda: built(place, IDS[0], requirements_txt=asked))
