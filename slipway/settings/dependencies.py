@@ -14,7 +14,7 @@ class DependenciesSettings(Model):
 
     lock: t.LockPath | None = None
     """Lock file, from the app's folder on. None: it is found there: uv.lock; else pylock.toml, requirements.txt with
-    hashes, poetry.lock or pdm.lock; else the uv.lock of a workspace above it."""
+    hashes, poetry.lock, pdm.lock or Pipfile.lock; else the uv.lock of a workspace above it."""
     extras: Annotated[list[t.PackageName], t.Narrow("a list of extras' names", LIST_DO, container=True)] = []
     """Extras of the project that production needs, such as ["postgres"]."""
     groups: Annotated[list[t.PackageName], t.Narrow("a list of groups' names", LIST_DO, container=True)] = []
@@ -25,8 +25,9 @@ class DependenciesSettings(Model):
     commands are found. None: as uv does it with a uv.lock; otherwise where it says how it is built (build-system in
     pyproject.toml, or setup.py)."""
     hashes: t.Switch = True
-    """False: a requirements.txt may lack hashes, and versions. The first build pins all it installs, and later builds
-    of the same file install just that. That first one trusts the index."""
+    """False: a requirements.txt may lack hashes, and versions; without a lock file pyproject.toml, setup.py or
+    setup.cfg says what the app needs. The first build pins all it installs, and later builds of the same file install
+    just that. That first one trusts the index."""
     before: t.Day | None = None
     """Day, as "2022-12-31", for a project of that time whose requirements.txt lacks versions: what a build pins was on
     the index before it. Needs hashes set to False, and an index that tells when each file came, as PyPI does. None:

@@ -192,7 +192,7 @@ def dependencies(uv: Uv, lock: Lock) -> Done:
         return uv.run(*_pip(uv, "sync", "--preview-features", "pylock"), *words, str(folder / lock.path))
     _read_pins(uv, lock)
     hashed, git = lock.pins.hashed, lock.pins.git
-    if lock.pins.loose or (lock.pins.local and locks.settings(uv.app).get("hashes") is False):
+    if lock.pins.loose or lock.pins.projects or (lock.pins.local and locks.settings(uv.app).get("hashes") is False):
         pinned = _pinned(uv, lock)
         if not isinstance(pinned, str):
             return pinned
@@ -267,7 +267,13 @@ def _pinned(uv: Uv, lock: Lock) -> str | Done:
     words += ["--exclude-newer", before] if before else []
     words += _constraints(uv, lock)
     lines = [*_options(uv, lock), *asked.loose, *asked.hashed, *asked.git, *_local_lines(asked.local)]
-    done = uv.run(*words, "-o", str(chosen), "-", said=_text(lines), more=sources.version(app))
+    inputs = ["-"]
+    if asked.projects:
+        inputs = [str(app.at.folder(uv.release) / path) for path in asked.projects]
+        chosen_of = locks.settings(app)
+        words += [word for each in chosen_of.get("extras", []) for word in ("--extra", each)]
+        words += [word for each in chosen_of.get("groups", []) for word in ("--group", each)]
+    done = uv.run(*words, "-o", str(chosen), *inputs, said=_text(lines), more=sources.version(app))
     return done if done.code else uv.read(LOCKED)
 
 

@@ -97,7 +97,10 @@ def _lacking(project: bytes | None, subdir: str, named: str | None) -> str:
             "folder, or dependencies.lock to its lock file."
         )
     name = lockfiles.lacking(project)
-    return f"The source has no {name}: `{MADE_BY[name]}` in the project, commit it, and run again."
+    return (
+        f"The source has no {name}: `{MADE_BY[name]}` in the project, commit it, and run again; or set "
+        "dependencies.hashes to False, and the first build pins what the project names."
+    )
 
 
 def _read_requirements(lock: Lock, subdir: str, content: Content, *, hashes: bool) -> None:
@@ -111,8 +114,8 @@ def _read_requirements(lock: Lock, subdir: str, content: Content, *, hashes: boo
     folders = {posixpath.normpath(posixpath.join(subdir, requirements.folder_of(each))) for each, _ in asked.local}
     inner = [each for each in sorted(folders) if not each.startswith("../")]
     lock.made_from += [content(posixpath.join(each, file)) or b"" for each in inner for file in SETTINGS]
-    if asked.loose and hashes:
-        names = ", ".join(requirements.named(line) for line in asked.loose[:3])
+    if (asked.loose or asked.projects) and hashes:
+        names = ", ".join(requirements.named(line) for line in asked.loose[:3]) or "what it names"
         raise Failed(
             f"{lock.path} has no hash of {names}: `uv pip compile --generate-hashes` writes them; or set "
             "dependencies.hashes to False, and the first build does."

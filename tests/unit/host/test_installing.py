@@ -156,6 +156,19 @@ def test_pins_that_no_server_fits_end_the_build(place: Place, wheels: Path) -> N
     assert 'Set server to "two", which fits; or let' in told
 
 
+def test_a_project_without_a_lock_file_is_pinned_once(place: Place, wheels: Path) -> None:
+    project = '[project]\nname = "notes"\nversion = "1"\ndependencies = ["web"]\n'
+    project += '[project.optional-dependencies]\npg = ["shared<2"]\n'
+    told = failure(lambda: built(place, IDS[0], pyproject_toml=project))
+    assert "or set dependencies.hashes to False, and the first build pins what the project names." in told
+    place.app.wanted["dependencies"] |= {"hashes": False, "extras": ["pg"]}
+    built(place, IDS[1], pyproject_toml=project)
+    wheel(wheels, "web", "2.0", "shared")
+    place.app.wanted["uv_env"]["UV_HTTP_TIMEOUT"] = "31"
+    built(place, IDS[2], pyproject_toml=project)
+    assert says(place, IDS[2], VERSIONS).endswith("1.0 1.0"), "the second build installs what the first one pinned"
+
+
 def test_what_is_pinned_was_there_before_a_day(place: Place, wheels: Path) -> None:
     place.app.wanted["dependencies"] |= {"hashes": False, "before": "2022-12-31"}
     built(place, IDS[0], requirements_txt="web\n")
