@@ -410,8 +410,8 @@ hosts = [
                         # Which packages a release has.
                         "dependencies": {
                             # Lock file, from the app's folder on. None: it is found there: uv.lock; else pylock.toml,
-                            # requirements.txt with hashes, poetry.lock or pdm.lock; else the uv.lock of a workspace
-                            # above it.
+                            # requirements.txt with hashes, poetry.lock, pdm.lock or Pipfile.lock; else the uv.lock of
+                            # a workspace above it.
                             # Type: a lock file's path, from the app's folder on: letters, digits and . _ + - /, or
                             # None; default None.
                             "lock": None,
@@ -427,9 +427,10 @@ hosts = [
                             # where it says how it is built (build-system in pyproject.toml, or setup.py).
                             # Type: True or False, or None; default None.
                             "project": None,
-                            # False: a requirements.txt may lack hashes, and versions. The first build pins all it
-                            # installs, and later builds of the same file install just that. That first one trusts the
-                            # index.
+                            # False: a requirements.txt may lack hashes, and versions; without a lock file
+                            # pyproject.toml, setup.py or setup.cfg says what the app needs. The first build pins all
+                            # it installs, and later builds of the same file install just that. That first one trusts
+                            # the index.
                             # Type: True or False; default True.
                             "hashes": True,
                             # Day, as "2022-12-31", for a project of that time whose requirements.txt lacks versions:

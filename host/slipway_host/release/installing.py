@@ -37,7 +37,6 @@ TOMLI = (
 """Reads these files with a Python that can't."""
 COMPILE = ("--quiet", "--generate-hashes", "--no-header", "--no-annotate")
 WRITE = 'cat >"$1"'
-FREEZE = 'exec "$1" pip freeze --quiet --python "$2" >"$3"'
 
 
 class Uv:
@@ -188,8 +187,8 @@ def dependencies(uv: Uv, lock: Lock) -> Done:
         words += [word for each in locks.settings(uv.app).get("groups", []) for word in ("--group", each)]
         folder = uv.app.at.folder(uv.release)
         only = uv.app.wanted["build"]["only"]
-        words += _binary(uv, locks.names_in(lock.content)) if only is not None else []
-        return uv.run(*_pip(uv, "sync", "--preview-features", "pylock"), *words, str(folder / lock.path))
+        words += only_binary(uv, locks.names_in(lock.content)) if only is not None else []
+        return uv.run(*pip_words(uv, "sync", "--preview-features", "pylock"), *words, str(folder / lock.path))
     _read_pins(uv, lock)
     hashed, git = lock.pins.hashed, lock.pins.git
     if lock.pins.loose or lock.pins.projects or (lock.pins.local and locks.settings(uv.app).get("hashes") is False):
@@ -197,18 +196,18 @@ def dependencies(uv: Uv, lock: Lock) -> Done:
         if not isinstance(pinned, str):
             return pinned
         hashed, git = _parts(pinned)
-    words = [*_pip(uv, "sync", "--require-hashes", "--allow-empty-requirements"), *_binary(uv, hashed)]
+    words = [*pip_words(uv, "sync", "--require-hashes", "--allow-empty-requirements"), *only_binary(uv, hashed)]
     if lock.kind in ("poetry", "pdm"):  # which package is of which index isn't told: the hashes decide
         words += ["--index-strategy", "unsafe-best-match"]
-    options = _options(uv, lock)
-    done = uv.run(*words, "-", said=_text([*options, *hashed]))
+    options = index_options(uv, lock)
+    done = uv.run(*words, "-", said=as_lines([*options, *hashed]))
     if done.code == 0 and git:
-        words = [*_pip(uv, "install", "--no-deps"), *_binary(uv, git)]
-        done = uv.run(*words, "-r", "-", said=_text([*options, *git]))
+        words = [*pip_words(uv, "install", "--no-deps"), *only_binary(uv, git)]
+        done = uv.run(*words, "-r", "-", said=as_lines([*options, *git]))
     return done
 
 
-def _options(uv: Uv, lock: Lock) -> list[str]:
+def index_options(uv: Uv, lock: Lock) -> list[str]:
     """The options of a file of requirements, as lines of one; of a pylock.toml, the one index that it names."""
     if lock.kind == "pylock":
         text = lock.content.decode(errors="replace")
@@ -218,7 +217,8 @@ def _options(uv: Uv, lock: Lock) -> list[str]:
     return [*lock.pins.options, *(f"--find-links {folder / each}" for each in lock.pins.links)]
 
 
-def _constraints(uv: Uv, lock: Lock) -> list[str]:
+def constraint_words(uv: Uv, lock: Lock) -> list[str]:
+    """uv's words for the files of constraints."""
     folder = uv.app.at.folder(uv.release)
     return [word for path in lock.pins.constraints for word in ("-c", str(folder / path))]
 
@@ -230,8 +230,8 @@ def _read_pins(uv: Uv, lock: Lock) -> None:
     app, chosen = uv.app, locks.settings(uv.app)
     project = app.work(uv.release) / PROJECT
     packages = str(app.at.builder_home / "packaging")
-    words = _pip(uv, "install", "--require-hashes", "--no-deps", "--only-binary=:all:", "--target", packages)
-    done = uv.run(*words, "-r", "-", said=_text([PACKAGING, TOMLI]))
+    words = pip_words(uv, "install", "--require-hashes", "--no-deps", "--only-binary=:all:", "--target", packages)
+    done = uv.run(*words, "-r", "-", said=as_lines([PACKAGING, TOMLI]))
     if done.code:
         raise Failed(f"{lock.path} can't be read, since packaging can't be installed:\n{tail(done.output)}")
     argv = [uv.python, "-IS", str(app.system.layout.pins_program), packages, lock.kind]
@@ -262,18 +262,18 @@ def _pinned(uv: Uv, lock: Lock) -> str | Done:
         return known
     chosen = app.at.venv(uv.release) / LOCKED
     words = ["pip", "compile", *COMPILE, "--python", uv.python]
-    words += ["--custom-compile-command", "slipway", *_binary(uv, [*asked.loose, *asked.hashed])]
+    words += ["--custom-compile-command", "slipway", *only_binary(uv, [*asked.loose, *asked.hashed])]
     words += ["--prerelease=allow"] if "--pre" in asked.options else []  # uv takes that one here alone
     words += ["--exclude-newer", before] if before else []
-    words += _constraints(uv, lock)
-    lines = [*_options(uv, lock), *asked.loose, *asked.hashed, *asked.git, *_local_lines(asked.local)]
+    words += constraint_words(uv, lock)
+    lines = [*index_options(uv, lock), *asked.loose, *asked.hashed, *asked.git, *_local_lines(asked.local)]
     inputs = ["-"]
     if asked.projects:
         inputs = [str(app.at.folder(uv.release) / path) for path in asked.projects]
         chosen_of = locks.settings(app)
         words += [word for each in chosen_of.get("extras", []) for word in ("--extra", each)]
         words += [word for each in chosen_of.get("groups", []) for word in ("--group", each)]
-    done = uv.run(*words, "-o", str(chosen), *inputs, said=_text(lines), more=sources.version(app))
+    done = uv.run(*words, "-o", str(chosen), *inputs, said=as_lines(lines), more=sources.version(app))
     return done if done.code else uv.read(LOCKED)
 
 
@@ -294,12 +294,12 @@ def _sync(uv: Uv, lock: Lock) -> list[str]:
     return [*words, "--python", uv.app.wanted["python"]]
 
 
-def _pip(uv: Uv, verb: str, *words: str) -> list[str]:
+def pip_words(uv: Uv, verb: str, *words: str) -> list[str]:
     """uv's words for the environment as it is."""
     return ["pip", verb, "--python", uv.python, "--compile-bytecode", *words]
 
 
-def _binary(uv: Uv, lines: Iterable[str]) -> list[str]:
+def only_binary(uv: Uv, lines: Iterable[str]) -> list[str]:
     """uv's words for the packages of these lines that may not be built from their sources."""
     only = uv.app.wanted["build"]["only"]
     if only is None:
@@ -309,68 +309,9 @@ def _binary(uv: Uv, lines: Iterable[str]) -> list[str]:
     return [f"--only-binary={name}" for name in sorted(names - allowed)]
 
 
-def _text(lines: Iterable[str]) -> str:
+def as_lines(lines: Iterable[str]) -> str:
+    """Lines as a text."""
     return "".join(f"{line}\n" for line in lines)
-
-
-# ── the server ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def server(uv: Uv, lock: Lock) -> None:
-    """Install the server's packages that the lock file lacks, by hashes; what it has stays as it pins it.
-
-    An earlier build of the same environment has chosen their versions already.
-
-    Raises Failed if the lock file pins what the server can't run with.
-    """
-    wanted: list[str] = locks.settings(uv.app).get("server", [])
-    if not wanted:
-        return
-    options = _options(uv, lock)
-    looking = _pip(uv, "install", "--quiet", "--dry-run", "--no-deps", "--no-index", "-r", "-")
-    # With nowhere to find a package, only what is installed can meet them.
-    nowhere = {"UV_NO_CONFIG": "1", "UV_FIND_LINKS": ""}
-    there = uv.run(*looking, said=_text(wanted), more=nowhere, network=False)
-    if there.code == 0:
-        return
-    venv = uv.app.at.venv(uv.release)
-    frozen, chosen = (str(venv / name) for name in (FROZEN, SERVER))
-    if (known := uv.known(SERVER, "environment")) is not None:
-        uv.write(SERVER, known)
-    else:
-        listed = uv.command(["sh", "-c", FREEZE, "sh", str(uv.app.system.layout.uv), uv.python, frozen], network=False)
-        if listed.code != 0:
-            raise Failed(f"The installed packages can't be listed:\n{tail(listed.output)}")
-        # An editable folder of the source constrains nothing, and uv takes none as a constraint.
-        pins = "".join(f"{line}\n" for line in uv.read(FROZEN).splitlines() if not line.startswith("-"))
-        uv.write(FROZEN, pins)
-        names = [line.partition("==")[0].partition(" @ ")[0].strip() for line in pins.splitlines()]
-        kept = [f"--no-emit-package={name}" for name in names if name and not name.startswith("-")]
-        words = ["pip", "compile", *COMPILE, "--python", uv.python]
-        done = uv.run(
-            *words, *_constraints(uv, lock), "-c", frozen, *kept, "-o", chosen, "-", said=_text([*options, *wanted])
-        )
-        if done.code != 0:
-            raise Failed(
-                f"The packages of the app's server ({', '.join(wanted)}) don't fit what the lock file pins, or aren't "
-                f"where it lets them be looked for:\n{tail(done.output.strip())}{_instead(uv, lock, frozen)}"
-            )
-        known = uv.read(SERVER)
-    words = [*_pip(uv, "install", "--no-deps", "--require-hashes"), *_binary(uv, known.splitlines()), "-r", "-"]
-    uv.must("Installing the app's server", *words, said=_text(options) + known)
-
-
-def _instead(uv: Uv, lock: Lock, frozen: str) -> str:
-    """What to do about pins that the server doesn't fit: another server that does, if there is one.
-
-    + frozen: path of the file with the pins
-    """
-    others: dict[str, list[str]] = uv.app.wanted.get("server", {}).get("instead", {})
-    for name, packages in others.items():
-        words = ["pip", "compile", *COMPILE, "--python", uv.python, *_constraints(uv, lock), "-c", frozen, "-"]
-        if uv.run(*words, said=_text([*_options(uv, lock), *packages])).code == 0:
-            return f'\nSet server to "{name}", which fits; or let the lock file have newer versions of these packages.'
-    return "\nLet the lock file have newer versions of these packages."
 
 
 # ── the source itself ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -393,8 +334,8 @@ def own(uv: Uv, lock: Lock) -> None:
     if project is False:
         local = [(path, editable) for path, editable in local if requirements.folder_of(path) != "."]
     if local:
-        words = [*_pip(uv, "install", "--no-deps"), "-r", "-"]
-        said = _text([*_options(uv, lock), *_local_lines(local)])
+        words = [*pip_words(uv, "install", "--no-deps"), "-r", "-"]
+        said = as_lines([*index_options(uv, lock), *_local_lines(local)])
         more = sources.version(uv.app)
         uv.must("Installing the app's own project", *words, advice=UNBUILDABLE, more=more, said=said)
     if lock.kind == "requirements" and lock.pins.local:
