@@ -422,6 +422,12 @@ hosts = [
                             # uv's default-groups and the group dev included.
                             # Type: a list of groups' names; default [].
                             "groups": [],
+                            # Packages besides those of the lock file, such as ["pymysql", "setuptools<81"]: a
+                            # database's driver that the project leaves to whom runs it, or what a package imports
+                            # without saying so. Their versions fit what the lock file pins; the first build pins
+                            # them, as it does what the server needs.
+                            # Type: a list of packages; default [].
+                            "more": [],
                             # Whether the app's own project is installed into the environment, editable, so that its
                             # modules, metadata and commands are found. None: as uv does it with a uv.lock; otherwise
                             # where it says how it is built (build-system in pyproject.toml, or setup.py).

@@ -20,6 +20,10 @@ class DependenciesSettings(Model):
     groups: Annotated[list[t.PackageName], t.Narrow("a list of groups' names", LIST_DO, container=True)] = []
     """Groups of dependencies that production needs, such as ["prod"]. No others are installed, uv's default-groups and
     the group dev included."""
+    more: Annotated[list[t.Requirement], t.Narrow("a list of packages", LIST_DO, container=True)] = []
+    """Packages besides those of the lock file, such as ["pymysql", "setuptools<81"]: a database's driver that the
+    project leaves to whom runs it, or what a package imports without saying so. Their versions fit what the lock file
+    pins; the first build pins them, as it does what the server needs."""
     project: t.Switch | None = None
     """Whether the app's own project is installed into the environment, editable, so that its modules, metadata and
     commands are found. None: as uv does it with a uv.lock; otherwise where it says how it is built (build-system in

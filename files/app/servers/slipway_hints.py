@@ -8,6 +8,8 @@ import re
 PACKAGES = {"psycopg2": "psycopg2_binary", "MySQLdb": "mysqlclient", "yaml": "pyyaml", "PIL": "pillow", "jwt": "pyjwt"}
 PACKAGES |= {"storages": "django_storages", "environ": "django_environ"}
 """Module → package that brings it under another name."""
+ALONE = {"pkg_resources": "setuptools<81", "distutils": "setuptools", "_cffi_backend": "cffi", "bs4": "beautifulsoup4"}
+"""Module → package that brings it, and that a project seldom names."""
 VARIABLE = r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|[A-Z]{5,}"
 WANTED = (
     # django-environ, Django, decouple, environs, starlette.config, and what people write
@@ -52,7 +54,10 @@ def module(name, folder, project):
         return f'\nThe project has {name} in its {setting} "{group}": add that to dependencies.{setting}.'
     found = [*folder.glob(f"*/{name}.py"), *(each.parent for each in folder.glob(f"*/{name}/*.py"))]
     places = sorted({each.parent.name for each in found if not each.parent.name.startswith(".")})
-    return f'\nThere is a {name} in {places[0]}: set python_path to ["{places[0]}"].' if places else ""
+    if places:
+        return f'\nThere is a {name} in {places[0]}: set python_path to ["{places[0]}"].'
+    package = ALONE.get(name, PACKAGES.get(name, name)).replace("_", "-")
+    return f'\nNo package of the release brings {name}: add it to the project, or "{package}" to dependencies.more.'
 
 
 def brought(name, project):

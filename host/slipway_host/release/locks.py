@@ -6,6 +6,7 @@
   groups    of dependencies, besides those that every installation has
   project   whether the app's own project is installed; None: as its build system says
   hashes    False: requirements without hashes are pinned by the first build
+  more      requirements besides those of the lock file
   before    day; what is pinned was on the index before it
   offline   whether a build asks an index only for what earlier ones haven't kept
   server    requirements of the app's server, which a build meets where the lock file doesn't

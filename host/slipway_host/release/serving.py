@@ -14,13 +14,14 @@ FREEZE = 'exec "$1" pip freeze --quiet --python "$2" >"$3"'
 
 
 def install(uv: Uv, lock: Lock) -> None:
-    """Install the server's packages that the lock file lacks, by hashes; what it has stays as it pins it.
+    """Install what the lock file lacks of the server's packages and of dependencies.more, by hashes.
 
-    An earlier build of the same environment has chosen their versions already.
+    What the lock file has stays as it pins it. An earlier build of the same environment has chosen their versions already.
 
     Raises Failed if the lock file pins what the server can't run with.
     """
-    wanted: list[str] = locks.settings(uv.app).get("server", [])
+    chosen_of = locks.settings(uv.app)
+    wanted: list[str] = [*chosen_of.get("server", []), *chosen_of.get("more", [])]
     if not wanted:
         return
     options = installing.index_options(uv, lock)

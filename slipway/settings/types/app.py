@@ -73,6 +73,17 @@ def _check_day(value: str) -> bool:
         return False
 
 
+_REQUIREMENT = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?(?:\[[\w.-]+(?:,[\w.-]+)*\])?(?:(?:[<>=!~]=?|===)[\w.*+!-]+(?:,|$))*"
+Requirement = Annotated[
+    str,
+    Narrow(
+        "a package, with or without extras and versions",
+        'write it as "pymysql", "psycopg[binary]" or "setuptools<81"',
+        matches(_REQUIREMENT),
+    ),
+]
+"""A package as pip names it, without marker and address."""
+
 Day = Annotated[str, Narrow('a day as "2022-12-31"', 'write year, month and day, such as "2022-12-31"', _check_day)]
 """A day of the calendar."""
 

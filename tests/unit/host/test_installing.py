@@ -138,6 +138,13 @@ def test_the_server_comes_in_versions_that_fit_the_pins(place: Place, wheels: Pa
     assert chosen.startswith("serving==2.0 ") and "--hash=sha256:" in chosen and "shared" not in chosen
 
 
+def test_more_packages_come_in_versions_that_fit_the_pins(place: Place, wheels: Path) -> None:
+    place.app.wanted["dependencies"]["more"] = ["web<2"]
+    built(place, IDS[0], requirements_txt=hashes(wheels, "shared==1.0"))
+    assert says(place, IDS[0], VERSIONS) == "2.0 1.0 1.0"
+    assert "web==1.0 " in (place.at.venv(IDS[0]) / "server.txt").read_text()
+
+
 def test_a_server_that_the_lock_file_has_is_let_be(place: Place, wheels: Path) -> None:
     built(place, IDS[0], requirements_txt=hashes(wheels, "web==1.0", "shared==1.0", "serving==1.0"))
     assert says(place, IDS[0], VERSIONS) == "1.0 1.0 1.0"

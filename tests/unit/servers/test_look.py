@@ -192,7 +192,16 @@ def test_what_it_is(tmp_path: Path, text: str, app: str, asked: dict[str, Any], 
     ("files", "app", "asked", "last"),
     [
         ({}, "", {}, 'No application was found: set app to module:attribute, such as "main:app", of a module in '),
-        ({"main.py": "import nothing_here\n"}, "main:app", {}, "main:app can't be imported."),
+        (
+            {"main.py": "import nothing_here\n"},
+            "main:app",
+            {},
+            (
+                "main:app can't be imported.\nNo package of the release brings nothing_here: add it to the project, or "
+                '"nothing-here" to dependencies.more.'
+            ),
+        ),
+        ({"main.py": "import bs4\n"}, "main:app", {}, 'or "beautifulsoup4" to dependencies.more.'),
         (
             {"src/shop/__init__.py": "", "src/shop/entry.py": FLASK},
             "",
