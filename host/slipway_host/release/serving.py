@@ -16,7 +16,7 @@ FREEZE = 'exec "$1" pip freeze --quiet --python "$2" >"$3"'
 def install(uv: Uv, lock: Lock) -> None:
     """Install what the lock file lacks of the server's packages and of dependencies.more, by hashes.
 
-    What the lock file has stays as it pins it. An earlier build of the same environment has chosen their versions already.
+    What the lock file has stays as it pins it. An earlier build of the same environment has chosen the versions.
 
     Raises Failed if the lock file pins what the server can't run with.
     """
