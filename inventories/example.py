@@ -117,7 +117,7 @@ hosts = [
                 "python": {
                     # Python of the apps that name none. Without a patch number, the newest uv knows when it is first
                     # installed.
-                    # Type: a Python version from "3.11" to "3.14", with or without a patch number; default "3.13".
+                    # Type: a Python version from "3.10" to "3.14", with or without a patch number; default "3.13".
                     "version": "3.13",
                     # The tool that installs Pythons and packages.
                     "uv": {
@@ -359,7 +359,7 @@ hosts = [
                         # Type: a list of folders; default [].
                         "python_path": [],
                         # Python version of this app; None: the host's python.version.
-                        # Type: a Python version from "3.11" to "3.14", with or without a patch number, or None;
+                        # Type: a Python version from "3.10" to "3.14", with or without a patch number, or None;
                         # default None.
                         "python": None,
                         # --- Environment ----------------------------------------------------------------------------
@@ -410,8 +410,8 @@ hosts = [
                         # Which packages a release has.
                         "dependencies": {
                             # Lock file, from the app's folder on. None: it is found there: uv.lock; else pylock.toml,
-                            # requirements.txt with hashes, poetry.lock or pdm.lock; else the uv.lock of a workspace
-                            # above it.
+                            # requirements.txt with hashes, poetry.lock, pdm.lock or Pipfile.lock; else the uv.lock of
+                            # a workspace above it.
                             # Type: a lock file's path, from the app's folder on: letters, digits and . _ + - /, or
                             # None; default None.
                             "lock": None,
@@ -422,16 +422,28 @@ hosts = [
                             # uv's default-groups and the group dev included.
                             # Type: a list of groups' names; default [].
                             "groups": [],
+                            # Packages besides those of the lock file, such as ["pymysql", "setuptools<81"]: a
+                            # database's driver that the project leaves to whom runs it, or what a package imports
+                            # without saying so. Their versions fit what the lock file pins; the first build pins
+                            # them, as it does what the server needs.
+                            # Type: a list of packages; default [].
+                            "more": [],
                             # Whether the app's own project is installed into the environment, editable, so that its
                             # modules, metadata and commands are found. None: as uv does it with a uv.lock; otherwise
                             # where it says how it is built (build-system in pyproject.toml, or setup.py).
                             # Type: True or False, or None; default None.
                             "project": None,
-                            # False: a requirements.txt may lack hashes, and versions. The first build pins all it
-                            # installs, and later builds of the same file install just that. That first one trusts the
-                            # index.
+                            # False: a requirements.txt may lack hashes, and versions; without a lock file
+                            # pyproject.toml, setup.py or setup.cfg says what the app needs. The first build pins all
+                            # it installs, and later builds of the same file install just that. That first one trusts
+                            # the index.
                             # Type: True or False; default True.
                             "hashes": True,
+                            # Day, as "2022-12-31", for a project of that time whose requirements.txt lacks versions:
+                            # what a build pins was on the index before it. Needs hashes set to False, and an index
+                            # that tells when each file came, as PyPI does. None: the newest versions that fit.
+                            # Type: a day as "2022-12-31", or None; default None.
+                            "before": None,
                             # True: what builds have downloaded is kept on the host, however large, and a build asks
                             # an index only for what it lacks: so one with the same lock file works while no index can
                             # be reached. To go back never needs one.

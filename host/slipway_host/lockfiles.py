@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 PROJECT = "pyproject.toml"
 UV, REQUIREMENTS = "uv.lock", "requirements.txt"
 KINDS = {UV: "uv", "pylock.toml": "pylock", REQUIREMENTS: "requirements", "poetry.lock": "poetry", "pdm.lock": "pdm"}
+KINDS[requirements.PIPFILE] = "requirements"
 """Name of a lock file → its kind, in the order in which they count."""
 DESCRIBE = ("describe", "--tags", "--long", "--match", "*[0-9]*")
 """git's words for what the version of a source is, where that comes from tags."""
@@ -27,7 +28,8 @@ MADE_BY = {"uv.lock": "uv lock", "poetry.lock": "poetry lock", "pdm.lock": "pdm 
 def found(subdir: str, content: Content, *, hashes: bool = True) -> str | None:
     """Path of an app's lock file: in its own folder, else a uv.lock above it; None if there is none.
 
-    Requirements without hashes count where there is nothing else, or where they need none.
+    Requirements without hashes count where there is nothing else, or where they need none; there the project's own
+    file counts, too, if there is no other.
 
     + subdir: the app's folder in the source
     """
@@ -42,6 +44,8 @@ def found(subdir: str, content: Content, *, hashes: bool = True) -> str | None:
     # Without a project of its own, it is no member of a workspace.
     is_member = content(posixpath.join(subdir, PROJECT)) is not None
     rest = [*above, own[REQUIREMENTS]] if is_member else [own[REQUIREMENTS], *above]
+    if not hashes:  # what the project itself names is pinned by a build
+        rest += [posixpath.join(subdir, name) for name in requirements.PROJECTS]
     return next((path for path in rest if content(path) is not None), None)
 
 

@@ -1,8 +1,8 @@
 """Read a poetry.lock or a pdm.lock: what it installs here, as requirements. The app's own Python runs it.
 
-PACKAGES is a folder with `packaging`. It prints one line of JSON: `options`, `hashed` and `git` are lines of
-requirements, `local` has paths and whether each is to be editable, `builds` says whether the project itself is to be
-installed; or `error` says why the file can't be used.
+PACKAGES is a folder with `packaging`, and with `tomli` for a Python before 3.11. It prints one line of JSON: `options`,
+`hashed` and `git` are lines of requirements, `local` has paths and whether each is to be editable, `builds` says
+whether the project itself is to be installed; or `error` says why the file can't be used.
 
 usage: pins.py PACKAGES KIND LOCK PROJECT [extra=NAME | group=NAME] ...
 """
@@ -14,7 +14,6 @@ import importlib
 import json
 import re
 import sys
-import tomllib
 from pathlib import Path
 
 TYPE_CHECKING = False
@@ -41,6 +40,13 @@ def packaging(name: str) -> Any:
     return importlib.import_module(f"packaging.{name}")
 
 
+def toml(path: str) -> Found:
+    """A file's content; before Python 3.11 PACKAGES has what reads it. Raises ValueError or OSError if it can't be."""
+    reader = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    content: Found = reader.loads(Path(path).read_text(encoding="utf-8"))
+    return content
+
+
 def plain(name: str) -> str:
     """A package's name as indexes have it."""
     return re.sub(r"[-_.]+", "-", name).lower()
@@ -57,9 +63,11 @@ def fits(marker: str, extras: Iterable[str] = ()) -> bool:
 class Reader:
     """A lock file, and what of it counts."""
 
-    def __init__(self, kind: str, lock: Found, project: Found, extras: list[str], groups: list[str]) -> None:
-        """`lock`, `project`: the parsed files; `extras`, `groups`: those that are asked for."""
-        self.kind, self.lock, self.project = kind, lock, project
+    def __init__(
+        self, kind: str, lock: Found, project: Found, extras: list[str], groups: list[str], folder: Path
+    ) -> None:
+        """`lock`, `project`: the parsed files; `extras`, `groups`: those that are asked for; `folder`: the app's."""
+        self.kind, self.lock, self.project, self.folder = kind, lock, project, folder
         self.tool: Found = project.get("tool", {}).get(kind, {})
         self.extras = extras
         self.groups = {ALWAYS[kind], *groups}
@@ -88,8 +96,16 @@ class Reader:
     def builds(self) -> bool:
         """Whether the project itself is installed, as its own tool does it."""
         if self.kind == "poetry":
-            return bool(self.tool.get("package-mode", True)) and "build-system" in self.project
+            wanted = bool(self.tool.get("package-mode", True)) and "build-system" in self.project
+            return wanted and ("packages" in self.tool or "include" in self.tool or self.has_module())
         return bool(self.tool.get("distribution", "build-system" in self.project))
+
+    def has_module(self) -> bool:
+        """Whether there is the module of the project's name that Poetry would install; without one it goes on."""
+        named = self.tool.get("name") or self.project.get("project", {}).get("name", "")
+        module = re.sub(r"[-_.]+", "_", named)
+        places = [self.folder / each for each in (module, f"{module}.py", f"src/{module}", f"src/{module}.py")]
+        return any(each.exists() for each in places)
 
     def check(self) -> None:
         """Raise Unfit if the file is older than the project, or lacks what is asked for or depended on."""
@@ -228,11 +244,25 @@ class Reader:
                 f"{name} is a file of the source ({source['url']}): make it a folder, or a package of an index."
             )
         else:
-            hashes = sorted({each["hash"] for each in package.get("files", []) if each.get("hash")})
+            hashes = sorted({each["hash"] for each in self.files(package) if each.get("hash")})
             if not hashes:
                 raise Unfit(f"{self.kind}.lock has no hash of {name}: make it anew by `{self.kind} lock`.")
             asked = f"{name} @ {source['url']}" if kind == "url" else f"{name}=={package['version']}"
             self.hashed.append(" ".join([asked, *(f"--hash={each}" for each in hashes)]))
+
+    def files(self, package: Found) -> list[Found]:
+        """The files of a package; of Poetry before 1.3 and PDM before 2.8, all of them stand at the end of the file."""
+        own: list[Found] = package.get("files", [])
+        if own:
+            return own
+        every: Found = self.lock.get("metadata", {}).get("files", {})
+        name = plain(package["name"])
+        found: list[Found] = []
+        for key, files in every.items():
+            told, _, version = key.partition(" ")  # PDM's has a version
+            if plain(told) == name and version in ("", package.get("version")):
+                found += files
+        return found
 
     def indexes(self) -> list[str]:
         """The options that name the indexes."""
@@ -367,12 +397,14 @@ def main(kind: str, lock: str, project: str, *chosen: str) -> None:
     """Print what a lock file says."""
     extras, groups = ([each[6:] for each in chosen if each.startswith(f"{what}=")] for what in ("extra", "group"))
     try:
-        parsed = [tomllib.loads(Path(path).read_text(encoding="utf-8")) for path in (lock, project)]
-        told = Reader(kind, parsed[0], parsed[1], extras, groups).told()
+        parsed = [toml(path) for path in (lock, project)]
+    except (ValueError, OSError) as error:
+        print(json.dumps({"error": f"{lock} and {project} can't be read: {error}"}))
+        return
+    try:
+        told = Reader(kind, parsed[0], parsed[1], extras, groups, Path(project).parent).told()
     except Unfit as error:
         told = {"error": str(error)}
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        told = {"error": f"{lock} and {project} can't be read: {error}"}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         told = {"error": f"{lock} isn't as {kind} writes it ({type(error).__name__}: {error})."}
     print(json.dumps(told))

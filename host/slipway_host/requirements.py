@@ -1,4 +1,4 @@
-"""Read files of requirements, as pip and uv have them: what is pinned by hashes, what comes from git, what is local.
+"""Read files of requirements, as pip and uv have them, and Pipenv's: what hashes pin, what is from git, what is local.
 
 Both sides use it: the operator's to refuse a file before a run, the host to install it.
 """
@@ -12,6 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+PIPFILE = "Pipfile.lock"
+PROJECTS = ("pyproject.toml", "setup.py", "setup.cfg")
+"""A project's own files: they name what it needs, and pin nothing."""
 MOST_FILES = 50
 """That one file may include, directly or not."""
 COMMIT = r"[0-9a-f]{40}"
@@ -56,6 +59,8 @@ class Requirements:
         """Folders, relative to the app's, with extras and a marker; and whether each is to be editable."""
         self.constraints: list[str] = []
         """Paths of files of constraints."""
+        self.projects: list[str] = []
+        """Paths of projects' own files, whose dependencies no file pins."""
 
     @property
     def hashes(self) -> bool:
@@ -71,9 +76,40 @@ def read(path: str, content: Callable[[str], bytes | None]) -> Requirements:
 
     Raises Unreadable.
     """
-    found = Requirements()
-    _read(found, posixpath.normpath(path), content)
+    found, path = Requirements(), posixpath.normpath(path)
+    if posixpath.basename(path) in PROJECTS:
+        found.files[path] = _content(path, content)
+        found.projects.append(path)
+    elif posixpath.basename(path) == PIPFILE:
+        found.files[path] = _content(path, content)
+        _read_pipfile(found, found.files[path])
+    else:
+        _read(found, path, content)
     return found
+
+
+def _read_pipfile(found: Requirements, content: bytes) -> None:
+    """What Pipenv locked of the packages that production has."""
+    import json
+
+    try:
+        told = json.loads(content)
+        sources = [each["url"] for each in told["_meta"]["sources"]]
+        found.options += [f"--index-url {url}" for url in sources[:1]]
+        found.options += [f"--extra-index-url {url}" for url in sources[1:]]
+        for name, each in told["default"].items():
+            extras = f"[{','.join(each['extras'])}]" if each.get("extras") else ""
+            marker = f" ; {each['markers']}" if each.get("markers") else ""
+            if "git" in each:
+                found.git.append(f"{name}{extras} @ git+{each['git']}@{each['ref']}{marker}")
+            elif "path" in each:
+                found.local.append((f"{each['path']}{extras}{marker}", bool(each.get("editable"))))
+            else:
+                hashes = "".join(f" --hash={each}" for each in each.get("hashes", []))
+                line = f"{name}{extras}{each['version']}{marker}{hashes}"
+                (found.hashed if hashes else found.loose).append(line)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unreadable(f"it isn't as Pipenv writes it ({type(error).__name__}: {error})") from error
 
 
 def _read(found: Requirements, path: str, content: Callable[[str], bytes | None]) -> None:

@@ -111,6 +111,8 @@ if TYPE_CHECKING:
         """Those that it serves: ``asgi``, ``wsgi``."""
         others: dict[str, list[str]]
         """Interface → servers that serve it."""
+        instead: dict[str, list[str]]
+        """Other server → what it needs, those that serve most first. May be missing: none."""
         modules: dict[str, list[str]]
         """Interface → modules that its start imports."""
         versions: dict[str, str]

@@ -106,6 +106,11 @@ def wanted(settings: Settings, overview: HostOverview, app: AppSettings, commit:
                 interface: [each.name for each in SERVERS.values() if interface in each.interfaces]
                 for interface in INTERFACES
             },
+            "instead": {
+                each.name: list(each.packages)
+                for each in sorted(SERVERS.values(), key=lambda each: -len(each.interfaces))
+                if each is not app.runs_under
+            },
             "modules": {interface: list(names) for interface, names in app.runs_under.modules.items()},
             "versions": app.runs_under.versions,
             **({"config": app.server_config} if app.server_config else {}),
@@ -204,7 +209,7 @@ SHARED_FOLDERS = {str(LAYOUT.servers): Folder()}
 def shared() -> dict[str, File]:
     """Path → file: what all apps' servers share, and what finds an app's application."""
     files = {path: file for server in SERVERS.values() for path, file in server.files.items()}
-    files[str(LAYOUT.look_program)] = f"app/servers/{LAYOUT.look_program.name}"
+    files |= {str(path): f"app/servers/{path.name}" for path in (LAYOUT.look_program, LAYOUT.look_hints)}
     note = "counts from the next start of a release"
     return {path: File(host_file(file), note=note) for path, file in sorted(files.items())}
 

@@ -93,6 +93,8 @@ def _of_requirements(root: Path, lock: str) -> set[tuple[str, str]]:
         asked = requirements.read(lock, content)
     except requirements.Unreadable as error:
         raise UnpinnedError(f"{lock}: {error}") from error
+    if asked.projects:
+        raise UnpinnedError(f"{lock} pins no version")
     found = {line: PINNED.fullmatch(line) for line in (*asked.hashed, *asked.loose) if " @ " not in line}
     if loose := [requirements.named(line) for line, pinned in found.items() if pinned is None]:
         more = f" and {len(loose) - 3} more" if len(loose) > 3 else ""

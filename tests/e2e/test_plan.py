@@ -108,6 +108,7 @@ FILES = (
     "/opt/slipway/host/current/slipway_host/text.py",
     "/opt/slipway/certbot-requirements.txt",
     "/opt/slipway/gunicorn.conf.py",
+    "/opt/slipway/servers/slipway_hints.py",
     "/opt/slipway/servers/slipway_look.py",
     "/etc/slipway/tls/certbot.ini",
     "/etc/slipway/tls/acme-ca.pem",

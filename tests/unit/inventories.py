@@ -110,6 +110,8 @@ MAXIMAL: dict[str, Any] = {
                 "groups": ["prod"],
                 "project": True,
                 "hashes": False,
+                "more": ["psycopg[binary]>=3,<4"],
+                "before": "2026-11-30",
                 "offline": True,
                 "deploy_key": "deploy_key",
                 "known_hosts": "known_hosts",

@@ -28,6 +28,7 @@ import sys
 import traceback
 from pathlib import Path
 
+import slipway_hints
 import slipway_served
 
 OBJECTS = ("app", "application", "asgi_app", "wsgi_app", "asgi", "wsgi", "api", "server")
@@ -37,6 +38,14 @@ MODULES = ("main", "app", "asgi", "wsgi", "server", "api", "web", "run", "applic
 """Names of modules that have one, on top or in the app's package."""
 FOLDERS = ("app", "src", "api", "backend", "server")
 """Packages that aren't named after the project."""
+SKIPPED = re.compile(r"\.|__|(tests?|testing|docs?|examples?|migrations|alembic|node_modules|site-packages|venv|env)$")
+"""Beginning of the name of a folder that isn't searched."""
+DEEPEST = 4
+"""Folders below each other that are searched where nothing usual is found."""
+MOST_FILES = 2000
+"""Of such a search."""
+MENTIONED = re.compile(rb"(?i)\b(fastapi|flask|starlette|litestar|quart|sanic|bottle|falcon|django|[aw]sgi)")
+"""What a file with an application names."""
 VARIABLES = ("LITESTAR_APP", "FLASK_APP")
 """What frameworks' own commands go by."""
 HEALTH = (
@@ -113,6 +122,8 @@ def django(folder):
         return
     found = re.search(r"DJANGO_SETTINGS_MODULE[\"'],\s*[\"']([\w.]+)[\"']", text)
     settings = os.environ.get("DJANGO_SETTINGS_MODULE") or (found[1] if found else "")
+    if not settings:  # Flask-Script's, for example
+        return
     package = folder.joinpath(*settings.split(".")[:1])
     kinds = [each for each in ("wsgi", "asgi") if (package / f"{each}.py").is_file()]
     if "asgi" in kinds and re.search(r"ProtocolTypeRouter|channels", (package / "asgi.py").read_text("utf-8")):
@@ -169,10 +180,64 @@ def names(file):
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             found.add(node.name)
         elif isinstance(node, ast.ImportFrom):
-            found |= {each.asname or each.name for each in node.names if each.name in OBJECTS or each.asname in OBJECTS}
+            found |= {
+                each.asname or each.name for each in node.names if is_usual(each) and not is_module(node, each, file)
+            }
         elif isinstance(node, (ast.If, ast.Try, ast.With)):
             nodes += node.body
     return [each for each in (*OBJECTS, *FACTORIES) if each in found]
+
+
+def is_usual(imported):
+    """Whether what is imported has an application's name."""
+    return imported.name in OBJECTS or imported.asname in OBJECTS
+
+
+def is_module(node, imported, file):
+    """Whether `from … import …` brings a module that lies beside the file, and no object."""
+    if node.level != 1 and node.module:
+        name = Path(*node.module.split("."))
+        places = [each / name for each in (file.parent, *file.parents[:DEEPEST])]
+    else:
+        places = [file.parent.joinpath(*(node.module or "").split("."))]
+    return any((each / f"{imported.name}.py").is_file() or (each / imported.name).is_dir() for each in places)
+
+
+def elsewhere(folder):
+    """Application, its file and the folder that its imports begin at, of all files below the folder that may have one.
+
+    The likeliest come first.
+    """
+    found, level = [], [folder]
+    for _ in range(DEEPEST + 1):
+        entries = [entry for each in level for entry in sorted(each.iterdir()) if not SKIPPED.match(entry.name)]
+        found += [each for each in entries if each.suffix == ".py" and each.is_file()]
+        level = [each for each in entries if each.is_dir() and not each.is_symlink()]
+    usual = {name: number for number, name in enumerate(("asgi", "wsgi", *MODULES))}
+    found.sort(key=lambda file: (usual.get(file.stem, len(usual)), len(file.parts), file))
+    for file in found[:MOST_FILES]:
+        if not MENTIONED.search(file.read_bytes()):
+            continue
+        top = file.parent
+        while (top / "__init__.py").is_file() and top != folder:
+            top = top.parent
+        module = ".".join(file.relative_to(top).with_suffix("").parts).removesuffix(".__init__")
+        yield from ((f"{module}:{name}", file, top) for name in names(file)[:1] if name not in ("api", "server"))
+
+
+def only(folder):
+    """The application where nothing usual has one, and where it was found. Raises Failed unless there is just one."""
+    found = list(elsewhere(folder))
+    if len(found) == 1:
+        spec, file, top = found[0]
+        if str(top) not in sys.path:
+            inner = top.relative_to(folder)
+            raise Failed(f'The application may be in {shown(file, folder)}: set python_path to ["{inner}"].')
+        return spec, shown(file, folder)
+    if found:
+        several = ", ".join(f'"{spec}" ({shown(file, folder)})' for spec, file, _ in found[:3])
+        raise Failed(f"No usual place has the application. Set app to one of these, or another: {several}.")
+    raise Failed(f'No application was found: set app to module:attribute, such as "main:app", of a module in {folder}.')
 
 
 def shown(file, folder):
@@ -220,11 +285,12 @@ def looked_at(spec, asked):
     if factory:
         try:
             made = slipway_served.load(whole)
-        except Exception:
+        except Exception as error:
             traceback.print_exc()
+            told = slipway_hints.hint(error, Path.cwd(), project(Path.cwd()))
             raise Failed(
                 f"{whole} fails. It was called to tell what it makes; if it needs the migrated database, set interface "
-                'to "asgi" or "wsgi".'
+                f'to "asgi" or "wsgi".{told}'
             ) from None
         told, found = kind(made), made
     if told == "asgi2":
@@ -319,33 +385,18 @@ def server_fits(asked, interface):
             raise Failed(f"Its server {asked['server']} can't be imported.") from None
 
 
-def hint(error, folder):
-    """What to do about an import that failed."""
-    if not isinstance(error, ModuleNotFoundError) or not error.name:
-        return ""
-    name = error.name.partition(".")[0]
-    found = [*folder.glob(f"*/{name}.py"), *(each.parent for each in folder.glob(f"*/{name}/*.py"))]
-    places = sorted({each.parent.name for each in found if not each.parent.name.startswith(".")})
-    return f'\nThere is a {name} in {places[0]}: set python_path to ["{places[0]}"].' if places else ""
-
-
 def answer(asked, folder):
     """What was found."""
     spec, where = asked["app"], None
     if not spec:
-        found = next(iter(candidates(folder)), None)
-        if not found:
-            raise Failed(
-                f'No application was found: set app to module:attribute, such as "main:app", of a module in {folder}.'
-            )
-        spec, where = found
+        spec, where = next(iter(candidates(folder)), None) or only(folder)
     try:
         whole, interface, found = looked_at(spec, asked)
     except Failed:
         raise
     except BaseException as error:
         traceback.print_exc()
-        raise Failed(f"{spec} can't be imported.{hint(error, folder)}") from None
+        raise Failed(f"{spec} can't be imported.{slipway_hints.hint(error, folder, project(folder))}") from None
     server_fits(asked, interface)
     return {"app": whole, "interface": interface, "where": where, "health": health(found)}
 

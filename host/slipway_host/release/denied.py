@@ -23,6 +23,9 @@ PATHS = (
 )
 SQLITE = re.compile(r"unable to open database file|attempt to write a readonly database")
 SQLITE_URL = re.compile(r"sqlite(?:\+\w+)?:///([^?#]+)")
+MAKES = re.compile(r"mkdir|makedirs|create directory")
+"""Words of what makes folders, in the lines before the error."""
+JUST_BEFORE = 300  # characters
 MOST = 100_000  # characters of a failure's text that are looked at: its end
 
 
@@ -35,7 +38,8 @@ def advice(app: App, release: str, text: str, *, built: bool) -> str:
     text = text[-MOST:]
     for what, path in reversed(paths(text)):
         with contextlib.suppress(OSError, ValueError):  # the app wrote it: the path may be none, or too long
-            if told := about(app, release, path, what.lower(), built=built):
+            makes = bool(MAKES.search(text[max(0, text.rfind(path) - JUST_BEFORE) :]))
+            if told := about(app, release, path, what.lower(), built=built, makes=makes):
                 return f"\n{told}"
     if built and SQLITE.search(text):
         return f"\n{of_sqlite(app, release)}"
@@ -50,8 +54,11 @@ def paths(text: str) -> list[tuple[str, str]]:
     return [(what, path) for _, what, path in sorted(found)]
 
 
-def about(app: App, release: str, path: str, what: str, *, built: bool) -> str:
-    """The advice for one path."""
+def about(app: App, release: str, path: str, what: str, *, built: bool, makes: bool) -> str:
+    """The advice for one path.
+
+    + makes: whether it was to become a folder
+    """
     work, folder = app.work(release), app.at.folder(release)
     whole = Path(os.path.normpath(work / path))
     missing = what.startswith("no such")
@@ -66,17 +73,17 @@ def about(app: App, release: str, path: str, what: str, *, built: bool) -> str:
         return ""
     if not whole.is_relative_to(work):
         return f"{short(path)} lies in the release, but outside of the app's folder: give the app another path."
-    return setting(app, release, whole.relative_to(work))
+    return setting(app, release, whole.relative_to(work), makes=makes)
 
 
-def setting(app: App, release: str, path: Path) -> str:
+def setting(app: App, release: str, path: Path, *, makes: bool = False) -> str:
     """The setting that makes a path in the app's folder writable."""
     known = app.wanted.get("shared") or {}
     work = app.work(release)
     if not path.name:
         return ""
     lies = f"{short(path)} lies in the release, which the app can't change."
-    is_file = (work / path).is_file() or (not (work / path).is_dir() and "." in path.name)
+    is_file = (work / path).is_file() or (not (work / path).is_dir() and "." in path.name and not makes)
     beside_code = path.parent == Path() or any((work / path.parent).glob("*.py"))
     if is_file and beside_code:
         return f"{lies} Set shared_files to {json.dumps({str(path): {'writable': True}}).replace('true', 'True')}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from slipway_host.release import builder, caches, commands, guest, installing, locks, manifest, trees
+from slipway_host.release import builder, caches, commands, guest, installing, locks, manifest, serving, trees
 from slipway_host.release.trees import Strange
 from slipway_host.system import Failed, tail
 from slipway_host.text import listed, short
@@ -45,7 +45,7 @@ def sync(app: App, release: str, lock: Lock) -> list[str] | None:
         text = done.output.strip()
         told = installing.explained(text, app.wanted["python"])
         raise Failed(f"The dependencies of {lock.path} can't be installed:\n{tail(text)}{told}")
-    installing.server(uv, lock)
+    serving.install(uv, lock)
     local = install_own(uv, lock, None)
     # uv makes its lock files writable by everybody.
     closing = ["find", str(app.at.uv_cache), "-type", "f", "-perm", "-o+w", "-exec", "chmod", "o-w", "{}", "+"]

@@ -11,7 +11,7 @@ import re
 
 from slipway_host import requirements
 from slipway_host.lockfiles import PROJECT
-from slipway_host.release import builder, locks, sources, trees
+from slipway_host.release import builder, lacking, locks, sources, trees
 from slipway_host.release.app import digest
 from slipway_host.system import Failed, tail
 from slipway_host.text import listed
@@ -30,9 +30,13 @@ FROZEN, LOCKED, SERVER = "frozen.txt", "locked.txt", "server.txt"
 installed for the server beside that."""
 PACKAGING = "packaging==26.3 --hash=sha256:d7193f7c8e4e93f444fde0262bf90af30e16fa0ad0ad44cb553c87339b23cd1c"
 """Reads the markers of Poetry's and PDM's lock files."""
+TOMLI = (
+    "tomli==2.3.0 ; python_version < '3.11' "
+    "--hash=sha256:e95b1af3c5b07d9e643909b5abbec77cd9f1217e6d0bca72b0234736b9fb1f1b"
+)
+"""Reads these files with a Python that can't."""
 COMPILE = ("--quiet", "--generate-hashes", "--no-header", "--no-annotate")
 WRITE = 'cat >"$1"'
-FREEZE = 'exec "$1" pip freeze --quiet --python "$2" >"$3"'
 
 
 class Uv:
@@ -139,7 +143,7 @@ class Uv:
         done = self.run(*words, **options)
         if done.code != 0:
             text = done.output.strip()
-            raise Failed(f"{doing} failed:\n{tail(text)}{advice or explained(text, self.app.wanted['python'])}")
+            raise Failed(f"{doing} failed:\n{tail(text)}{explained(text, self.app.wanted['python']) or advice}")
         return done
 
 
@@ -157,7 +161,14 @@ def explained(text: str, python: str) -> str:
         return "\nSet python of the app to a version that the project takes."
     if "No interpreter found" in text:
         return f"\nPython {python} isn't installed on this host: `slipway apply` installs it."
-    return ""
+    told = lacking.advice(text)
+    if built := re.search(r"Failed to (?:download and )?build `([^`=@\s]+)", text):
+        alone = "Or set" if told else "Set"
+        told += (
+            f"\n{built[1]} has no wheel for Python {python} here. {alone} python to a version that has one, such as "
+        )
+        told += "that which the project is made for."
+    return told
 
 
 # ── the dependencies ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -176,27 +187,27 @@ def dependencies(uv: Uv, lock: Lock) -> Done:
         words += [word for each in locks.settings(uv.app).get("groups", []) for word in ("--group", each)]
         folder = uv.app.at.folder(uv.release)
         only = uv.app.wanted["build"]["only"]
-        words += _binary(uv, locks.names_in(lock.content)) if only is not None else []
-        return uv.run(*_pip(uv, "sync", "--preview-features", "pylock"), *words, str(folder / lock.path))
+        words += only_binary(uv, locks.names_in(lock.content)) if only is not None else []
+        return uv.run(*pip_words(uv, "sync", "--preview-features", "pylock"), *words, str(folder / lock.path))
     _read_pins(uv, lock)
     hashed, git = lock.pins.hashed, lock.pins.git
-    if lock.pins.loose or (lock.pins.local and locks.settings(uv.app).get("hashes") is False):
+    if lock.pins.loose or lock.pins.projects or (lock.pins.local and locks.settings(uv.app).get("hashes") is False):
         pinned = _pinned(uv, lock)
         if not isinstance(pinned, str):
             return pinned
         hashed, git = _parts(pinned)
-    words = [*_pip(uv, "sync", "--require-hashes", "--allow-empty-requirements"), *_binary(uv, hashed)]
+    words = [*pip_words(uv, "sync", "--require-hashes", "--allow-empty-requirements"), *only_binary(uv, hashed)]
     if lock.kind in ("poetry", "pdm"):  # which package is of which index isn't told: the hashes decide
         words += ["--index-strategy", "unsafe-best-match"]
-    options = _options(uv, lock)
-    done = uv.run(*words, "-", said=_text([*options, *hashed]))
+    options = index_options(uv, lock)
+    done = uv.run(*words, "-", said=as_lines([*options, *hashed]))
     if done.code == 0 and git:
-        words = [*_pip(uv, "install", "--no-deps"), *_binary(uv, git)]
-        done = uv.run(*words, "-r", "-", said=_text([*options, *git]))
+        words = [*pip_words(uv, "install", "--no-deps"), *only_binary(uv, git)]
+        done = uv.run(*words, "-r", "-", said=as_lines([*options, *git]))
     return done
 
 
-def _options(uv: Uv, lock: Lock) -> list[str]:
+def index_options(uv: Uv, lock: Lock) -> list[str]:
     """The options of a file of requirements, as lines of one; of a pylock.toml, the one index that it names."""
     if lock.kind == "pylock":
         text = lock.content.decode(errors="replace")
@@ -206,7 +217,8 @@ def _options(uv: Uv, lock: Lock) -> list[str]:
     return [*lock.pins.options, *(f"--find-links {folder / each}" for each in lock.pins.links)]
 
 
-def _constraints(uv: Uv, lock: Lock) -> list[str]:
+def constraint_words(uv: Uv, lock: Lock) -> list[str]:
+    """uv's words for the files of constraints."""
     folder = uv.app.at.folder(uv.release)
     return [word for path in lock.pins.constraints for word in ("-c", str(folder / path))]
 
@@ -218,8 +230,8 @@ def _read_pins(uv: Uv, lock: Lock) -> None:
     app, chosen = uv.app, locks.settings(uv.app)
     project = app.work(uv.release) / PROJECT
     packages = str(app.at.builder_home / "packaging")
-    words = _pip(uv, "install", "--require-hashes", "--no-deps", "--only-binary=:all:", "--target", packages)
-    done = uv.run(*words, "-r", "-", said=_text([PACKAGING]))
+    words = pip_words(uv, "install", "--require-hashes", "--no-deps", "--only-binary=:all:", "--target", packages)
+    done = uv.run(*words, "-r", "-", said=as_lines([PACKAGING, TOMLI]))
     if done.code:
         raise Failed(f"{lock.path} can't be read, since packaging can't be installed:\n{tail(done.output)}")
     argv = [uv.python, "-IS", str(app.system.layout.pins_program), packages, lock.kind]
@@ -243,17 +255,25 @@ def _pinned(uv: Uv, lock: Lock) -> str | Done:
     asked, app = lock.pins, uv.app
     # What is pinned fits one version of Python: another may need more, or have no such wheel.
     version = ".".join(app.wanted["python"].split(".")[:2])
-    app.write_record(uv.release, pinned=digest(*lock.made_from, version))
+    before = locks.settings(app).get("before")
+    app.write_record(uv.release, pinned=digest(*lock.made_from, version, *([before] if before else [])))
     if (known := uv.known(LOCKED, "pinned")) is not None:
         uv.write(LOCKED, known)
         return known
     chosen = app.at.venv(uv.release) / LOCKED
     words = ["pip", "compile", *COMPILE, "--python", uv.python]
-    words += ["--custom-compile-command", "slipway", *_binary(uv, [*asked.loose, *asked.hashed])]
+    words += ["--custom-compile-command", "slipway", *only_binary(uv, [*asked.loose, *asked.hashed])]
     words += ["--prerelease=allow"] if "--pre" in asked.options else []  # uv takes that one here alone
-    words += _constraints(uv, lock)
-    lines = [*_options(uv, lock), *asked.loose, *asked.hashed, *asked.git, *_local_lines(asked.local)]
-    done = uv.run(*words, "-o", str(chosen), "-", said=_text(lines), more=sources.version(app))
+    words += ["--exclude-newer", before] if before else []
+    words += constraint_words(uv, lock)
+    lines = [*index_options(uv, lock), *asked.loose, *asked.hashed, *asked.git, *_local_lines(asked.local)]
+    inputs = ["-"]
+    if asked.projects:
+        inputs = [str(app.at.folder(uv.release) / path) for path in asked.projects]
+        chosen_of = locks.settings(app)
+        words += [word for each in chosen_of.get("extras", []) for word in ("--extra", each)]
+        words += [word for each in chosen_of.get("groups", []) for word in ("--group", each)]
+    done = uv.run(*words, "-o", str(chosen), *inputs, said=as_lines(lines), more=sources.version(app))
     return done if done.code else uv.read(LOCKED)
 
 
@@ -274,12 +294,12 @@ def _sync(uv: Uv, lock: Lock) -> list[str]:
     return [*words, "--python", uv.app.wanted["python"]]
 
 
-def _pip(uv: Uv, verb: str, *words: str) -> list[str]:
+def pip_words(uv: Uv, verb: str, *words: str) -> list[str]:
     """uv's words for the environment as it is."""
     return ["pip", verb, "--python", uv.python, "--compile-bytecode", *words]
 
 
-def _binary(uv: Uv, lines: Iterable[str]) -> list[str]:
+def only_binary(uv: Uv, lines: Iterable[str]) -> list[str]:
     """uv's words for the packages of these lines that may not be built from their sources."""
     only = uv.app.wanted["build"]["only"]
     if only is None:
@@ -289,55 +309,9 @@ def _binary(uv: Uv, lines: Iterable[str]) -> list[str]:
     return [f"--only-binary={name}" for name in sorted(names - allowed)]
 
 
-def _text(lines: Iterable[str]) -> str:
+def as_lines(lines: Iterable[str]) -> str:
+    """Lines as a text."""
     return "".join(f"{line}\n" for line in lines)
-
-
-# ── the server ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def server(uv: Uv, lock: Lock) -> None:
-    """Install the server's packages that the lock file lacks, by hashes; what it has stays as it pins it.
-
-    An earlier build of the same environment has chosen their versions already.
-
-    Raises Failed if the lock file pins what the server can't run with.
-    """
-    wanted: list[str] = locks.settings(uv.app).get("server", [])
-    if not wanted:
-        return
-    options = _options(uv, lock)
-    looking = _pip(uv, "install", "--quiet", "--dry-run", "--no-deps", "--no-index", "-r", "-")
-    # With nowhere to find a package, only what is installed can meet them.
-    nowhere = {"UV_NO_CONFIG": "1", "UV_FIND_LINKS": ""}
-    there = uv.run(*looking, said=_text(wanted), more=nowhere, network=False)
-    if there.code == 0:
-        return
-    venv = uv.app.at.venv(uv.release)
-    frozen, chosen = (str(venv / name) for name in (FROZEN, SERVER))
-    if (known := uv.known(SERVER, "environment")) is not None:
-        uv.write(SERVER, known)
-    else:
-        listed = uv.command(["sh", "-c", FREEZE, "sh", str(uv.app.system.layout.uv), uv.python, frozen], network=False)
-        if listed.code != 0:
-            raise Failed(f"The installed packages can't be listed:\n{tail(listed.output)}")
-        # An editable folder of the source constrains nothing, and uv takes none as a constraint.
-        pins = "".join(f"{line}\n" for line in uv.read(FROZEN).splitlines() if not line.startswith("-"))
-        uv.write(FROZEN, pins)
-        names = [line.partition("==")[0].partition(" @ ")[0].strip() for line in pins.splitlines()]
-        kept = [f"--no-emit-package={name}" for name in names if name and not name.startswith("-")]
-        words = ["pip", "compile", *COMPILE, "--python", uv.python]
-        done = uv.run(
-            *words, *_constraints(uv, lock), "-c", frozen, *kept, "-o", chosen, "-", said=_text([*options, *wanted])
-        )
-        if done.code != 0:
-            raise Failed(
-                f"The packages of the app's server ({', '.join(wanted)}) don't fit what the lock file pins, or aren't "
-                f"where it lets them be looked for:\n{tail(done.output.strip())}"
-            )
-        known = uv.read(SERVER)
-    words = [*_pip(uv, "install", "--no-deps", "--require-hashes"), *_binary(uv, known.splitlines()), "-r", "-"]
-    uv.must("Installing the app's server", *words, said=_text(options) + known)
 
 
 # ── the source itself ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -360,8 +334,8 @@ def own(uv: Uv, lock: Lock) -> None:
     if project is False:
         local = [(path, editable) for path, editable in local if requirements.folder_of(path) != "."]
     if local:
-        words = [*_pip(uv, "install", "--no-deps"), "-r", "-"]
-        said = _text([*_options(uv, lock), *_local_lines(local)])
+        words = [*pip_words(uv, "install", "--no-deps"), "-r", "-"]
+        said = as_lines([*index_options(uv, lock), *_local_lines(local)])
         more = sources.version(uv.app)
         uv.must("Installing the app's own project", *words, advice=UNBUILDABLE, more=more, said=said)
     if lock.kind == "requirements" and lock.pins.local:

@@ -6,6 +6,8 @@
   groups    of dependencies, besides those that every installation has
   project   whether the app's own project is installed; None: as its build system says
   hashes    False: requirements without hashes are pinned by the first build
+  more      requirements besides those of the lock file
+  before    day; what is pinned was on the index before it
   offline   whether a build asks an index only for what earlier ones haven't kept
   server    requirements of the app's server, which a build meets where the lock file doesn't
 """
@@ -96,7 +98,10 @@ def _lacking(project: bytes | None, subdir: str, named: str | None) -> str:
             "folder, or dependencies.lock to its lock file."
         )
     name = lockfiles.lacking(project)
-    return f"The source has no {name}: `{MADE_BY[name]}` in the project, commit it, and run again."
+    return (
+        f"The source has no {name}: `{MADE_BY[name]}` in the project, commit it, and run again; or set "
+        "dependencies.hashes to False, and the first build pins what the project names."
+    )
 
 
 def _read_requirements(lock: Lock, subdir: str, content: Content, *, hashes: bool) -> None:
@@ -110,8 +115,8 @@ def _read_requirements(lock: Lock, subdir: str, content: Content, *, hashes: boo
     folders = {posixpath.normpath(posixpath.join(subdir, requirements.folder_of(each))) for each, _ in asked.local}
     inner = [each for each in sorted(folders) if not each.startswith("../")]
     lock.made_from += [content(posixpath.join(each, file)) or b"" for each in inner for file in SETTINGS]
-    if asked.loose and hashes:
-        names = ", ".join(requirements.named(line) for line in asked.loose[:3])
+    if (asked.loose or asked.projects) and hashes:
+        names = ", ".join(requirements.named(line) for line in asked.loose[:3]) or "what it names"
         raise Failed(
             f"{lock.path} has no hash of {names}: `uv pip compile --generate-hashes` writes them; or set "
             "dependencies.hashes to False, and the first build does."

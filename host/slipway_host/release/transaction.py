@@ -20,6 +20,7 @@ from slipway_host.release import (
     failure,
     heal,
     hooks,
+    lacking,
     proof,
     source,
     start,
@@ -130,7 +131,10 @@ def fail(app: App, record_id: str, release: str, where: str, step: str, error: E
     after += schema_left
     kind = "release" if record_id == release else "rollback to"
     more = "" if isinstance(error, (Undecided, Interrupted)) else " Correct the cause and run again."
-    advice = failure.advice(error) + denied.advice(app, release, told, built=step not in ("fetch", "build"))
+    built = step not in ("fetch", "build")
+    advice = failure.advice(error) + (
+        denied.advice(app, release, told, built=built) or (lacking.advice(told) if built else "")
+    )
     raise Failed(f"{kind} {release} {where}.\n{told}{advice}{later}{undone}\n{after}{more}") from error
 
 

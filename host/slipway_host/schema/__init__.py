@@ -1,6 +1,6 @@
 """Read and change an app's database schema, through the app's own Alembic configuration and env.py, or its Django.
 
-It runs with a release's own Python (3.11 or newer) and its Alembic, as the app's user, in the app's folder, with its
+It runs with a release's own Python (3.10 or newer) and its Alembic, as the app's user, in the app's folder, with its
 environment. It reads what `alembic` reads there (or in the folder of `--in`): the file of `--config`, else alembic.ini
 or [tool.alembic] of pyproject.toml; prepend_sys_path, and env.py with its own engine, sync or async.
 

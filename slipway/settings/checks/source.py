@@ -63,6 +63,8 @@ def check_folder(report: Report, at: str, app: AppSettings, source: FolderSource
     has_project = (folder / PROJECT).is_file()
     if not has_project and (lock is None or lockfiles.kind_of(lock.name) == "uv"):
         do = "name the app's folder in subdir, or run uv init there"
+        if any((folder / each).is_file() for each in requirements.PROJECTS):
+            do = UNLOCKED.removeprefix("or ")
         report.add(place, "a project with pyproject.toml", f"none in {folder}", do)
         return
     project_file = _load_toml(report, place, folder / PROJECT) if has_project else {}
@@ -85,6 +87,8 @@ def check_folder(report: Report, at: str, app: AppSettings, source: FolderSource
         _check_chosen(report, app_at, app, project_file)
         _check_uv(report, place, folder, lock, str(project_file["project"]["name"]))
     elif kind == "requirements":
+        if lock.name in requirements.PROJECTS:
+            _check_chosen(report, app_at, app, project_file)
         _check_requirements(report, app_at, app, lock)
 
 
@@ -96,15 +100,19 @@ def _bytes(folder: Path) -> bytes:
         return b""
 
 
+UNLOCKED = "or set dependencies.hashes to False, and the first build pins what the project names"
+
+
 def _check_lacking(report: Report, path: str, folder: Path, root: Path) -> None:
     """There is no lock file: name the one that the project's own tool makes."""
     name = lockfiles.lacking(_bytes(folder))
     command = lockfiles.MADE_BY[name]
     if name == lockfiles.UV:
-        do = f"run {command} in {folder} and commit {name}; of a workspace, path must be its root"
+        do = f"run {command} in {folder} and commit {name}; of a workspace, path must be its root; {UNLOCKED}"
         report.add(path, f"a project with {name}", f"none in {folder} or above it inside {root}", do)
     else:
-        report.add(path, f"a project with {name}", f"none in {folder}", f"run {command} there and commit {name}")
+        do = f"run {command} there and commit {name}; {UNLOCKED}"
+        report.add(path, f"a project with {name}", f"none in {folder}", do)
 
 
 def _check_chosen(report: Report, at: str, app: AppSettings, project_file: dict[str, Any]) -> None:
@@ -141,7 +149,7 @@ def _check_requirements(report: Report, at: str, app: AppSettings, lock: Path) -
     assert app.source_dir is not None
     path = f"{at}.dependencies.lock" if app.dependencies.lock else f"{at}.source.path"
     for option in ("extras", "groups"):
-        if names := getattr(app.dependencies, option):
+        if (names := getattr(app.dependencies, option)) and lock.name not in requirements.PROJECTS:
             do = f"remove them, or name the requirements file that has what they need in lock; {lock.name} has no such"
             report.add(f"{at}.dependencies.{option}", "none with a requirements file", show(names), do)
     try:
@@ -149,8 +157,8 @@ def _check_requirements(report: Report, at: str, app: AppSettings, lock: Path) -
     except requirements.Unreadable as error:
         report.add(path, "a requirements file that can be read", f"{lock.name}: {error}", "correct it")
         return
-    if asked.loose and app.dependencies.hashes:
-        named = ", ".join(map(requirements.named, asked.loose[:3]))
+    if (asked.loose or asked.projects) and app.dependencies.hashes:
+        named = ", ".join(map(requirements.named, asked.loose[:3])) or "what it names"
         do = (
             f"pin it: uv pip compile --generate-hashes {lock.name} -o requirements.lock.txt, and name that in "
             "dependencies.lock; or set dependencies.hashes to False, and the first build pins it"
@@ -179,8 +187,8 @@ def _check_python(report: Report, at: str, app: AppSettings, project: dict[str, 
         report.add(at, f"a {name} that can be read", show(required), "correct it in pyproject.toml")
         return
     if not taken:
-        fitting = [version for version in ("3.14", "3.13", "3.12", "3.11") if fits(version)]
-        do = f'set python to "{fitting[0]}"' if fitting else "release the app for Python 3.11 or newer"
+        fitting = [version for version in ("3.14", "3.13", "3.12", "3.11", "3.10") if fits(version)]
+        do = f'set python to "{fitting[0]}"' if fitting else "release the app for Python 3.10 or newer"
         expected = f"a version that the project's {name} allows ({required})"
         report.add(path, expected, show(app.python_version), do)
 

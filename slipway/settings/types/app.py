@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import datetime
 import re
 import shlex
 from typing import Annotated
@@ -64,12 +65,34 @@ _SERVERS = "write one of " + ", ".join(f'"{each}"' for each in SERVERS)
 ServerName = Annotated[str, Narrow(_SERVERS.removeprefix("write "), _SERVERS, _check_server)]
 """Name of a server."""
 
+
+def _check_day(value: str) -> bool:
+    try:
+        return datetime.date.fromisoformat(value).isoformat() == value
+    except ValueError:
+        return False
+
+
+_REQUIREMENT = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?(?:\[[\w.-]+(?:,[\w.-]+)*\])?(?:(?:[<>=!~]=?|===)[\w.*+!-]+(?:,|$))*"
+Requirement = Annotated[
+    str,
+    Narrow(
+        "a package, with or without extras and versions",
+        'write it as "pymysql", "psycopg[binary]" or "setuptools<81"',
+        matches(_REQUIREMENT),
+    ),
+]
+"""A package as pip names it, without marker and address."""
+
+Day = Annotated[str, Narrow('a day as "2022-12-31"', 'write year, month and day, such as "2022-12-31"', _check_day)]
+"""A day of the calendar."""
+
 PythonVersion = Annotated[
     str,
     Narrow(
-        'a Python version from "3.11" to "3.14", with or without a patch number',
+        'a Python version from "3.10" to "3.14", with or without a patch number',
         'write a string such as "3.13" or "3.13.5"',
-        matches(r"3\.1[1-4](?:\.(?:0|[1-9][0-9]?))?"),
+        matches(r"3\.1[0-4](?:\.(?:0|[1-9][0-9]?))?"),
     ),
 ]
 """Python version that `uv python install` gets."""

@@ -110,7 +110,13 @@ def test_what_cannot_be_compiled_is_only_slower(place: Place, project: Path) -> 
             "pyproject.toml",
             "There is no pyproject.toml in the root of the source: set source.subdir to the app's folder.",
         ),
-        ("uv.lock", "The source has no uv.lock: `uv lock` in the project, commit it, and run again."),
+        (
+            "uv.lock",
+            (
+                "The source has no uv.lock: `uv lock` in the project, commit it, and run again; or set "
+                "dependencies.hashes to False, and the first build pins what the project names."
+            ),
+        ),
         ("gunicorn", "The environment has no gunicorn: see what the packages of the app's server install."),
     ],
 )

@@ -40,6 +40,8 @@ OUTLIVES = "what is there outlives releases."
         ("FileNotFoundError: [Errno 2] No such file or directory: 'pkg/missing.toml'", ""),
         ("Error: EROFS: read-only file system, mkdir '{work}/cache'", f'cache {LIES} Set shared to ["cache"]: {OUTLIVES}'),
         ("mkdir: cannot create directory 'tmp': Read-only file system", f'tmp {LIES} Set shared to ["tmp"]: {OUTLIVES}'),
+        ("  File \"<frozen os>\", line 5, in makedirs\nOSError: [Errno 30] Read-only file system: '.data'", f'.data {LIES} Set shared to [".data"]: {OUTLIVES}'),
+        ("OSError: [Errno 30] Read-only file system: '.secret'", f'.secret {LIES} Set shared_files to {{".secret": {{"writable": True}}}}.'),
         ("mkdir: cannot create directory \u2018tmp\u2019: Permission denied", f'tmp {LIES} Set shared to ["tmp"]: {OUTLIVES}'),
         ("OSError: [Errno 30] Read-only file system: '{folder}/other/x'", "{folder}/other/x lies in the release, but outside of the app's folder: give the app another path."),
         ("OSError: [Errno 30] Read-only file system: '/data/x'", "/data/x is read-only for the app, which may write to {home} (its STATE_DIRECTORY), TMPDIR, and what shared and shared_files name in its folder."),

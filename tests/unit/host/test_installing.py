@@ -138,6 +138,13 @@ def test_the_server_comes_in_versions_that_fit_the_pins(place: Place, wheels: Pa
     assert chosen.startswith("serving==2.0 ") and "--hash=sha256:" in chosen and "shared" not in chosen
 
 
+def test_more_packages_come_in_versions_that_fit_the_pins(place: Place, wheels: Path) -> None:
+    place.app.wanted["dependencies"]["more"] = ["web<2"]
+    built(place, IDS[0], requirements_txt=hashes(wheels, "shared==1.0"))
+    assert says(place, IDS[0], VERSIONS) == "2.0 1.0 1.0"
+    assert "web==1.0 " in (place.at.venv(IDS[0]) / "server.txt").read_text()
+
+
 def test_a_server_that_the_lock_file_has_is_let_be(place: Place, wheels: Path) -> None:
     built(place, IDS[0], requirements_txt=hashes(wheels, "web==1.0", "shared==1.0", "serving==1.0"))
     assert says(place, IDS[0], VERSIONS) == "1.0 1.0 1.0"
@@ -150,6 +157,30 @@ def test_pins_that_no_server_fits_end_the_build(place: Place, wheels: Path) -> N
     told = failure(lambda: built(place, IDS[0], requirements_txt=pins))
     assert told.startswith("The packages of the app's server (serving>=2) don't fit what the lock file pins, ")
     assert "serving==1.0" in told
+    assert told.endswith("\nLet the lock file have newer versions of these packages.")
+    place.app.wanted["server"] = {"instead": {"one": ["serving>=2"], "two": ["shared"], "three": []}}
+    told = failure(lambda: built(place, IDS[1], requirements_txt=pins))
+    assert 'Set server to "two", which fits; or let' in told
+
+
+def test_a_project_without_a_lock_file_is_pinned_once(place: Place, wheels: Path) -> None:
+    project = '[project]\nname = "notes"\nversion = "1"\ndependencies = ["web"]\n'
+    project += '[project.optional-dependencies]\npg = ["shared<2"]\n'
+    told = failure(lambda: built(place, IDS[0], pyproject_toml=project))
+    assert "or set dependencies.hashes to False, and the first build pins what the project names." in told
+    place.app.wanted["dependencies"] |= {"hashes": False, "extras": ["pg"]}
+    built(place, IDS[1], pyproject_toml=project)
+    wheel(wheels, "web", "2.0", "shared")
+    place.app.wanted["uv_env"]["UV_HTTP_TIMEOUT"] = "31"
+    built(place, IDS[2], pyproject_toml=project)
+    assert says(place, IDS[2], VERSIONS).endswith("1.0 1.0"), "the second build installs what the first one pinned"
+
+
+def test_what_is_pinned_was_there_before_a_day(place: Place, wheels: Path) -> None:
+    place.app.wanted["dependencies"] |= {"hashes": False, "before": "2022-12-31"}
+    built(place, IDS[0], requirements_txt="web\n")
+    pinned = [call for call in place.system.calls if " --exclude-newer 2022-12-31 " in call]
+    assert len(pinned) == 1 and " pip compile " in pinned[0], "what the server needs is as new as it can be"
 
 
 def test_requirements_without_hashes_are_pinned_once(place: Place, wheels: Path) -> None:

@@ -115,6 +115,7 @@ def said(
 def test_what_poetry_locked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], chosen: list[str], more: list[str]
 ) -> None:
+    (tmp_path / "notes").mkdir()
     told = said(tmp_path, capsys, POETRY, PROJECT, *chosen)
     assert told == {
         "options": [INDEX],
@@ -421,3 +422,58 @@ def test_a_project_of_another_form(project: str) -> None:
         assert pins.outdated(kind, lock, parsed) in (True, False)
         assert not pins.outdated(kind, {"metadata": 3}, parsed)
     assert pins.required_python(parsed)[0] is None
+
+
+OLDEST = """
+[[package]]
+name = "Flask_Cors"
+version = "3"
+category = "main"
+optional = false
+python-versions = ">=3.6"
+
+[[package]]
+name = "flake8"
+version = "4"
+category = "dev"
+optional = false
+python-versions = ">=3.6"
+
+[metadata]
+lock-version = "1.1"
+
+[metadata.files]
+flake8 = [{file = "flake8.whl", hash = "sha256:bb"}]
+flask-cors = [{file = "Flask_Cors.whl", hash = "sha256:aa"}]
+"""
+
+
+def test_hashes_at_the_end_of_an_older_file_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = '[tool.poetry]\nname = "notes"\n[tool.poetry.dependencies]\nflask-cors = "^3"\n'
+    told = said(tmp_path, capsys, OLDEST, project)
+    assert told.get("hashed") == ["Flask_Cors==3 --hash=sha256:aa"], told
+
+
+def test_hashes_of_pdm_stand_by_name_and_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lock = OLDEST.replace("flask-cors =", '"flask-cors 3" =').replace("flake8 =", '"flask-cors 2" =')
+    told = said(tmp_path, capsys, lock, '[project]\nname = "notes"\ndependencies = ["flask-cors"]\n', kind="pdm")
+    assert told.get("hashed") == ["Flask_Cors==3 --hash=sha256:aa"], told
+
+
+@pytest.mark.parametrize(
+    ("more", "file", "builds"),
+    [
+        ("", "", False),
+        ("", "notes/__init__.py", True),
+        ("", "src/notes.py", True),
+        ('packages = [{include = "x"}]\n', "", True),
+    ],
+)
+def test_a_project_of_poetry_without_its_module_is_no_package(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: str, file: str, builds: bool
+) -> None:
+    if file:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    project = f'[tool.poetry]\nname = "notes"\n{more}[build-system]\nrequires = ["poetry-core"]\n'
+    assert said(tmp_path, capsys, "", project)["builds"] is builds

@@ -195,3 +195,45 @@ def test_the_python_that_a_source_names(files: dict[str, str], found: tuple[str,
 def test_a_source_that_names_another_python(python: str, told: bool) -> None:
     said = lockfiles.other_python("", {".python-version": b"3.12.4\n"}.get, python)
     assert said == ('.python-version names 3.12.4: for that, set python to "3.12"' if told else "")
+
+
+PIPFILE = """{"_meta": {"sources": [{"name": "pypi", "url": "https://pypi.org/simple", "verify_ssl": true},
+{"name": "own", "url": "https://index.example.com/simple"}]},
+"default": {
+"flask": {"extras": ["async"], "hashes": ["sha256:aa", "sha256:bb"], "index": "pypi", "version": "==3.1"},
+"tzdata": {"hashes": ["sha256:cc"], "markers": "python_version >= '3.9'", "version": "==2026.1"},
+"tool": {"git": "https://git.example.com/tool.git", "ref": "0123456789abcdef0123456789abcdef01234567"},
+"kit": {"editable": true, "path": "./kit"}},
+"develop": {"pytest": {"hashes": ["sha256:dd"], "version": "==8.0"}}}
+"""
+
+
+def test_what_pipenv_locked() -> None:
+    found = requirements.read("api/Pipfile.lock", {"api/Pipfile.lock": PIPFILE.encode()}.get)
+    assert found.options == [
+        "--index-url https://pypi.org/simple",
+        "--extra-index-url https://index.example.com/simple",
+    ]
+    assert found.hashed == [
+        "flask[async]==3.1 --hash=sha256:aa --hash=sha256:bb",
+        "tzdata==2026.1 ; python_version >= '3.9' --hash=sha256:cc",
+    ]
+    assert found.git == ["tool @ git+https://git.example.com/tool.git@0123456789abcdef0123456789abcdef01234567"]
+    assert (found.local, found.loose) == ([("./kit", True)], [])
+    assert found.hashes, "so it counts without a setting"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"default": {"flask": {}}}'])
+def test_a_lock_file_of_pipenv_that_is_none(text: str) -> None:
+    with pytest.raises(requirements.Unreadable, match="isn't as Pipenv writes it"):
+        requirements.read("Pipfile.lock", {"Pipfile.lock": text.encode()}.get)
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "setup.py", "setup.cfg"])
+def test_a_projects_own_file_pins_nothing(name: str) -> None:
+    found = requirements.read(name, {name: b"x"}.get)
+    assert (found.projects, found.hashed, found.loose, found.hashes) == ([name], [], [], False)
+    there = {name: b"x"}.get
+    assert lockfiles.found("", there) is None
+    assert lockfiles.found("", there, hashes=False) == name
+    assert lockfiles.found("", {name: b"x", "poetry.lock": b""}.get, hashes=False) == "poetry.lock"

@@ -34,6 +34,8 @@ class Wrapped:
 app = Wrapped()
 """
 DJANGO = 'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "site1.settings")\n'
+SETTINGS = "from pydantic import BaseModel\nclass S(BaseModel):\n    secret_key: str\n    db_url: str\nS()\n"
+WANTS = "The app wants variables that it doesn't have: set {} in env, or in env_file."
 FASTAPI = '[project]\nname = "x"\n[tool.fastapi]\nentrypoint = "other:api"\n'
 
 
@@ -85,6 +87,24 @@ def look(folder: Path, files: dict[str, str], app: str = "", **asked: Any) -> tu
         (
             {"manage.py": DJANGO, "site1/wsgi.py": WSGI.replace("app", "application"), "site1/asgi.py": "1/0"},
             ("site1.wsgi:application", "wsgi", "manage.py"),
+        ),
+        # Flask-Script's manage.py names no settings of Django.
+        ({"manage.py": "import os\n", "wsgi.py": WSGI}, ("wsgi:app", "wsgi", "wsgi.py")),
+        # A module that has an application's name is none.
+        (
+            {"app/__init__.py": "from app import server\n", "app/server/__init__.py": "", "app/server/asgi.py": FLASK},
+            ("app.server.asgi:app", "wsgi", "app/server/asgi.py"),
+        ),
+        # Where nothing usual has one, the only file that may.
+        (
+            {
+                "shop/__init__.py": "",
+                "shop/web/__init__.py": "",
+                "shop/web/entry.py": "# Flask\n" + WSGI,
+                "shop/tests/entry.py": FLASK,
+                "shop/other.py": "app = 1\n",
+            },
+            ("shop.web.entry:app", "wsgi", "shop/web/entry.py"),
         ),
     ],
 )
@@ -172,7 +192,60 @@ def test_what_it_is(tmp_path: Path, text: str, app: str, asked: dict[str, Any], 
     ("files", "app", "asked", "last"),
     [
         ({}, "", {}, 'No application was found: set app to module:attribute, such as "main:app", of a module in '),
-        ({"main.py": "import nothing_here\n"}, "main:app", {}, "main:app can't be imported."),
+        (
+            {"main.py": "import nothing_here\n"},
+            "main:app",
+            {},
+            (
+                "main:app can't be imported.\nNo package of the release brings nothing_here: add it to the project, or "
+                '"nothing-here" to dependencies.more.'
+            ),
+        ),
+        ({"main.py": "import bs4\n"}, "main:app", {}, 'or "beautifulsoup4" to dependencies.more.'),
+        (
+            {"src/shop/__init__.py": "", "src/shop/entry.py": FLASK},
+            "",
+            {},
+            'The application may be in src/shop/entry.py: set python_path to ["src"].',
+        ),
+        (
+            {"one/__init__.py": "", "two/__init__.py": "", "one/entry.py": FLASK, "two/asgi.py": STARLETTE},
+            "",
+            {},
+            'Set app to one of these, or another: "two.asgi:app" (two/asgi.py), "one.entry:app" (one/entry.py).',
+        ),
+        ({"main.py": "import os\nos.environ['SECRET_KEY']\n"}, "main:app", {}, WANTS.format("SECRET_KEY")),
+        (
+            {"main.py": "def make():\n    raise OSError('Set the DB_URL environment variable')\n"},
+            "main:make",
+            {},
+            WANTS.format("DB_URL"),
+        ),
+        ({"main.py": "raise ValueError('MAIL_SERVER is required')\n"}, "main:app", {}, WANTS.format("MAIL_SERVER")),
+        (
+            {"main.py": SETTINGS},
+            "main:app",
+            {},
+            WANTS.format("SECRET_KEY, DB_URL"),
+        ),
+        (
+            {
+                "main.py": "try:\n    import sentry_sdk\nexcept ImportError as error:\n    raise OSError from error\n",
+                "pyproject.toml": '[dependency-groups]\nprod = ["sentry-sdk[flask]>=2"]\n',
+            },
+            "main:app",
+            {},
+            'The project has sentry_sdk in its groups "prod": add that to dependencies.groups.',
+        ),
+        (
+            {
+                "main.py": "import psycopg2\n",
+                "pyproject.toml": '[project.optional-dependencies]\npg = ["psycopg2-binary"]\n',
+            },
+            "main:app",
+            {},
+            'The project has psycopg2 in its extras "pg": add that to dependencies.extras.',
+        ),
         (
             {"src/shop/main.py": ASGI},
             "shop.main:app",
