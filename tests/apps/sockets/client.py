@@ -1,0 +1,47 @@
+"""Talks to the chat until its standard input ends, and tells how that went: a line when it begins, then JSON.
+
+usage: client.py ADDRESS DOMAIN websocket|polling
+"""
+
+import asyncio
+import json
+import sys
+import time
+
+import socketio
+
+
+async def talk(address: str, domain: str, transport: str) -> None:
+    """Count, and let the server say each number. The library connects again by itself."""
+    client = socketio.AsyncClient()
+    told = {"answers": 0, "again": 0, "wrong": 0, "connected": 0, "gap": 0.0, "files": []}
+
+    @client.event
+    async def connect() -> None:
+        told["connected"] += 1
+
+    await client.connect(address, headers={"Host": domain}, transports=[transport], wait_timeout=10)
+    end = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
+    before = time.monotonic()
+    while not end.done():
+        try:
+            answer = await client.call("say", told["answers"], timeout=2)
+        except socketio.exceptions.SocketIOError:  # not connected now, or no answer
+            told["again"] += 1
+            await asyncio.sleep(0.1)
+            continue
+        now = time.monotonic()
+        told["gap"], before = max(told["gap"], now - before), now
+        told["wrong"] += answer["number"] != told["answers"]
+        if answer["file"] not in told["files"]:
+            told["files"].append(answer["file"])
+        told["answers"] += 1
+        if told["answers"] == 1:
+            print("begins", flush=True)
+        await asyncio.sleep(0.05)
+    await client.disconnect()
+    print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(talk(*sys.argv[1:]))
