@@ -141,7 +141,7 @@ def test_the_next_one_is_planned_and_run_once(place: Place, name: str) -> None:
     told = planned.stdout + planned.stderr
     assert f"migration {shape.second} of {name}" in told and "ADD COLUMN" in told, told
     assert place.columns(name) == ["id"]
-    place.task("release", name)
+    place.task("release", name, prove=True)
     place.serves(name)
     assert place.columns(name) == ["id", "title"]
     planned = place.host.run_slipway("release", "--dry", "--app", name)
@@ -155,6 +155,6 @@ def test_going_back_asks_what_becomes_of_the_schema(place: Place, name: str) -> 
     assert run.code != 0
     run.says("The database is ahead of", SHAPES[name].second, "--schema code-only", "--schema downgrade")
     assert place.host.release(name) == newer and place.columns(name) == ["id", "title"]
-    place.task("rollback", name, schema="downgrade")
+    place.task("rollback", name, schema="downgrade", prove=True)
     assert place.host.release(name) != newer and place.columns(name) == ["id"]
     place.serves(name)

@@ -95,13 +95,16 @@ def completed(value):
 
 def below(module, spec):
     """The file of a module, by the spec of its outermost package: nothing is imported."""
-    path = Path(spec.origin).parent if spec.submodule_search_locations else None
+    places = [Path(each) for each in spec.submodule_search_locations or ()]
     inner = module.split(".")[1:]
-    if path is None:
+    if not places:
         return [(module, Path(spec.origin))] if spec.origin and not inner else []
-    for each in (path.joinpath(*inner).with_suffix(".py"), path.joinpath(*inner, "__init__.py")):
-        if each.is_file():
-            return [(module, each)]
+    for place in places:  # several of a package without __init__.py
+        found = [place.joinpath(*inner, "__init__.py")]
+        found += [place.joinpath(*inner).with_suffix(".py")] if inner else []
+        for each in found:
+            if each.is_file():
+                return [(module, each)]
     return []
 
 
@@ -136,13 +139,8 @@ def modules(folder, name):
             spec = importlib.util.find_spec(top)
         except (ImportError, ValueError):  # what takes part in imports may refuse a name
             continue
-        places = [Path(each) for each in (spec.submodule_search_locations or ())] if spec else []
-        if spec and spec.origin:
+        if spec:
             yield from ours(below(module, spec), folder, package)
-        for place in places:  # a folder without __init__.py
-            file = place.joinpath(*module.split(".")[1:]).with_suffix(".py")
-            if not spec.origin and "." in module and file.is_file():
-                yield from ours([(module, file)], folder, package)
 
 
 def ours(found, folder, package):
@@ -173,6 +171,22 @@ def names(file):
         elif isinstance(node, (ast.If, ast.Try, ast.With)):
             nodes += node.body
     return [each for each in (*OBJECTS, *FACTORIES) if each in found]
+
+
+def started(spec):
+    """File and line where a module starts a server when it is imported, which would never end; or None."""
+    try:
+        module, attributes, _ = slipway_served.parse(spec)
+        found = importlib.util.find_spec(module.partition(".")[0])
+        [(_, file)] = below(module, found)
+        nodes = ast.parse(file.read_bytes()).body
+    except (AttributeError, ImportError, OSError, SyntaxError, ValueError):
+        return None
+    for node in nodes:
+        call = node.value if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) else None
+        if call and ast.unparse(call.func) in (f"{'.'.join(attributes)}.run", "uvicorn.run"):
+            return file, node.lineno
+    return None
 
 
 def shown(file, folder):
@@ -335,10 +349,18 @@ def answer(asked, folder):
     if not spec:
         found = next(iter(candidates(folder)), None)
         if not found:
+            there = [f"{file.stem}:{name}" for file in sorted(folder.glob("*.py")) for name in names(file)[:1]]
+            example = there[0] if there else "main:app"
             raise Failed(
-                f'No application was found: set app to module:attribute, such as "main:app", of a module in {folder}.'
+                f'No application was found: set app to module:attribute, such as "{example}", of a module in {folder}.'
             )
         spec, where = found
+    if start := started(spec):
+        file, line = start
+        raise Failed(
+            f"{shown(file, folder)} starts a server of its own when it is imported (line {line}): put that below "
+            '`if __name__ == "__main__":`.'
+        )
     try:
         whole, interface, found = looked_at(spec, asked)
     except Failed:
