@@ -1,4 +1,4 @@
-"""Talks to the chat until its standard input ends, and tells how that went: a line when it begins, then JSON.
+"""Talks to the chat until its standard input ends. It prints each file that answers, and in the end how that went.
 
 usage: client.py ADDRESS DOMAIN websocket|polling
 """
@@ -27,6 +27,8 @@ async def talk(address: str, domain: str, transport: str) -> None:
         try:
             answer = await client.call("say", told["answers"], timeout=2)
         except socketio.exceptions.SocketIOError:  # not connected now, or no answer
+            if time.monotonic() > before + 60:
+                sys.exit("no answer for a minute")
             told["again"] += 1
             await asyncio.sleep(0.1)
             continue
@@ -35,9 +37,8 @@ async def talk(address: str, domain: str, transport: str) -> None:
         told["wrong"] += answer["number"] != told["answers"]
         if answer["file"] not in told["files"]:
             told["files"].append(answer["file"])
+            print(answer["file"], flush=True)
         told["answers"] += 1
-        if told["answers"] == 1:
-            print("begins", flush=True)
         await asyncio.sleep(0.05)
     await client.disconnect()
     print(json.dumps(told), flush=True)

@@ -34,6 +34,7 @@ class Wrapped:
 app = Wrapped()
 """
 DJANGO = 'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "site1.settings")\n'
+PUT_BELOW = 'put that below `if __name__ == "__main__":`.'
 FASTAPI = '[project]\nname = "x"\n[tool.fastapi]\nentrypoint = "other:api"\n'
 
 
@@ -187,15 +188,13 @@ def test_what_it_is(tmp_path: Path, text: str, app: str, asked: dict[str, Any], 
             {"main.py": f"{FLASK}app.run()\n"},
             "",
             {},
-            "main.py starts a server of its own when it is imported (line 5): put that below "
-            '`if __name__ == "__main__":`.',
+            f"main.py starts a server of its own when it is imported (line 5): {PUT_BELOW}",
         ),
         (
             {"shop/web.py": f"{FLASK}import uvicorn\nuvicorn.run('shop.web:app', port=80)\n"},
             "shop.web:app",
             {},
-            "shop/web.py starts a server of its own when it is imported (line 6): put that below "
-            '`if __name__ == "__main__":`.',
+            f"shop/web.py starts a server of its own when it is imported (line 6): {PUT_BELOW}",
         ),
         (
             {"src/shop/main.py": ASGI},
