@@ -42,8 +42,10 @@ APP = pytest.mark.parametrize("name", variants(FIRST, ("fastapi-app",)))
 
 @pytest.fixture(scope="module", params=systems("debian13"))
 def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
-    """A host without an app."""
-    return make_host("first", request.param, ())
+    """A host without an app. It can't resolve the names of apps; the ACME server can."""
+    made = make_host("first", request.param, ())
+    made.slipway["acme"]["check"] = False
+    return made
 
 
 def answered(host: Host, name: str) -> str:
@@ -64,7 +66,8 @@ def test_two_settings_are_enough(host: Host, name: str) -> None:
 @APP
 def test_the_next_release_loses_no_request(host: Host, name: str) -> None:
     code = host.folder / name / FIRST[name].file
-    code.write_text(code.read_text().replace(FIRST[name].word, "Good-bye"))
+    before, _, after = code.read_text().rpartition(FIRST[name].word)
+    code.write_text(f"{before}Good-bye{after}")
     host.task("tasks/release.py", app=name, prove=True).says(" 0 failed")
     assert "Good-bye" in answered(host, name)
 
