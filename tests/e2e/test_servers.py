@@ -65,7 +65,8 @@ def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
         shutil.copytree(APPS / name, made.folder / name, ignore=LEFT_OUT)
     made.slipway["acme"]["check"] = False
     made.slipway["apps"] = {app: options(made.folder, app, "one") for app in looked_at(request, "app")}
-    made.deploy()
+    if made.slipway["apps"]:
+        made.deploy()
     return made
 
 

@@ -8,19 +8,21 @@ import json
 import sys
 import time
 
+import aiohttp
 import socketio
 
 
 async def talk(address: str, domain: str, transport: str) -> None:
     """Count, and let the server say each number. The library connects again by itself."""
-    client = socketio.AsyncClient()
+    # Of the headers of `connect`, its polling knows nothing later.
+    client = socketio.AsyncClient(http_session=aiohttp.ClientSession(headers={"Host": domain}))
     told = {"answers": 0, "again": 0, "wrong": 0, "connected": 0, "gap": 0.0, "files": []}
 
     @client.event
     async def connect() -> None:
         told["connected"] += 1
 
-    await client.connect(address, headers={"Host": domain}, transports=[transport], wait_timeout=10)
+    await client.connect(address, transports=[transport], wait_timeout=10)
     end = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
     before = time.monotonic()
     while not end.done():
@@ -41,6 +43,7 @@ async def talk(address: str, domain: str, transport: str) -> None:
         told["answers"] += 1
         await asyncio.sleep(0.05)
     await client.disconnect()
+    await client.eio.http.close()
     print(json.dumps(told), flush=True)
 
 
