@@ -68,8 +68,8 @@ class Layout:
         """What apps' servers share."""
         self.look_program = self.servers / "slipway_look.py"
         """The program by which a release's own Python finds its application, and tells what kind it is."""
-        self.look_hints = self.servers / "slipway_hints.py"
-        """A module of it."""
+        self.look_modules = (self.servers / "slipway_hints.py", self.servers / "slipway_search.py")
+        """What it is made of besides."""
         # State: records, and what isn't confirmed yet.
         self.data = root / "var/lib"
         """A folder for each app, and for many others."""

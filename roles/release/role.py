@@ -209,7 +209,7 @@ SHARED_FOLDERS = {str(LAYOUT.servers): Folder()}
 def shared() -> dict[str, File]:
     """Path → file: what all apps' servers share, and what finds an app's application."""
     files = {path: file for server in SERVERS.values() for path, file in server.files.items()}
-    files |= {str(path): f"app/servers/{path.name}" for path in (LAYOUT.look_program, LAYOUT.look_hints)}
+    files |= {str(path): f"app/servers/{path.name}" for path in (LAYOUT.look_program, *LAYOUT.look_modules)}
     note = "counts from the next start of a release"
     return {path: File(host_file(file), note=note) for path, file in sorted(files.items())}
 

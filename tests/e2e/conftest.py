@@ -41,6 +41,12 @@ def systems(usual: str, other: pytest.MarkDecorator = pytest.mark.slow) -> list[
     return variants(SUITES, (usual,), other)
 
 
+def looked_at(request: pytest.FixtureRequest, parameter: str) -> list[str]:
+    """Values of a parameter that tests of this module have in this run: what none looks at needn't be deployed."""
+    specs = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
+    return list(dict.fromkeys(spec.params[parameter] for spec in specs if spec and parameter in spec.params))
+
+
 _broken: dict[tuple[str, str], str] = {}
 """(module, system) of a story → the test at which it broke."""
 

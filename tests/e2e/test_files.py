@@ -204,4 +204,28 @@ def test_static_files_of_django_are_collected(served: Place) -> None:
     [style] = re.findall(r'href="(/static/admin/css/base\.[0-9a-f]{12}\.css)"', page)
     answer = served.get("collected", style)
     assert answer.status_code == 200 and YEAR in answer.headers["Cache-Control"]
+    first = host.release("collected")
+    code = host.folder / "collected/shop/urls.py"
+    code.write_text(code.read_text() + "\n# another release\n")
+    host.task("tasks/release.py", app="collected", prove=True)
+    assert host.release("collected") != first and served.get("collected", style).status_code == 200
+    host.task("tasks/rollback.py", app="collected", prove=True)
+    assert host.release("collected") == first and served.get("collected", style).status_code == 200
+    host.task("tasks/release.py", app="collected", again=True)
+    host.converged()
+
+
+@pytest.mark.slow
+def test_a_front_end_goes_back(served: Place) -> None:
+    """To the files that its first build made."""
+    host, newer = served.host, served.get("frontend").text
+    site = host.folder / "frontend/site/app.js"
+    site.write_text(site.read_text() + "document.title += '!';\n")
+    host.task("tasks/release.py", app="frontend", prove=True)
+    assert served.get("frontend").text != newer
+    host.task("tasks/rollback.py", app="frontend", prove=True)
+    assert served.get("frontend").text == newer
+    [script] = re.findall(r'src="(/assets/[^"]+)"', newer)
+    assert served.get("frontend", script).status_code == 200
+    host.task("tasks/release.py", app="frontend", again=True)
     host.converged()

@@ -110,6 +110,7 @@ FILES = (
     "/opt/slipway/gunicorn.conf.py",
     "/opt/slipway/servers/slipway_hints.py",
     "/opt/slipway/servers/slipway_look.py",
+    "/opt/slipway/servers/slipway_search.py",
     "/etc/slipway/tls/certbot.ini",
     "/etc/slipway/tls/acme-ca.pem",
     "/etc/letsencrypt/renewal-hooks/deploy/50-slipway-nginx",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
+import subprocess
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +16,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.e2e._driver import ROOT, Host
-from tests.e2e.apps import LEFT_OUT
-from tests.e2e.conftest import MakeHost, variants
+from tests.e2e._driver import ROOT, Host, log
+from tests.e2e.apps import LEFT_OUT, author_command, author_environment, author_uv
+from tests.e2e.conftest import MakeHost, looked_at, variants
 
 pytestmark = pytest.mark.story
 
@@ -54,15 +58,15 @@ def options(folder: Path, app: str, version: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def host(make_host: MakeHost) -> Host:
-    """A host with an app a server."""
+def host(request: pytest.FixtureRequest, make_host: MakeHost) -> Host:
+    """A host with an app for each server that this run looks at."""
     made = make_host("servers", "debian13", ())
     for name in ("asgi", "wsgi"):
         shutil.copytree(APPS / name, made.folder / name, ignore=LEFT_OUT)
     made.slipway["acme"]["check"] = False
-    made.slipway["apps"] = {app: options(made.folder, app, "one") for app in KINDS}
-    run = made.deploy()
-    assert "the application is main:app (ASGI), found in main.py" in run.output
+    made.slipway["apps"] = {app: options(made.folder, app, "one") for app in looked_at(request, "app")}
+    if made.slipway["apps"]:
+        made.deploy()
     return made
 
 
@@ -132,8 +136,63 @@ def test_a_worker_that_dies_is_replaced(host: Host, app: str) -> None:
     assert host.ssh(f"systemctl is-active {app}@{host.release(app)}.service").strip() == "active"
 
 
-def test_what_its_server_does_not_serve_ends_at_the_check(host: Host) -> None:
-    app = "gunicorn-wsgi"
+@pytest.fixture(scope="module")
+def chat(host: Host) -> Path:
+    """A Socket.IO server, deployed; the folder of its client. Sessions are a process's own, so it has one worker."""
+    for name in ("chat", "client"):
+        shutil.copytree(APPS / "sockets", host.folder / name, ignore=LEFT_OUT)
+    author_uv(host.folder / "client", "sync", "--quiet", "--group", "client")
+    host.slipway["apps"]["chat"] = {
+        "domains": [domain("chat")],
+        "source": {"path": "chat"},
+        "app": "chat:app",
+        "tls": {"mode": "off"},
+        **QUICK,
+        "workers": 1,
+    }
+    host.deploy()
+    return host.folder / "client"
+
+
+@contextmanager
+def talking(host: Host, folder: Path, transport: str) -> Iterator[Callable[[], str]]:
+    """A client that talks meanwhile. What comes gives the next release that answers it, once there is one."""
+    address = f"http://127.0.0.1:{host.target['http_port']}"
+    command = author_command("run", "--quiet", "--group", "client", "python", "client.py", address, domain("chat"))
+    with subprocess.Popen(
+        [*command, transport], cwd=folder, env=author_environment(), text=True, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as client:  # fmt: skip
+        output = client.stdout
+        assert output
+        yield lambda: Path(output.readline().strip()).parent.name
+        told = json.loads(client.communicate(timeout=60)[0])
+    log.info("    %s: %s", transport, told)
+    assert client.returncode == 0
+    assert told["wrong"] == 0 and told["answers"] > 50 and told["gap"] < 40, told
+
+
+@pytest.mark.parametrize("transport", variants(("websocket", "polling"), ()))
+def test_clients_of_socket_io_go_on_with_the_next_release(host: Host, chat: Path, transport: str) -> None:
+    """Its library connects again once the old release closes, and asks again what was not answered."""
+    code = host.folder / "chat/chat.py"
+    code.write_text(code.read_text() + "# changed\n")
+    before = host.release("chat")
+    with talking(host, chat, transport) as next_release:
+        assert next_release() == before
+        host.task("tasks/release.py", app="chat", prove=True)
+        after = host.release("chat")
+        assert next_release() == after != before
+    with talking(host, chat, transport) as next_release:
+        assert next_release() == after
+        host.task("tasks/rollback.py", app="chat", prove=True)
+        assert next_release() == before
+    host.task("tasks/release.py", app="chat", again=True)
+    host.converged()
+
+
+@pytest.mark.parametrize("app", ["gunicorn-wsgi"])
+def test_what_its_server_does_not_serve_ends_at_the_check(host: Host, app: str) -> None:
     before = host.release(app)
     host.slipway["apps"][app]["server"] = "uvicorn"
     run = host.task("tasks/release.py", app=app, check=False)

@@ -54,7 +54,10 @@ def host(make_host: MakeHost, request: pytest.FixtureRequest) -> Host:
             "watch": 1,
             "keep_warm": 0,
             "processes": {"worker": {"stop_timeout": 90, **WORKERS[library]}},
-            "jobs": {"clean": {"command": "python clean.py", "schedule": "*:*:0/5"}},
+            "jobs": {
+                "clean": {"command": "python clean.py", "schedule": "*:*:0/5"},
+                "minutely": {"command": "python clean.py", "schedule": "* * * * *"},
+            },
             "hooks": {"on_job_failure": FAILED},
         }
     }
@@ -153,6 +156,9 @@ def test_a_rollback_brings_them_back(host: Host) -> None:
 
 def test_a_job_starts_at_its_time_and_its_failure_is_told(host: Host) -> None:
     wait_until(lambda: status(host, APP)["jobs"]["clean"]["result"] == "success", 20, "a job that succeeded")
+    wait_until(
+        lambda: status(host, APP)["jobs"]["minutely"]["result"] == "success", 75, "the one of cron's five fields"
+    )
     assert host.ssh(f"stat -c '%a %U' /var/lib/slipway/{APP}/jobs/clean") == "600 root"
     host.ssh(f"touch /var/lib/{APP}/fail")
     wait_until(lambda: "clean exit-code 3" in host.ssh(f"cat /var/lib/{APP}/failed"), 20, "the hook")

@@ -75,8 +75,9 @@ class Progress:
         return self.system.clock() - self.began
 
     def heard(self, line: str) -> None:
-        """The command has written a line."""
-        self.last = line
+        """The command has written a line; JSON, which programs tell each other, is no sign of life for people."""
+        if not line.startswith("{"):
+            self.last = line
 
     def beat(self) -> None:
         """Write a sign of life every few seconds: how long it takes, and the command's last line. It never returns."""

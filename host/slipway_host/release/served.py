@@ -55,7 +55,7 @@ def find(app: App, release: str) -> Served:
         others = " or ".join(f'"{each}"' for each in server.get("others", {}).get(told["interface"], []))
         raise Failed(f"{told['app']} is a {kind} application, which {name} doesn't serve: set server to {others}.")
     if told["where"]:
-        app.progress.say(f"the application is {told['app']} ({kind}), found in {told['where']}")
+        app.progress.say(f"the application is {told['app']} ({kind}), found in {told['where']}; {name} serves it")
     propose(app, told)
     app.write_record(release, served=told)
     return told

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,21 @@ ON_HOST = HERE / "onhost"
 """Small programs that run on the host; `run_on_host`."""
 
 LEFT_OUT = shutil.ignore_patterns(".venv", "__pycache__", ".*_cache", "*.db", "*.db-*")
+
+
+def author_uv(folder: Path, *words: str) -> None:
+    """Run uv in a project's folder, as its author does."""
+    subprocess.run([*author_command(*words)], cwd=folder, env=author_environment(), check=True, capture_output=True)
+
+
+def author_command(*words: str) -> list[str]:
+    """The command line of uv, of the development environment."""
+    return [str(Path(sys.executable).with_name("uv")), *words]
+
+
+def author_environment() -> dict[str, str]:
+    """What uv needs to take this Python, and an environment of the project's own."""
+    return {**os.environ, "VIRTUAL_ENV": "", "UV_PYTHON": sys.executable}
 
 
 def copy_example(name: str, folder: Path) -> Path:

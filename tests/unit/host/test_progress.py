@@ -36,6 +36,7 @@ def test_a_step_that_takes_long_gives_a_sign_of_life(
         clock[0] += seconds
         if slept[0] == 3:
             progress.heard("x" * 200)
+            progress.heard('{"hashed": ["fastapi==1"]}')
         if slept[0] == 4:
             progress.end()
         if slept[0] == 5:

@@ -63,7 +63,9 @@ def test_what_is_found_stands_in_the_record_and_the_units(place: Place) -> None:
     }
     unit = (place.layout.units / "notes@r1.service").read_text()
     assert unit == "\"SLIPWAY_APP=notes:make('production')\" SLIPWAY_INTERFACE=asgi of r1\n"
-    assert place.said() == ["the application is notes:make('production') (ASGI), found in notes/__init__.py"]
+    assert place.said() == [
+        "the application is notes:make('production') (ASGI), found in notes/__init__.py; one serves it"
+    ]
 
 
 def test_of_what_the_settings_name_nothing_is_said(place: Place) -> None:

@@ -36,6 +36,7 @@ app = Wrapped()
 DJANGO = 'import os\nos.environ.setdefault("DJANGO_SETTINGS_MODULE", "site1.settings")\n'
 SETTINGS = "from pydantic import BaseModel\nclass S(BaseModel):\n    secret_key: str\n    db_url: str\nS()\n"
 WANTS = "The app wants variables that it doesn't have: set {} in env, or in env_file."
+PUT_BELOW = 'put that below `if __name__ == "__main__":`.'
 FASTAPI = '[project]\nname = "x"\n[tool.fastapi]\nentrypoint = "other:api"\n'
 
 
@@ -73,6 +74,10 @@ def look(folder: Path, files: dict[str, str], app: str = "", **asked: Any) -> tu
     [
         ({"main.py": ASGI}, ("main:app", "asgi", "main.py")),
         ({"main.py": "x = 1\n", "app.py": FLASK}, ("app:app", "wsgi", "app.py")),
+        (
+            {"app.py": f"{FLASK}def run(): app.run()\nif __name__ == '__main__':\n    app.run()\n"},
+            ("app:app", "wsgi", "app.py"),
+        ),
         ({"app/main.py": STARLETTE}, ("app.main:app", "asgi", "app/main.py")),
         ({"app/__init__.py": "", "app/main.py": MIDDLEWARE}, ("app.main:app", "asgi", "app/main.py")),
         ({"shop/__init__.py": FACTORY}, ("shop:create_app()", "asgi", "shop/__init__.py")),
@@ -123,10 +128,15 @@ def test_channels_of_django_speak_asgi(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("variable", "value", "expected"),
-    [("LITESTAR_APP", "odd:app", "odd:app"), ("FLASK_APP", "odd.py", "odd:app"), ("FLASK_APP", "odd", "odd:app")],
+    [
+        ("LITESTAR_APP", "odd:app", "odd:app"),
+        ("FLASK_APP", "odd.py", "odd:app"),
+        ("FLASK_APP", "odd", "odd:app"),
+        ("FLASK_APP", "shop.web", "shop.web:app"),
+    ],
 )
 def test_variables_of_frameworks(tmp_path: Path, variable: str, value: str, expected: str) -> None:
-    files = {"main.py": ASGI, "odd.py": WSGI}
+    files = {"main.py": ASGI, "odd.py": WSGI, "shop/web.py": WSGI}
     found, said = look(tmp_path, files, environment={variable: value})
     where = f"{variable} of the environment"
     assert found == {"app": expected, "interface": "wsgi", "where": where, "health": []}, said
@@ -245,6 +255,18 @@ def test_what_it_is(tmp_path: Path, text: str, app: str, asked: dict[str, Any], 
             "main:app",
             {},
             'The project has psycopg2 in its extras "pg": add that to dependencies.extras.',
+        ),
+        (
+            {"main.py": f"{FLASK}app.run()\n"},
+            "",
+            {},
+            f"main.py starts a server of its own when it is imported (line 5): {PUT_BELOW}",
+        ),
+        (
+            {"shop/web.py": f"{FLASK}import uvicorn\nuvicorn.run('shop.web:app', port=80)\n"},
+            "shop.web:app",
+            {},
+            f"shop/web.py starts a server of its own when it is imported (line 6): {PUT_BELOW}",
         ),
         (
             {"src/shop/main.py": ASGI},
