@@ -8,7 +8,7 @@ from tests.e2e._driver import Host, log, wait_until
 from tests.e2e.apps import ON_HOST
 from tests.e2e.conftest import MakeHost
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

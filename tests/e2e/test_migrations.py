@@ -126,7 +126,7 @@ def test_the_first_migration_makes_the_table(place: Place) -> None:
     place.host.converged()
 
 
-@pytest.mark.parametrize("name", variants(SHAPES, ("below", "journal")))
+@pytest.mark.parametrize("name", variants(SHAPES, ("below",)))
 def test_the_next_one_is_planned_and_run_once(place: Place, name: str) -> None:
     """Its SQL is told, and nothing is done by a plan. With a path through `current`, it is the new release's."""
     shape, folder = SHAPES[name], place.folder(name) / SHAPES[name].revisions
@@ -148,7 +148,7 @@ def test_the_next_one_is_planned_and_run_once(place: Place, name: str) -> None:
     assert f"migration {shape.second}" not in planned.stdout + planned.stderr
 
 
-@pytest.mark.parametrize("name", variants(SHAPES, ("below", "journal")))
+@pytest.mark.parametrize("name", variants(SHAPES, ("below",)))
 def test_going_back_asks_what_becomes_of_the_schema(place: Place, name: str) -> None:
     newer = place.host.release(name)
     run = place.task("rollback", name, check=False)

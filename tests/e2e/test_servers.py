@@ -31,7 +31,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "granian-wsgi": {"server": "granian", "interface": "wsgi"},
 }
 """App → its server. What is Gunicorn's with ASGI is told by the other stories."""
-QUICKLY = ("uvicorn", "granian", "gunicorn-wsgi")
+QUICKLY = ("granian",)
 ASGI = [name for name, options in KINDS.items() if "interface" not in options]
 QUICK = {"watch": 1, "keep_warm": 60, "drain_timeout": 5, "graceful_timeout": 10, "workers": 2}
 

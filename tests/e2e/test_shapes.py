@@ -74,9 +74,9 @@ SHAPE = {
         told={"greeted": "moon"},
     ),
 }
-USUAL = ("locked", "pylock", "requirements", "loose", "setup", "poetry", "member")
+USUAL = ("requirements", "poetry")
 """What each run deploys."""
-AGAIN = ("locked", "poetry")
+AGAIN = ("poetry",)
 """What each run releases a second time."""
 
 
