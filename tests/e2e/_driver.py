@@ -74,6 +74,22 @@ def wait_until(question: Callable[[], T], seconds: float, what: str) -> T:
         time.sleep(0.2)
 
 
+CATCH = r"""
+    while (1) {
+        opendir(my $processes, "/proc");
+        for my $pid (sort { $a <=> $b } grep { /^\d+$/ && $_ != $$ } readdir $processes) {
+            open(my $file, "<", "/proc/$pid/cmdline") or next;
+            my $line = do { local $/; <$file> } // next;
+            $line =~ tr/\0/ /;
+            if ($line =~ /$ENV{MOMENT}/) { kill "STOP", $pid; print "$pid\n"; exit }
+        }
+        select(undef, undef, undef, 0.002);
+    }
+"""
+"""Stops the first process whose command line is like MOMENT. In Perl, which each Debian has: `pgrep` looks too seldom
+for a command of some milliseconds."""
+
+
 class Host(Entered):
     """A target, its inventory file and the public's way to it. Made by `Host.up`.
 
@@ -280,8 +296,7 @@ class Host(Entered):
         log_file = self.folder / "killed.log"
         process = self.start_deploy(output=log_file)
         # As standard input, since a shell whose own command line has the words would find itself.
-        watch = 'until pid=$(pgrep -o -f -- "$MOMENT"); do sleep 0.02; done; kill -STOP $pid; echo $pid'
-        script = f"MOMENT={shlex.quote(moment)}; {watch}"
+        script = f"export MOMENT={shlex.quote(moment)}; exec perl -e {shlex.quote(CATCH)}"
         try:
             found = self.run(f"timeout {seconds:.0f} sh -s", stdin=script, timeout=seconds + 30)
             assert found.returncode == 0, f"`{moment}` didn't run within {seconds} s\n{log_file.read_text()[-3000:]}"
