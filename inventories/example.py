@@ -498,8 +498,9 @@ hosts = [
                         # read, whatever the source has.
                         # Type: a file inside the app's folder: letters, digits and . _ + - /, or None; default None.
                         "server_config": None,
-                        # Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores
-                        # and memory.
+                        # Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores,
+                        # and its memory for each app. So a further app can change the number of others, which are
+                        # released with it.
                         # Type: a whole number from 1 to 256, or None; default None.
                         "workers": None,
                         # Seconds without a sign of life after which the server kills a worker. An async worker gives
