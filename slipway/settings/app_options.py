@@ -132,8 +132,8 @@ class AppOptions(Model):
     doesn't, since these settings and Slipway say it; the journal names what was passed over. None: no such file is
     read, whatever the source has."""
     workers: t.Workers | None = None
-    """Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores, and its memory for each
-    app. So a further app can change the number of others, which are released with it."""
+    """Worker processes; the app gets the number as WEB_CONCURRENCY. None: from the host's cores, and its memory for
+    each app. So a further app can change the number of others, which are released with it."""
     timeout: t.Seconds = 30
     """Seconds without a sign of life after which the server kills a worker. An async worker gives signs while it waits,
     so this ends blocked event loops, not long requests (30 is the server's default)."""
