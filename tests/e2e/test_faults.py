@@ -804,7 +804,9 @@ def test_restarts_and_reloads(place: Place) -> None:
     that its workers are just taking in may be lost. Of nginx, which nobody notices."""
     host, unit = place.host, f"tiny@{place.serving()}.service"
     with place.public() as public:
+        time.sleep(1)  # a start takes little longer, and all wait meanwhile
         host.ssh(f"systemctl restart {unit}")
+        time.sleep(1)
     Noticed(failed=2, gap=6).holds(public.result)
     with place.public() as public:
         for number in range(5):
