@@ -67,6 +67,11 @@ class Requirements:
         """Whether all of it is pinned, and something is."""
         return not self.loose and any(_HASH.search(f" {line}") for line in self.hashed)
 
+    @property
+    def unpinned(self) -> str:
+        """What no file pins, in words: the first few."""
+        return ", ".join(map(named, self.loose[:3])) or "what it names"
+
 
 def read(path: str, content: Callable[[str], bytes | None]) -> Requirements:
     """Read a file of requirements.
@@ -123,7 +128,10 @@ def _read(found: Requirements, path: str, content: Callable[[str], bytes | None]
             inner = posixpath.normpath(posixpath.join(posixpath.dirname(path), included[1]))
             if line.startswith(("-c", "--constraint")):
                 found.constraints.append(inner)
-            _read_included(found, inner, content, is_constraint=inner in found.constraints)
+            if inner in found.constraints:  # no line of it is installed for its own sake
+                found.files[inner] = _content(inner, content)
+            else:
+                _read(found, inner, content)
         elif local := _LOCAL.match(line):
             target = local["editable"] or local["plain"]
             _take_local(found, line, target, local["extras"] or "", editable=bool(local["editable"]))
@@ -139,15 +147,6 @@ def _read(found: Requirements, path: str, content: Callable[[str], bytes | None]
             (found.git if re.search(rf"@{COMMIT}(?:#|\s|;|$)", line) else found.loose).append(line)
         else:
             (found.hashed if _HASH.search(line) else found.loose).append(line)
-
-
-def _read_included(
-    found: Requirements, path: str, content: Callable[[str], bytes | None], *, is_constraint: bool
-) -> None:
-    if not is_constraint:
-        _read(found, path, content)
-        return
-    found.files[path] = _content(path, content)
 
 
 def _content(path: str, content: Callable[[str], bytes | None]) -> bytes:

@@ -65,12 +65,8 @@ def build(app: App, release: str) -> str | None:
 
 def _say_python(app: App, folder: Path) -> None:
     """Tell of another Python that a repository names; a local folder's is told by the plan."""
-    wanted = app.wanted["source"]
-
-    def content(path: str) -> bytes | None:
-        return source.of_source(app, folder, path, "")
-
-    python = app.wanted["python"]
+    wanted, python = app.wanted["source"], app.wanted["python"]
+    content = source.content_of(app, folder)
     if wanted["kind"] == "git" and (other := lockfiles.other_python(wanted["subdir"], content, python)):
         app.progress.say(f"it gets Python {python}; {other}")
 

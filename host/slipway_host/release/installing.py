@@ -183,8 +183,7 @@ def dependencies(uv: Uv, lock: Lock) -> Done:
     if made.code != 0:
         return made
     if lock.kind == "pylock":
-        words = [word for each in locks.settings(uv.app).get("extras", []) for word in ("--extra", each)]
-        words += [word for each in locks.settings(uv.app).get("groups", []) for word in ("--group", each)]
+        words = chosen_words(uv.app)
         folder = uv.app.at.folder(uv.release)
         only = uv.app.wanted["build"]["only"]
         words += only_binary(uv, locks.names_in(lock.content)) if only is not None else []
@@ -217,10 +216,11 @@ def index_options(uv: Uv, lock: Lock) -> list[str]:
     return [*lock.pins.options, *(f"--find-links {folder / each}" for each in lock.pins.links)]
 
 
-def constraint_words(uv: Uv, lock: Lock) -> list[str]:
-    """uv's words for the files of constraints."""
+def compile_words(uv: Uv, lock: Lock) -> list[str]:
+    """uv's words to pin requirements by hashes, within the lock file's own constraints."""
     folder = uv.app.at.folder(uv.release)
-    return [word for path in lock.pins.constraints for word in ("-c", str(folder / path))]
+    constraints = [word for path in lock.pins.constraints for word in ("-c", str(folder / path))]
+    return ["pip", "compile", *COMPILE, "--python", uv.python, *constraints]
 
 
 def _read_pins(uv: Uv, lock: Lock) -> None:
@@ -261,18 +261,15 @@ def _pinned(uv: Uv, lock: Lock) -> str | Done:
         uv.write(LOCKED, known)
         return known
     chosen = app.at.venv(uv.release) / LOCKED
-    words = ["pip", "compile", *COMPILE, "--python", uv.python]
+    words = compile_words(uv, lock)
     words += ["--custom-compile-command", "slipway", *only_binary(uv, [*asked.loose, *asked.hashed])]
     words += ["--prerelease=allow"] if "--pre" in asked.options else []  # uv takes that one here alone
     words += ["--exclude-newer", before] if before else []
-    words += constraint_words(uv, lock)
     lines = [*index_options(uv, lock), *asked.loose, *asked.hashed, *asked.git, *_local_lines(asked.local)]
     inputs = ["-"]
     if asked.projects:
         inputs = [str(app.at.folder(uv.release) / path) for path in asked.projects]
-        chosen_of = locks.settings(app)
-        words += [word for each in chosen_of.get("extras", []) for word in ("--extra", each)]
-        words += [word for each in chosen_of.get("groups", []) for word in ("--group", each)]
+        words += chosen_words(app)
     done = uv.run(*words, "-o", str(chosen), *inputs, said=as_lines(lines), more=sources.version(app))
     return done if done.code else uv.read(LOCKED)
 
@@ -287,11 +284,14 @@ def _parts(text: str) -> tuple[list[str], list[str]]:
 
 def _sync(uv: Uv, lock: Lock) -> list[str]:
     """uv's words for a project with a uv.lock."""
-    chosen = locks.settings(uv.app)
-    words = ["sync", "--locked", "--no-default-groups", "--inexact", "--compile-bytecode"]
-    words += [word for each in chosen.get("extras", []) for word in ("--extra", each)]
-    words += [word for each in chosen.get("groups", []) for word in ("--group", each)]
+    words = ["sync", "--locked", "--no-default-groups", "--inexact", "--compile-bytecode", *chosen_words(uv.app)]
     return [*words, "--python", uv.app.wanted["python"]]
+
+
+def chosen_words(app: App) -> list[str]:
+    """uv's words for the extras and the groups that are asked for."""
+    chosen = locks.settings(app)
+    return [word for what in ("extra", "group") for name in chosen.get(f"{what}s", []) for word in (f"--{what}", name)]
 
 
 def pip_words(uv: Uv, verb: str, *words: str) -> list[str]:

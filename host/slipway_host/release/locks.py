@@ -62,11 +62,7 @@ def find(app: App, folder: Path) -> Lock:
 
     Raises Failed if there is none, or none that can be used.
     """
-    subdir = app.wanted["source"]["subdir"]
-
-    def content(path: str) -> bytes | None:
-        return source.of_source(app, folder, path, "")
-
+    subdir, content = app.wanted["source"]["subdir"], source.content_of(app, folder)
     named, hashes = settings(app).get("lock"), settings(app).get("hashes", True)
     path = lockfiles.found(subdir, content, hashes=hashes)
     if named:
@@ -116,9 +112,8 @@ def _read_requirements(lock: Lock, subdir: str, content: Content, *, hashes: boo
     inner = [each for each in sorted(folders) if not each.startswith("../")]
     lock.made_from += [content(posixpath.join(each, file)) or b"" for each in inner for file in SETTINGS]
     if (asked.loose or asked.projects) and hashes:
-        names = ", ".join(requirements.named(line) for line in asked.loose[:3]) or "what it names"
         raise Failed(
-            f"{lock.path} has no hash of {names}: `uv pip compile --generate-hashes` writes them; or set "
+            f"{lock.path} has no hash of {asked.unpinned}: `uv pip compile --generate-hashes` writes them; or set "
             "dependencies.hashes to False, and the first build does."
         )
 

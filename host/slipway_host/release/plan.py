@@ -70,11 +70,7 @@ def plan(app: App, request: Request) -> Planned:
 
 def notes(app: App, folder: Path) -> list[str]:
     """Which Python a release of a source would have, and why its build would fail, as far as its files tell."""
-
-    def content(path: str) -> bytes | None:
-        return source.of_source(app, folder, path, "")
-
-    told = [f"it gets Python {app.wanted['python']}"]
+    told, content = [f"it gets Python {app.wanted['python']}"], source.content_of(app, folder)
     if other := lockfiles.other_python(app.wanted["source"]["subdir"], content, app.wanted["python"]):
         told = [f"{told[0]}; {other}"]
     try:

@@ -44,22 +44,12 @@ def install(uv: Uv, lock: Lock) -> None:
         uv.write(installing.FROZEN, pins)
         names = [line.partition("==")[0].partition(" @ ")[0].strip() for line in pins.splitlines()]
         kept = [f"--no-emit-package={name}" for name in names if name and not name.startswith("-")]
-        words = ["pip", "compile", *installing.COMPILE, "--python", uv.python]
-        done = uv.run(
-            *words,
-            *installing.constraint_words(uv, lock),
-            "-c",
-            frozen,
-            *kept,
-            "-o",
-            chosen,
-            "-",
-            said=installing.as_lines([*options, *wanted]),
-        )
+        fitting = [*installing.compile_words(uv, lock), "-c", frozen]
+        done = uv.run(*fitting, *kept, "-o", chosen, "-", said=installing.as_lines([*options, *wanted]))
         if done.code != 0:
             raise Failed(
                 f"The packages of the app's server ({', '.join(wanted)}) don't fit what the lock file pins, or aren't "
-                f"where it lets them be looked for:\n{tail(done.output.strip())}{_instead(uv, lock, frozen)}"
+                f"where it lets them be looked for:\n{tail(done.output.strip())}{_instead(uv, fitting, options)}"
             )
         known = uv.read(installing.SERVER)
     words = [
@@ -71,24 +61,14 @@ def install(uv: Uv, lock: Lock) -> None:
     uv.must("Installing the app's server", *words, said=installing.as_lines(options) + known)
 
 
-def _instead(uv: Uv, lock: Lock, frozen: str) -> str:
+def _instead(uv: Uv, fitting: list[str], options: list[str]) -> str:
     """What to do about pins that the server doesn't fit: another server that does, if there is one.
 
-    + frozen: path of the file with the pins
+    + fitting: uv's words to pin what fits
+    + options: of the lock file, as lines
     """
     others: dict[str, list[str]] = uv.app.wanted.get("server", {}).get("instead", {})
     for name, packages in others.items():
-        words = [
-            "pip",
-            "compile",
-            *installing.COMPILE,
-            "--python",
-            uv.python,
-            *installing.constraint_words(uv, lock),
-            "-c",
-            frozen,
-            "-",
-        ]
-        if uv.run(*words, said=installing.as_lines([*installing.index_options(uv, lock), *packages])).code == 0:
+        if uv.run(*fitting, "-", said=installing.as_lines([*options, *packages])).code == 0:
             return f'\nSet server to "{name}", which fits; or let the lock file have newer versions of these packages.'
     return "\nLet the lock file have newer versions of these packages."

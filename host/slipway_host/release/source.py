@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from slipway_host.lockfiles import Content
     from slipway_host.release.app import App
 
 FETCH_SECONDS = 900
@@ -94,6 +95,15 @@ def of_source(app: App, folder: Path, name: str, subdir: str | None = None) -> b
     """
     subdir = app.wanted["source"]["subdir"] if subdir is None else subdir
     return trees.read(folder, Path(subdir) / name)
+
+
+def content_of(app: App, folder: Path) -> Content:
+    """Gives the content of a source's file by its path there; None if there is no such file; see `of_source`."""
+
+    def content(path: str) -> bytes | None:
+        return of_source(app, folder, path, "")
+
+    return content
 
 
 def as_builder(app: App) -> list[str]:

@@ -158,12 +158,11 @@ def _check_requirements(report: Report, at: str, app: AppSettings, lock: Path) -
         report.add(path, "a requirements file that can be read", f"{lock.name}: {error}", "correct it")
         return
     if (asked.loose or asked.projects) and app.dependencies.hashes:
-        named = ", ".join(map(requirements.named, asked.loose[:3])) or "what it names"
         do = (
             f"pin it: uv pip compile --generate-hashes {lock.name} -o requirements.lock.txt, and name that in "
             "dependencies.lock; or set dependencies.hashes to False, and the first build pins it"
         )
-        report.add(path, "requirements with hashes", f"{lock.name} without one of {named}", do)
+        report.add(path, "requirements with hashes", f"{lock.name} without one of {asked.unpinned}", do)
 
 
 def _check_pins(report: Report, path: str, folder: Path, lock: Path, kind: str, project: dict[str, Any]) -> None:
