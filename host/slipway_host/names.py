@@ -44,6 +44,8 @@ PROC = Path("/proc")
 """The kernel's own files, the same in tests."""
 UNIX_SOCKETS = PROC / "net/unix"
 NGINX_USER = "www-data"
+NGINX_KEEPS = 60
+"""Seconds that nginx keeps an idle connection to an app."""
 SHARED_MEMORY = "/dev/shm"
 PATH = "/usr/local/bin:/usr/bin:/bin"
 """Where programs of the system are looked for."""

@@ -9,6 +9,8 @@ MADE_FROM = (
 """What a rollback takes from the release's own settings; the rest is what is wanted now."""
 SINCE = ("processes", "jobs")
 """The same; a release that was made before there were these has none of them."""
+TOO_MANY = 429
+"""Status of an answer that says no more than that one asks too often."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -194,6 +196,15 @@ def made_as(made: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any
 def asked_as(made: Mapping[str, Any]) -> dict[str, Any]:
     """How a release is asked that was made from these settings (`Wanted`): until Slipway 0.2, always strictly."""
     return {"path": made["readiness"]["path"], "strict": made["readiness"].get("strict", True)}
+
+
+def is_good(status: int, *, strict: bool) -> bool:
+    """Whether an answer says that the app is ready: 2xx, or if no path is set any answer that is no fault of its own.
+
+    A redirect, a login that is asked for, and a page that isn't there are answers of an app that works. That it has
+    been asked too often is an answer on every path: its limit may count the questions of the release before.
+    """
+    return 200 <= status < (300 if strict else 500) or status == TOO_MANY
 
 
 def held_back(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from slipway_host.wanted import TOO_MANY
 
 from slipway.prober.lost import CLEAN, LostError, TornError, words
 from slipway.prober.models import Load, Site
@@ -26,9 +27,6 @@ UPLOAD_SECONDS = 1.0
 
 UPLOAD_PIECES = 20
 """Pieces of an upload."""
-
-TOO_MANY = 429
-"""Status of an answer that says no more than that one asks too often: the request wasn't lost."""
 
 ANSWER_LINE = 65_536
 """Bytes of the longest line in an answer's header: browsers take as much, and nginx passes on 32 kB."""

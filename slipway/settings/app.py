@@ -12,6 +12,7 @@ from pydantic import PrivateAttr
 from slipway_host import lockfiles
 from slipway_host.layout import LAYOUT, AppLayout
 from slipway_host.names import CERTIFICATE, KEY, KINDS
+from slipway_host.wanted import is_good
 
 from slipway import person
 from slipway.servers import SERVERS, Server
@@ -24,8 +25,6 @@ UPLOADS = 40 * 2**20
 """Bytes of large uploads that one client may have nginx keep at once, unless two of them come to more."""
 
 
-TOO_MANY = 429
-"""An answer of an app that works: its own limit counts the questions of all."""
 _at = cache(LAYOUT.app)
 """They are asked for often."""
 
@@ -242,7 +241,7 @@ class AppSettings(AppOptions):
 
     def is_good(self, status: int) -> bool:
         """Whether an answer with this status is good on these paths."""
-        return 200 <= status < (300 if self.has_health else 500) or status == TOO_MANY
+        return is_good(status, strict=self.has_health)
 
     @property
     def probe_paths(self) -> list[str]:

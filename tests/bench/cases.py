@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from tests.bench.tools import APP, PLAIN, Bench, BenchError, Outcome, Script, Sl
 from tests.e2e._driver import ROOT, Host
 from tests.e2e.apps import copy_example
 from tests.target import lifecycle
+from tests.target.console import TargetError
 from tests.target.engine import call, docker
 
 MORE_FILES = 50
@@ -69,6 +71,22 @@ class Plan:
 def say(text: str) -> None:
     """Tell what is done now, beside the table."""
     print(text, file=sys.stderr, flush=True)
+
+
+def exit_status(measure: Callable[[Path], bool]) -> int:
+    """Measure, and say how that ended: 0, 1 where a bar isn't met, 2 after an error, 130 if it was interrupted.
+
+    + measure: called with a folder of its own; returns whether the bars are met
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench") as folder:
+            return 0 if measure(Path(folder)) else 1
+    except (BenchError, TargetError, AssertionError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted; the target is removed.", file=sys.stderr)
+        return 130
 
 
 def expect(good: bool, what: str) -> None:

@@ -21,18 +21,15 @@ import argparse
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from tests.bench.cases import expect, say
+from tests.bench.cases import exit_status, expect, say
 from tests.bench.figures import aligned, paired
 from tests.bench.generator import CONNECTIONS, Generator
-from tests.bench.tools import BenchError
 from tests.e2e._driver import Host, wait_until
-from tests.target.console import TargetError
 
 BAR = 0.97
 """The hardened host's part of the plain one's throughput, at least."""
@@ -176,15 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     top.add_argument("--shapes", nargs="+", choices=list(SHAPES), default=list(SHAPES), help="which shapes (all)")
     top.add_argument("--name", default=f"cost-{os.getpid()}", help="the target's name")
     given = top.parse_args(arguments)
-    try:
-        with tempfile.TemporaryDirectory(prefix="bench") as folder:
-            return 0 if measured(given, Path(folder)) else 1
-    except (BenchError, TargetError, AssertionError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted; the target is removed.", file=sys.stderr)
-        return 130
+    return exit_status(lambda folder: measured(given, folder))
 
 
 if __name__ == "__main__":

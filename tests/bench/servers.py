@@ -29,7 +29,6 @@ import argparse
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,15 +39,13 @@ from typing import Any
 from slipway.servers import SERVERS, USUAL
 from tests.bench import perf
 from tests.bench.apps import with_memory
-from tests.bench.cases import expect, say
+from tests.bench.cases import exit_status, expect, say
 from tests.bench.figures import aligned, paired
 from tests.bench.generator import CONNECTIONS, Generator, Load
 from tests.bench.hardening import OFF, ON
-from tests.bench.tools import BenchError
 from tests.e2e._driver import ROOT, Host, wait_until
 from tests.e2e.apps import LEFT_OUT
 from tests.target import container
-from tests.target.console import TargetError
 from tests.target.engine import docker
 
 BARS = {"usual": 0.75, "quickest": 0.85}
@@ -324,17 +321,13 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; returns the exit status: 1 where a bar isn't met."""
     given = parser().parse_args(arguments)
-    try:
+
+    def measure(folder: Path) -> bool:
         if given.profile:
             perf.require()
-        with tempfile.TemporaryDirectory(prefix="bench") as folder:
-            return 0 if measured(given, Path(folder)) else 1
-    except (BenchError, TargetError, AssertionError) as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted; the target is removed.", file=sys.stderr)
-        return 130
+        return measured(given, folder)
+
+    return exit_status(measure)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import re
 import shutil
 from pathlib import Path
 
+from slipway_host.names import NGINX_KEEPS
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -42,7 +44,7 @@ def upstream(at: AppLayout, release: str | None) -> str:
         "    keepalive 64;\n"
         # Shorter than the app's keep-alive: nginx must close an idle connection first, or it could send a request into
         # a connection that the app is closing.
-        "    keepalive_timeout 60s;\n"
+        f"    keepalive_timeout {NGINX_KEEPS}s;\n"
         "    keepalive_requests 10000;\n"
         "}\n"
         f'map "" ${variable} {{\n'

@@ -7,6 +7,8 @@ import os
 import stat
 from pathlib import Path
 
+from slipway_host.names import NGINX_KEEPS
+
 from slipway.servers import SERVERS
 from slipway.settings import environment
 from slipway.settings import folder as folder_source
@@ -20,9 +22,6 @@ from slipway.settings.errors import HIDDEN, show
 from slipway.settings.host import Settings
 from slipway.settings.release import HOOKS
 from slipway.settings.source import GitSource
-
-NGINX_KEEPS = 60
-"""Seconds (keepalive_timeout of slipway_host/proxy/generations.py)."""
 
 
 def _check_environment(report: Report, at: str, app: AppSettings) -> None:

@@ -11,6 +11,7 @@ import pytest
 from slipway_host.release import heal, proof
 from slipway_host.release.app import App
 from slipway_host.release.processes import web
+from slipway_host.wanted import is_good
 
 from tests.unit.host.running import IDS, Host, failure, host_at
 
@@ -72,7 +73,7 @@ def test_a_probe_asks_through_the_releases_own_socket(
     ],
 )
 def test_what_is_a_good_answer(status: int, strict: bool, lenient: bool) -> None:
-    assert (web.good(status, strict=True), web.good(status, strict=False)) == (strict, lenient)
+    assert (is_good(status, strict=True), is_good(status, strict=False)) == (strict, lenient)
 
 
 def test_a_probe_of_a_socket_that_is_not_there(host: Host) -> None:

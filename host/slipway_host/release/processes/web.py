@@ -8,7 +8,7 @@ from slipway_host.proxy import sockets
 from slipway_host.release import served
 from slipway_host.release.processes.process import LOOK_EVERY, Process
 from slipway_host.system import Failed
-from slipway_host.wanted import asked_as
+from slipway_host.wanted import asked_as, is_good
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ PUBLIC_SECONDS = 5  # nginx's old workers accept for an instant after its new on
 PUBLIC_EVERY = 0.01
 BODY_BYTES = 400  # of an answer, for a message
 STEADY = 3  # times the same answer in a row
-NOT_FOUND, TOO_MANY = 404, 429
+NOT_FOUND = 404
 NOT_READY = (0, 502, 504)  # of the site: no answer, or nginx got none
 
 
@@ -45,7 +45,7 @@ class Web(Process):
         return app.wanted.get("deaths")
 
     def ready(self, app: App, release: str) -> tuple[bool, str]:
-        """Whether it answers on its readiness path, and the answer; see `good`."""
+        """Whether it answers on its readiness path, and the answer; see `is_good`."""
         return probe(app, release)
 
     def pause(self, app: App, seen: str, looks: int) -> float:
@@ -127,11 +127,12 @@ def ask(
 
 
 def probe(app: App, release: str) -> tuple[bool, str]:
-    """Ask a release on its own socket whether it is ready. Returns whether its answer is `good`, and the answer."""
+    """Ask a release on its own socket whether it is ready. Returns whether its answer is good, and the answer."""
     readiness = asked_of(app, release)
     status, body, _ = ask(lambda: own_socket(app.at.socket(release)), readiness)
     # Hide secrets before the text is put together: the body is cut off, maybe within a secret.
-    return good(status, strict=readiness["strict"]), app.system.hidden.shown(f"{status} {body}" if status else body)
+    seen = app.system.hidden.shown(f"{status} {body}" if status else body)
+    return is_good(status, strict=readiness["strict"]), seen
 
 
 def asked_of(app: App, release: str) -> Readiness:
@@ -139,15 +140,6 @@ def asked_of(app: App, release: str) -> Readiness:
     made = app.record(release).get("wanted") or app.wanted
     asked: Readiness = {**app.wanted["readiness"], **asked_as(made)}  # type: ignore[typeddict-item]
     return asked
-
-
-def good(status: int, *, strict: bool) -> bool:
-    """Whether an answer says that the app is ready: 2xx, or if no path is set any answer that is no fault of its own.
-
-    A redirect, a login that is asked for, and a page that isn't there are answers of an app that works. That it has
-    been asked too often is an answer on every path: its limit may count the questions of the release before.
-    """
-    return 200 <= status < (300 if strict else 500) or status == TOO_MANY
 
 
 def status_of(seen: str) -> int:
