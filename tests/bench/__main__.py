@@ -33,8 +33,9 @@ from slipway.settings import load_inventory
 from tests.bench import apps, cases
 from tests.bench.cases import CASES, MORE_FILES, Plan
 from tests.bench.figures import Figures, aligned, slope, table
+from tests.bench.subject import APP, BenchError
 from tests.bench.switching import waited
-from tests.bench.tools import APP, TOOLS, Ansible, BenchError
+from tests.bench.tools import TOOLS, Ansible, Slipway
 from tests.target.console import TargetError
 
 ALONE = ("files", apps.CASE, "first")
@@ -120,6 +121,8 @@ class Measured:
 def measured(given: argparse.Namespace, folder: Path, figures: Figures) -> Measured:
     """Bring a target up and measure what was asked for."""
     plan = Plan(given.delays, given.rounds, given.slow_delays or given.delays[:2], given.slow_rounds)
+    if not {*CASES, "first"} & {*given.cases}:
+        given.tools = [Slipway.name]  # the only one that the other cases are about
     if any(issubclass(TOOLS[name], Ansible) for name in given.tools):
         Ansible.install()
     with cases.target(given.name, given.os, folder) as (bench, relay):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from tests.bench.figures import Figures, aligned, slope
 from tests.bench.relay import Relay
-from tests.bench.tools import Outcome
+from tests.bench.subject import Outcome
 from tests.e2e._driver import Host
 from tests.e2e.apps import make_tiny, settings
 from tests.target import container

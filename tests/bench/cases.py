@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tests.bench import apps, state, tools
+from tests.bench import apps, state, subject
 from tests.bench.figures import Figures, Points
 from tests.bench.relay import Relay
-from tests.bench.tools import APP, PLAIN, Bench, BenchError, Outcome, Script, Slipway, Stock, Tool
+from tests.bench.subject import APP, PLAIN, Bench, BenchError, Outcome
+from tests.bench.tools import Script, Slipway, Stock, Tool
 from tests.e2e._driver import ROOT, Host
 from tests.e2e.apps import copy_example
 from tests.target import lifecycle
@@ -227,7 +228,7 @@ def more_files(bench: Bench, relay: Relay, plan: Plan, into: Figures) -> None:
 
     def run(*entries: str) -> Outcome:
         command = bench.far.command("-y", "--json", "--data", f"more_files={MORE_FILES}")
-        seconds, told = tools.run([*command, *entries])
+        seconds, told = subject.run([*command, *entries])
         return Outcome(seconds, Stock.changed(told))
 
     def unchanged(*entries: str) -> Outcome:

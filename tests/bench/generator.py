@@ -9,7 +9,7 @@ from math import nan
 from pathlib import Path
 from types import TracebackType
 
-from tests.bench.tools import BenchError
+from tests.bench.subject import BenchError
 from tests.target import container, image
 from tests.target.engine import LABEL, call, docker
 from tests.target.lifecycle import Description

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from math import nan
 from pathlib import Path
 
-from tests.bench.tools import BenchError
+from tests.bench.subject import BenchError
 from tests.target.engine import docker
 
 SECONDS = 3

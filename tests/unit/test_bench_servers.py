@@ -10,7 +10,7 @@ import pytest
 from slipway.servers import SERVERS
 from tests.bench import perf, servers
 from tests.bench.generator import Load, parse
-from tests.bench.tools import BenchError
+from tests.bench.subject import BenchError
 
 WRK = """Running 1s test @ https://notes.test/healthz
   1 threads and 64 connections
