@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import fcntl
 import fnmatch
+import itertools
 import json
 import os
 import re
@@ -193,13 +195,19 @@ class System:
 
     def names(self, folder: Path) -> list[str]:
         """Names of what is in a folder, sorted; none if there is no such folder."""
-        return list(self._once(folder, _names))
+        return list(self._names(folder))
 
     def like(self, folder: Path, pattern: str) -> list[Path]:
         """What in a folder has a name like this, sorted; the folder of units has some of each of a hundred apps."""
         start = re.split(r"[*?[]", pattern, maxsplit=1)[0]
-        near = (name for name in self.names(folder) if name.startswith(start))
+        names = self._names(folder)
+        after = itertools.islice(names, bisect.bisect_left(names, start), None)
+        near = itertools.takewhile(lambda name: name.startswith(start), after)
         return [folder / name for name in fnmatch.filter(near, pattern)]
+
+    def _names(self, folder: Path) -> list[str]:
+        names: list[str] = self._once(folder, _names)
+        return names
 
     def chown(self, path: Path, user: str, group: str) -> None:
         """Give a file to a user and a group."""

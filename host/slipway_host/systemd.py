@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -111,6 +112,19 @@ class Systemd:
         lines = self.ctl("list-units", "--all", "--plain", "--no-legend", "--full", *units).output.splitlines()
         rows = [line.split() for line in lines]  # a description may have several lines
         return {row[0]: row[2] for row in rows if row[:1] and row[0] in units}
+
+    def briefly(self, units: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Unit → ActiveState and Description, and Job where it is deactivating: for the units of all apps.
+
+        systemd takes 1 ms to show a unit, and 3 ms if it has to load it first; it lists a thousand in 20 ms.
+        """
+        told = json.loads(self.ctl("list-units", "--all", "--output=json").output or "[]")
+        listed = {each["unit"]: {"ActiveState": each["active"], "Description": each["description"]} for each in told}
+        found = {unit: listed.get(unit, {"ActiveState": "inactive", "Description": unit}) for unit in units}
+        if ending := [unit for unit, state in found.items() if state["ActiveState"] == "deactivating"]:
+            for unit, state in self.states(ending, "Id,Job").items():
+                found[unit] |= state
+        return found
 
     def enabled(self, unit: str) -> bool:
         """Whether a reboot starts a unit of ours. It checks what `systemctl is-enabled` checks."""

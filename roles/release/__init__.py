@@ -1,6 +1,7 @@
 """Release each app: built, migrated, started and proven beside the old release before it serves."""
 
 from roles.release.role import (
+    asked_of,
     digest,
     git_ssh,
     history,
@@ -8,12 +9,12 @@ from roles.release.role import (
     operator,
     prober,
     release,
-    release_app,
     rollback,
     wanted,
 )
 
 __all__ = [
+    "asked_of",
     "digest",
     "git_ssh",
     "history",
@@ -21,7 +22,6 @@ __all__ = [
     "operator",
     "prober",
     "release",
-    "release_app",
     "rollback",
     "wanted",
 ]

@@ -259,10 +259,17 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
         folders |= {str(app.at.secret_files): Folder("700")} if app.given_files else {}
     place(name="Write what servers share, and the apps' environments", folders=SHARED_FOLDERS | folders, files=files)
     sources = Sources(settings, options)
-    return {
-        f"the release of {app.name}": release_app(settings, overview, app, options, sources)
-        for app in chosen(settings, options)
+    given = {app.name: asked_of(settings, overview, app, options, sources) for app in chosen(settings, options)}
+    settled = {name: each for name, each in given.items() if operations.settled(**each)}
+    steps = {
+        f"the release of {name}": operations.release(name=f"Release {name}", **each, _ignore_errors=True)
+        for name, each in given.items()
+        if name not in settled
     }
+    if settled:
+        keep = operations.keep(name="Keep what serves", given=[*settled.values()], _ignore_errors=True)
+        steps[f"the release of {' or '.join(settled)}"] = keep
+    return steps
 
 
 @role("Rollback")
@@ -332,10 +339,10 @@ def git_of(app: AppSettings) -> Git | None:
     return None if isinstance(app.source, FolderSource) else (app.source.git, app.source.ref, git_ssh(app))
 
 
-def release_app(
+def asked_of(
     settings: Settings, overview: HostOverview, app: AppSettings, options: RunOptions, sources: Sources
-) -> OperationMeta:
-    """One app's release."""
+) -> dict[str, Any]:
+    """What one app's release is asked with: the arguments of `operations.release`."""
     archive, git, commit, of_python = None, git_of(app), "", []
     if app.source_dir is not None and isinstance(app.source, FolderSource):
         archive, notes = sources.packed(app.source_dir, app.source.include)
@@ -346,12 +353,11 @@ def release_app(
         other = lockfiles.other_python(app.source.subdir, app.content, app.python_version)
         if other and app.python is None:
             of_python = [f"{of_python[0]}, as python.version of the host says; {other}"]
-    return operations.release(
-        name=f"Release {app.name}",
-        app=app.name,
-        apps=tuple(settings.apps),
-        wanted=wanted(settings, overview, app, commit),
-        request={
+    return {
+        "app": app.name,
+        "apps": tuple(settings.apps),
+        "wanted": wanted(settings, overview, app, commit),
+        "request": {
             "build": app.build_environment,
             "by": operator(),
             "wait": app.lock_wait,
@@ -360,12 +366,11 @@ def release_app(
             "fresh": options.fresh,
             "stop_first": options.stop_first,
         },
-        placeholders=app_role.placeholders(app, app_role.worker_count(app, overview, len(settings.apps))),
-        archive=archive,
-        git=git,
-        sources=sources.asked,
-        keys=(app.deploy_key_path, app.known_hosts_path),
-        notes=of_python,
-        prober=prober(app, options),
-        _ignore_errors=True,
-    )
+        "placeholders": app_role.placeholders(app, app_role.worker_count(app, overview, len(settings.apps))),
+        "archive": archive,
+        "git": git,
+        "sources": sources.asked,
+        "keys": (app.deploy_key_path, app.known_hosts_path),
+        "notes": of_python,
+        "prober": prober(app, options),
+    }

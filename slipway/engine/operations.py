@@ -63,18 +63,24 @@ def unit_enabled(unit: str, files: Sequence[str] = ()) -> Commands:
     yield shell(_ENABLE, unit)
 
 
-def _reread(units: Sequence[str], files: Sequence[str] = ()) -> Iterator[Ask]:
-    shown = shlex.join(["systemctl", "show", "--property=NeedDaemonReload", "--value", *units])
-    yield plan.asking(Answer, question=f"{shown} 2>/dev/null | grep -qx yes || echo current")
+# $@ files. systemd touches that one when it reads its units (src/core/manager.c, `manager_ready`); to ask it for
+# NeedDaemonReload takes some ms a unit.
+_READ = """
+newer=$(find "$@" -newercm /run/systemd/systemd-units-load 2>/dev/null) && [ -z "$newer" ] && echo current || true
+"""
+
+
+def _reread(units: Sequence[str], files: Sequence[str]) -> Iterator[Ask]:
+    yield plan.asking(Answer, question=shell_line(_READ, *files))
 
 
 @plan.operation(_reread)
-def units_reread(units: Sequence[str], files: Sequence[str] = ()) -> Commands:
-    """Let systemd go by the files of `units`, which it has read as they were.
+def units_reread(units: Sequence[str], files: Sequence[str]) -> Commands:
+    """Let systemd go by the files of `units`: it has read them before they were changed.
 
     + files: those of ours that say what they are
     """
-    (ask,) = _reread(units)
+    (ask,) = _reread(units, files)
     if plan.known(ask[0], **dict(ask[1])) and not plan.made(*files):
         host.noop("systemd has read them")
         return

@@ -67,7 +67,7 @@ def _states(system: System, apps: Sequence[App]) -> Mapping[str, Mapping[str, st
     """Unit → properties, for all apps, from one question; None if that fails, and each app asks for itself."""
     with contextlib.suppress(Exception):
         wanted = [unit for app in apps for unit in status.units(app)]
-        return apps[0].systemd.states(wanted, status.ASKED) if wanted else None
+        return apps[0].systemd.briefly(wanted) if wanted else None
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,13 @@ class FakeSystem(System):
         return Done(argv, code, output)
 
     def _listed(self, argv: tuple[str, ...]) -> str:
+        if "--output=json" in argv:  # all that are loaded: here those with a file
+            files = {path.name: {"ActiveState": "active"} for path in self.layout.units.glob("*.*") if path.is_file()}
+            rows = [
+                {"unit": unit, "active": each["ActiveState"], "description": each.get("Description", unit)}
+                for unit, each in (files | self.states).items()
+            ]
+            return json.dumps(rows)
         states = {unit: self.states.get(unit, {"ActiveState": "active"}) for unit in argv if ".service" in unit}
         # Columns as they are: the fifth is there while some unit has a job. An inactive unit without one is gone.
         return "\n".join(

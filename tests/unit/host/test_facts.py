@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from slipway_host import VERSION, acme
 from slipway_host.cli import facts
+from slipway_host.names import ABOUT
 from slipway_host.proxy.nginx import Nginx
 from slipway_host.release import status, target
 from slipway_host.release.app import App
@@ -61,10 +62,28 @@ def test_certificates_are_told_of(host: Host, monkeypatch: pytest.MonkeyPatch) -
 
 def test_systemd_is_asked_once(host: Host) -> None:
     ask(host, apps=["notes", "wiki", "new"])
-    (asked,) = host.system.calls
-    serving = f"notes@{IDS[1]}.socket notes@{IDS[1]}.service"
-    units = f"notes-release.service {serving} wiki-release.service new-release.service"
-    assert asked == f"systemctl show --property=ActiveState,Description,Job {units}"
+    assert host.system.calls == ["systemctl list-units --all --output=json"]
+
+
+def test_what_ends_may_be_about_to_start_again(host: Host) -> None:
+    unit = f"notes@{IDS[1]}.service"
+    for job, faults in (("0", [f"{unit} isn't running"]), ("17", [])):
+        host.system.states[unit] = {"ActiveState": "deactivating", "Job": job}
+        assert ask(host, apps=["notes"])["apps"]["notes"]["faults"] == faults
+
+
+def test_what_systemd_has_not_loaded_does_not_run(host: Host) -> None:
+    unit = f"notes@{IDS[1]}.service"
+    (host.layout.units / unit).unlink()
+    assert f"{unit} isn't running" in ask(host, apps=["notes"])["apps"]["notes"]["faults"]
+
+
+def test_a_run_under_way_is_told(host: Host) -> None:
+    folder = host.layout.app("notes").runs / "0123abcd"
+    folder.mkdir(parents=True)
+    (folder / ABOUT).write_text('{"verb": "release", "by": "anna", "since": "2026-12-01T00:00:00Z"}')
+    host.system.states["notes-release.service"] = {"ActiveState": "activating", "Description": "Slipway: run 0123abcd"}
+    assert ask(host, apps=["notes"])["apps"]["notes"]["run"]["by"] == "anna"
 
 
 def test_nothing_is_asked_of_nothing(host: Host) -> None:
@@ -97,7 +116,7 @@ def test_what_cannot_be_told_of_one_keeps_no_other_answer(host: Host, monkeypatc
 
 
 def test_a_systemd_that_does_not_answer_for_all_is_asked_for_each(host: Host) -> None:
-    host.system.failing["wiki-release.service"] = "Failed to get properties"
+    host.system.failing |= dict.fromkeys(("list-units", "wiki-release.service"), "Failed to get properties")
     told = ask(host, apps=["notes", "wiki"])
     assert told["apps"]["notes"]["faults"] == [] and told["apps"]["wiki"] == {"error": "Failed to get properties"}
 

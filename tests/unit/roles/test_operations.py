@@ -38,6 +38,7 @@ from slipway.engine import place as place_module
 from slipway.engine import plan as plan_module
 from slipway.engine.facts import Changed, Existing, Place, Places, Texts, Unit
 from slipway.engine.host import HostFacts, app_of, certificate_of, nginx_of, target_of
+from slipway.engine.operations import _reread
 from slipway.engine.overview import Overview
 from slipway.engine.place import File, Folder, placing, text_diff
 from slipway.engine.question import Question, Tells
@@ -389,28 +390,42 @@ def program_of(folder: Path, name: str, script: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def test_since_when_units_run(programs: Path, tmp_path: Path) -> None:
-    """Asked all at once, as systemctl prints it, to the microsecond; of one that doesn't run it has no time."""
-    program_of(
-        programs,
-        "systemctl",
-        """[ "$*" = "show --timestamp=us+utc --property=Id,ActiveEnterTimestamp a@x.service b.service c.service" ] ||
-    exit 1
-printf 'Id=a@x.service\\nActiveEnterTimestamp=Mon 2026-11-30 05:22:47.123456 UTC\\n\\n'
-printf 'ActiveEnterTimestamp=\\nId=b.service\\n\\n'
-printf 'ActiveEnterTimestamp=Thu 1970-01-01 00:00:01.000000 UTC\\nId=c.service\\n'
-""",
-    )
+def test_since_when_units_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the links that systemd makes when it starts them; of one that doesn't run it has none."""
+    monkeypatch.setattr("slipway.engine.facts._STARTS", f"{tmp_path}/invocation:")
     (tmp_path / "file").touch()
+    for unit, since in (("a@x.service", 1796016167_123456000), ("c.service", 1_000000000)):
+        link = tmp_path / f"invocation:{unit}"
+        link.symlink_to("0f0e1845f1244c039e1dac5c28a77de2")
+        os.utime(link, ns=(since, since), follow_symlinks=False)
     told = ask(Changed(), (f"{tmp_path}/file",), ("a@x.service", "b.service", "c.service"))
     assert told.keys() == {f"{tmp_path}/file", "a@x.service", "c.service"}
     assert told["a@x.service"] == 1796016167.123456 and told["c.service"] == 1.0
 
 
-def test_a_host_without_systemd_tells_of_files_alone(programs: Path, tmp_path: Path) -> None:
-    program_of(programs, "systemctl", "echo 'System has not been booted with systemd' >&2; exit 1\n")
+def test_a_host_without_systemd_tells_of_files_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipway.engine.facts._STARTS", f"{tmp_path}/none/invocation:")
     (tmp_path / "file").touch()
     assert ask(Changed(), (f"{tmp_path}/file",), ("a.service",)).keys() == {f"{tmp_path}/file"}
+
+
+def test_whether_systemd_has_read_units_since_their_files_were_changed(tmp_path: Path) -> None:
+    read, old, new = (tmp_path / name for name in ("read", "old", "new"))
+    for path in (old, read, new):
+        path.touch()
+        time.sleep(0.02)  # a file's time is of the kernel's last tick
+    ((_, [(_, question)]),) = _reread([], [str(old)])
+    here = question.replace("/run/systemd/systemd-units-load", str(read))
+
+    def answer(*files: Path) -> str:
+        line = here.replace(str(old), shlex.join(map(str, files)))
+        return subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout.strip()
+
+    assert answer(old) == "current"
+    assert answer(old, new) == answer(new, old) == "", "one was changed since"
+    assert answer(old, tmp_path / "none") == "", "one isn't there"
+    read.unlink()
+    assert answer(old) == "", "systemd doesn't say when it read them"
 
 
 NFT = """case "$*" in

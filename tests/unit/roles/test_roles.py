@@ -23,6 +23,7 @@ from slipway_host.protocol import FORMAT
 
 from roles import app as app_role
 from roles import firewall, ssh
+from roles import tls as tls_role
 from roles.access import access
 from roles.app import app, worker_count
 from roles.base import base
@@ -36,6 +37,7 @@ from roles.preflight import SUPPORTED, PreflightError, preflight, problems, prov
 from roles.preflight import overview as overview_of
 from roles.python import python, pythons, uv
 from roles.release import digest, git_ssh, history, release, rollback, wanted
+from roles.release import operations as release_operations
 from roles.release.facts import Git, GitCommits, ReleaseHistory, ReleasePlan
 from roles.ssh.facts import Sshd, SshdState
 from roles.tls import certbot, tls
@@ -200,7 +202,10 @@ def test_the_second_run_changes_nothing_and_says_why(
     plan_deploy: Planner, converge: Converge, data: dict[str, Any]
 ) -> None:
     second = plan_deploy(data, facts=converge(data))
-    assert second.names == plan_deploy(data).names
+    single = ("TLS | Order the certificate of", "Release | Release ")
+    first = [name for name in plan_deploy(data).names if not name.startswith(single)]
+    assert [name for name in second.names if name not in (CERTIFICATES, SERVING)] == first
+    assert {CERTIFICATES, SERVING} < {*second.names}
     assert second.changes == []
     for operation in second:
         assert operation.reasons, f"{operation.name} doesn't say why it does nothing"
@@ -211,6 +216,8 @@ WAYS_IN = "Access | Change access, proven by a new connection"
 SITES = ["Nginx | Configure the sites"]
 ENVIRONMENT = "Release | Write what servers share, and the apps' environments"
 RELEASE = "Release | Release notes"
+CERTIFICATES = "TLS | Keep the certificates that are there"
+SERVING = "Release | Keep what serves"
 BOUNDS = "App | Write down what apps may take, and builds reach"
 
 
@@ -1236,10 +1243,10 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_a_release_that_serves_is_not_made_again(again: Again) -> None:
-    done = again()
-    for app_name in ("notes", "wiki-next", "lab", "plain"):
-        assert lookup(done, app_name).commands == []
-        assert lookup(done, app_name).reasons == [f"{app_name}: r1 serves and was made from exactly this"]
+    (kept,) = (each for each in again() if each.name == SERVING)
+    assert kept.commands == []
+    apps = ("notes", "wiki-next", "lab", "plain")
+    assert kept.reasons == [f"{name}: r1 serves and was made from exactly this" for name in apps]
 
 
 @pytest.mark.parametrize(
@@ -1278,9 +1285,26 @@ def test_the_first_release(plan: Planner, minimal: Settings, overview: HostOverv
     assert said in logged(caplog), "its folders are there, so an earlier one may serve"
 
 
+def test_what_stops_serving_after_a_run_has_looked_is_healed_by_it(
+    plan: Planner, maximal: Settings, overview: HostOverview, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(release_operations, "settled", lambda **_: True)
+    done = plan(release, maximal, overview, RunOptions())("Keep what serves")
+    assert [command.argv for command in done.commands] == [[*RELEASING, name] for name in maximal.apps]
+
+
+def test_a_certificate_that_goes_after_a_run_has_looked_is_ordered_by_it(
+    plan: Planner, minimal: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([True, False, False, False])
+    monkeypatch.setattr(tls_role, "ordered", lambda *_: next(looks))
+    done = plan(tls, minimal)("Keep the certificates that are there")
+    assert [command.argv[:3] for command in done.commands] == [[PROGRAM, "acme", "order"]]
+
+
 def test_why_a_release_is_due_is_told(again: Again, caplog: pytest.LogCaptureFixture) -> None:
     done = again(notes={"inputs": {}})
-    assert asked(done, "notes") and lookup(done, "lab").commands == []
+    assert asked(done, "notes") and done.changes == [ENVIRONMENT, RELEASE]
     line = next(line for line in logged(caplog) if "release of notes" in line)
     assert line.startswith("will make release of notes: source, folder, Python, environment, ")
     assert line.endswith(" changed since r1; no request is lost")
@@ -1304,7 +1328,7 @@ def test_what_is_stopped_first_loses_requests(
 
 def test_a_release_that_does_not_serve_fully_is_healed(again: Again, caplog: pytest.LogCaptureFixture) -> None:
     done = again(notes={"faults": ["notes@r1.service isn't running", "nginx's upstream names r0"]})
-    assert asked(done, "notes") and lookup(done, "lab").commands == []
+    assert asked(done, "notes") and done.changes == [ENVIRONMENT, RELEASE]
     assert "will make release of notes: notes@r1.service isn't running; nginx's upstream names r0" in logged(caplog)
 
 
