@@ -84,7 +84,8 @@ def units_reread(units: Sequence[str], files: Sequence[str]) -> Commands:
     if plan.known(ask[0], **dict(ask[1])) and not plan.made(*files):
         host.noop("systemd has read them")
         return
-    plan.announce(Change("unit", " ".join(units), "reread", note="its limits count at once"))
+    named = " ".join(units[:3]) + (f" and {len(units) - 3} more" if len(units) > 3 else "")
+    plan.announce(Change("unit", named, "reread", note="what their files say counts at once"))
     yield StringCommand("systemctl", "daemon-reload")
 
 
