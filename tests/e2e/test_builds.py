@@ -128,6 +128,7 @@ def test_what_has_no_place_in_a_release_is_refused(place: Place, what: str, told
     place.safe()
 
 
+@pytest.mark.slow
 def test_a_build_that_takes_all_memory_is_ended_alone(place: Place) -> None:
     before = place.host.release("guest")
     with place.host.traffic(domain="other.test", path="/", scheme="http") as seen:

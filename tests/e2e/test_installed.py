@@ -21,7 +21,7 @@ from tests.e2e.conftest import MakeHost
 from tests.target import image
 from tests.target.engine import LABEL, call, docker, exec_in
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.slow]
 
 HERE = Path(__file__).parent
 HOME = "/home/dev"

@@ -13,7 +13,7 @@ from tests.e2e._driver import ROOT, Host, Run
 from tests.e2e.apps import add_revision, leftovers
 from tests.e2e.conftest import MakeHost, looked_at, systems, variants
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.slow]
 
 APPS = ROOT / "tests/apps/migrated"
 QUICK = {"watch": 0, "keep_warm": 0, "workers": 1, "readiness_path": "/", "liveness_path": "/", "tls": {"mode": "off"}}

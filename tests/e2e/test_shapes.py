@@ -12,7 +12,7 @@ from tests.e2e._driver import ROOT, Host
 from tests.e2e.apps import LEFT_OUT, author_uv, facts
 from tests.e2e.conftest import MakeHost, looked_at, systems, variants
 
-pytestmark = pytest.mark.story
+pytestmark = [pytest.mark.story, pytest.mark.slow]
 
 SHAPES = ROOT / "tests/apps/shapes"
 QUICK = {
