@@ -64,20 +64,21 @@ def tls(settings: Settings) -> dict[str, OperationMeta]:
     if acme:
         timer = LAYOUT.renewal_units["timer"].name
         operations.unit_enabled(name="Enable the renewal timer", unit=timer, files=(*TIMER.values(),))
-    given = {app.name: asked_of(settings, app) for app in acme}
-    there = {name: each for name, each in given.items() if each["satisfied"](plan.known(HostFacts, apps=each["apps"]))}
+    names, given = tuple(settings.apps), {app.name: order_of(settings, app) for app in acme}
+    facts = plan.known(HostFacts, apps=names) if acme else {}
+    there = {name: each for name, each in given.items() if each.satisfied(facts)}
     orders = {
-        f"the certificate of {name}": certificate_ordered(
-            name=f"Order the certificate of {name}", **each, _ignore_errors=True
+        f"the certificate of {name}": certificates_ordered(
+            name=f"Order the certificate of {name}", apps=names, orders=[each], _ignore_errors=True
         )
         for name, each in given.items()
         if name not in there
     }
     if there:
-        keep = certificates_kept(
-            name="Keep the certificates that are there", given=[*there.values()], _ignore_errors=True
+        keep = "Keep the certificates that are there"  # in one operation, since each takes some ms of a run
+        orders[f"the certificate of {' or '.join(there)}"] = certificates_ordered(
+            name=keep, apps=names, orders=[*there.values()], _ignore_errors=True
         )
-        orders[f"the certificate of {' or '.join(there)}"] = keep
     if signed := [app for app in own if app.tls.mode == "self-signed"]:
         self_signed(name="Sign certificates", certificates={app.name: _certificate(app) for app in signed})
     served = {app.name: str(app.certificate_path) for app in apps if app.tls.mode != "off"}
@@ -136,8 +137,22 @@ def certbot(settings: Settings) -> list[Program]:
     return [Program("certbot", satisfied, with_own_lock(f"{environment} {install}"), {REQUIREMENTS: requirements})]
 
 
-def asked_of(settings: Settings, app: AppSettings) -> dict[str, Any]:
-    """The arguments of `certificate_ordered` for an app: for just its domains, from this ACME server."""
+@dataclass(frozen=True)
+class Order:
+    """An order of a certificate."""
+
+    satisfied: Callable[[Mapping[str, Any]], bool]
+    """Called with what is known of the host (`HostFacts`): whether the certificate is there."""
+    wanted: tuple[str, ...]
+    """What `slipway acme order` is told."""
+    change: Change
+    """What that is."""
+    makes: tuple[str, ...]
+    """Paths that it writes."""
+
+
+def order_of(settings: Settings, app: AppSettings) -> Order:
+    """The order of an app's certificate: for just its domains, from this ACME server."""
     server = settings.acme_directory_url
     wanted = ["--server", server, "--name", app.name]
     wanted += [part for domain in app.domains for part in ("--domain", domain)]
@@ -145,58 +160,27 @@ def asked_of(settings: Settings, app: AppSettings) -> dict[str, Any]:
         wanted += ["--ca-file", CA_FILE]
     if not settings.acme.check:
         wanted += ["--no-check"]
-    return {
-        "apps": tuple(settings.apps),
-        "satisfied": partial(ordered, settings, app),
-        "wanted": wanted,
-        "change": Change("certificate", app.name, "order", note=f"for {', '.join(app.domains)} from {server}"),
-        "makes": [str(app.certificate_path), str(app.key_path)],
-    }
+    return Order(
+        satisfied=partial(ordered, settings, app),
+        wanted=tuple(wanted),
+        change=Change("certificate", app.name, "order", note=f"for {', '.join(app.domains)} from {server}"),
+        makes=(str(app.certificate_path), str(app.key_path)),
+    )
 
 
 @plan.operation(lambda apps, **_: [plan.asking(HostFacts, apps=apps)])
-def certificate_ordered(
-    apps: tuple[str, ...],
-    satisfied: Callable[[Mapping[str, Any]], bool],
-    wanted: Sequence[str],
-    change: Change,
-    makes: Sequence[str],
-) -> Commands:
-    """Order a certificate unless it is there.
+def certificates_ordered(apps: tuple[str, ...], orders: Sequence[Order]) -> Commands:
+    """Order those certificates that aren't there.
 
     + apps: names of all apps of the host
-    + satisfied: called with what is known of the host (`HostFacts`)
-    + wanted: what `slipway acme order` is told
-    + change: what that is
-    + makes: paths that it writes
     """
-    yield from _order(apps, satisfied, wanted, change, makes)
-
-
-@plan.operation(lambda given: [plan.asking(HostFacts, apps=each["apps"]) for each in given[:1]])
-def certificates_kept(given: Sequence[Mapping[str, Any]]) -> Commands:
-    """Do for all these what `certificate_ordered` does: in one operation, since each takes some ms of a run.
-
-    + given: the arguments of each, of certificates that were there when this run looked
-    """
-    for each in given:
-        yield from _order(**each)
-
-
-def _order(
-    apps: tuple[str, ...],
-    satisfied: Callable[[Mapping[str, Any]], bool],
-    wanted: Sequence[str],
-    change: Change,
-    makes: Sequence[str],
-) -> Commands:
-    """What `certificate_ordered` sends to the host."""
     facts = plan.known(HostFacts, apps=apps)
-    if satisfied(facts):
-        host.noop(f"the certificate of {change.target} is for these domains and from this ACME server")
-        return
-    plan.announce(change, makes=makes)
-    yield StringCommand(shlex.join([PROGRAM, "acme", "order", *wanted]))
+    for each in orders:
+        if each.satisfied(facts):
+            host.noop(f"the certificate of {each.change.target} is for these domains and from this ACME server")
+            continue
+        plan.announce(each.change, makes=each.makes)
+        yield StringCommand(shlex.join([PROGRAM, "acme", "order", *each.wanted]))
 
 
 # $@ certificate and key of each: a line for one that is whole, with all that openssl says of it

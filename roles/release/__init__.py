@@ -1,7 +1,6 @@
 """Release each app: built, migrated, started and proven beside the old release before it serves."""
 
 from roles.release.role import (
-    asked_of,
     digest,
     git_ssh,
     history,
@@ -14,7 +13,6 @@ from roles.release.role import (
 )
 
 __all__ = [
-    "asked_of",
     "digest",
     "git_ssh",
     "history",

@@ -119,8 +119,52 @@ def is_commit(ref: str) -> bool:
     return len(ref) in (40, 64) and set(ref) <= set("0123456789abcdef")
 
 
-@plan.operation(_release)
-def release(
+@plan.operation(lambda given: [ask for each in given for ask in _release(**each)])
+def release(given: Sequence[Mapping[str, Any]]) -> Commands:
+    """Do `release_of` for all these: in one operation, since each takes some ms of a run.
+
+    + given: the arguments of each
+    """
+    for each in given:
+        yield from release_of(**each)
+
+
+def settled(
+    app: str,
+    apps: tuple[str, ...],
+    wanted: dict[str, Any],
+    request: dict[str, Any],
+    git: Git | None = None,
+    sources: tuple[Git, ...] = (),
+    keys: Sequence[str] = (),
+    prober: Prober | None = None,
+    **_: object,
+) -> bool:
+    """Whether `release_of` with these arguments has nothing to do, and nothing to say."""
+    facts = plan.known(HostFacts, apps=apps)
+    status = app_of(facts, app)
+    if not status.get("release") or status.get("faults") or request["fresh"] or prober:
+        return False
+    if git:
+        commit = "" if _unreached(git, keys) else _commit(git, sources, unreached=False)
+        wanted = _at(commit, wanted)
+    return bool(status.get("wanted") == json.loads(json.dumps(wanted)) and status["inputs"] == wanted["inputs"])
+
+
+def _unreached(git: Git | None, keys: Sequence[str]) -> bool:
+    """Whether a git source can't be looked up before this pass has changed the host."""
+    return bool(git) and (plan.changed("package", "git") or plan.made(*keys))
+
+
+def _at(commit: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    """What a release is made from, with the commit of its git source."""
+    return wanted | {
+        "source": wanted["source"] | {"commit": commit},
+        "inputs": wanted["inputs"] | {"source": commit},
+    }
+
+
+def release_of(
     app: str,
     apps: tuple[str, ...],
     wanted: dict[str, Any],
@@ -147,68 +191,6 @@ def release(
     + notes: what is to be said of a release, if there is to be one
     + prober: the traffic to release under
     """
-    yield from _commands(app, apps, wanted, request, placeholders, archive, git, sources, keys, notes, prober)
-
-
-def settled(
-    app: str,
-    apps: tuple[str, ...],
-    wanted: dict[str, Any],
-    request: dict[str, Any],
-    git: Git | None = None,
-    sources: tuple[Git, ...] = (),
-    keys: Sequence[str] = (),
-    prober: Prober | None = None,
-    **_: object,
-) -> bool:
-    """Whether `release` with these arguments has nothing to do, and nothing to say."""
-    facts = plan.known(HostFacts, apps=apps)
-    status = app_of(facts, app)
-    if not status.get("release") or status.get("faults") or request["fresh"] or prober:
-        return False
-    if git:
-        commit = "" if _unreached(git, keys) else _commit(git, sources, unreached=False)
-        wanted = _at(commit, wanted)
-    return bool(status.get("wanted") == json.loads(json.dumps(wanted)) and status["inputs"] == wanted["inputs"])
-
-
-@plan.operation(lambda given: [ask for each in given for ask in _release(**each)])
-def keep(given: Sequence[Mapping[str, Any]]) -> Commands:
-    """Do for all these what `release` does: in one operation, since each takes some ms of a run.
-
-    + given: the arguments of each `release`, of which `settled` said that there is nothing to do
-    """
-    for each in given:
-        yield from _commands(**each)
-
-
-def _unreached(git: Git | None, keys: Sequence[str]) -> bool:
-    """Whether a git source can't be looked up before this pass has changed the host."""
-    return bool(git) and (plan.changed("package", "git") or plan.made(*keys))
-
-
-def _at(commit: str, wanted: dict[str, Any]) -> dict[str, Any]:
-    """What a release is made from, with the commit of its git source."""
-    return wanted | {
-        "source": wanted["source"] | {"commit": commit},
-        "inputs": wanted["inputs"] | {"source": commit},
-    }
-
-
-def _commands(
-    app: str,
-    apps: tuple[str, ...],
-    wanted: dict[str, Any],
-    request: dict[str, Any],
-    placeholders: Mapping[str, str] | None = None,
-    archive: bytes | None = None,
-    git: Git | None = None,
-    sources: tuple[Git, ...] = (),
-    keys: Sequence[str] = (),
-    notes: Sequence[str] = (),
-    prober: Prober | None = None,
-) -> Commands:
-    """What `release` sends to the host."""
     facts = plan.known(HostFacts, apps=apps)
     status = app_of(facts, app)
     unreached = _unreached(git, keys)

@@ -262,12 +262,12 @@ def release(settings: Settings, overview: HostOverview, options: RunOptions) -> 
     given = {app.name: asked_of(settings, overview, app, options, sources) for app in chosen(settings, options)}
     settled = {name: each for name, each in given.items() if operations.settled(**each)}
     steps = {
-        f"the release of {name}": operations.release(name=f"Release {name}", **each, _ignore_errors=True)
+        f"the release of {name}": operations.release(name=f"Release {name}", given=[each], _ignore_errors=True)
         for name, each in given.items()
         if name not in settled
     }
     if settled:
-        keep = operations.keep(name="Keep what serves", given=[*settled.values()], _ignore_errors=True)
+        keep = operations.release(name="Keep what serves", given=[*settled.values()], _ignore_errors=True)
         steps[f"the release of {' or '.join(settled)}"] = keep
     return steps
 
@@ -342,7 +342,7 @@ def git_of(app: AppSettings) -> Git | None:
 def asked_of(
     settings: Settings, overview: HostOverview, app: AppSettings, options: RunOptions, sources: Sources
 ) -> dict[str, Any]:
-    """What one app's release is asked with: the arguments of `operations.release`."""
+    """What one app's release is asked with: the arguments of `operations.release_of`."""
     archive, git, commit, of_python = None, git_of(app), "", []
     if app.source_dir is not None and isinstance(app.source, FolderSource):
         archive, notes = sources.packed(app.source_dir, app.source.include)
